@@ -1,0 +1,106 @@
+"""The command line: ``robustprune run``, ``plan`` and ``show``."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from robustprune.errors import Interrupted, UserError
+from robustprune.execution import Execution
+
+logger = logging.getLogger("robustprune")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0, 2 (a user's error) or 75 (interrupted, try again)."""
+    options = _parser().parse_args(arguments)
+    _log_to(getattr(options, "log", None))
+    try:
+        options.command(options)
+    except (UserError, Interrupted) as error:
+        logger.error("%s", error)
+        return error.exit_code
+    except OSError as error:
+        logger.exception("%s", error)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="robustprune", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    defaults = Execution()
+
+    run = commands.add_parser("run", help="do one stage, from where an earlier attempt stopped")
+    run.add_argument("spec", type=Path, help="a stage's spec.json, or its directory")
+    run.add_argument("--device", default=defaults.device, help="auto, cpu, cuda or cuda:<index> (default: %(default)s)")
+    run.add_argument("--threads", type=int, default=1, help="CPU threads (default: %(default)s)")
+    run.add_argument("--batch-size", type=int, default=defaults.batch_size, help="images at once (default: %(default)s)")
+    run.add_argument(
+        "--checkpoint-seconds", type=float, default=defaults.checkpoint_seconds, help="seconds between two checkpoints"
+    )
+    run.add_argument("--log", type=Path, help="also write the log to this file")
+    run.set_defaults(command=_run)
+
+    plan = commands.add_parser("plan", help="say which stages a target needs, and what would run")
+    plan.add_argument("target", nargs="?", help="a file such as results/table1.csv, or a stage id; all by default")
+    plan.add_argument("--configfile", type=Path, default=Path("config.yaml"), help="(default: %(default)s)")
+    plan.add_argument("--config", nargs="+", default=[], metavar="KEY=VALUE", help="override keys, e.g. preset=mnist")
+    plan.add_argument("--write", action="store_true", help="put each stage's spec.json in place, for 'robustprune run'")
+    plan.set_defaults(command=_plan)
+
+    show = commands.add_parser("show", help="tell what a stage directory or a table holds")
+    show.add_argument("path", type=Path, help="a stage's directory, or a table's CSV file")
+    show.set_defaults(command=_show)
+    return parser
+
+
+def _run(options: argparse.Namespace) -> None:
+    from robustprune.job import run_stage  # imports torch, which planning does not need
+
+    execution = Execution(
+        device=options.device, batch_size=options.batch_size, checkpoint_seconds=options.checkpoint_seconds
+    )
+    live = sys.stderr.isatty() and options.log is None
+    run_stage(options.spec, execution, threads=options.threads, live=live)
+
+
+def _plan(options: argparse.Namespace) -> None:
+    from robustprune.config import read_config_file
+    from robustprune.experiments import load_experiments
+    from robustprune.plan import make_plan
+    from robustprune.planview import describe_plan
+
+    config = read_config_file(options.configfile, _overrides(options.config))
+    plan = make_plan(config, load_experiments())
+    if options.write:
+        plan.write_specs()
+    print(describe_plan(plan, options.target))
+
+
+def _show(options: argparse.Namespace) -> None:
+    from robustprune.show import describe_path
+
+    print(describe_path(options.path))
+
+
+def _overrides(pairs: Sequence[str]) -> dict[str, Any]:
+    overrides: dict[str, Any] = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator:
+            raise UserError(f"--config {pair}: should be key=value, e.g. preset=mnist or 'seeds=[0, 1]'")
+        overrides[key] = yaml.safe_load(value)
+    return overrides
+
+
+def _log_to(file: Path | None) -> None:
+    handlers: list[logging.Handler] = [logging.StreamHandler()]
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(file))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", handlers=handlers)

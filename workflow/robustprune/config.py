@@ -1,0 +1,204 @@
+"""``config.yaml`` and the presets: one closed model, checked before anything is planned."""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+
+from robustprune.errors import UserError
+from robustprune.execution import Execution
+from robustprune.settings import (
+    DeepFoolSettings,
+    EvaluationSettings,
+    GeneratorSettings,
+    PruningSettings,
+    SamplerSettings,
+    Settings,
+    ThreatModel,
+    TrainingSettings,
+)
+
+WORKFLOW = Path(__file__).resolve().parents[1]
+PRESETS = WORKFLOW / "presets"
+EXPERIMENTS = WORKFLOW / "experiments"
+REFERENCE = WORKFLOW / "reference"
+
+SOURCE_PATTERN = r"^(digits|torchvision(:.+)?|(idx|npz|parquet):.+)$"
+SYNTHETIC_PATTERN = r"^(none|generate|(npz|parquet):.+)$"
+
+
+class DataSettings(Settings):
+    """The real images."""
+
+    name: str = Field(pattern=r"^[a-z0-9]+$", description="short name of the data set, used in folder names")
+    source: str = Field(
+        pattern=SOURCE_PATTERN,
+        description="where the images come from: digits | torchvision (downloads into data/) | torchvision:FOLDER "
+        "(in torchvision's layout, no download) | idx:FOLDER | npz:FOLDER (train.npz, test.npz) | "
+        "parquet:FOLDER (Hugging Face's layout)",
+    )
+    classes: int = Field(ge=2, description="number of classes; labels are 0 ... classes - 1")
+    image_shape: tuple[int, int, int] = Field(description="channels, height, width")
+
+    @field_validator("image_shape")
+    @classmethod
+    def _possible_shape(cls, value: tuple[int, int, int]) -> tuple[int, int, int]:
+        if value[0] not in (1, 3) or min(value[1:]) < 4:
+            raise ValueError("should be [channels, height, width] with 1 or 3 channels and sides of at least 4 pixels")
+        return value
+
+
+class SyntheticSettings(Settings):
+    """The generated images."""
+
+    source: str = Field(
+        "generate",
+        pattern=SYNTHETIC_PATTERN,
+        description="generate (train an EDM and draw from it) | npz:FILE (keys image, label) | parquet:FILE | none",
+    )
+    count: int = Field(gt=0, description="images drawn from the generator")
+    generator: GeneratorSettings
+    sampler: SamplerSettings = Field(default_factory=lambda: SamplerSettings())
+
+
+class StageResources(Settings):
+    """What one job of a stage kind asks of the scheduler on its first attempt; a retry asks for more."""
+
+    threads: int = Field(1, ge=1, description="CPU threads")
+    mem_mb: int = Field(2000, ge=500, description="memory, MB; multiplied by the attempt")
+    runtime: int = Field(30, ge=1, description="time limit, minutes; multiplied by the attempt")
+    gpu: int = Field(0, ge=0, le=1, description="GPUs")
+
+
+class Resources(Settings):
+    """Resources of each stage kind. They change no number and rerun nothing."""
+
+    pools: StageResources = StageResources()
+    generators: StageResources = StageResources()
+    models: StageResources = StageResources()
+    scores: StageResources = StageResources()
+    manifests: StageResources = StageResources()
+    evaluations: StageResources = StageResources()
+    tables: StageResources = StageResources()
+
+
+class Config(Settings):
+    """Everything a user can set. ``config.yaml`` overrides the preset it names."""
+
+    preset: Literal["digits", "mnist", "cifar10"] = Field(description="at what scale everything runs")
+    seeds: tuple[int, ...] = Field(min_length=1, description="one training run of each method for each")
+    data: DataSettings
+    synthetic: SyntheticSettings
+    architecture: Literal["small_cnn", "fast_cnn", "resnet18"] = Field(description="the network that is trained")
+    threat: ThreatModel
+    training: TrainingSettings
+    margins: DeepFoolSettings = DeepFoolSettings()
+    pruning: PruningSettings = PruningSettings()
+    evaluation: EvaluationSettings
+    execution: Execution = Execution()
+    resources: Resources = Resources()
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct_seeds(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(value)) != len(value) or min(value) < 0:
+            raise ValueError("should be different numbers, none below 0")
+        return value
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> "Config":
+        if self.synthetic.source == "none" and self.training.synthetic_fraction > 0:
+            raise ValueError(
+                f"synthetic.source = none, but training.synthetic_fraction = {self.training.synthetic_fraction}; set it to 0"
+            )
+        if self.training.step_size > 2 * self.threat.epsilon:
+            raise ValueError(
+                f"training.step_size = {self.training.step_size} should be at most twice threat.epsilon = {self.threat.epsilon}"
+            )
+        if self.synthetic.source == "generate" and min(self.data.image_shape[1:]) % 2 ** (
+            len(self.synthetic.generator.channel_multipliers) - 1
+        ):
+            raise ValueError(
+                f"synthetic.generator.channel_multipliers has {len(self.synthetic.generator.channel_multipliers)} entries, "
+                f"but data.image_shape = {list(self.data.image_shape)} cannot be halved that often"
+            )
+        if self.data.source == "digits" and (self.data.classes, self.data.image_shape) != (10, (1, 8, 8)):
+            raise ValueError("data.source = digits has data.classes: 10 and data.image_shape: [1, 8, 8]")
+        return self
+
+
+def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with the keys of ``override`` put over it, section by section; lists are replaced whole."""
+    merged = dict(base)
+    for key, value in override.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def load_config(overrides: Mapping[str, Any], *, origin: str = "config.yaml") -> Config:
+    """The preset that ``overrides`` names, with the other keys put over it.
+
+    Raises:
+        UserError: naming each bad key, its value and what is allowed.
+    """
+    preset = overrides.get("preset", "digits")
+    path = PRESETS / f"{preset}.yaml"
+    if not isinstance(preset, str) or not path.is_file():
+        known = ", ".join(sorted(file.stem for file in PRESETS.glob("*.yaml")))
+        raise UserError(f"{origin}: preset = {preset!r} is not one of {known}{_suggestion(str(preset), known.split(', '))}")
+    values = merge(read_yaml(path), overrides)
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise UserError("\n".join(_sentences(error, values, origin))) from None
+
+
+def read_config_file(path: Path, overrides: Mapping[str, Any] | None = None) -> Config:
+    """The configuration in the file at ``path``, with ``overrides`` put over it. Raises UserError."""
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; run from the folder that holds the Snakefile, or name it with --configfile")
+    return load_config(merge(read_yaml(path), overrides or {}), origin=path.name)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file. Raises UserError when it holds something else."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UserError(f"{path} should hold keys and values, but holds a {type(content).__name__}")
+    return content
+
+
+def _sentences(error: ValidationError, values: Mapping[str, Any], origin: str) -> Iterator[str]:
+    for problem in error.errors():
+        location = [part for part in problem["loc"] if isinstance(part, (str, int))]
+        key = ".".join(str(part) for part in location)
+        if problem["type"] == "extra_forbidden":
+            near = _suggestion(str(location[-1]), _allowed_keys(location[:-1]))
+            yield f"{origin}: {key} = {problem['input']!r}: there is no such key{near}"
+        elif problem["type"] == "missing":
+            yield f"{origin}: {key} is missing"
+        elif not location or isinstance(problem["input"], (dict, BaseModel)):
+            yield f"{origin}: {key + ': ' if key else ''}{problem['msg'].removeprefix('Value error, ')}"
+        else:
+            yield f"{origin}: {key} = {problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}"
+
+
+def _allowed_keys(section: list[str | int]) -> list[str]:
+    model: Any = Config
+    for name in section:
+        model = model.model_fields[str(name)].annotation
+    return list(model.model_fields)
+
+
+def _suggestion(word: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f" (did you mean {near[0]!r}?)" if near else f"; allowed are {', '.join(known)}"

@@ -1,0 +1,35 @@
+"""The device a stage computes on, and the numerical switches, set in this one place."""
+
+import os
+
+import torch
+
+from robustprune.errors import UserError
+
+
+def prepare_device(name: str, *, threads: int) -> torch.device:
+    """Choose the device and make its arithmetic repeatable.
+
+    Args:
+        name: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``cuda:<index>``.
+        threads: CPU threads for torch.
+
+    Raises:
+        UserError: when a GPU is asked for and there is none.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is repeatable only with a fixed workspace
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"execution.device = {name}, but torch finds no GPU on this machine; use auto or cpu")
+    return torch.device(name)
+
+
+def describe(device: torch.device) -> str:
+    """The device's name for the record."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"

@@ -1,0 +1,1 @@
+"""Generating images: EDM's network, preconditioning, training and Heun sampler."""

@@ -1,0 +1,13 @@
+"""The two ways a run ends early on purpose."""
+
+
+class UserError(Exception):
+    """Something a user can put right, told in one sentence: what, the value, and what is allowed."""
+
+    exit_code = 2
+
+
+class Interrupted(Exception):
+    """A signal asked the job to stop; its state is saved and the same command goes on from there."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again

@@ -1,0 +1,60 @@
+"""The tables of a paper as data: rows in the paper's own terms, read from ``workflow/experiments``."""
+
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from robustprune.config import EXPERIMENTS, read_yaml
+from robustprune.errors import UserError
+from robustprune.settings import RadiusRule, Settings, Strategy
+
+
+class Row(Settings):
+    """A method: what is dropped by which score, and how hard the rest is attacked."""
+
+    method: str = Field(description="the method's name in our table")
+    strategy: Strategy = Field("none", description="which images are dropped")
+    ratio: float | None = Field(None, ge=0, lt=1, description="share dropped; pruning.ratio of the config where absent")
+    radius: RadiusRule = Field("constant", description="constant: epsilon; margin: clamp(margin, -epsilon, epsilon)")
+    printed: str | None = Field(None, description="the method's name in the file of printed numbers")
+
+    @property
+    def uses_margins(self) -> bool:
+        """Whether margins must be computed for this row."""
+        return self.strategy == "puma" or self.radius == "margin"
+
+    @property
+    def uses_manifest(self) -> bool:
+        """Whether this row is anything but plain training on everything."""
+        return self.strategy != "none" or self.radius != "constant"
+
+
+class Table(Settings):
+    """One table: its rows, and where the paper's own numbers are."""
+
+    title: str
+    target: str = Field(description="file under results/ that shows the configured preset's table")
+    printed_file: str = Field(description="file in workflow/reference with the printed numbers")
+    printed_setting: str = Field(description="what the printed numbers were measured on, for the column names")
+    rows: tuple[Row, ...] = Field(min_length=1)
+
+
+class Experiments(Settings):
+    """The tables of one paper."""
+
+    paper: str
+    tables: dict[str, Table]
+
+
+def load_experiments(folder: Path = EXPERIMENTS) -> dict[str, Table]:
+    """Every table of every paper, by ``<paper>.<table>``. Raises UserError naming the file and key."""
+    tables: dict[str, Table] = {}
+    for path in sorted(folder.glob("*.yaml")):
+        try:
+            experiments = Experiments.model_validate(read_yaml(path))
+        except ValidationError as error:
+            problem = error.errors()[0]
+            key = ".".join(str(part) for part in problem["loc"])
+            raise UserError(f"{path.name}: {key} = {problem['input']!r}: {problem['msg']}") from None
+        tables |= {f"{experiments.paper}.{name}": table for name, table in experiments.tables.items()}
+    return tables

@@ -1,0 +1,44 @@
+"""Files that are either whole or absent."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside ``path``; what is written there replaces ``path`` when the block ends well."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` so that a reader sees the old content or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_text(text)
+
+
+def move_over(source: Path, target: Path) -> None:
+    """Move a file or folder to ``target``, in place of what an earlier, killed attempt may have left there."""
+    if target.is_dir():
+        shutil.rmtree(target)
+    source.replace(target)
+
+
+def digest(path: Path) -> str:
+    """SHA-256 in hex of a file, or of the sorted names and digests of all files in a folder."""
+    if path.is_dir():
+        lines = [f"{file.relative_to(path)} {digest(file)}" for file in sorted(path.rglob("*")) if file.is_file()]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

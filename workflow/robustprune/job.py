@@ -1,0 +1,136 @@
+"""One stage, one command, one directory.
+
+A job finds its inputs beside its own directory, works in ``partial/``, moves finished outputs up, and writes
+``record.json`` last. Killed anywhere, the same command goes on from ``partial/``.
+"""
+
+import fcntl
+import importlib
+import logging
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from robustprune.device import describe, prepare_device
+from robustprune.errors import UserError
+from robustprune.execution import Execution
+from robustprune.files import move_over
+from robustprune.interruption import Checkpoints
+from robustprune.paths import PARTIAL, RECORD_FILE, stage_directory
+from robustprune.progress import Progress
+from robustprune.record import make_record, read_record
+from robustprune.specs import Spec
+from robustprune.stagefile import read_spec
+
+logger = logging.getLogger(__name__)
+
+ROOMS = {
+    "pools": "robustprune.pools.stage",
+    "generators": "robustprune.edm.stage",
+    "models": "robustprune.training.stage",
+    "scores": "robustprune.scores.stage",
+    "manifests": "robustprune.pruning.stage",
+    "evaluations": "robustprune.evaluation.stage",
+    "tables": "robustprune.tables.stage",
+}
+"""Where each kind of stage is done: a module with ``run(job, spec) -> facts``."""
+
+
+class Job:
+    """What a running stage has at hand.
+
+    Attributes:
+        directory: the stage's own directory, where finished outputs go.
+        partial: for checkpoints and half-finished outputs; removed when the stage is complete.
+        device: where to compute.
+        execution: batch size and the like; nothing in it may change a number.
+        checkpoints: call its ``tick`` after every step of a long loop.
+    """
+
+    def __init__(self, directory: Path, execution: Execution, *, threads: int, live: bool) -> None:
+        self.directory = directory
+        self.partial = directory / PARTIAL
+        self.execution = execution
+        self.device = prepare_device(execution.device, threads=threads)
+        self.checkpoints = Checkpoints(execution.checkpoint_seconds)
+        self.outputs: list[Path] = []
+        self._live = live
+
+    def upstream(self, kind: str, stage_id: str) -> Path:
+        """The directory of a stage that this one reads."""
+        return stage_directory(self.directory.parents[1], kind, stage_id)
+
+    def progress(self, what: str, *, total: int, unit: str, done: int = 0) -> Progress:
+        """A progress report on a loop of ``total`` units, ``done`` of which an earlier attempt did."""
+        return Progress(what, total=total, unit=unit, done=done, live=self._live)
+
+    def publish(self, *names: str) -> None:
+        """Move finished outputs from ``partial/`` into the stage's directory."""
+        for name in names:
+            move_over(self.partial / name, self.directory / name)
+            self.outputs.append(self.directory / name)
+
+
+def run_stage(spec_path: Path, execution: Execution, *, threads: int = 1, live: bool = False) -> None:
+    """Do the stage that ``spec_path`` describes, from where an earlier attempt stopped; nothing when it is complete.
+
+    Raises:
+        UserError: for anything a user can put right, before the costly part.
+        Interrupted: after SIGTERM or SIGUSR1, with the state saved.
+    """
+    spec = read_spec(spec_path)
+    directory = (spec_path if spec_path.is_dir() else spec_path.parent).absolute()
+    job = Job(directory, execution, threads=threads, live=live)
+    _require_upstream(job, spec)
+    job.partial.mkdir(exist_ok=True)
+    with _alone(job.directory / ".lock"):
+        if (directory / RECORD_FILE).is_file():
+            logger.info("%s is complete", spec.id)
+            shutil.rmtree(job.partial, ignore_errors=True)
+            return
+        job.partial.mkdir(exist_ok=True)
+        job.checkpoints.listen()
+        _do(job, spec)
+
+
+def _do(job: Job, spec: Spec) -> None:
+    started = time.monotonic()
+    logger.info("%s on %s", spec.id, describe(job.device))
+    room = importlib.import_module(ROOMS[spec.kind])
+    facts: dict[str, Any] = room.run(job, spec)
+    on_gpu = job.device.type == "cuda"
+    record = make_record(
+        spec.id,
+        job.outputs,
+        seconds=time.monotonic() - started,
+        device=describe(job.device),
+        peak_gpu_memory_mb=torch.cuda.max_memory_allocated(job.device) / 2**20 if on_gpu else 0.0,
+        facts=facts,
+    )
+    record.write(job.directory)
+    shutil.rmtree(job.partial)
+    logger.info("%s done in %.1f s", spec.id, record.seconds)
+
+
+def _require_upstream(job: Job, spec: Spec) -> None:
+    for kind, stage_id in spec.upstream:
+        record = read_record(job.upstream(kind, stage_id))
+        if record.id != stage_id:
+            raise UserError(f"{job.upstream(kind, stage_id)} holds the record of {record.id}, another stage")
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Wait until no other process does this stage: a scheduler may start a job again while its orphan still runs."""
+    with open(lock, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.info("another process does this stage; waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,1 @@
+"""Architectures, one file each, and how trained ones are saved and loaded."""

@@ -1,0 +1,46 @@
+"""Trained weights on disk: safetensors, never a pickle."""
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from robustprune.errors import UserError
+from robustprune.models.registry import build_model
+from robustprune.specs import ModelSpec
+from robustprune.stagefile import read_spec
+
+WEIGHTS_FILE = "weights.safetensors"  # averaged: what is scored and evaluated
+RAW_FILE = "raw.safetensors"  # the last step's
+
+
+def save_weights(state: dict[str, torch.Tensor], path: Path) -> None:
+    """Write a state dict."""
+    save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, path)
+
+
+def load_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Read a state dict written by ``save_weights``. Raises UserError when the file is missing or broken."""
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} is not a readable safetensors file: {error}") from None
+
+
+def load_model(directory: Path, device: torch.device) -> nn.Module:
+    """The averaged model of a complete model stage, in eval mode, its parameters frozen.
+
+    Raises:
+        UserError: when the directory does not hold a model or its weights do not fit the architecture.
+    """
+    spec = read_spec(directory)
+    if not isinstance(spec, ModelSpec):
+        raise UserError(f"{directory} holds a stage of kind {spec.kind}, not a model")
+    model = build_model(spec.architecture, image_shape=spec.image_shape, classes=spec.classes)
+    try:
+        model.load_state_dict(load_weights(directory / WEIGHTS_FILE))
+    except RuntimeError as error:
+        raise UserError(f"{directory / WEIGHTS_FILE} does not fit {spec.architecture}: {error}") from None
+    return model.to(device).eval().requires_grad_(False)

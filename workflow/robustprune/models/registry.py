@@ -1,0 +1,31 @@
+"""Building a network by name."""
+
+import importlib
+from typing import Protocol, cast
+
+from torch import Tensor, nn
+
+ARCHITECTURES = ("small_cnn", "fast_cnn", "resnet18")
+
+
+class Classifier(Protocol):
+    """(N, C, H, W) float32 in [0, 1] to (N, classes) logits; any normalisation is inside."""
+
+    def __call__(self, images: Tensor) -> Tensor: ...
+
+
+def build_model(architecture: str, *, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """A freshly initialised network, drawn from torch's global generator.
+
+    Args:
+        architecture: the name of a module of this package, with ``build(image_shape, classes)``.
+        image_shape: channels, height, width.
+        classes: number of logits.
+
+    Raises:
+        ValueError: for an unknown architecture.
+    """
+    if architecture not in ARCHITECTURES:
+        raise ValueError(f"architecture = {architecture!r} is not one of {', '.join(ARCHITECTURES)}")
+    module = importlib.import_module(f"robustprune.models.{architecture}")
+    return cast(nn.Module, module.build(image_shape, classes))

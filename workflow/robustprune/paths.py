@@ -1,0 +1,12 @@
+"""Where things lie under ``results/``."""
+
+from pathlib import Path
+
+SPEC_FILE = "spec.json"
+RECORD_FILE = "record.json"
+PARTIAL = "partial"
+
+
+def stage_directory(results: Path, kind: str, stage_id: str) -> Path:
+    """``results/<preset>/<kind>/<id>``; ``results`` includes the preset."""
+    return results / kind / stage_id

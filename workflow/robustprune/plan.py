@@ -1,0 +1,234 @@
+"""The plan: which stages a configuration needs, made before anything runs.
+
+Configuration and experiment rows go in, a graph of stage specs comes out. The Snakefile and ``robustprune plan`` ask it
+for everything: inputs, directories, resources, targets.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from robustprune.config import Config, StageResources
+from robustprune.errors import UserError
+from robustprune.experiments import Row, Table
+from robustprune.paths import RECORD_FILE, SPEC_FILE, stage_directory
+from robustprune.sources import real_source, synthetic_source
+from robustprune.specs import (
+    EvaluationSpec,
+    GeneratedPoolSpec,
+    GeneratorSpec,
+    IngestedPoolSpec,
+    ManifestSpec,
+    ModelSpec,
+    RowSpec,
+    ScoreSpec,
+    Spec,
+    TableSpec,
+)
+from robustprune.stagefile import write_spec
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every stage by id, and the final files people ask for."""
+
+    config: Config
+    results: Path
+    stages: Mapping[str, Spec]
+    targets: Mapping[str, str] = field(default_factory=dict)
+
+    def directory(self, stage_id: str) -> Path:
+        """Where a stage lies. Raises UserError for an id that is not planned."""
+        return stage_directory(self.results, self._spec(stage_id).kind, stage_id)
+
+    def record(self, stage_id: str) -> Path:
+        """The file that marks a stage as complete."""
+        return self.directory(stage_id) / RECORD_FILE
+
+    def upstream_records(self, stage_id: str) -> list[Path]:
+        """The records of the stages that ``stage_id`` reads."""
+        return [self.record(upstream) for _, upstream in self._spec(stage_id).upstream]
+
+    def resources(self, kind: str) -> StageResources:
+        """What a job of this kind asks of the scheduler."""
+        resources: StageResources = getattr(self.config.resources, kind)
+        return resources
+
+    def needed_for(self, stage_ids: Iterable[str]) -> list[str]:
+        """``stage_ids`` and all they rest on, each after what it needs."""
+        order: dict[str, None] = {}
+
+        def visit(stage_id: str) -> None:
+            for _, upstream in self._spec(stage_id).upstream:
+                visit(upstream)
+            order.setdefault(stage_id)
+
+        for stage_id in stage_ids:
+            visit(stage_id)
+        return list(order)
+
+    def write_specs(self) -> None:
+        """Put each stage's spec.json where its job looks for it."""
+        for stage_id, spec in self.stages.items():
+            write_spec(self.directory(stage_id) / SPEC_FILE, spec)
+
+    def _spec(self, stage_id: str) -> Spec:
+        if stage_id not in self.stages:
+            raise UserError(f"{stage_id} is not a stage of the current configuration; see 'robustprune plan'")
+        return self.stages[stage_id]
+
+
+def make_plan(config: Config, tables: Mapping[str, Table], *, results: Path = Path("results")) -> Plan:
+    """The stages of all ``tables`` at the configured preset. Raises UserError for a data file that is missing."""
+    planner = _Planner(config)
+    targets = {str(results / table.target): planner.table(name, table) for name, table in tables.items()}
+    return Plan(config, results / config.preset, planner.stages, targets)
+
+
+class _Planner:
+    """Adds stages from the back to the front; a stage that two rows need is added once."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.stages: dict[str, Spec] = {}
+        self.train = self._real_pool("train")
+        self.synthetic = self._synthetic_pool()
+
+    @property
+    def training_pools(self) -> tuple[str, ...]:
+        return (self.train,) if self.synthetic is None else (self.train, self.synthetic)
+
+    def table(self, name: str, table: Table) -> str:
+        return self._add(
+            TableSpec(
+                name=name,
+                title=table.title,
+                printed_file=table.printed_file,
+                printed_setting=table.printed_setting,
+                rows=tuple(self._row(row) for row in table.rows),
+            )
+        )
+
+    def _row(self, row: Row) -> RowSpec:
+        manifest = self._manifest(row) if row.uses_manifest else None
+        models = tuple(self._model(manifest, seed) for seed in self.config.seeds)
+        return RowSpec(
+            method=row.method,
+            models=models,
+            evaluations=tuple(self._evaluation(model) for model in models),
+            manifest=manifest,
+            pools=self.training_pools,
+            printed=row.printed,
+        )
+
+    def _real_pool(self, split: str) -> str:
+        data = self.config.data
+        return self._add(
+            IngestedPoolSpec(
+                dataset=data.name,
+                split=split,  # type: ignore[arg-type]  # checked by the spec
+                classes=data.classes,
+                image_shape=data.image_shape,
+                source=real_source(data.source, name=data.name, split=split),
+            )
+        )
+
+    def _synthetic_pool(self) -> str | None:
+        data, synthetic = self.config.data, self.config.synthetic
+        if synthetic.source == "none":
+            return None
+        if synthetic.source != "generate":
+            return self._add(
+                IngestedPoolSpec(
+                    dataset=data.name,
+                    split="synthetic",
+                    classes=data.classes,
+                    image_shape=data.image_shape,
+                    source=synthetic_source(synthetic.source),
+                )
+            )
+        generator = self._add(
+            GeneratorSpec(
+                dataset=data.name,
+                pool=self.train,
+                classes=data.classes,
+                image_shape=data.image_shape,
+                settings=synthetic.generator,
+            )
+        )
+        return self._add(
+            GeneratedPoolSpec(
+                dataset=data.name,
+                generator=generator,
+                classes=data.classes,
+                image_shape=data.image_shape,
+                count=synthetic.count,
+                sampler=synthetic.sampler,
+            )
+        )
+
+    def _model(self, manifest: str | None, seed: int) -> str:
+        config = self.config
+        return self._add(
+            ModelSpec(
+                architecture=config.architecture,
+                classes=config.data.classes,
+                image_shape=config.data.image_shape,
+                real=self.train,
+                synthetic=self.synthetic,
+                manifest=manifest,
+                threat=config.threat,
+                training=config.training,
+                seed=seed,
+            )
+        )
+
+    def _margins(self) -> tuple[str, ...]:
+        """The margin model is TRADES on everything with the first seed, as for PUMA's Table 1 (facts P14)."""
+        model = self._model(None, self.config.seeds[0])
+        return tuple(
+            self._add(
+                ScoreSpec(pool=pool, model=model, norm=self.config.threat.norm, deepfool=self.config.margins)
+            )
+            for pool in self.training_pools
+        )
+
+    def _manifest(self, row: Row) -> str:
+        return self._add(
+            ManifestSpec(
+                pools=self.training_pools,
+                scores=self._margins() if row.uses_margins else (),
+                strategy=row.strategy,
+                ratio=0.0 if row.strategy == "none" else self.config.pruning.ratio if row.ratio is None else row.ratio,
+                radius=row.radius,
+                epsilon=self.config.threat.epsilon,
+                validation_images=self.config.training.validation_images,
+                seed=self.config.seeds[0],
+            )
+        )
+
+    def _evaluation(self, model: str) -> str:
+        return self._add(
+            EvaluationSpec(
+                pool=self._real_pool("test"),
+                model=model,
+                threat=self.config.threat,
+                settings=self.config.evaluation,
+            )
+        )
+
+    def _add(self, spec: Spec) -> str:
+        stage_id = spec.id
+        self.stages.setdefault(stage_id, spec)
+        return stage_id
+
+
+def stages_of_target(plan: Plan, target: str) -> Iterator[str]:
+    """The stages a file or a stage id needs, in order. Raises UserError for an unknown target."""
+    if target in plan.targets:
+        yield from plan.needed_for([plan.targets[target]])
+    elif target in plan.stages:
+        yield from plan.needed_for([target])
+    else:
+        known = ", ".join(plan.targets)
+        raise UserError(f"{target} is neither a stage id of this configuration nor one of its files: {known}")

@@ -1,0 +1,1 @@
+"""What images there are: the pool format, ingest (one file per source), generation."""

@@ -1,0 +1,123 @@
+"""The pool: images and labels as memory-mapped arrays, and a page that says what they are.
+
+A sample's id is its row in its pool, for ever.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from robustprune.errors import UserError
+from robustprune.files import digest, write_text
+from robustprune.job import Job
+
+DEFINITION = 1
+IMAGES_FILE, LABELS_FILE, INFO_FILE = "images.npy", "labels.npy", "pool.json"
+
+Images = npt.NDArray[np.uint8]  # (N, C, H, W)
+Labels = npt.NDArray[np.int16]  # (N,)
+
+
+class PoolInfo(BaseModel):
+    """pool.json: what the arrays beside it hold."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str
+    source: str
+    classes: int
+    image_shape: tuple[int, int, int]  # channels, height, width
+    count: int
+    class_counts: tuple[int, ...]
+    digest: str  # SHA-256 of images.npy and labels.npy together
+
+
+@dataclass(frozen=True)
+class Pool:
+    """An open pool.
+
+    Attributes:
+        images: (N, C, H, W) uint8, memory-mapped.
+        labels: (N,) int16 in 0 ... classes - 1.
+        info: the content of pool.json.
+    """
+
+    images: Images
+    labels: Labels
+    info: PoolInfo
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def open_pool(directory: Path) -> Pool:
+    """Open the pool in a stage's directory; only pool.json and array headers are read.
+
+    Raises:
+        UserError: when a file is missing, malformed, or does not have the shape that pool.json states.
+    """
+    try:
+        info = PoolInfo.model_validate_json((directory / INFO_FILE).read_text())
+        images = np.load(directory / IMAGES_FILE, mmap_mode="r", allow_pickle=False)
+        labels = np.load(directory / LABELS_FILE, allow_pickle=False)
+    except (OSError, ValidationError, ValueError) as error:
+        raise UserError(f"{directory} is not a readable pool: {' '.join(str(error).split())}") from None
+    expected = (info.count, *info.image_shape)
+    if images.shape != expected or images.dtype != np.uint8:
+        raise UserError(f"{directory / IMAGES_FILE} is {images.dtype} {images.shape}, pool.json states uint8 {expected}")
+    if labels.shape != (info.count,) or labels.dtype != np.int16:
+        raise UserError(f"{directory / LABELS_FILE} is {labels.dtype} {labels.shape}, pool.json states int16 ({info.count},)")
+    return Pool(images, labels, info)
+
+
+def check_images(images: npt.NDArray[np.generic], labels: npt.NDArray[np.generic], *, origin: str, classes: int,
+                 image_shape: tuple[int, int, int]) -> None:
+    """Refuse arrays that cannot be a pool. Raises UserError naming the file, the value and what is allowed."""
+    if images.dtype != np.uint8:
+        raise UserError(f"{origin}: images are {images.dtype}, but should be uint8 in 0 ... 255")
+    if images.shape[1:] != image_shape:
+        raise UserError(f"{origin}: images have shape {images.shape[1:]}, but data.image_shape is {image_shape}")
+    if len(images) == 0 or len(images) != len(labels):
+        raise UserError(f"{origin}: {len(images)} images and {len(labels)} labels; there should be as many, and at least one")
+    if not np.issubdtype(labels.dtype, np.integer) or labels.ndim != 1:
+        raise UserError(f"{origin}: labels are {labels.dtype} {labels.shape}, but should be integers, one an image")
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= classes:
+        raise UserError(f"{origin}: labels go from {low} to {high}, but data.classes allows 0 to {classes - 1}")
+
+
+def write_pool(job: Job, images: Images, labels: npt.NDArray[np.integer], *, dataset: str, source: str, classes: int) -> PoolInfo:
+    """Write checked arrays as this job's pool and publish it.
+
+    Args:
+        job: the running stage.
+        images: (N, C, H, W) uint8.
+        labels: (N,) integers in 0 ... classes - 1.
+        dataset: short name of the data set.
+        source: a phrase that says where the images came from.
+        classes: number of classes.
+    """
+    shape = (images.shape[1], images.shape[2], images.shape[3])
+    check_images(images, labels, origin=source, classes=classes, image_shape=shape)
+    np.save(job.partial / IMAGES_FILE, images, allow_pickle=False)
+    np.save(job.partial / LABELS_FILE, labels.astype(np.int16), allow_pickle=False)
+    info = PoolInfo(
+        dataset=dataset,
+        source=source,
+        classes=classes,
+        image_shape=shape,
+        count=len(images),
+        class_counts=tuple(np.bincount(labels, minlength=classes).tolist()),
+        digest=pool_digest(job.partial),
+    )
+    write_text(job.partial / INFO_FILE, info.model_dump_json(indent=2) + "\n")
+    job.publish(IMAGES_FILE, LABELS_FILE, INFO_FILE)
+    return info
+
+
+def pool_digest(directory: Path) -> str:
+    """What identifies a pool's content to stores and manifests: the digests of its two arrays."""
+    return f"{digest(directory / IMAGES_FILE)[:32]}{digest(directory / LABELS_FILE)[:32]}"

@@ -1,0 +1,61 @@
+"""How far a long loop is, how fast, and how long it still takes: a bar on a terminal, plain lines elsewhere."""
+
+import logging
+import time
+from datetime import timedelta
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+logger = logging.getLogger(__name__)
+LINE_SECONDS = 10.0
+
+
+class Progress:
+    """Counts units of work.
+
+    Args:
+        what: what is being done, e.g. ``training``.
+        total: units in all.
+        unit: plural name of a unit, e.g. ``steps``.
+        done: units that an earlier attempt has done.
+        live: draw a bar; otherwise a log line about every ten seconds.
+    """
+
+    def __init__(self, what: str, *, total: int, unit: str, done: int = 0, live: bool = False) -> None:
+        self.what, self.total, self.unit, self.done = what, total, unit, done
+        self._started_at, self._started_with = time.monotonic(), done
+        self._said_at = self._started_at
+        self._bar = _bar(unit) if live else None
+        if self._bar is not None:
+            self._bar.start()
+            self._task = self._bar.add_task(what, total=total, completed=done, rate="")
+        elif done:
+            logger.info("%s: going on from %s of %s %s", what, f"{done:,}", f"{total:,}", unit)
+
+    def advance(self, count: int = 1) -> None:
+        """``count`` more units are done."""
+        self.done += count
+        now = time.monotonic()
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self.done, rate=f"{self._rate(now):,.1f} {self.unit}/s")
+        elif now - self._said_at >= LINE_SECONDS or self.done >= self.total:
+            self._said_at = now
+            logger.info("%s", self.line(now))
+        if self._bar is not None and self.done >= self.total:
+            self._bar.stop()
+
+    def line(self, now: float) -> str:
+        """The plain line at time ``now`` (of time.monotonic)."""
+        rate = self._rate(now)
+        left = timedelta(seconds=round((self.total - self.done) / rate)) if rate > 0 else "unknown time"
+        return f"{self.what}: {self.done:,} of {self.total:,} {self.unit}, {rate:,.1f}/s, {left} left"
+
+    def _rate(self, now: float) -> float:
+        return (self.done - self._started_with) / max(now - self._started_at, 1e-9)
+
+
+def _bar(unit: str) -> RichProgress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
+    return RichProgress(*columns, TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), console=Console(stderr=True))

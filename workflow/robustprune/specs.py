@@ -1,0 +1,336 @@
+"""What a stage is: small, frozen, closed descriptions, and the ids made from them.
+
+A stage's id is ``<slug>-<10 hex>``, the hash of everything that decides its numbers: its settings, the ids of the stages
+it uses, and the ``DEFINITION`` of each module whose algorithm it runs. A key named ``location`` says where something is,
+not what it is, and is left out of the hash.
+
+Nothing here imports torch: planning thousands of stages takes milliseconds.
+"""
+
+import hashlib
+import json
+import re
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, TypeAdapter
+
+from robustprune.settings import (
+    DeepFoolSettings,
+    EvaluationSettings,
+    GeneratorSettings,
+    Radius,
+    RadiusRule,
+    SamplerSettings,
+    Settings,
+    Strategy,
+    ThreatModel,
+    TrainingSettings,
+)
+
+ID_PATTERN = r"[a-z0-9]+(?:-[a-z0-9]+)*-[0-9a-f]{10}"
+StageId = Annotated[str, Field(pattern=f"^{ID_PATTERN}$")]
+ImageShape = tuple[int, int, int]  # channels, height, width
+
+
+@cache
+def definition(module: str) -> int:
+    """The version of a module's numbers: its line ``DEFINITION = <int>``, read without importing it.
+
+    ``module`` is relative to this package, e.g. ``margins.deepfool``.
+    """
+    source = Path(__file__).parent.joinpath(*module.split(".")).with_suffix(".py").read_text()
+    match = re.search(r"^DEFINITION = (\d+)$", source, re.MULTILINE)
+    if match is None:
+        raise LookupError(f"robustprune.{module} has no line 'DEFINITION = <int>'")
+    return int(match[1])
+
+
+class Spec(Settings):
+    """A stage: what it makes, from what. ``modules`` names the code that decides its numbers."""
+
+    modules: ClassVar[tuple[str, ...]]
+    kind: str
+
+    @property
+    def slug(self) -> str:
+        """A few words for people; the hash behind it is what tells stages apart."""
+        raise NotImplementedError  # pragma: no cover
+
+    @property
+    def decisive_modules(self) -> tuple[str, ...]:
+        """The modules whose DEFINITION is part of this stage's id."""
+        return self.modules
+
+    @property
+    def definitions(self) -> dict[str, int]:
+        """The version of each decisive module."""
+        return {module: definition(module) for module in sorted(self.decisive_modules)}
+
+    def canonical(self) -> str:
+        """The text that is hashed: sorted JSON of settings and definitions, without locations."""
+        content = {"spec": _without_locations(self.model_dump(mode="json")), "definitions": self.definitions}
+        return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+    @property
+    def id(self) -> str:
+        """``<slug>-<first 10 hex digits of the SHA-256 of the canonical text>``."""
+        return f"{self.slug}-{hashlib.sha256(self.canonical().encode()).hexdigest()[:10]}"
+
+    @property
+    def upstream(self) -> tuple[tuple[str, str], ...]:
+        """(kind, id) of each stage this one reads."""
+        raise NotImplementedError  # pragma: no cover
+
+
+def _without_locations(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_locations(item) for key, item in value.items() if key != "location"}
+    if isinstance(value, list):
+        return [_without_locations(item) for item in value]
+    return value
+
+
+class FileSource(Settings):
+    """Images in files. ``digest`` is what they are, ``location`` where they lie now."""
+
+    format: Literal["idx", "npz", "parquet"]
+    digest: str = Field(pattern="^[0-9a-f]{64}$")
+    location: tuple[str, ...]
+
+
+class TorchvisionLocation(Settings):
+    """Torchvision's root folder, and whether what is missing there may be downloaded."""
+
+    folder: str
+    download: bool
+
+
+class TorchvisionSource(Settings):
+    """A data set that torchvision knows and checks by its own MD5 sums, so its name says what it is."""
+
+    format: Literal["torchvision"] = "torchvision"
+    name: Literal["MNIST", "CIFAR10"]
+    location: TorchvisionLocation
+
+
+class DigitsSource(Settings):
+    """scikit-learn's 1,797 digits, part of that package."""
+
+    format: Literal["digits"] = "digits"
+
+
+class IngestedPoolSpec(Spec):
+    """Real or ready-made images, brought into the pool format."""
+
+    kind: Literal["pools"] = "pools"
+    origin: Literal["ingested"] = "ingested"
+    dataset: str
+    split: Literal["train", "test", "synthetic"]
+    classes: int
+    image_shape: ImageShape
+    source: Annotated[FileSource | TorchvisionSource | DigitsSource, Field(discriminator="format")]
+
+    @property
+    def slug(self) -> str:
+        return f"{self.dataset}-{self.split}"
+
+    @property
+    def decisive_modules(self) -> tuple[str, ...]:
+        return ("pools.format", f"pools.ingest.{self.source.format}")
+
+    @property
+    def upstream(self) -> tuple[tuple[str, str], ...]:
+        return ()
+
+
+class GeneratorSpec(Spec):
+    """An EDM trained on a real pool."""
+
+    modules = ("edm.network", "edm.preconditioning", "edm.training")
+    kind: Literal["generators"] = "generators"
+    dataset: str
+    pool: StageId
+    classes: int
+    image_shape: ImageShape
+    settings: GeneratorSettings
+
+    @property
+    def slug(self) -> str:
+        return f"edm-{self.dataset}"
+
+    @property
+    def upstream(self) -> tuple[tuple[str, str], ...]:
+        return (("pools", self.pool),)
+
+
+class GeneratedPoolSpec(Spec):
+    """Images drawn from a generator, the classes in turn."""
+
+    modules = ("edm.network", "edm.preconditioning", "edm.sampler", "pools.generated")
+    kind: Literal["pools"] = "pools"
+    origin: Literal["generated"] = "generated"
+    dataset: str
+    generator: StageId
+    classes: int
+    image_shape: ImageShape
+    count: int = Field(gt=0)
+    sampler: SamplerSettings
+
+    @property
+    def slug(self) -> str:
+        return f"{self.dataset}-generated"
+
+    @property
+    def upstream(self) -> tuple[tuple[str, str], ...]:
+        return (("generators", self.generator),)
+
+
+class ModelSpec(Spec):
+    """A classifier trained adversarially, on whole pools or on what a manifest keeps of them."""
+
+    modules = (
+        "attacks.pgd",
+        "training.augmentation",
+        "training.averaging",
+        "training.losses",
+        "training.optimizers",
+        "training.sampler",
+        "training.schedules",
+        "training.step",
+    )
+    kind: Literal["models"] = "models"
+    architecture: str
+    classes: int
+    image_shape: ImageShape
+    real: StageId
+    synthetic: StageId | None
+    manifest: StageId | None
+    threat: ThreatModel
+    training: TrainingSettings
+    seed: int = Field(ge=0)
+
+    @property
+    def slug(self) -> str:
+        recipe = "trades" if self.manifest is None else self.manifest.rsplit("-", 1)[0]
+        return f"{recipe}-{self.architecture.replace('_', '')}-seed{self.seed}"
+
+    @property
+    def decisive_modules(self) -> tuple[str, ...]:
+        return (*self.modules, f"models.{self.architecture}")
+
+    @property
+    def pools(self) -> tuple[str, ...]:
+        """Ids of the pools it learns from, the real one first."""
+        return (self.real,) if self.synthetic is None else (self.real, self.synthetic)
+
+    @property
+    def upstream(self) -> tuple[tuple[str, str], ...]:
+        manifest = () if self.manifest is None else (("manifests", self.manifest),)
+        return (*(("pools", pool) for pool in self.pools), *manifest)
+
+
+class ScoreSpec(Spec):
+    """Signed margins of every image of a pool under a model."""
+
+    modules = ("margins.deepfool", "margins.bisection")
+    kind: Literal["scores"] = "scores"
+    pool: StageId
+    model: StageId
+    norm: Literal["Linf", "L2"]
+    deepfool: DeepFoolSettings
+
+    @property
+    def slug(self) -> str:
+        return f"margin-{self.norm.lower()}-{self.pool.rsplit('-', 1)[0]}"
+
+    @property
+    def upstream(self) -> tuple[tuple[str, str], ...]:
+        return (("pools", self.pool), ("models", self.model))
+
+
+class ManifestSpec(Spec):
+    """Which rows of which pools are kept, and with what radius each is attacked."""
+
+    modules = ("pruning.strategies", "pruning.radii", "pruning.manifest")
+    kind: Literal["manifests"] = "manifests"
+    pools: tuple[StageId, ...]
+    scores: tuple[StageId, ...]
+    strategy: Strategy
+    ratio: float = Field(ge=0, lt=1)
+    radius: RadiusRule
+    epsilon: Radius
+    validation_images: int = Field(ge=0)
+    seed: int = Field(ge=0)
+
+    @property
+    def slug(self) -> str:
+        return self.strategy.replace("_", "-")
+
+    @property
+    def upstream(self) -> tuple[tuple[str, str], ...]:
+        return (*(("pools", pool) for pool in self.pools), *(("scores", score) for score in self.scores))
+
+
+class EvaluationSpec(Spec):
+    """Which test images a model gets right, clean and under each attack."""
+
+    modules = ("attacks.pgd", "evaluation.attacks")
+    kind: Literal["evaluations"] = "evaluations"
+    pool: StageId
+    model: StageId
+    threat: ThreatModel
+    settings: EvaluationSettings
+
+    @property
+    def slug(self) -> str:
+        return self.model.rsplit("-", 1)[0]
+
+    @property
+    def upstream(self) -> tuple[tuple[str, str], ...]:
+        return (("pools", self.pool), ("models", self.model))
+
+
+class RowSpec(Settings):
+    """One line of a table: a method, and its runs, one a seed."""
+
+    method: str
+    models: tuple[StageId, ...]
+    evaluations: tuple[StageId, ...]
+    manifest: StageId | None
+    pools: tuple[StageId, ...]
+    printed: str | None = Field(description="the method's name in the file of printed numbers")
+
+
+class TableSpec(Spec):
+    """A table of a paper: our rows beside the printed ones."""
+
+    modules = ("tables.rows",)
+    kind: Literal["tables"] = "tables"
+    name: str
+    title: str
+    printed_file: str
+    printed_setting: str
+    rows: tuple[RowSpec, ...]
+
+    @property
+    def slug(self) -> str:
+        return self.name.replace("_", "-").replace(".", "-")
+
+    @property
+    def upstream(self) -> tuple[tuple[str, str], ...]:
+        stages = [("models", model) for row in self.rows for model in row.models]
+        stages += [("evaluations", evaluation) for row in self.rows for evaluation in row.evaluations]
+        stages += [("manifests", row.manifest) for row in self.rows if row.manifest is not None]
+        stages += [("pools", pool) for row in self.rows for pool in row.pools]
+        return tuple(dict.fromkeys(stages))
+
+
+AnyPoolSpec = Annotated[IngestedPoolSpec | GeneratedPoolSpec, Field(discriminator="origin")]
+AnySpec = Annotated[
+    AnyPoolSpec | GeneratorSpec | ModelSpec | ScoreSpec | ManifestSpec | EvaluationSpec | TableSpec,
+    Field(discriminator="kind"),
+]
+KINDS = ("pools", "generators", "models", "scores", "manifests", "evaluations", "tables")
+SPEC_ADAPTER: TypeAdapter[Spec] = TypeAdapter(AnySpec)
