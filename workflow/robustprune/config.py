@@ -150,7 +150,7 @@ def load_config(overrides: Mapping[str, Any], *, origin: str = "config.yaml") ->
     if not isinstance(preset, str) or not path.is_file():
         known = ", ".join(sorted(file.stem for file in PRESETS.glob("*.yaml")))
         raise UserError(f"{origin}: preset = {preset!r} is not one of {known}{_suggestion(str(preset), known.split(', '))}")
-    values = merge(read_yaml(path), overrides)
+    values = {**merge(read_yaml(path), overrides), "preset": preset}
     try:
         return Config.model_validate(values)
     except ValidationError as error:

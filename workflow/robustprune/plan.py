@@ -116,8 +116,6 @@ class _Planner:
             method=row.method,
             models=models,
             evaluations=tuple(self._evaluation(model) for model in models),
-            manifest=manifest,
-            pools=self.training_pools,
             printed=row.printed,
         )
 

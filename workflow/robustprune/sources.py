@@ -1,7 +1,9 @@
-"""From ``data.source`` in the configuration to what the images are: found, and fingerprinted, while the plan is made."""
+"""From ``data.source`` in the configuration to what the images are: found and fingerprinted while the plan is made."""
 
 import hashlib
 import json
+import re
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -12,21 +14,31 @@ from robustprune.specs import DigitsSource, FileSource, TorchvisionLocation, Tor
 
 DIGEST_CACHE = Path("results/.digests.json")
 TORCHVISION_NAMES: dict[str, Literal["MNIST", "CIFAR10"]] = {"mnist": "MNIST", "cifar10": "CIFAR10"}
+TORCHVISION_FOLDERS = {"MNIST": Path("MNIST", "raw"), "CIFAR10": Path("cifar-10-batches-py")}
 IDX_STEMS = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
 HINTS = {
-    "idx": "MNIST's four idx files can be had from https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "idx": "the four idx files of MNIST, plain or .gz, can be had from https://ossci-datasets.s3.amazonaws.com/mnist/",
     "npz": "an npz holds the arrays 'image' (uint8, N x H x W x C) and 'label'; Wang et al.'s EDM sets are at "
     "https://huggingface.co/datasets/P2333/DM-Improves-AT",
     "parquet": "Hugging Face keeps image sets in this layout, e.g. https://huggingface.co/datasets/uoft-cs/cifar10",
-    "torchvision": "data.source: torchvision downloads it",
+    "torchvision": "data.source: torchvision, without a folder, downloads it",
 }
 
 
 def real_source(text: str, *, name: str, split: str) -> DigitsSource | TorchvisionSource | FileSource:
-    """The source that ``data.source`` names. Raises UserError naming the key and where to get a file that is missing."""
+    """The source of one split of the real images.
+
+    Args:
+        text: ``data.source`` of the configuration, of the form the configuration allows.
+        name: ``data.name`` of the configuration.
+        split: ``train`` or ``test``.
+
+    Raises:
+        UserError: naming the key, and where to get a file that is missing.
+    """
     form, _, place = text.partition(":")
     if form == "digits":
         return DigitsSource()
@@ -34,42 +46,82 @@ def real_source(text: str, *, name: str, split: str) -> DigitsSource | Torchvisi
         return _torchvision_source(place, name=name)
     folder = Path(place)
     if form == "idx":
-        files = [_idx_file(folder, stem) for stem in IDX_STEMS[split]]
+        files = list(idx_files(folder, split))
     elif form == "npz":
         files = [folder / f"{split}.npz"]
     else:
-        files = sorted(folder.glob(f"{split}-*.parquet")) or [folder / f"{split}-00000-of-00001.parquet"]
-    return _file_source(form, files, key="data.source")
+        files = _shards(folder, split)
+    return _file_source(form, files, setting=f"data.source = {text}")
 
 
 def synthetic_source(text: str) -> FileSource:
     """The source that ``synthetic.source`` names when it is a file. Raises UserError where it is missing."""
     form, _, place = text.partition(":")
-    return _file_source(form, [Path(place)], key="synthetic.source")
+    return _file_source(form, [Path(place)], setting=f"synthetic.source = {text}")
+
+
+def idx_files(folder: Path, split: str) -> tuple[Path, Path]:
+    """Where a folder has, or should have, a split's images and labels: unpacked if it has that, else ``.gz``."""
+    images, labels = IDX_STEMS[split]
+    return _unpacked_or_gz(folder / images), _unpacked_or_gz(folder / labels)
+
+
+def planned_files(source: FileSource) -> list[Path]:
+    """The files of a source, read once more to be sure that they are what the plan was made for.
+
+    Raises:
+        UserError: when a file is gone or another than at the time of the plan.
+    """
+    files = [Path(file) for file in source.location]
+    for file in files:
+        if not file.is_file():
+            raise UserError(f"{file} was there when the plan was made and is gone now; bring it back or plan again")
+    if _joint_digest(digest(file) for file in files) != source.digest:
+        names = ", ".join(source.location)
+        raise UserError(f"{names}: the content changed since the plan was made; bring it back or plan again")
+    return files
 
 
 def _torchvision_source(place: str, *, name: str) -> TorchvisionSource:
     if name not in TORCHVISION_NAMES:
         known = ", ".join(TORCHVISION_NAMES)
         raise UserError(f"data.name = {name!r} is not one that data.source = torchvision can load: {known}")
-    if place and not Path(place).is_dir():
-        raise UserError(f"{place}, the folder in data.source, does not exist; {HINTS['torchvision']}")
+    dataset = TORCHVISION_NAMES[name]
+    inside = Path(place) / TORCHVISION_FOLDERS[dataset]
+    if place and not inside.is_dir():
+        raise UserError(f"data.source = torchvision:{place}: there is no folder {inside}; {HINTS['torchvision']}")
     location = TorchvisionLocation(folder=str(Path(place or "data").absolute()), download=not place)
-    return TorchvisionSource(name=TORCHVISION_NAMES[name], location=location)
+    return TorchvisionSource(name=dataset, location=location)
 
 
-def _idx_file(folder: Path, stem: str) -> Path:
-    plain = folder / stem
-    return plain if plain.is_file() else folder / f"{stem}.gz"
+def _unpacked_or_gz(path: Path) -> Path:
+    return path if path.is_file() else path.with_name(f"{path.name}.gz")
 
 
-def _file_source(form: str, files: list[Path], *, key: str) -> FileSource:
+def _shards(folder: Path, split: str) -> list[Path]:
+    """The shards of a split in order; a set with a gap would silently be a smaller pool."""
+    pattern = re.compile(rf"{split}-(\d+)-of-(\d+)(?:-[0-9a-f]+)?\.parquet")
+    matches = [match for file in sorted(folder.glob("*.parquet")) if (match := pattern.fullmatch(file.name))]
+    if not matches:
+        return [folder / f"{split}-00000-of-00001.parquet"]
+    count = int(matches[0][2])
+    if [(int(match[1]), int(match[2])) for match in matches] != [(index, count) for index in range(count)]:
+        names = ", ".join(match[0] for match in matches)
+        raise UserError(f"{folder} should hold each of the {count} {split} shards of one set, but holds {names}")
+    return [folder / match[0] for match in matches]
+
+
+def _file_source(form: str, files: list[Path], *, setting: str) -> FileSource:
     for file in files:
         if not file.is_file():
-            raise UserError(f"{file}, which {key} points to, does not exist; {HINTS[form]}")
-    digest = hashlib.sha256("\n".join(file_digest(file) for file in files).encode()).hexdigest()
+            raise UserError(f"{setting}: there is no file {file}; {HINTS[form]}")
     location = tuple(str(file.absolute()) for file in files)
-    return FileSource(format=form, digest=digest, location=location)  # type: ignore[arg-type]  # checked by the model
+    joint = _joint_digest(file_digest(file) for file in files)
+    return FileSource.model_validate({"format": form, "digest": joint, "location": location})
+
+
+def _joint_digest(digests: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
 def file_digest(path: Path) -> str:
@@ -89,8 +141,9 @@ def _remembered_digest(path: str, size: int, modified: int) -> str:
 
 
 def _read_digest_cache() -> dict[str, str]:
+    """What earlier plans remembered; nothing where the file is absent or damaged, for it can be made again."""
     try:
-        known: dict[str, str] = json.loads(DIGEST_CACHE.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
+        known = json.loads(DIGEST_CACHE.read_text())
+    except (FileNotFoundError, ValueError):
         return {}
-    return known
+    return known if isinstance(known, dict) else {}

@@ -298,8 +298,6 @@ class RowSpec(Settings):
     method: str
     models: tuple[StageId, ...]
     evaluations: tuple[StageId, ...]
-    manifest: StageId | None
-    pools: tuple[StageId, ...]
     printed: str | None = Field(description="the method's name in the file of printed numbers")
 
 
@@ -322,8 +320,6 @@ class TableSpec(Spec):
     def upstream(self) -> tuple[tuple[str, str], ...]:
         stages = [("models", model) for row in self.rows for model in row.models]
         stages += [("evaluations", evaluation) for row in self.rows for evaluation in row.evaluations]
-        stages += [("manifests", row.manifest) for row in self.rows if row.manifest is not None]
-        stages += [("pools", pool) for row in self.rows for pool in row.pools]
         return tuple(dict.fromkeys(stages))
 
 

@@ -3,12 +3,14 @@
 A sample's id is its row in its pool, for ever.
 """
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from robustprune.errors import UserError
 from robustprune.files import digest, write_text
@@ -19,6 +21,7 @@ IMAGES_FILE, LABELS_FILE, INFO_FILE = "images.npy", "labels.npy", "pool.json"
 
 Images = npt.NDArray[np.uint8]  # (N, C, H, W)
 Labels = npt.NDArray[np.int16]  # (N,)
+AnyLabels = npt.NDArray[np.integer[Any]]  # (N,), as a source has them
 
 
 class PoolInfo(BaseModel):
@@ -61,35 +64,40 @@ def open_pool(directory: Path) -> Pool:
     """
     try:
         info = PoolInfo.model_validate_json((directory / INFO_FILE).read_text())
-        images = np.load(directory / IMAGES_FILE, mmap_mode="r", allow_pickle=False)
-        labels = np.load(directory / LABELS_FILE, allow_pickle=False)
-    except (OSError, ValidationError, ValueError) as error:
+        images = np.lib.format.open_memmap(directory / IMAGES_FILE, mode="r")
+        labels = np.array(np.lib.format.open_memmap(directory / LABELS_FILE, mode="r"))
+    except (OSError, ValueError) as error:  # pydantic's ValidationError is a ValueError
         raise UserError(f"{directory} is not a readable pool: {' '.join(str(error).split())}") from None
     expected = (info.count, *info.image_shape)
     if images.shape != expected or images.dtype != np.uint8:
-        raise UserError(f"{directory / IMAGES_FILE} is {images.dtype} {images.shape}, pool.json states uint8 {expected}")
+        raise UserError(
+            f"{directory / IMAGES_FILE} is {images.dtype} {images.shape}, pool.json states uint8 {expected}"
+        )
     if labels.shape != (info.count,) or labels.dtype != np.int16:
-        raise UserError(f"{directory / LABELS_FILE} is {labels.dtype} {labels.shape}, pool.json states int16 ({info.count},)")
+        raise UserError(
+            f"{directory / LABELS_FILE} is {labels.dtype} {labels.shape}, pool.json states int16 ({info.count},)"
+        )
     return Pool(images, labels, info)
 
 
-def check_images(images: npt.NDArray[np.generic], labels: npt.NDArray[np.generic], *, origin: str, classes: int,
-                 image_shape: tuple[int, int, int]) -> None:
-    """Refuse arrays that cannot be a pool. Raises UserError naming the file, the value and what is allowed."""
+def check_images(
+    images: npt.NDArray[Any], labels: npt.NDArray[Any], *, origin: str, classes: int, image_shape: tuple[int, int, int]
+) -> None:
+    """Refuse arrays that cannot be a pool. Raises UserError naming ``origin``, the value and what is allowed."""
     if images.dtype != np.uint8:
         raise UserError(f"{origin}: images are {images.dtype}, but should be uint8 in 0 ... 255")
     if images.shape[1:] != image_shape:
         raise UserError(f"{origin}: images have shape {images.shape[1:]}, but data.image_shape is {image_shape}")
-    if len(images) == 0 or len(images) != len(labels):
-        raise UserError(f"{origin}: {len(images)} images and {len(labels)} labels; there should be as many, and at least one")
     if not np.issubdtype(labels.dtype, np.integer) or labels.ndim != 1:
         raise UserError(f"{origin}: labels are {labels.dtype} {labels.shape}, but should be integers, one an image")
+    if len(images) == 0 or len(images) != len(labels):
+        raise UserError(f"{origin}: {len(images)} images and {len(labels)} labels; there should be as many, and some")
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= classes:
         raise UserError(f"{origin}: labels go from {low} to {high}, but data.classes allows 0 to {classes - 1}")
 
 
-def write_pool(job: Job, images: Images, labels: npt.NDArray[np.integer], *, dataset: str, source: str, classes: int) -> PoolInfo:
+def write_pool(job: Job, images: Images, labels: AnyLabels, *, dataset: str, source: str, classes: int) -> PoolInfo:
     """Write checked arrays as this job's pool and publish it.
 
     Args:
@@ -119,5 +127,6 @@ def write_pool(job: Job, images: Images, labels: npt.NDArray[np.integer], *, dat
 
 
 def pool_digest(directory: Path) -> str:
-    """What identifies a pool's content to stores and manifests: the digests of its two arrays."""
-    return f"{digest(directory / IMAGES_FILE)[:32]}{digest(directory / LABELS_FILE)[:32]}"
+    """SHA-256 of the digests of images.npy and labels.npy: what a pool's content is known by elsewhere."""
+    parts = (digest(directory / IMAGES_FILE), digest(directory / LABELS_FILE))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

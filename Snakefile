@@ -1,0 +1,38 @@
+# Which images should a robust model be trained on, and how hard should each be attacked?
+#
+# results/table1.csv                          the headline table of the configured preset
+# results/<preset>/<kind>/<id>/               one directory a stage; its id is the hash of all that decides its numbers
+#
+# The plan (workflow/robustprune/plan.py) knows which stages there are; the rules only say how a kind of stage is run.
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import min_version
+
+min_version("9.20")
+
+
+configfile: "config.yaml"
+
+
+sys.path.append(str(Path(workflow.basedir) / "workflow"))
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/pools.smk"
+include: "workflow/rules/generators.smk"
+include: "workflow/rules/models.smk"
+include: "workflow/rules/scores.smk"
+include: "workflow/rules/manifests.smk"
+include: "workflow/rules/evaluations.smk"
+include: "workflow/rules/tables.smk"
+
+
+onstart:
+    PLAN.write_specs()
+
+
+rule all:
+    default_target: True
+    input:
+        list(PLAN.targets),

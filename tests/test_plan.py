@@ -1,0 +1,154 @@
+"""The plan: ids by content, and which stages a change touches. No torch, no files, milliseconds."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from robustprune import specs
+from robustprune.config import load_config
+from robustprune.errors import UserError
+from robustprune.experiments import load_experiments
+from robustprune.plan import Plan, make_plan, stages_of_target
+from robustprune.planview import describe_plan
+from robustprune.pruning.radii import RADIUS_RULES
+from robustprune.pruning.strategies import STRATEGIES
+from robustprune.settings import RadiusRule, Strategy
+from robustprune.stagefile import read_spec, write_spec
+
+TARGET = "results/table1.csv"
+
+
+def plan_of(overrides: dict[str, Any] | None = None, results: Path = Path("results")) -> Plan:
+    return make_plan(load_config(overrides or {}), load_experiments(), results=results)
+
+
+def changed_kinds(overrides: dict[str, Any]) -> set[str]:
+    """Kinds of the stages that the default plan does not have."""
+    plan = plan_of(overrides)
+    return {spec.kind for stage_id, spec in plan.stages.items() if stage_id not in plan_of().stages}
+
+
+def test_the_default_plan_has_the_stages_of_table_1() -> None:
+    plan = plan_of()
+    kinds = [spec.kind for spec in plan.stages.values()]
+    counts = {kind: kinds.count(kind) for kind in specs.KINDS}
+    assert counts == {
+        "pools": 3, "generators": 1, "models": 6, "scores": 2, "manifests": 1, "evaluations": 6, "tables": 1,
+    }  # fmt: skip
+    assert set(stages_of_target(plan, TARGET)) == set(plan.stages)
+
+
+def test_every_stage_comes_after_what_it_reads() -> None:
+    plan = plan_of()
+    order = list(stages_of_target(plan, TARGET))
+    for stage_id in order:
+        for kind, upstream in plan.stages[stage_id].upstream:
+            assert plan.stages[upstream].kind == kind
+            assert order.index(upstream) < order.index(stage_id)
+
+
+ALL_AFTER = {"models", "scores", "manifests", "evaluations", "tables"}
+CHANGES: list[tuple[dict[str, Any], set[str]]] = [
+    ({"pruning": {"ratio": 0.3}}, {"manifests", "models", "evaluations", "tables"}),
+    ({"margins": {"max_steps": 20}}, {"scores", "manifests", "models", "evaluations", "tables"}),
+    ({"evaluation": {"pgd_steps": 20}}, {"evaluations", "tables"}),
+    ({"training": {"epochs": 3}}, ALL_AFTER),
+    ({"synthetic": {"count": 100}}, {"pools", *ALL_AFTER}),
+    ({"synthetic": {"generator": {"steps": 5}}}, {"generators", "pools", *ALL_AFTER}),
+    ({"seeds": [0, 1]}, {"tables"}),
+    ({"execution": {"batch_size": 3, "device": "cpu", "checkpoint_seconds": 1}}, set()),
+    ({"resources": {"models": {"threads": 2, "mem_mb": 900, "runtime": 1, "gpu": 0}}}, set()),
+    ({"threat": {"epsilon": "3/20"}}, set()),
+]
+
+
+@pytest.mark.parametrize(("overrides", "kinds"), CHANGES, ids=lambda value: str(value)[:60])
+def test_a_change_touches_the_stages_that_depend_on_it_and_no_other(overrides: dict[str, Any], kinds: set[str]) -> None:
+    assert changed_kinds(overrides) == kinds
+
+
+def test_a_pruning_ratio_leaves_the_baseline_alone() -> None:
+    plan, other = plan_of(), plan_of({"pruning": {"ratio": 0.3}})
+    shared = set(plan.stages) & set(other.stages)
+    assert sum(plan.stages[stage].kind == "models" for stage in shared) == 3
+    assert sum(plan.stages[stage].kind == "scores" for stage in shared) == 2
+
+
+def test_a_raised_definition_renames_the_stages_that_run_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = plan_of()
+    original = specs.definition
+    monkeypatch.setattr(specs, "definition", lambda module: original(module) + (module == "margins.deepfool"))
+    after = plan_of()
+    changed = {after.stages[stage].kind for stage in after.stages if stage not in before.stages}
+    assert changed == {"scores", "manifests", "models", "evaluations", "tables"}
+
+
+def test_every_decisive_module_states_its_definition() -> None:
+    modules = {module for preset in ("digits", "mnist", "cifar10") for module in _modules(preset)}
+    assert {module: specs.definition(module) >= 1 for module in modules} == dict.fromkeys(modules, True)
+
+
+def _modules(preset: str) -> set[str]:
+    return {module for spec in plan_of({"preset": preset}).stages.values() for module in spec.decisive_modules}
+
+
+def test_the_registries_are_the_names_that_settings_allow() -> None:
+    assert set(STRATEGIES) == set(Strategy.__args__)  # type: ignore[attr-defined]
+    assert set(RADIUS_RULES) == set(RadiusRule.__args__)  # type: ignore[attr-defined]
+
+
+def test_planning_imports_neither_torch_nor_snakemake_and_is_quick() -> None:
+    code = (
+        "import sys; from robustprune.config import load_config; from robustprune.experiments import load_experiments; "
+        "from robustprune.plan import make_plan; make_plan(load_config({'preset': 'cifar10'}), load_experiments()); "
+        "assert not {'torch', 'snakemake', 'zarr', 'pandas'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    started = time.perf_counter()
+    plan_of({"preset": "cifar10", "seeds": list(range(100))})
+    assert time.perf_counter() - started < 1
+
+
+def test_the_view_says_what_exists_and_what_would_run(tmp_path: Path) -> None:
+    plan = plan_of(results=tmp_path)
+    target = str(tmp_path / "table1.csv")
+    text = describe_plan(plan, target)
+    assert text.splitlines()[-1] == "20 stages: 0 exist, 20 would run (preset digits)"
+    model = next(stage for stage in plan.stages if stage.startswith("puma-"))
+    for stage_id in plan.needed_for([model]):
+        plan.directory(stage_id).mkdir(parents=True)
+    plan.record(model).touch()
+    assert describe_plan(plan, model).splitlines()[-1].startswith("10 stages: 1 exist, 0 would run")
+    assert any(line.startswith("not needed") for line in describe_plan(plan, model).splitlines())
+
+
+def test_an_unknown_target_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(UserError, match=r"results/table9.csv .* results/table1.csv"):
+        describe_plan(plan_of(), "results/table9.csv")
+
+
+def test_a_spec_file_survives_the_round_trip_and_refuses_changes(tmp_path: Path) -> None:
+    for stage_id, spec in plan_of().stages.items():
+        path = tmp_path / stage_id / "spec.json"
+        write_spec(path, spec)
+        assert read_spec(path) == spec
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 7').replace("table1", "table7"))
+    with pytest.raises(UserError, match="plan again"):
+        read_spec(path)
+    path.write_text("{")
+    with pytest.raises(UserError, match="not a stage's spec"):
+        read_spec(path)
+    path.unlink()
+    with pytest.raises(UserError, match="does not exist"):
+        read_spec(path)
+
+
+def test_a_bad_experiment_row_is_named(tmp_path: Path) -> None:
+    rows = "{title: t, target: t.csv, printed_file: f, printed_setting: s, rows: [{method: m, strategie: puma}]}"
+    (tmp_path / "mine.yaml").write_text(f"paper: mine\ntables: {{table1: {rows}}}\n")
+    with pytest.raises(UserError, match=r"mine.yaml: tables.table1.rows.0.strategie = 'puma'"):
+        load_experiments(tmp_path)

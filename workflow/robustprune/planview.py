@@ -1,0 +1,43 @@
+"""The plan in words: which stages a target needs, what exists, what would run."""
+
+from robustprune.plan import Plan, stages_of_target
+
+
+def describe_plan(plan: Plan, target: str | None) -> str:
+    """One line a stage, in the order they are made, and a summary.
+
+    Args:
+        plan: the plan.
+        target: a file such as ``results/table1.csv`` or a stage id; None for every file of the configuration.
+
+    Raises:
+        UserError: for an unknown target.
+    """
+    targets = [target] if target else list(plan.targets)
+    needed = list(dict.fromkeys(stage for name in targets for stage in stages_of_target(plan, name)))
+    missing = _would_run(plan, needed, targets)
+    lines = [_line(plan, stage, missing) for stage in needed]
+    exist = sum(plan.record(stage).is_file() for stage in needed)
+    summary = f"{len(needed)} stages: {exist} exist, {len(missing)} would run (preset {plan.config.preset})"
+    return "\n".join([*lines, summary])
+
+
+def _line(plan: Plan, stage_id: str, missing: set[str]) -> str:
+    if plan.record(stage_id).is_file():
+        state = "exists"
+    elif stage_id in missing:
+        state = "goes on" if (plan.directory(stage_id) / "partial").is_dir() else "would run"
+    else:
+        state = "not needed"
+    return f"{state:<11}{plan.stages[stage_id].kind:<12}{stage_id}"
+
+
+def _would_run(plan: Plan, needed: list[str], targets: list[str]) -> set[str]:
+    """Stages that are missing and that something missing, or a target, reads."""
+    wanted = {plan.targets.get(target, target) for target in targets}
+    missing: set[str] = set()
+    for stage in reversed(needed):
+        if stage in wanted and not plan.record(stage).is_file():
+            missing.add(stage)
+            wanted.update(upstream for _, upstream in plan.stages[stage].upstream)
+    return missing

@@ -1,0 +1,67 @@
+"""``robustprune show``: what a stage directory or a table holds, for people."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+from pandas.errors import EmptyDataError, ParserError
+
+from robustprune.errors import UserError
+from robustprune.paths import PARTIAL, RECORD_FILE
+from robustprune.record import Record, read_record
+from robustprune.stagefile import read_spec
+
+
+def describe_path(path: Path) -> str:
+    """A table's CSV as text, or a stage directory's spec, record and outputs. Raises UserError when it is neither."""
+    if path.suffix == ".csv":
+        return describe_table(path)
+    if not path.is_dir():
+        raise UserError(f"{path} is neither a stage's directory nor a table's .csv file")
+    return describe_stage(path)
+
+
+def describe_table(path: Path) -> str:
+    """The table turned on its side, a column a method, so that it fits a terminal."""
+    try:
+        table = pd.read_csv(path)
+    except (OSError, EmptyDataError, ParserError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not a readable table: {error}") from None
+    return table.set_index(table.columns[0]).astype(object).T.fillna("").to_string()
+
+
+def describe_stage(directory: Path) -> str:
+    """The stage's settings, whether it is complete, what it found and what it wrote."""
+    spec = read_spec(directory)
+    lines = [spec.id, f"  kind  {spec.kind}"]
+    lines += [f"  reads {kind}/{upstream}" for kind, upstream in spec.upstream]
+    lines += ["settings", *_indented(spec.model_dump(mode="json"))]
+    if not (directory / RECORD_FILE).is_file():
+        state = "begun; 'robustprune run' goes on" if (directory / PARTIAL).is_dir() else "not begun"
+        return "\n".join([*lines, f"not complete: {state}"])
+    return "\n".join([*lines, *_record_lines(read_record(directory)), *_output_lines(directory)])
+
+
+def _record_lines(record: Record) -> list[str]:
+    return [
+        f"complete since {record.finished}: {record.seconds:.1f} s on {record.device}, "
+        f"{record.peak_memory_mb:.0f} MB of memory, {record.peak_gpu_memory_mb:.0f} MB on the GPU",
+        *_indented(record.facts),
+        "outputs",
+        *(f"  {name}  sha256 {digest[:16]}" for name, digest in record.digests.items()),
+    ]
+
+
+def _output_lines(directory: Path) -> list[str]:
+    lines: list[str] = []
+    for path in sorted(directory.glob("*.parquet")):
+        table = pq.read_table(path).to_pandas()
+        lines += [f"{path.name}: {len(table)} rows, the last ones", table.tail(3).to_string(index=False)]
+    for path in sorted(directory.glob("*.csv")):
+        lines += [path.name, describe_table(path)]
+    return lines
+
+
+def _indented(values: dict[str, object]) -> list[str]:
+    return [f"  {key}: {value if isinstance(value, str) else json.dumps(value)}" for key, value in values.items()]

@@ -1,0 +1,22 @@
+"""Checkpoints of a long loop: tensors, numbers and text in ``partial/``, replaced whole."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from robustprune.files import replacing
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """Put ``state`` (nested dicts and lists of tensors, numbers and text) in place of what ``path`` held."""
+    with replacing(path) as temporary:
+        torch.save(state, temporary)
+
+
+def load_state(path: Path, device: torch.device) -> dict[str, Any] | None:
+    """What ``save_state`` wrote, on ``device``; None where there is nothing. Nothing in the file is executed."""
+    if not path.is_file():
+        return None
+    state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    return state

@@ -1,0 +1,68 @@
+"""From evaluations to a table's rows: mean and standard deviation over seeds, beside the printed numbers."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from robustprune.config import REFERENCE
+from robustprune.errors import UserError
+from robustprune.specs import RowSpec, TableSpec
+
+DEFINITION = 1
+
+METRICS = {"accuracy": "clean", "robustness_cw": "pgd", "autoattack": "autoattack"}
+"""Our columns, and the attack in an evaluation's summary each comes from."""
+
+PRINTED = {
+    "accuracy_mean": "accuracy",
+    "accuracy_std": "accuracy_std",
+    "robustness_cw_mean": "robustness",
+    "robustness_cw_std": "robustness_std",
+}
+"""Our columns, and the printed ones that state the same."""
+
+
+def table_row(
+    spec: TableSpec,
+    row: RowSpec,
+    *,
+    summaries: Sequence[dict[str, Any]],
+    training_seconds: Sequence[float],
+    images_kept: int,
+) -> dict[str, Any]:
+    """One line of the table; accuracies in percent, std with ddof 1 over seeds.
+
+    Args:
+        spec: the table.
+        row: the line's spec.
+        summaries: summary.json of each seed's evaluation.
+        training_seconds: of each seed's model.
+        images_kept: training images of the method.
+    """
+    line: dict[str, Any] = {"method": row.method}
+    for column, attack in METRICS.items():
+        values = [100 * summary[attack]["accuracy"] for summary in summaries]
+        line[f"{column}_mean"] = round(float(np.mean(values)), 2)
+        line[f"{column}_std"] = round(float(np.std(values, ddof=1)), 2) if len(values) > 1 else None
+    line["seeds"] = len(summaries)
+    line["test_images"] = summaries[0]["clean"]["images"]
+    line["autoattack_images"] = summaries[0]["autoattack"]["images"]
+    line["images_kept"] = images_kept
+    line["training_seconds_mean"] = round(float(np.mean(training_seconds)), 1)
+    return {**line, **_printed(spec, row)}
+
+
+def _printed(spec: TableSpec, row: RowSpec) -> dict[str, Any]:
+    numbers = read_printed(REFERENCE / spec.printed_file)
+    if row.printed is not None and row.printed not in numbers.index:
+        raise UserError(f"{spec.printed_file} has no method {row.printed!r}; it has {', '.join(numbers.index)}")
+    values = numbers.loc[row.printed] if row.printed is not None else {}
+    return {f"paper_{spec.printed_setting}_{ours}": values.get(theirs) for ours, theirs in PRINTED.items()}
+
+
+def read_printed(path: Path) -> pd.DataFrame:
+    """The numbers a paper prints, in percent, one row a method."""
+    return pd.read_csv(path).set_index("method")

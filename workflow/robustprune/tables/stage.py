@@ -1,0 +1,36 @@
+"""The stage that makes a table."""
+
+import json
+from typing import Any
+
+import pandas as pd
+
+from robustprune.evaluation.outcome import SUMMARY_FILE
+from robustprune.files import replacing
+from robustprune.job import Job
+from robustprune.record import read_record
+from robustprune.specs import RowSpec, TableSpec
+from robustprune.tables.rows import table_row
+
+TABLE_FILE = "table.csv"
+
+
+def run(job: Job, spec: TableSpec) -> dict[str, Any]:
+    """Write table.csv: one line a method, ours and the printed numbers in columns of their own."""
+    rows = [_row(job, spec, row) for row in spec.rows]
+    with replacing(job.partial / TABLE_FILE) as temporary:
+        pd.DataFrame(rows).to_csv(temporary, index=False)
+    job.publish(TABLE_FILE)
+    return {"title": spec.title, "rows": len(rows)}
+
+
+def _row(job: Job, spec: TableSpec, row: RowSpec) -> dict[str, Any]:
+    evaluations = [job.upstream("evaluations", evaluation) for evaluation in row.evaluations]
+    models = [read_record(job.upstream("models", model)).facts for model in row.models]
+    return table_row(
+        spec,
+        row,
+        summaries=[json.loads((directory / SUMMARY_FILE).read_text()) for directory in evaluations],
+        training_seconds=[facts["training_seconds"] for facts in models],
+        images_kept=models[0]["images_kept"],
+    )

@@ -1,0 +1,28 @@
+"""The optimiser and its parameter groups; facts 1.2."""
+
+import torch
+from torch import nn
+
+from robustprune.settings import TrainingSettings
+from robustprune.training.schedules import CyclePoint
+
+DEFINITION = 1
+
+
+def build_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum, or Adam; parameters named ``batchnorm`` have no weight decay."""
+    plain = [value for name, value in model.named_parameters() if "batchnorm" in name]
+    decayed = [value for name, value in model.named_parameters() if "batchnorm" not in name]
+    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    groups = [group for group in groups if group["params"]]
+    if settings.optimizer == "adam":
+        return torch.optim.Adam(groups, lr=settings.learning_rate)
+    return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=0.9, nesterov=True)
+
+
+def set_cycle(optimizer: torch.optim.Optimizer, point: CyclePoint) -> None:
+    """Give every group the cycle's learning rate and, where it is SGD, its momentum."""
+    for group in optimizer.param_groups:
+        group["lr"] = point.learning_rate
+        if "momentum" in group:
+            group["momentum"] = point.momentum

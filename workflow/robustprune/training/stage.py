@@ -1,0 +1,44 @@
+"""The stage that trains a model."""
+
+from typing import Any
+
+from robustprune.errors import UserError
+from robustprune.files import replacing
+from robustprune.job import Job
+from robustprune.models.checkpoint import RAW_FILE, WEIGHTS_FILE, save_weights
+from robustprune.specs import ModelSpec
+from robustprune.training.fit import Training
+from robustprune.training.sampler import batch_composition
+from robustprune.training.trainset import load_training_images
+
+HISTORY_FILE = "history.parquet"
+
+
+def run(job: Job, spec: ModelSpec) -> dict[str, Any]:
+    """Train, and publish averaged weights, raw weights and the history.
+
+    Returns:
+        training_seconds (over all attempts), images_kept, and how a batch is composed.
+
+    Raises:
+        UserError: when pools or manifest do not fit, or the loss is not finite.
+        Interrupted: after a signal, with a checkpoint saved.
+    """
+    kept = load_training_images(job, spec)
+    real, synthetic = batch_composition(spec.training.batch_size, spec.training.synthetic_fraction)
+    if synthetic and spec.synthetic is None:
+        raise UserError(f"training.synthetic_fraction = {spec.training.synthetic_fraction}, but there is no synthetic pool")
+    training = Training(job, spec, kept)
+    training.run()
+    save_weights(training.average.state_dict(), job.partial / WEIGHTS_FILE)
+    save_weights(training.model.state_dict(), job.partial / RAW_FILE)
+    with replacing(job.partial / HISTORY_FILE) as temporary:
+        training.history_table().to_parquet(temporary, index=False)
+    job.publish(WEIGHTS_FILE, RAW_FILE, HISTORY_FILE)
+    return {
+        "training_seconds": round(training.seconds, 3),
+        "steps": training.step,
+        "images_kept": sum(len(images) for images in kept),
+        "real_in_batch": real,
+        "synthetic_in_batch": synthetic,
+    }

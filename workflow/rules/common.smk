@@ -1,0 +1,45 @@
+# What all rules share: the plan, and how a rule asks it for inputs and resources.
+from robustprune.config import load_config
+from robustprune.errors import UserError
+from robustprune.experiments import load_experiments
+from robustprune.plan import make_plan
+from robustprune.specs import ID_PATTERN
+
+try:
+    PLAN = make_plan(load_config(config), load_experiments())
+except UserError as error:
+    raise WorkflowError(str(error))
+
+RESULTS = PLAN.results
+# A global, not a param: these change no number, so changing them must rerun nothing.
+RUN = f"{sys.executable} -m robustprune run {PLAN.config.execution.flags()}"
+
+
+wildcard_constraints:
+    id=ID_PATTERN,
+
+
+def upstream(wildcards):
+    """The records of the stages this one reads. Ancient: ids, not times, say what is up to date."""
+    try:
+        return [ancient(str(record)) for record in PLAN.upstream_records(wildcards.id)]
+    except UserError as error:
+        raise WorkflowError(str(error))
+
+
+def threads_for(kind):
+    return PLAN.resources(kind).threads
+
+
+def gpu_for(kind):
+    return PLAN.resources(kind).gpu
+
+
+def memory_for(kind):
+    """Megabytes, more on each attempt."""
+    return lambda wildcards, attempt: PLAN.resources(kind).mem_mb * attempt
+
+
+def runtime_for(kind):
+    """Minutes, more on each attempt."""
+    return lambda wildcards, attempt: PLAN.resources(kind).runtime * attempt

@@ -1,0 +1,17 @@
+# Evaluations: which test images a model gets right, clean and under attack.
+rule evaluation:
+    input:
+        upstream,
+    output:
+        record=RESULTS / "evaluations" / "{id}" / "record.json",
+    log:
+        RESULTS / "evaluations" / "{id}" / "job.log",
+    threads: threads_for("evaluations")
+    resources:
+        mem_mb=memory_for("evaluations"),
+        runtime=runtime_for("evaluations"),
+        gpu=gpu_for("evaluations"),
+    message:
+        "Evaluating {wildcards.id}"
+    shell:
+        "{RUN} $(dirname {output.record})/spec.json --threads {threads} --log {log}"

@@ -1,0 +1,17 @@
+# Models: adversarial training on whole pools, or on what a manifest keeps of them.
+rule model:
+    input:
+        upstream,
+    output:
+        record=RESULTS / "models" / "{id}" / "record.json",
+    log:
+        RESULTS / "models" / "{id}" / "job.log",
+    threads: threads_for("models")
+    resources:
+        mem_mb=memory_for("models"),
+        runtime=runtime_for("models"),
+        gpu=gpu_for("models"),
+    message:
+        "Training model {wildcards.id}"
+    shell:
+        "{RUN} $(dirname {output.record})/spec.json --threads {threads} --log {log}"

@@ -1,0 +1,17 @@
+# Pools: images ingested from files, or drawn from a generator.
+rule pool:
+    input:
+        upstream,
+    output:
+        record=RESULTS / "pools" / "{id}" / "record.json",
+    log:
+        RESULTS / "pools" / "{id}" / "job.log",
+    threads: threads_for("pools")
+    resources:
+        mem_mb=memory_for("pools"),
+        runtime=runtime_for("pools"),
+        gpu=gpu_for("pools"),
+    message:
+        "Pool {wildcards.id}"
+    shell:
+        "{RUN} $(dirname {output.record})/spec.json --threads {threads} --log {log}"

@@ -1,0 +1,17 @@
+# Scores: the signed margin of every image of a pool under a margin model.
+rule score:
+    input:
+        upstream,
+    output:
+        record=RESULTS / "scores" / "{id}" / "record.json",
+    log:
+        RESULTS / "scores" / "{id}" / "job.log",
+    threads: threads_for("scores")
+    resources:
+        mem_mb=memory_for("scores"),
+        runtime=runtime_for("scores"),
+        gpu=gpu_for("scores"),
+    message:
+        "Scoring {wildcards.id}"
+    shell:
+        "{RUN} $(dirname {output.record})/spec.json --threads {threads} --log {log}"

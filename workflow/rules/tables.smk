@@ -1,0 +1,27 @@
+# Tables: ours and the printed numbers side by side.
+rule table:
+    input:
+        upstream,
+    output:
+        record=RESULTS / "tables" / "{id}" / "record.json",
+    log:
+        RESULTS / "tables" / "{id}" / "job.log",
+    threads: threads_for("tables")
+    resources:
+        mem_mb=memory_for("tables"),
+        runtime=runtime_for("tables"),
+    message:
+        "Table {wildcards.id}"
+    shell:
+        "{RUN} $(dirname {output.record})/spec.json --threads {threads} --log {log}"
+
+
+rule target:
+    """The file people ask for is a copy of the configured preset's table."""
+    input:
+        table_of_target,
+    output:
+        "results/{target}.csv",
+    localrule: True
+    shell:
+        "cp {input} {output}"
