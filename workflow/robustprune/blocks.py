@@ -8,6 +8,7 @@ import re
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ import numpy.typing as npt
 from robustprune.files import replacing
 from robustprune.job import Job
 
-Columns = dict[str, npt.NDArray[np.generic]]
+Columns = dict[str, npt.NDArray[Any]]
 
 
 def compute_rows(
@@ -26,6 +27,7 @@ def compute_rows(
     what: str,
     unit: str = "images",
     batch_size: int | None = None,
+    name: str = "blocks",
 ) -> Iterator[Columns]:
     """Compute columns for rows 0 ... ``count`` - 1 and yield them block by block, in order.
 
@@ -36,8 +38,9 @@ def compute_rows(
         what: what is computed, for the progress report.
         unit: plural name of a row.
         batch_size: rows at once, where a batch decides numbers; else the execution's.
+        name: folder of the block files in ``partial/``; a job with several passes gives each its own.
     """
-    folder = job.partial / "blocks"
+    folder = job.partial / name
     folder.mkdir(exist_ok=True)
     batch_size = batch_size or job.execution.batch_size
     start = _done_rows(folder)
@@ -82,7 +85,10 @@ def _done_rows(folder: Path) -> int:
 
 
 def _write_block(folder: Path, start: int, stop: int, columns: Columns) -> None:
-    with replacing(folder / f"rows-{start:012d}-{stop:012d}.npz") as temporary, zipfile.ZipFile(temporary, "w") as archive:
+    with (
+        replacing(folder / f"rows-{start:012d}-{stop:012d}.npz") as temporary,
+        zipfile.ZipFile(temporary, "w") as archive,
+    ):
         for name, values in columns.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.ascontiguousarray(values), allow_pickle=False)

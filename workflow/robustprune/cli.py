@@ -1,6 +1,7 @@
 """The command line: ``robustprune run``, ``plan`` and ``show``."""
 
 import argparse
+import errno
 import logging
 import sys
 from collections.abc import Sequence
@@ -16,7 +17,11 @@ logger = logging.getLogger("robustprune")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0, 2 (a user's error) or 75 (interrupted, try again)."""
+    """Run the command line.
+
+    Returns:
+        The exit code: 0; 2 for something the user can put right; 75 when interrupted, try again; 1 for all else.
+    """
     options = _parser().parse_args(arguments)
     _log_to(getattr(options, "log", None))
     try:
@@ -24,8 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (UserError, Interrupted) as error:
         logger.error("%s", error)
         return error.exit_code
-    except OSError as error:
-        logger.exception("%s", error)
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            logger.error("the disk is full: %s; free some space, the same command goes on from its checkpoint", error)
+        else:
+            logger.exception("unexpected error")  # to the log file, too
         return 1
     return 0
 

@@ -43,3 +43,11 @@ def memory_for(kind):
 def runtime_for(kind):
     """Minutes, more on each attempt."""
     return lambda wildcards, attempt: PLAN.resources(kind).runtime * attempt
+
+
+def table_of_target(wildcards):
+    """The configured preset's table behind a file such as results/table1.csv."""
+    target = f"results/{wildcards.target}.csv"
+    if target not in PLAN.targets:
+        raise WorkflowError(f"{target} is not one of {', '.join(PLAN.targets)}")
+    return PLAN.directory(PLAN.targets[target]) / "table.csv"

@@ -14,4 +14,4 @@ rule evaluation:
     message:
         "Evaluating {wildcards.id}"
     shell:
-        "{RUN} $(dirname {output.record})/spec.json --threads {threads} --log {log}"
+        "{RUN} {RESULTS}/evaluations/{wildcards.id}/spec.json --threads {threads} --log {log}"

@@ -14,4 +14,4 @@ rule generator:
     message:
         "Training generator {wildcards.id}"
     shell:
-        "{RUN} $(dirname {output.record})/spec.json --threads {threads} --log {log}"
+        "{RUN} {RESULTS}/generators/{wildcards.id}/spec.json --threads {threads} --log {log}"

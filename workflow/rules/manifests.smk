@@ -13,4 +13,4 @@ rule manifest:
     message:
         "Pruning {wildcards.id}"
     shell:
-        "{RUN} $(dirname {output.record})/spec.json --threads {threads} --log {log}"
+        "{RUN} {RESULTS}/manifests/{wildcards.id}/spec.json --threads {threads} --log {log}"

@@ -14,4 +14,4 @@ rule model:
     message:
         "Training model {wildcards.id}"
     shell:
-        "{RUN} $(dirname {output.record})/spec.json --threads {threads} --log {log}"
+        "{RUN} {RESULTS}/models/{wildcards.id}/spec.json --threads {threads} --log {log}"

@@ -14,4 +14,4 @@ rule pool:
     message:
         "Pool {wildcards.id}"
     shell:
-        "{RUN} $(dirname {output.record})/spec.json --threads {threads} --log {log}"
+        "{RUN} {RESULTS}/pools/{wildcards.id}/spec.json --threads {threads} --log {log}"

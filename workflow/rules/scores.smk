@@ -14,4 +14,4 @@ rule score:
     message:
         "Scoring {wildcards.id}"
     shell:
-        "{RUN} $(dirname {output.record})/spec.json --threads {threads} --log {log}"
+        "{RUN} {RESULTS}/scores/{wildcards.id}/spec.json --threads {threads} --log {log}"

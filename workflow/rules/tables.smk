@@ -3,6 +3,7 @@ rule table:
     input:
         upstream,
     output:
+        table=RESULTS / "tables" / "{id}" / "table.csv",
         record=RESULTS / "tables" / "{id}" / "record.json",
     log:
         RESULTS / "tables" / "{id}" / "job.log",
@@ -13,7 +14,7 @@ rule table:
     message:
         "Table {wildcards.id}"
     shell:
-        "{RUN} $(dirname {output.record})/spec.json --threads {threads} --log {log}"
+        "{RUN} {RESULTS}/tables/{wildcards.id}/spec.json --threads {threads} --log {log}"
 
 
 rule target:

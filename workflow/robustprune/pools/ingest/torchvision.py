@@ -54,26 +54,27 @@ def _download(name: str, root: Path) -> None:
     if target.is_dir():
         return
     root.mkdir(parents=True, exist_ok=True)
-    with open(root / f".{name}.lock", "w") as lock:
+    with (root / f".{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not target.is_dir():
             _download_whole(name, target)
 
 
 def _download_whole(name: str, target: Path) -> None:
-    """Download beside ``target`` and move it there at the end, so that a killed job leaves nothing half-done in place."""
+    """Download beside ``target`` and move it there at the end: a killed job leaves nothing half-done in place."""
     partial = target.with_name(f".{name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         DATASETS[name](partial, download=True)
+        (partial / target.name).rename(target)
     except (OSError, RuntimeError, http.client.HTTPException) as error:
         reason = " ".join(str(error).split())
         raise UserError(
-            f"data.source = torchvision: {name} could not be downloaded ({reason}); without a network, put its files into "
-            f"a folder and set data.source to {OTHER_SOURCES[name]}"
+            f"data.source = torchvision: {name} could not be downloaded ({reason}); without a network, put its files "
+            f"into a folder and set data.source to {OTHER_SOURCES[name]}"
         ) from None
-    (partial / target.name).rename(target)
-    shutil.rmtree(partial)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _read_mnist(folder: Path, split: str) -> tuple[Images, AnyLabels]:

@@ -1,0 +1,67 @@
+"""A checkout of its own to run the workflow in, as a user would after cloning."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tiny import TINY
+
+from robustprune.config import merge
+
+ROOT = Path(__file__).parents[1]
+PARTS = ("Snakefile", "config.yaml", "profiles", "slurm", "workflow")
+
+
+class Checkout:
+    """A copy of the workflow in a folder of its own, with the tiny configuration."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for part in PARTS:
+            source = ROOT / part
+            copy = shutil.copytree if source.is_dir() else shutil.copy
+            copy(source, folder / part)
+        self.environment = {**os.environ, "PYTHONPATH": str(folder / "workflow")}
+        self.configure({})
+
+    def configure(self, overrides: dict[str, Any]) -> None:
+        """Write config.yaml: the tiny configuration with ``overrides``."""
+        (self.folder / "config.yaml").write_text(yaml.safe_dump(merge(TINY, overrides)))
+
+    def command(self, *arguments: str) -> list[str]:
+        """The snakemake command, as from the root of the checkout."""
+        return [sys.executable, "-m", "snakemake", *arguments]
+
+    def snakemake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run snakemake to its end and return what it printed, on one stream."""
+        done = subprocess.run(
+            self.command(*arguments),
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert not check or done.returncode == 0, done.stdout
+        return done
+
+    def jobs(self, *arguments: str) -> Counter[str]:
+        """How many jobs of each rule a run of these arguments would do."""
+        return rules_in(self.snakemake("-n", *arguments).stdout)
+
+    def file(self, path: str) -> Path:
+        """A file of the checkout."""
+        return self.folder / path
+
+
+def rules_in(output: str) -> Counter[str]:
+    """The rules named in Snakemake's output, a line each job."""
+    prefixes = ("rule ", "localrule ")
+    lines = [line for line in output.splitlines() if line.startswith(prefixes) and line.endswith(":")]
+    return Counter(line.split()[1].rstrip(":") for line in lines)

@@ -1,0 +1,257 @@
+"""Norms against NumPy, PGD against closed forms on linear models and a brute-force grid on a toy."""
+
+from functools import partial
+from typing import cast
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from torch import Tensor, nn
+
+from robustprune.attacks.inputs import check_classifier
+from robustprune.attacks.margin_loss import best_other, cw_objective
+from robustprune.attacks.norms import norm_named
+from robustprune.attacks.pgd import pgd
+from robustprune.errors import UserError
+
+NORMS = ("Linf", "L2")
+ORDERS: dict[str, float] = {"Linf": np.inf, "L2": 2}
+DUAL_ORDERS: dict[str, float] = {"Linf": 1, "L2": 2}
+
+images_3 = arrays(np.float32, (3, 1, 2, 3), elements=st.floats(-1, 1, width=32))
+radii_3 = arrays(np.float32, 3, elements=st.floats(0, 2, width=32))
+
+
+def linear_model(weights: Tensor, bias: Tensor | None = None) -> nn.Sequential:
+    """A classifier whose logits are ``weights`` times the flat image plus ``bias``."""
+    layer = nn.Linear(weights.shape[1], weights.shape[0])
+    with torch.no_grad():
+        layer.weight.copy_(weights)
+        layer.bias.copy_(torch.zeros(len(weights)) if bias is None else bias)
+    return nn.Sequential(nn.Flatten(), layer).eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("name", NORMS)
+@given(delta=images_3)
+def test_sizes_are_numpys(name: str, delta: np.ndarray) -> None:
+    flat = delta.reshape(3, -1).astype(np.float64)
+    norm = norm_named(name)
+    expected = np.linalg.norm(flat, ORDERS[name], axis=1)
+    assert norm.size(torch.tensor(delta)).numpy() == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    expected = np.linalg.norm(flat, DUAL_ORDERS[name], axis=1)
+    assert norm.dual_size(torch.tensor(delta)).numpy() == pytest.approx(expected, rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", NORMS)
+@given(delta=images_3, radius=radii_3)
+def test_projection_is_the_nearest_point_of_the_ball(name: str, delta: np.ndarray, radius: np.ndarray) -> None:
+    projected = norm_named(name).project(torch.tensor(delta), torch.tensor(radius)).numpy().reshape(3, -1)
+    flat = delta.reshape(3, -1).astype(np.float64)
+    if name == "Linf":
+        expected = np.clip(flat, -radius[:, None], radius[:, None])
+    else:
+        length = np.linalg.norm(flat, axis=1)
+        expected = flat * np.minimum(1, radius / np.maximum(length, 1e-30))[:, None]
+    np.testing.assert_allclose(projected, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", NORMS)
+@pytest.mark.parametrize("scale", [1.0, 1e-25, 1e25])
+def test_the_steepest_step_has_norm_one_and_attains_the_dual_norm(name: str, scale: float) -> None:
+    norm = norm_named(name)
+    gradient = torch.randn(5, 2, 3, 3, generator=torch.Generator().manual_seed(0))
+    step = norm.steepest(gradient * scale)
+    assert norm.size(step).tolist() == pytest.approx([1.0] * 5)
+    rise = (gradient * step).flatten(1).sum(1)
+    assert rise.tolist() == pytest.approx(norm.dual_size(gradient).tolist())
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_a_zero_gradient_gives_no_step(name: str) -> None:
+    assert not norm_named(name).steepest(torch.zeros(2, 1, 3, 3)).any()
+
+
+def test_random_starts_fill_the_cube_and_lie_on_the_sphere() -> None:
+    source = torch.Generator().manual_seed(0)
+    radius = torch.tensor([0.0, 0.1, 0.3])
+    uniform = torch.rand(3, 1, 30, 30, generator=source) * 2 - 1
+    start = norm_named("Linf").random_start(uniform, radius)
+    assert norm_named("Linf").size(start).tolist() == pytest.approx([0, 0.1, 0.3], rel=0.01)
+    assert start[2].std().item() == pytest.approx(0.3 / 3**0.5, rel=0.03)
+    start = norm_named("L2").random_start(torch.randn(3, 1, 30, 30, generator=source), radius)
+    assert norm_named("L2").size(start).tolist() == pytest.approx([0, 0.1, 0.3])
+
+
+def test_an_unknown_norm_is_refused() -> None:
+    with pytest.raises(ValueError, match="norm = 'L1' is not one of Linf, L2"):
+        norm_named("L1")
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_pgd_on_a_linear_model_ends_at_the_closed_form(name: str) -> None:
+    """Inside the box the best perturbation is radius times the steepest step, for each sample with its own radius."""
+    source = torch.Generator().manual_seed(1)
+    weights = torch.randn(2, 12, generator=source)
+    images = 0.4 + 0.2 * torch.rand(6, 3, 2, 2, generator=source)
+    labels = torch.tensor([0, 1, 0, 1, 0, 1])
+    radius = torch.tensor([0.0, 0.01, 0.05, 0.1, 0.2, 0.3])
+    norm = norm_named(name)
+    attacked = pgd(
+        linear_model(weights),
+        images,
+        radius=radius,
+        step_size=radius / 4,
+        steps=60,
+        objective=partial(cw_objective, labels=labels, kappa=torch.inf),
+        norm=norm,
+        start=norm.random_start(torch.randn(images.shape, generator=source).clamp(-1, 1), radius),
+    )
+    rise = (weights[1 - labels] - weights[labels]).double().numpy()
+    if name == "Linf":
+        expected = radius.numpy()[:, None] * np.sign(rise)
+    else:
+        expected = radius.numpy()[:, None] * rise / np.linalg.norm(rise, axis=1, keepdims=True)
+    np.testing.assert_allclose((attacked - images).flatten(1).numpy(), expected, atol=1e-5)
+    assert (norm.size(attacked - images) <= radius + 1e-6).all()
+
+
+def test_pgd_stays_in_the_box_and_goes_to_its_corner() -> None:
+    weights = torch.tensor([[0.0, 0, 0, 0], [1.0, -1, 1, -1]])
+    images = torch.tensor([0.9, 0.1, 0.5, 0.5]).view(1, 1, 2, 2)
+    attacked = pgd(
+        linear_model(weights),
+        images,
+        radius=torch.tensor([0.3]),
+        step_size=torch.tensor([0.1]),
+        steps=10,
+        objective=partial(cw_objective, labels=torch.tensor([0]), kappa=torch.inf),
+        norm=norm_named("Linf"),
+        start=torch.full_like(images, 0.3),
+    )
+    assert attacked.flatten().tolist() == pytest.approx([1, 0, 0.8, 0.2])
+
+
+def test_pgd_leaves_mode_and_parameter_gradients_alone() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(4), nn.Linear(4, 3)).train()
+    with torch.no_grad():
+        attacked = pgd(
+            model,
+            torch.rand(5, 1, 2, 2, generator=torch.Generator().manual_seed(0)),
+            radius=torch.full((5,), 0.1),
+            step_size=torch.full((5,), 0.05),
+            steps=2,
+            objective=partial(cw_objective, labels=torch.zeros(5, dtype=torch.int64)),
+            norm=norm_named("L2"),
+            start=torch.zeros(5, 1, 2, 2),
+        )
+    assert model.training
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
+    assert not attacked.requires_grad
+
+
+def test_an_image_is_attacked_the_same_alone_and_in_a_batch() -> None:
+    source = torch.Generator().manual_seed(2)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 16), nn.Tanh(), nn.Linear(16, 4)).eval()
+    images, labels = torch.rand(7, 3, 2, 2, generator=source), torch.arange(7) % 4
+    start = 0.1 * (2 * torch.rand(images.shape, generator=source) - 1)
+
+    def attack(rows: slice) -> Tensor:
+        radius = torch.full((len(labels[rows]),), 0.1)
+        objective = partial(cw_objective, labels=labels[rows])
+        norm = norm_named("L2")
+        return pgd(
+            model,
+            images[rows],
+            radius=radius,
+            step_size=radius / 4,
+            steps=10,
+            objective=objective,
+            norm=norm,
+            start=start[rows],
+        )
+
+    alone = torch.cat([attack(slice(row, row + 1)) for row in range(7)])
+    torch.testing.assert_close(attack(slice(None)), alone, rtol=0, atol=1e-5)
+
+
+def test_pgd_finds_what_a_brute_force_grid_finds() -> None:
+    """On a curved model of two pixels, an image is broken by PGD exactly if it is by one of 121 x 121 points."""
+    source = torch.Generator().manual_seed(3)
+    torch.manual_seed(3)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(2, 16), nn.Tanh(), nn.Linear(16, 3)).eval().requires_grad_(False)
+    cast(Tensor, model[1].weight).mul_(5)  # several borders in the square
+    images = torch.rand(200, 1, 1, 2, generator=source)
+    with torch.no_grad():
+        labels = model(images).argmax(1)
+    epsilon, objective = 0.1, partial(cw_objective, labels=labels)
+    radius = torch.full((200,), epsilon)
+    attacked = pgd(
+        model,
+        images,
+        radius=radius,
+        step_size=radius / 10,
+        steps=40,
+        objective=objective,
+        norm=norm_named("Linf"),
+        start=epsilon * (2 * torch.rand(images.shape, generator=source) - 1),
+    )
+    worst = torch.full((200,), -torch.inf)
+    side = torch.linspace(-epsilon, epsilon, 121)
+    for offset in torch.cartesian_prod(side, side):
+        worst = torch.maximum(worst, cw_objective(model((images + offset).clamp(0, 1)), labels=labels, kappa=torch.inf))
+    broken = model(attacked).argmax(1) != labels
+    clear = worst.abs() > 1e-3  # the grid has its own resolution
+    assert 10 < int(broken.sum()) < 190
+    assert int(clear.sum()) > 190
+    assert torch.equal(broken[clear], worst[clear] > 0)
+
+
+def test_the_margin_objective_by_hand() -> None:
+    logits = torch.tensor([[3.0, 1.0, 2.0], [0.0, 4.0, 1.0], [5.0, 5.0, 5.0]])
+    labels = torch.tensor([0, 2, 1])
+    assert best_other(logits, labels).tolist() == [2, 4, 5]
+    assert cw_objective(logits, labels=labels).tolist() == [-1, 0, 0]
+    assert cw_objective(logits, labels=labels, kappa=2).tolist() == [-1, 2, 0]
+    assert cw_objective(logits, labels=labels, kappa=torch.inf).tolist() == [-1, 3, 0]
+
+
+class Softmax(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1).softmax(1)
+
+
+class Constant(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1) * 0 + torch.arange(4.0)
+
+
+class Overflowing(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1) / 0
+
+
+@pytest.mark.parametrize(
+    ("model", "problem"),
+    [
+        (Softmax(), "gives probabilities, but should give logits"),
+        (Constant(), "has a gradient of 0 at all of 3 images"),
+        (Overflowing(), "gives logits that are not finite"),
+        (linear_model(torch.eye(4)).train(), "is in train mode"),
+    ],
+    ids=["softmax", "constant", "overflowing", "training"],
+)
+def test_a_model_that_cannot_be_attacked_is_refused(model: nn.Module, problem: str) -> None:
+    images = torch.rand(3, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    if problem != "is in train mode":
+        model.eval()
+    with pytest.raises(UserError, match=f"model-1 {problem}"):
+        check_classifier(model, images, torch.tensor([0, 1, 2]), origin="model-1")
+
+
+def test_a_sound_model_is_accepted() -> None:
+    images = torch.rand(3, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    check_classifier(linear_model(torch.eye(4)), images, torch.tensor([0, 1, 2]), origin="model-1")

@@ -1,0 +1,83 @@
+"""The command line as a user types it: exit codes, messages, what is shown."""
+
+from pathlib import Path
+
+import pytest
+from tiny import TINY, run_upstream, stage_of, tiny_plan
+
+from robustprune.cli import main
+from robustprune.execution import Execution
+from robustprune.job import run_stage
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def in_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+def test_plan_lists_stages_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "results/table1.csv", "--config", "seeds=[0]"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any("generators" in line and "edm-digits-" in line for line in lines)
+    assert lines[-1].startswith("12 stages:")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["plan", "results/table9.csv"], "results/table9.csv is neither"),
+        (["plan", "--config", "preset"], "should be key=value"),
+        (["plan", "--config", "preset=mist"], "did you mean 'mnist'"),
+        (["plan", "--configfile", "nowhere.yaml"], "nowhere.yaml does not exist"),
+        (["run", "nowhere/spec.json"], "nowhere/spec.json does not exist"),
+        (["show", "nowhere"], "nowhere is neither"),
+        (["show", "nowhere.csv"], "not a readable table"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(
+    arguments: list[str], says: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert main(arguments) == 2
+    assert says in caplog.messages[-1]
+    assert len(caplog.messages[-1].splitlines()) == 1
+
+
+def test_a_stage_whose_inputs_are_missing_says_which(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    plan = tiny_plan(tmp_path / "results")
+    stage = plan.directory(stage_of(plan, "models"))
+    assert main(["run", str(stage), "--device", "cpu"]) == 2
+    assert "digits-train" in caplog.messages[-1]
+    assert "is not complete" in caplog.messages[-1]
+
+
+def test_show_tells_what_a_stage_is_and_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = tiny_plan(tmp_path / "results")
+    model = stage_of(plan, "models")
+    assert main(["show", str(plan.directory(model))]) == 0
+    assert "not complete: not begun" in capsys.readouterr().out
+    run_upstream(plan, model)
+    run_stage(plan.directory(model), Execution(device="cpu"))
+    assert main(["show", str(plan.directory(model))]) == 0
+    text = capsys.readouterr().out
+    assert model in text
+    assert "training_seconds" in text
+    assert "history.parquet: 2 rows" in text
+
+
+def test_a_log_file_holds_the_log(tmp_path: Path) -> None:
+    plan = tiny_plan(tmp_path / "results")
+    stage = plan.directory(stage_of(plan, "pools", "train"))
+    log = tmp_path / "logs" / "job.log"
+    assert main(["run", str(stage / "spec.json"), "--device", "cpu", "--log", str(log)]) == 0
+    assert "digits-train" in log.read_text()
+
+
+def test_plan_write_puts_specs_where_run_finds_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_text(f"preset: digits\nseeds: {TINY['seeds']}\n")
+    assert main(["plan", "--write"]) == 0
+    specs = sorted((tmp_path / "results" / "digits" / "pools").glob("digits-train-*/spec.json"))
+    assert len(specs) == 1
+    assert main(["run", str(specs[0]), "--device", "cpu"]) == 0

@@ -1,0 +1,650 @@
+"""Pools: every kind of source gives the right pixels, every broken one is refused by name, the format holds."""
+
+import gzip
+import hashlib
+import io
+import pickle
+import struct
+import zipfile
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+from torchvision.datasets import CIFAR10, MNIST
+
+from robustprune.errors import UserError
+from robustprune.files import digest
+from robustprune.job import Job
+from robustprune.pools import format as pool_format
+from robustprune.pools import stage
+from robustprune.pools.format import check_images, open_pool, pool_digest, write_pool
+from robustprune.pools.ingest import digits, idx, npz, parquet, torchvision
+from robustprune.sources import real_source
+from robustprune.specs import (
+    DigitsSource,
+    GeneratedPoolSpec,
+    ImageShape,
+    IngestedPoolSpec,
+    TorchvisionLocation,
+    TorchvisionSource,
+)
+
+Make = Callable[..., Job]
+Array = npt.NDArray[Any]
+
+MNIST_COUNTS = {  # images of each class, LeCun et al. 1998
+    "train": [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949],
+    "test": [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009],
+}
+STEMS = {"train": "train", "test": "t10k"}
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in a folder of its own; the digest cache is kept there."""
+    monkeypatch.chdir(tmp_path)
+
+
+def planned(text: str, *, name: str = "small", split: str = "train", shape: ImageShape = (1, 4, 5)) -> IngestedPoolSpec:
+    """The spec of a pool from ``data.source = text``, as the plan makes it."""
+    source = real_source(text, name=name, split=split)
+    return IngestedPoolSpec.model_validate(
+        {"dataset": name, "split": split, "classes": 10, "image_shape": shape, "source": source}
+    )
+
+
+def some_images(count: int, *shape: int) -> npt.NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (count, *shape), dtype=np.uint8)
+
+
+def idx_bytes(values: npt.NDArray[np.uint8]) -> bytes:
+    return struct.pack(f">BBBB{values.ndim}I", 0, 0, 8, values.ndim, *values.shape) + values.tobytes()
+
+
+def write_idx(folder: Path, split: str, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{STEMS[split]}-images-idx3-ubyte").write_bytes(idx_bytes(images))
+    (folder / f"{STEMS[split]}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx_bytes(labels)))
+
+
+def png(pixels: npt.NDArray[Any]) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def write_shard(name: str, encoded: list[Any], labels: list[Any], *, column: str = "img") -> None:
+    images = [{"bytes": content, "path": None} for content in encoded]
+    Path("shards").mkdir(exist_ok=True)
+    pq.write_table(pa.table({column: images, "label": labels}), f"shards/{name}.parquet")
+
+
+# ---- digits
+
+
+def test_digits_are_split_into_1297_and_50_of_each_class() -> None:
+    whole = load_digits()
+    pools = {split: digits.read(planned("digits", split=split)) for split in ("train", "test")}
+    assert {split: images.shape for split, (images, _) in pools.items()} == {
+        "train": (1297, 1, 8, 8),
+        "test": (500, 1, 8, 8),
+    }
+    assert np.bincount(pools["test"][1]).tolist() == [50] * 10
+    together = sorted((image.tobytes(), label) for pair in pools.values() for image, label in zip(*pair, strict=True))
+    scaled = np.rint(whole.data * 15.9375).astype(np.uint8)  # 15.9375 is 255 / 16
+    assert together == sorted((image.tobytes(), label) for image, label in zip(scaled, whole.target, strict=True))
+
+
+def test_digits_for_testing_are_spread_evenly_over_each_class() -> None:
+    labels = load_digits().target
+    chosen = digits.test_rows(labels)
+    for label in range(10):
+        seen = taken = 0
+        for row in np.flatnonzero(labels == label):
+            seen, taken = seen + 1, taken + int(chosen[row])
+            assert taken == 50 * seen // int((labels == label).sum())
+
+
+def test_digits_levels_are_scaled_and_rounded() -> None:
+    images, labels = digits.read(planned("digits", split="test"))
+    whole = load_digits()
+    rows = np.flatnonzero(digits.test_rows(whole.target))
+    exact = [round(Fraction(255 * int(level), 16)) for level in whole.data[rows].ravel()]
+    assert images.dtype == np.uint8
+    assert images.ravel().tolist() == exact
+    assert np.array_equal(labels, whole.target[rows])
+
+
+# ---- idx
+
+
+def test_idx_files_plain_and_gz_are_read_as_written() -> None:
+    images, labels = some_images(7, 4, 5), np.arange(7, dtype=np.uint8)
+    write_idx(Path("raw"), "train", images, labels)
+    found, found_labels = idx.read(planned("idx:raw"))
+    assert np.array_equal(found, images[:, None])
+    assert np.array_equal(found_labels, labels)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (idx_bytes(some_images(7, 4, 5))[:-3], r"states 7 x 4 x 5, so 156 bytes with its header, but holds 153"),
+        (idx_bytes(some_images(7, 4, 5)) + b"!", r"so 156 bytes with its header, but holds 157"),
+        (idx_bytes(some_images(7)), r"it starts with 00000801 and should start with 00000803"),
+        (b"\0\0\x0d\x03" + bytes(12), r"of unsigned bytes in 3 dimension\(s\): it starts with 00000d03"),
+        (b"\0\0\x08\x03\0\0", r"should start with 00000803 and 12 bytes of sizes"),
+        (b"", r"it starts with nothing"),
+    ],
+    ids=["cut_short", "too_long", "labels", "floats", "header_cut_short", "empty"],
+)
+def test_a_broken_idx_file_is_refused(content: bytes, message: str) -> None:
+    write_idx(Path("raw"), "train", some_images(7, 4, 5), np.arange(7, dtype=np.uint8))
+    Path("raw/train-images-idx3-ubyte").write_bytes(content)
+    with pytest.raises(UserError, match=rf"raw/train-images-idx3-ubyte .*{message}"):
+        idx.read(planned("idx:raw"))
+
+
+@pytest.mark.parametrize("damage", [lambda raw: raw[:-9], lambda raw: raw[:-8] + bytes(8), lambda raw: b"plain"])
+def test_a_broken_gz_file_is_refused(damage: Callable[[bytes], bytes]) -> None:
+    write_idx(Path("raw"), "train", some_images(7, 4, 5), np.arange(7, dtype=np.uint8))
+    labels = Path("raw/train-labels-idx1-ubyte.gz")
+    labels.write_bytes(damage(labels.read_bytes()))
+    with pytest.raises(UserError, match=r"raw/train-labels-idx1-ubyte\.gz is not a whole gzip file: "):
+        idx.read(planned("idx:raw"))
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_mnist_is_the_same_from_idx_files_and_from_torchvisions_folder(
+    split: str, shared: Path, tmp_path: Path
+) -> None:
+    folder = shared / "data" / "mnist"
+    images, labels = idx.read(planned(f"idx:{folder}/MNIST/raw", name="mnist", split=split, shape=(1, 28, 28)))
+    assert images.shape == ({"train": 60_000, "test": 10_000}[split], 1, 28, 28)
+    assert np.bincount(labels).tolist() == MNIST_COUNTS[split]
+    found, found_labels = torchvision.read(planned(f"torchvision:{folder}", name="mnist", split=split))
+    assert np.array_equal(found, images)
+    assert np.array_equal(found_labels, labels)
+    unpacked = tmp_path / "MNIST" / "raw"
+    unpacked.mkdir(parents=True)
+    for file in (folder / "MNIST" / "raw").glob("*.gz"):
+        (unpacked / file.stem).write_bytes(gzip.decompress(file.read_bytes()))
+    theirs = MNIST(tmp_path, train=split == "train")
+    assert np.array_equal(theirs.data.numpy(), images[:, 0])
+    assert np.array_equal(theirs.targets.numpy(), labels)
+    assert np.array_equal(torchvision.read(planned(f"torchvision:{tmp_path}", name="mnist", split=split))[0], images)
+
+
+# ---- npz
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_colour_npz_files_have_their_channels_moved_to_the_front(save: Callable[..., None]) -> None:
+    images, labels = some_images(6, 4, 5, 3), np.arange(6)
+    save("train.npz", image=images, label=labels)
+    found, found_labels = npz.read(planned("npz:.", shape=(3, 4, 5)))
+    assert found.shape == (6, 3, 4, 5)
+    for sample, channel in np.ndindex(6, 3):
+        assert np.array_equal(found[sample, channel], images[sample, :, :, channel])
+    assert np.array_equal(found_labels, labels)
+
+
+def test_grey_npz_files_may_lack_the_channel() -> None:
+    images = some_images(6, 4, 5)
+    np.savez("train.npz", image=images, label=np.arange(6))
+    np.savez("test.npz", image=images[..., None], label=np.arange(6))
+    for split in ("train", "test"):
+        assert np.array_equal(npz.read(planned("npz:.", split=split))[0], images[:, None])
+
+
+def _npz_bytes(**arrays: Any) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+def _flipped(content: bytes) -> bytes:
+    """The last byte of the array 'image' flipped; zip keeps a checksum of it."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        entry = archive.getinfo("image.npy")
+    at = content.index(b"\x93NUMPY", entry.header_offset) + entry.compress_size - 1
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
+
+def _not_an_array() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("label", "text")
+    return file.getvalue()
+
+
+GOOD = _npz_bytes(image=some_images(6, 4, 5), label=np.arange(6))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (_npz_bytes(image=some_images(6, 4, 5)), r"has no array 'label'; it has image"),
+        (_npz_bytes(images=some_images(6, 4, 5), label=np.arange(6)), r"has no array 'image'; it has images, label"),
+        (_npz_bytes(image=np.array([{}]), label=np.arange(1)), r"'image' cannot be read: Object arrays"),
+        (GOOD[:-40], r"is not an npz file, or is cut short"),
+        (GOOD[: len(GOOD) // 2], r"is not an npz file, or is cut short"),
+        (b"text", r"is not an npz file, or is cut short"),
+        (_flipped(GOOD), r"'image' cannot be read: Bad CRC-32 for file 'image\.npy'"),
+        (_not_an_array(), r"'label' is not an array"),
+        (_npz_bytes(image=np.zeros((6, 4, 5)), label=np.arange(6)), r"images are float64, but should be uint8"),
+        (_npz_bytes(image=some_images(6, 5, 4), label=np.arange(6)), r"shape \(1, 5, 4\), but data\.image_shape"),
+        (_npz_bytes(image=some_images(6), label=np.arange(6)), r"images have shape \(\), but data\.image_shape is"),
+        (_npz_bytes(image=some_images(6, 4, 5), label=np.eye(6)), r"labels are float64 \(6, 6\)"),
+        (_npz_bytes(image=some_images(6, 4, 5), label=np.array(3)), r"labels are int64 \(\), but should be integers"),
+        (_npz_bytes(image=some_images(6, 4, 5), label=np.arange(5)), r"6 images and 5 labels; there should be as many"),
+        (_npz_bytes(image=some_images(0, 4, 5), label=np.arange(0)), r"0 images and 0 labels; .*and some"),
+        (_npz_bytes(image=some_images(2, 4, 5), label=np.array([0, 10])), r"from 0 to 10, but .*classes allows 0 to 9"),
+        (_npz_bytes(image=some_images(2, 4, 5), label=np.array([-1, 9])), r"labels go from -1 to 9"),
+    ],
+    ids=[
+        "no_label", "no_image", "pickle", "end_cut_off", "half", "no_zip", "flipped_bit", "no_array", "float_images",
+        "other_shape", "flat_images", "one_hot", "label_scalar", "fewer_labels", "empty", "label_too_high",
+        "label_too_low",
+    ],
+)  # fmt: skip
+def test_a_broken_npz_file_is_refused(content: bytes, message: str, make_job: Make) -> None:
+    Path("train.npz").write_bytes(content)
+    spec = planned("npz:.")
+    with pytest.raises(UserError, match=rf"/train\.npz.* {message}") as refusal:
+        stage.run(make_job("pools", spec.id), spec)
+    assert "\n" not in str(refusal.value)
+
+
+# ---- parquet
+
+
+@pytest.mark.parametrize("column", ["img", "image"])
+def test_parquet_shards_are_decoded_in_order(column: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "ROWS_AT_ONCE", 2)  # so that a shard is several batches
+    images = some_images(8, 4, 5, 3)
+    write_shard("train-00000-of-00002", [png(image) for image in images[:5]], [0, 1, 2, 3, 4], column=column)
+    write_shard("train-00001-of-00002", [png(image) for image in images[5:]], [5, 6, 7], column=column)
+    found, labels = parquet.read(planned("parquet:shards", shape=(3, 4, 5)))
+    assert np.array_equal(found, images.transpose(0, 3, 1, 2))
+    assert labels.tolist() == list(range(8))
+
+
+def test_parquet_images_are_converted_to_the_channels_asked_for() -> None:
+    grey = some_images(2, 4, 5)
+    write_shard("train-00000-of-00001", [png(image) for image in grey], [0, 1])
+    assert np.array_equal(parquet.read(planned("parquet:shards"))[0], grey[:, None])
+    assert np.array_equal(
+        parquet.read(planned("parquet:shards", shape=(3, 4, 5)))[0], np.repeat(grey[:, None], 3, axis=1)
+    )
+
+
+PICTURE = png(some_images(1, 4, 5)[0])
+
+
+@pytest.mark.parametrize(
+    ("encoded", "labels", "message"),
+    [
+        ([PICTURE, b"no picture"], [0, 1], r": the image in row 1 cannot be decoded: cannot identify image file"),
+        ([PICTURE, PICTURE, PICTURE[:-30]], [0, 1, 2], r": the image in row 2 cannot be decoded: "),
+        ([png(some_images(1, 5, 4)[0])], [0], r": the image in row 0 is 4 x 5 pixels, but .* asks for 5 x 4"),
+        ([png(np.full((4, 5), 300, np.uint16))], [0], r": the image in row 0 has more than 8 bits a channel"),
+        ([PICTURE, None], [0, 1], r": row 1 has no image"),
+        ([PICTURE], pa.array([None], pa.int64()), r": row 0 has no label"),
+        ([PICTURE], ["cat"], r": column label should hold integers, but holds string"),
+    ],
+    ids=["no_picture", "cut_short", "other_size", "16_bits", "null_image", "null_label", "text_label"],
+)
+def test_a_broken_row_is_refused_by_number(
+    encoded: list[Any], labels: Any, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet, "ROWS_AT_ONCE", 2)  # so that row 2 is the first of its batch
+    write_shard("train-00000-of-00001", encoded, labels)
+    with pytest.raises(UserError, match=rf"train-00000-of-00001\.parquet{message}"):
+        parquet.read(planned("parquet:shards"))
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"picture": [1], "label": [1]}, r"should have the columns img or image, and label; it has picture, label"),
+        ({"img": [{"bytes": PICTURE}]}, r"should have the columns img or image, and label; it has img"),
+        ({"img": [PICTURE], "label": [1]}, r"column img should be a struct with the field bytes, but is binary"),
+        ({"img": [{"path": "a.png"}], "label": [1]}, r"should be a struct with the field bytes, but is struct<path"),
+    ],
+    ids=["other_columns", "no_label", "bare_bytes", "paths_only"],
+)
+def test_a_parquet_file_with_other_columns_is_refused(table: dict[str, Any], message: str) -> None:
+    pq.write_table(pa.table(table), "train-00000-of-00001.parquet")
+    with pytest.raises(UserError, match=rf"train-00000-of-00001\.parquet.* {message}"):
+        parquet.read(planned("parquet:."))
+
+
+def _garbled(content: bytes) -> bytes:
+    """The pages at the front overwritten, the directory at the end left."""
+    return content[:4] + b"\xff" * 60 + content[64:]
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda raw: raw[:-20], lambda raw: b"text", _garbled], ids=["cut", "text", "garbled"]
+)
+def test_a_broken_parquet_file_is_refused(damage: Callable[[bytes], bytes]) -> None:
+    write_shard("train-00000-of-00001", [PICTURE], [0])
+    file = Path("shards/train-00000-of-00001.parquet")
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(UserError, match=r"train-00000-of-00001\.parquet is not a whole Parquet file: "):
+        parquet.read(planned("parquet:shards"))
+
+
+def test_cifar10_in_hugging_faces_layout_is_decoded(shared: Path) -> None:
+    folder = shared / "data" / "cifar10"
+    images, labels = parquet.read(planned(f"parquet:{folder}", name="cifar10", split="test", shape=(3, 32, 32)))
+    assert images.shape == (10_000, 3, 32, 32)
+    assert np.bincount(labels).tolist() == [1000] * 10
+    table = pq.read_table(folder / "test-00000-of-00001.parquet").to_pylist()
+    for row in (0, 1, 1023, 1024, 5000, 9999):
+        with Image.open(io.BytesIO(table[row]["img"]["bytes"])) as image:
+            assert np.array_equal(images[row].transpose(1, 2, 0), np.asarray(image.convert("RGB")))
+        assert labels[row] == table[row]["label"]
+
+
+# ---- torchvision
+
+
+def put_mnist(root: Path, monkeypatch: pytest.MonkeyPatch) -> npt.NDArray[np.uint8]:
+    """A small stand-in for MNIST in torchvision's folder, with the MD5 sums it is known by."""
+    images = some_images(7, 28, 28)
+    for split in ("train", "test"):
+        write_idx(root / "MNIST" / "raw", split, images, np.arange(7, dtype=np.uint8))
+    sums = {stem: hashlib.md5(idx_bytes(images)).hexdigest() for stem in torchvision.MNIST_MD5 if "images" in stem}
+    sums |= {
+        stem: hashlib.md5(idx_bytes(np.arange(7, dtype=np.uint8))).hexdigest()
+        for stem in torchvision.MNIST_MD5
+        if "labels" in stem
+    }
+    monkeypatch.setattr(torchvision, "MNIST_MD5", sums)
+    return images
+
+
+def put_cifar10(root: Path, monkeypatch: pytest.MonkeyPatch) -> npt.NDArray[np.uint8]:
+    """A small stand-in for CIFAR-10 in torchvision's folder, 3 images a file, with the MD5 sums it is known by."""
+    folder = root / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
+    images = some_images(18, 3, 32, 32)
+
+    def put(name: str, content: dict[str, Any]) -> list[str]:
+        (folder / name).write_bytes(pickle.dumps(content))
+        return [name, hashlib.md5((folder / name).read_bytes()).hexdigest()]
+
+    names = [f"data_batch_{number}" for number in range(1, 6)] + ["test_batch"]
+    batches = [
+        put(name, {"data": images[3 * at : 3 * at + 3].reshape(3, -1), "labels": [at, at + 1, at + 2]})
+        for at, name in enumerate(names)
+    ]
+    name, md5 = put("batches.meta", {"label_names": list("abcdefghij")})
+    monkeypatch.setattr(CIFAR10, "train_list", batches[:5])
+    monkeypatch.setattr(CIFAR10, "test_list", batches[5:])
+    monkeypatch.setattr(CIFAR10, "meta", {"filename": name, "key": "label_names", "md5": md5})
+    return images
+
+
+def test_mnist_is_read_from_torchvisions_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = put_mnist(Path("mine"), monkeypatch)
+    found, labels = torchvision.read(planned("torchvision:mine", name="mnist"))
+    assert np.array_equal(found, images[:, None])
+    assert labels.tolist() == list(range(7))
+
+
+def test_the_known_sums_of_mnists_labels_are_torchvisions(shared: Path) -> None:
+    """The label files kept beside the checkout are compressed as torchvision knows them, so its sums vouch for ours."""
+    known = dict(MNIST.resources)
+    for stem in ("train-labels-idx1-ubyte", "t10k-labels-idx1-ubyte"):
+        content = (shared / "data" / "mnist" / "MNIST" / "raw" / f"{stem}.gz").read_bytes()
+        assert hashlib.md5(content).hexdigest() == known[f"{stem}.gz"]
+        assert hashlib.md5(gzip.decompress(content)).hexdigest() == torchvision.MNIST_MD5[stem]
+
+
+def test_cifar10_is_read_from_torchvisions_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = put_cifar10(Path("mine"), monkeypatch)
+    found, labels = torchvision.read(planned("torchvision:mine", name="cifar10"))
+    assert np.array_equal(found, images[:15])
+    assert labels.tolist() == [0, 1, 2, 1, 2, 3, 2, 3, 4, 3, 4, 5, 4, 5, 6]
+    found, labels = torchvision.read(planned("torchvision:mine", name="cifar10", split="test"))
+    assert np.array_equal(found, images[15:])
+    assert labels.tolist() == [5, 6, 7]
+
+
+@pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "train-labels-idx1-ubyte.gz"])
+def test_an_mnist_file_with_other_content_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_mnist(Path("mine"), monkeypatch)
+    other = idx_bytes(np.zeros(7, np.uint8))
+    (Path("mine/MNIST/raw") / name).write_bytes(gzip.compress(other) if name.endswith("gz") else other)
+    with pytest.raises(
+        UserError, match=rf"raw/{name} is not MNIST's: its content has the MD5 {hashlib.md5(other).hexdigest()}"
+    ):
+        torchvision.read(planned("torchvision:mine", name="mnist"))
+
+
+@pytest.mark.parametrize("name", ["data_batch_5", "test_batch", "batches.meta"])
+def test_a_cifar10_file_with_another_md5_is_refused_before_it_is_unpickled(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_cifar10(Path("mine"), monkeypatch)
+    Path("mine/cifar-10-batches-py", name).write_bytes(b"cos\nsystem\n(S'touch unpickled'\ntR.")
+    with pytest.raises(UserError, match=rf"cifar-10-batches-py/{name} is not CIFAR10's: its content has the MD5 "):
+        torchvision.read(planned("torchvision:mine", name="cifar10"))
+    assert not Path("unpickled").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("mnist", "MNIST/raw/train-labels-idx1-ubyte.gz"), ("cifar10", "cifar-10-batches-py/data_batch_3")],
+)
+def test_a_missing_file_of_torchvisions_is_named(name: str, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_mnist(Path("mine"), monkeypatch)
+    put_cifar10(Path("mine"), monkeypatch)
+    Path("mine", file).unlink()
+    with pytest.raises(
+        UserError, match=rf"{file}, a file of torchvision's {name.upper()}, does not exist; data\.source"
+    ):
+        torchvision.read(planned(f"torchvision:{Path('mine')}", name=name))
+
+
+def downloaded(folder: str) -> IngestedPoolSpec:
+    location = TorchvisionLocation(folder=folder, download=True)
+    return planned("digits").model_copy(update={"source": TorchvisionSource(name="MNIST", location=location)})
+
+
+def test_a_download_comes_whole_and_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Path] = []
+
+    def download(root: Path, *, download: bool) -> None:
+        assert download
+        assert not root.exists(), "what a killed download left should be gone"
+        calls.append(root)
+        put_mnist(root, monkeypatch)
+
+    monkeypatch.setitem(torchvision.DATASETS, "MNIST", download)
+    Path("data/.MNIST.partial/MNIST").mkdir(parents=True)
+    first, _ = torchvision.read(downloaded("data"))
+    second, _ = torchvision.read(downloaded("data"))
+    assert np.array_equal(first, second)
+    assert calls == [Path("data/.MNIST.partial")]
+    assert sorted(path.name for path in Path("data").iterdir()) == [".MNIST.lock", "MNIST"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [URLError("no route to host"), RuntimeError("Error downloading\nTried http://a\n"), ConnectionResetError("x")],
+)
+def test_a_failed_download_is_one_sentence_that_names_the_way_without_a_network(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def download(root: Path, *, download: bool) -> None:
+        (root / "MNIST").mkdir(parents=True)
+        raise error
+
+    monkeypatch.setitem(torchvision.DATASETS, "MNIST", download)
+    with pytest.raises(
+        UserError, match=r"MNIST could not be downloaded .* torchvision:FOLDER or idx:FOLDER$"
+    ) as refusal:
+        torchvision.read(downloaded("data"))
+    assert "\n" not in str(refusal.value)
+    assert [path.name for path in Path("data").iterdir()] == [".MNIST.lock"]
+
+
+# ---- the stage
+
+
+def outputs(job: Job) -> dict[str, str]:
+    return {path.name: digest(path) for path in job.outputs}
+
+
+def test_the_stage_writes_an_open_pool_and_tells_its_facts(make_job: Make) -> None:
+    spec = planned("digits", name="digits", split="test", shape=(1, 8, 8))
+    job = make_job("pools", spec.id)
+    facts = stage.run(job, spec)
+    pool = open_pool(job.directory)
+    images, labels = digits.read(spec)
+    assert np.array_equal(pool.images, images)
+    assert np.array_equal(pool.labels, labels)
+    assert len(pool) == 500
+    assert facts == {"count": 500, "class_counts": [50] * 10, "digest": pool_digest(job.directory)}
+    assert pool.info.digest == facts["digest"]
+    assert pool.info.source == "scikit-learn's digits, test"
+    assert sorted(outputs(job)) == ["contact_sheet.png", "images.npy", "labels.npy", "pool.json"]
+    with Image.open(job.directory / "contact_sheet.png") as sheet:
+        assert min(sheet.size) > 80
+
+
+def test_a_pool_is_the_same_bytes_wherever_its_source_lies_and_whatever_a_killed_attempt_left(make_job: Make) -> None:
+    made = []
+    for number, folder in enumerate((Path("here"), Path("there"))):
+        write_idx(folder, "train", some_images(40, 28, 28), np.repeat(np.arange(10, dtype=np.uint8), 4))
+        spec = planned(f"idx:{folder}", name="mnist", shape=(1, 28, 28))
+        job = make_job(f"pools{number}", spec.id)
+        if number:
+            (job.partial / "images.npy").write_bytes(b"half")
+            (job.directory / "images.npy").write_bytes(b"an earlier attempt's")
+        stage.run(job, spec)
+        made.append((spec.id, outputs(job)))
+    assert made[0] == made[1]
+
+
+def test_a_channel_last_source_is_written_in_the_pools_order(make_job: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_format, "IMAGES_AT_ONCE", 7)  # so that 20 images are three strokes, the last a short one
+    images = some_images(20, 4, 5, 3)
+    np.savez("train.npz", image=images, label=np.arange(20, dtype=np.uint64) % 10)
+    spec = planned("npz:.", shape=(3, 4, 5))
+    job = make_job("pools", spec.id)
+    stage.run(job, spec)
+    expected = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    assert (job.directory / "images.npy").read_bytes() == _save(expected)
+
+
+def test_a_file_changed_after_the_plan_is_refused_by_the_stage(make_job: Make) -> None:
+    np.savez("train.npz", image=some_images(6, 4, 5), label=np.arange(6))
+    spec = planned("npz:.")
+    np.savez("train.npz", image=some_images(6, 4, 5), label=np.arange(6)[::-1])
+    with pytest.raises(UserError, match=r"train\.npz: the content changed since the plan was made"):
+        stage.run(make_job("pools", spec.id), spec)
+
+
+def test_a_source_that_does_not_fit_the_configuration_is_refused(make_job: Make) -> None:
+    spec = planned("digits", shape=(1, 28, 28))
+    assert isinstance(spec.source, DigitsSource)
+    message = r"digits, train: images have shape \(1, 8, 8\), but data\.image_shape is \(1, 28, 28\)"
+    with pytest.raises(UserError, match=message):
+        stage.run(make_job("pools", spec.id), spec)
+
+
+def test_a_generated_pool_is_left_to_its_room(make_job: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    from robustprune.pools import generated
+
+    monkeypatch.setattr(generated, "run_generated", lambda job, spec: {"count": spec.count})
+    spec = GeneratedPoolSpec.model_validate(
+        {
+            "dataset": "digits",
+            "generator": "edm-digits-0123456789",
+            "classes": 10,
+            "image_shape": (1, 8, 8),
+            "count": 12,
+            "sampler": {},
+        }
+    )
+    assert stage.run(make_job("pools", "digits-generated-0123456789"), spec) == {"count": 12}
+
+
+# ---- the format
+
+
+@pytest.fixture
+def pool_folder(make_job: Make) -> Path:
+    """Write a complete pool of 20 images of 3 x 4 x 5, in 10 classes."""
+    job = make_job("pools", "small-train-0123456789")
+    write_pool(job, some_images(20, 3, 4, 5), np.arange(20) % 10, dataset="small", source="a test", classes=10)
+    return job.directory
+
+
+def test_a_pool_is_read_as_it_was_written(pool_folder: Path) -> None:
+    pool = open_pool(pool_folder)
+    assert isinstance(pool.images, np.memmap)
+    assert np.array_equal(pool.images, some_images(20, 3, 4, 5))
+    assert pool.labels.tolist() == list(range(10)) * 2
+    assert pool.labels.dtype == np.int16
+    assert pool.info.class_counts == (2,) * 10
+    assert (pool.info.image_shape, pool.info.count, pool.info.dataset) == ((3, 4, 5), 20, "small")
+
+
+def test_a_pools_digest_is_that_of_both_arrays(pool_folder: Path) -> None:
+    sums = [hashlib.sha256((pool_folder / name).read_bytes()).hexdigest() for name in ("images.npy", "labels.npy")]
+    assert open_pool(pool_folder).info.digest == hashlib.sha256("\n".join(sums).encode()).hexdigest()
+    np.save(pool_folder / "labels.npy", np.zeros(20, np.int16))
+    assert pool_digest(pool_folder) != open_pool(pool_folder).info.digest
+
+
+def _save(array: Array) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("pool.json", None, r"is not a readable pool: .*pool\.json"),
+        ("pool.json", b"{}", r"is not a readable pool: .*Field required"),
+        ("images.npy", None, r"is not a readable pool: .*images\.npy"),
+        ("images.npy", b"", r"is not a readable pool: "),
+        ("images.npy", _save(some_images(20, 3, 4, 5))[:-1], r"is not a readable pool: mmap length"),
+        ("images.npy", _save(some_images(19, 3, 4, 5)), r"images\.npy is uint8 \(19, .*json states uint8 \(20,"),
+        ("images.npy", _save(np.zeros((20, 3, 4, 5))), r"images\.npy is float64 \(20, .*json states uint8"),
+        ("labels.npy", _npz_bytes(label=np.arange(20)), r"is not a readable pool: the magic string is not correct"),
+        ("labels.npy", _save(np.arange(20)), r"labels\.npy is int64 \(20,\), pool\.json states int16 \(20,\)"),
+    ],
+    ids=[
+        "no_info", "empty_info", "no_images", "empty_images", "images_cut_short", "fewer_images", "float_images",
+        "zipped_labels", "other_integers",
+    ],
+)  # fmt: skip
+def test_a_broken_pool_is_refused(name: str, content: bytes | None, message: str, pool_folder: Path) -> None:
+    (pool_folder / name).unlink()
+    if content is not None:
+        (pool_folder / name).write_bytes(content)
+    with pytest.raises(UserError, match=message) as refusal:
+        open_pool(pool_folder)
+    assert "\n" not in str(refusal.value)
+
+
+def test_checked_images_pass() -> None:
+    check_images(some_images(2, 1, 4, 5), np.array([0, 9]), origin="a test", classes=10, image_shape=(1, 4, 5))
+    assert pool_format.DEFINITION == 1

@@ -1,0 +1,115 @@
+"""Killed anywhere, it goes on: real processes, real kill -9, and the same bytes as an unbroken run."""
+
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import run_upstream, stage_of, tiny_plan
+
+from robustprune.errors import Interrupted
+
+
+@dataclass(frozen=True)
+class Long:
+    """A stage that takes a while, and the outputs that must come out the same."""
+
+    kind: str
+    word: str
+    outputs: tuple[str, ...]
+    overrides: dict[str, Any] = field(default_factory=dict)
+
+
+STAGES = [
+    Long("generators", "edm", ("weights.safetensors", "history.parquet"), {"synthetic": {"generator": {"steps": 300}}}),
+    Long("pools", "generated", ("images.npy", "labels.npy")),
+    Long("models", "trades", ("weights.safetensors", "raw.safetensors", "history.parquet"), {"training": {"epochs": 8}}),
+    Long("scores", "generated", ("scores.zarr",)),
+    Long("evaluations", "trades", ("outcome.parquet", "summary.json"), {"evaluation": {"autoattack_images": 40}}),
+]
+
+
+def command(stage: Path, seconds: float) -> list[str]:
+    options = ["--device", "cpu", "--batch-size", "16", "--checkpoint-seconds", str(seconds)]
+    return [sys.executable, "-m", "robustprune", "run", str(stage / "spec.json"), *options]
+
+
+def start_and_wait_for_a_checkpoint(stage: Path) -> subprocess.Popen[str]:
+    process = subprocess.Popen(command(stage, 0), stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not any(path.is_file() for path in (stage / "partial").rglob("*") if not path.name.startswith(".")):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline, "no checkpoint within two minutes"
+        time.sleep(0.002)
+    return process
+
+
+def content(stage: Path, outputs: tuple[str, ...]) -> dict[str, str]:
+    files = [file for name in outputs for file in sorted((stage / name).rglob("*") if (stage / name).is_dir() else [stage / name])]
+    return {
+        str(file.relative_to(stage)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", STAGES, ids=lambda case: case.kind)
+def test_killed_and_started_again_it_ends_in_the_same_bytes(case: Long, tmp_path: Path) -> None:
+    plan = tiny_plan(tmp_path / "results", case.overrides)
+    stage_id = stage_of(plan, case.kind, case.word)
+    run_upstream(plan, stage_id)
+    stage = plan.directory(stage_id)
+    shutil.copytree(plan.results, tmp_path / "unbroken" / plan.results.name)
+    unbroken = tmp_path / "unbroken" / stage.relative_to(tmp_path / "results")
+    subprocess.run(command(unbroken, 1e9), check=True, capture_output=True)
+
+    for _ in range(2):
+        process = start_and_wait_for_a_checkpoint(stage)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
+        assert not (stage / "record.json").exists()
+    again = subprocess.run(command(stage, 0), check=True, capture_output=True, text=True)
+
+    assert "going on from" in again.stderr
+    assert content(stage, case.outputs) == content(unbroken, case.outputs)
+    assert len(content(stage, case.outputs)) >= len(case.outputs)
+    assert not (stage / "partial").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1], ids=lambda number: number.name)
+def test_a_signal_makes_it_save_and_end_as_try_again(number: signal.Signals, tmp_path: Path) -> None:
+    plan = tiny_plan(tmp_path / "results", {"training": {"epochs": 200}})
+    stage_id = stage_of(plan, "models", "trades")
+    run_upstream(plan, stage_id)
+    stage = plan.directory(stage_id)
+    process = start_and_wait_for_a_checkpoint(stage)
+    os.kill(process.pid, number)
+    _, log = process.communicate(timeout=60)
+    assert process.returncode == Interrupted.exit_code
+    assert f"stopped by {number.name}; the state is saved" in log
+
+
+def test_a_complete_stage_is_left_alone(tmp_path: Path) -> None:
+    plan = tiny_plan(tmp_path / "results")
+    stage = plan.directory(stage_of(plan, "pools", "train"))
+    subprocess.run(command(stage, 60), check=True, capture_output=True)
+    before = {path: path.stat().st_mtime_ns for path in stage.iterdir() if path.name != ".lock"}
+    again = subprocess.run(command(stage, 60), check=True, capture_output=True, text=True)
+    assert "is complete" in again.stderr
+    assert {path: path.stat().st_mtime_ns for path in stage.iterdir() if path.name != ".lock"} == before
+
+
+def test_a_full_disk_is_one_sentence_and_loses_nothing(tmp_path: Path) -> None:
+    plan = tiny_plan(tmp_path / "results")
+    stage = plan.directory(stage_of(plan, "pools", "train"))
+    limited = ["bash", "-c", 'ulimit -f 20; trap "" XFSZ; exec "$@"', "--", *command(stage, 60)]
+    full = subprocess.run(limited, capture_output=True, text=True, check=False)
+    assert full.returncode != 0
+    assert not (stage / "record.json").exists()
+    subprocess.run(command(stage, 60), check=True, capture_output=True)

@@ -1,0 +1,203 @@
+"""Data sources: found, fingerprinted, and refused in one sentence while the plan is made."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from robustprune import sources
+from robustprune.errors import UserError
+from robustprune.files import digest
+from robustprune.sources import file_digest, planned_files, real_source, synthetic_source
+from robustprune.specs import DigitsSource, FileSource, IngestedPoolSpec, TorchvisionSource
+
+WORKFLOW = Path(sources.__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test has its own working folder, so its own digest cache on disk and in memory."""
+    monkeypatch.chdir(tmp_path)
+    sources._remembered_digest.cache_clear()
+
+
+def put(path: str, content: bytes = b"content") -> Path:
+    file = Path(path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+    return file
+
+
+def file_source(text: str, split: str = "train") -> FileSource:
+    source = real_source(text, name="mnist", split=split)
+    assert isinstance(source, FileSource)
+    return source
+
+
+def pool(source: FileSource | TorchvisionSource) -> IngestedPoolSpec:
+    return IngestedPoolSpec(dataset="mnist", split="train", classes=10, image_shape=(1, 28, 28), source=source)
+
+
+def test_digits_need_no_file() -> None:
+    assert real_source("digits", name="digits", split="train") == DigitsSource()
+
+
+def test_idx_prefers_unpacked_files_and_takes_gz_ones() -> None:
+    images, labels = put("raw/t10k-images-idx3-ubyte"), put("raw/t10k-labels-idx1-ubyte.gz")
+    put("raw/t10k-images-idx3-ubyte.gz")
+    assert file_source("idx:raw", "test").location == (str(images.absolute()), str(labels.absolute()))
+
+
+def test_npz_and_parquet_files_are_found_by_split() -> None:
+    put("npz/test.npz")
+    put("shards/test-00000-of-00001.parquet")
+    assert [Path(path).name for path in file_source("npz:npz", "test").location] == ["test.npz"]
+    assert [Path(path).name for path in file_source("parquet:shards", "test").location] == [
+        "test-00000-of-00001.parquet"
+    ]
+    assert synthetic_source("npz:npz/test.npz").digest == file_source("npz:npz", "test").digest
+
+
+@pytest.mark.parametrize("suffix", ["", "-a09b74b3ef9c3b56"], ids=["plain", "with_hash"])
+def test_shards_are_taken_in_order(suffix: str) -> None:
+    names = [f"train-{index:05d}-of-00012{suffix}.parquet" for index in range(12)]
+    for name in reversed(names):
+        put(f"shards/{name}", name.encode())
+    put("shards/test-00000-of-00001.parquet")
+    assert [Path(path).name for path in file_source("parquet:shards").location] == names
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param(["train-00000-of-00003.parquet", "train-00002-of-00003.parquet"], id="gap"),
+        pytest.param(["train-00000-of-00002.parquet"], id="end_missing"),
+        pytest.param(["train-00000-of-00001.parquet", "train-00000-of-00002.parquet"], id="two_sets"),
+    ],
+)
+def test_an_incomplete_set_of_shards_is_refused(names: list[str]) -> None:
+    for name in names:
+        put(f"shards/{name}")
+    with pytest.raises(UserError, match=r"shards should hold each of the \d train shards of one set, but holds train-"):
+        file_source("parquet:shards")
+
+
+@pytest.mark.parametrize(
+    ("text", "file", "hint"),
+    [
+        ("idx:absent", "absent/train-images-idx3-ubyte.gz", "ossci-datasets"),
+        ("npz:absent", "absent/train.npz", "the arrays 'image'"),
+        ("parquet:absent", "absent/train-00000-of-00001.parquet", "huggingface.co"),
+    ],
+)
+def test_a_missing_file_is_named_with_the_key_and_where_to_get_it(text: str, file: str, hint: str) -> None:
+    with pytest.raises(UserError) as refusal:
+        file_source(text)
+    message = str(refusal.value)
+    assert message.startswith(f"data.source = {text}: there is no file {file};")
+    assert hint in message
+    assert "\n" not in message
+
+
+def test_a_missing_synthetic_file_is_named_with_its_key() -> None:
+    with pytest.raises(UserError, match=r"synthetic\.source = npz:1m\.npz: there is no file 1m\.npz; an npz holds"):
+        synthetic_source("npz:1m.npz")
+
+
+def test_torchvision_downloads_only_without_a_folder() -> None:
+    source = real_source("torchvision", name="cifar10", split="train")
+    assert isinstance(source, TorchvisionSource)
+    assert (source.name, source.location.download) == ("CIFAR10", True)
+    assert source.location.folder == str(Path("data").absolute())
+    Path("mine/MNIST/raw").mkdir(parents=True)
+    source = real_source("torchvision:mine", name="mnist", split="train")
+    assert isinstance(source, TorchvisionSource)
+    assert (source.name, source.location.download) == ("MNIST", False)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "message"),
+    [
+        ("torchvision", "digits", r"data\.name = 'digits' is not one that .* can load: mnist, cifar10"),
+        ("torchvision:absent", "mnist", r"torchvision:absent: there is no folder absent/MNIST/raw; .* downloads it"),
+        ("torchvision:absent", "cifar10", r"there is no folder absent/cifar-10-batches-py; .* downloads it"),
+    ],
+)
+def test_what_torchvision_cannot_load_is_refused_by_the_plan(text: str, name: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        real_source(text, name=name, split="train")
+
+
+def test_an_id_follows_the_content_and_not_the_place() -> None:
+    put("here/train.npz", b"one")
+    put("there/train.npz", b"one")
+    put("other/train.npz", b"two")
+    here, there, other = (pool(file_source(f"npz:{folder}")) for folder in ("here", "there", "other"))
+    assert here.source != there.source
+    assert here.id == there.id != other.id
+    Path("mine/MNIST/raw").mkdir(parents=True)
+    downloaded, mine = (real_source(text, name="mnist", split="train") for text in ("torchvision", "torchvision:mine"))
+    assert isinstance(downloaded, TorchvisionSource)
+    assert isinstance(mine, TorchvisionSource)
+    assert pool(downloaded).id == pool(mine).id
+
+
+def test_the_order_of_files_is_part_of_the_content() -> None:
+    for folder, (first, second) in {"a": (b"1", b"2"), "b": (b"2", b"1")}.items():
+        put(f"{folder}/train-00000-of-00002.parquet", first)
+        put(f"{folder}/train-00001-of-00002.parquet", second)
+    assert file_source("parquet:a").digest != file_source("parquet:b").digest
+
+
+def test_a_digest_is_remembered_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = put("large.npz")
+    expected = file_digest(file)
+    assert list(json.loads(sources.DIGEST_CACHE.read_text()).values()) == [expected] == [digest(file)]
+    sources._remembered_digest.cache_clear()
+    monkeypatch.setattr(sources, "digest", lambda path: pytest.fail("the file was read again"))
+    assert file_digest(file) == expected
+
+
+def test_a_changed_file_has_another_digest() -> None:
+    file = put("large.npz", b"one")
+    before = file_digest(file)
+    put("large.npz", b"three")
+    assert file_digest(file) == digest(file) != before
+
+
+@pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff\xfe"], ids=["cut_short", "list", "not_text"])
+def test_a_damaged_digest_cache_is_made_again(content: bytes) -> None:
+    file = put("large.npz")
+    put(str(sources.DIGEST_CACHE), content)
+    assert file_digest(file) == digest(file)
+    assert list(json.loads(sources.DIGEST_CACHE.read_text()).values()) == [digest(file)]
+
+
+def test_planned_files_are_given_in_order() -> None:
+    names = [put(f"a/train-{index:05d}-of-00002.parquet", bytes([index])).absolute() for index in range(2)]
+    assert planned_files(file_source("parquet:a")) == names
+
+
+def test_a_file_that_went_after_the_plan_is_refused() -> None:
+    file = put("a/train.npz")
+    source = file_source("npz:a")
+    file.unlink()
+    with pytest.raises(UserError, match=r"a/train\.npz was there when the plan was made and is gone now"):
+        planned_files(source)
+
+
+def test_a_file_that_changed_after_the_plan_is_refused_whatever_its_date_says() -> None:
+    file = put("a/train.npz", b"one")
+    source, status = file_source("npz:a"), file.stat()
+    put("a/train.npz", b"two")
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    with pytest.raises(UserError, match=r"a/train\.npz: the content changed since the plan was made"):
+        planned_files(source)
+
+
+def test_finding_sources_imports_neither_torch_nor_torchvision() -> None:
+    code = "import sys, robustprune.sources; assert not {'torch', 'torchvision', 'numpy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": str(WORKFLOW)})

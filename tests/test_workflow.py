@@ -1,0 +1,151 @@
+"""The workflow as a user runs it: what runs, what does not run again, what a kill leaves."""
+
+import os
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from checkout import Checkout, rules_in
+
+pytestmark = pytest.mark.slow
+
+TABLE = "results/table1.csv"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A checkout in which the tiny table was made once."""
+    checkout = Checkout(tmp_path_factory.mktemp("checkout"))
+    checkout.snakemake(TABLE)
+    return checkout
+
+
+@pytest.fixture
+def checkout(finished: Checkout) -> Iterator[Checkout]:
+    """The finished checkout, with its configuration put back afterwards."""
+    yield finished
+    finished.configure({})
+    finished.snakemake(TABLE)
+
+
+def test_the_table_has_our_numbers_beside_the_printed_ones(finished: Checkout) -> None:
+    table = pd.read_csv(finished.file(TABLE)).set_index("method")
+    assert list(table.index) == ["TRADES on everything", "PUMA"]
+    assert table["accuracy_mean"].between(10, 100).all()
+    assert (table["autoattack_mean"] <= table["robustness_cw_mean"]).all()
+    assert table.loc["PUMA", "images_kept"] == round(0.8 * (1297 + 300))
+    assert table.loc["TRADES on everything", "paper_cifar10_accuracy_mean"] == 87.87
+    assert (table["seeds"] == 1).all()
+
+
+def test_people_find_pictures_next_to_pools_and_scores(finished: Checkout) -> None:
+    assert len(list(finished.folder.glob("results/digits/pools/*/contact_sheet.png"))) == 3
+    assert len(list(finished.folder.glob("results/digits/scores/*/margins.png"))) == 2
+
+
+def test_a_second_run_has_nothing_to_do(finished: Checkout) -> None:
+    assert "Nothing to be done" in finished.snakemake(TABLE).stdout
+
+
+AFTER_PRUNING = Counter({"manifest": 1, "model": 1, "evaluation": 1, "table": 1, "target": 1})
+
+
+def test_a_new_ratio_prunes_trains_and_evaluates_anew_and_setting_it_back_costs_nothing(checkout: Checkout) -> None:
+    checkout.configure({"pruning": {"ratio": 0.3}})
+    assert rules_run(checkout) == AFTER_PRUNING
+    assert pd.read_csv(checkout.file(TABLE))["images_kept"].tolist() == [1597, 1118]
+    checkout.configure({})
+    assert rules_run(checkout) == Counter({"target": 1})  # a copy
+    assert pd.read_csv(checkout.file(TABLE))["images_kept"].tolist() == [1597, 1278]
+
+
+def test_a_new_step_limit_of_deepfool_scores_anew_and_what_follows(checkout: Checkout) -> None:
+    checkout.configure({"margins": {"max_steps": 20}})
+    assert rules_run(checkout) == AFTER_PRUNING + Counter({"score": 2})
+
+
+def test_threads_batch_size_and_device_rerun_nothing(checkout: Checkout) -> None:
+    checkout.configure(
+        {
+            "execution": {"batch_size": 7, "device": "cpu", "checkpoint_seconds": 5},
+            "resources": {"models": {"threads": 2, "mem_mb": 900}, "evaluations": {"threads": 2}},
+        }
+    )
+    assert "Nothing to be done" in checkout.snakemake(TABLE).stdout
+    assert "Nothing to be done" in checkout.snakemake("-n", "--executor", "slurm", "--jobs", "1", TABLE).stdout
+
+
+def test_times_of_files_rerun_nothing(checkout: Checkout) -> None:
+    for path in checkout.folder.glob("results/digits/pools/*/*"):
+        path.touch()
+    assert "Nothing to be done" in checkout.snakemake(TABLE).stdout
+
+
+def test_a_deleted_stage_is_made_again_alone(checkout: Checkout) -> None:
+    record = next(checkout.folder.glob("results/digits/scores/margin-linf-digits-train-*/record.json"))
+    record.unlink()
+    assert checkout.jobs(str(record.relative_to(checkout.folder)))["score"] == 1
+
+
+@pytest.mark.parametrize("preset", ["digits", "mnist", "cifar10"])
+def test_every_preset_passes_a_dry_run(preset: str, finished: Checkout) -> None:
+    finished.file("config.yaml").write_text(f"preset: {preset}\n")
+    try:
+        jobs = finished.jobs(TABLE)
+    finally:
+        finished.configure({})
+    assert jobs["model"] >= 5
+    assert jobs["target"] == 1
+
+
+def test_a_mistake_in_the_config_stops_before_anything_runs(checkout: Checkout) -> None:
+    checkout.configure({"prunning": {"ratio": 0.3}})
+    done = checkout.snakemake(TABLE, check=False)
+    assert done.returncode != 0
+    assert "did you mean 'pruning'" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_an_unknown_table_is_refused(checkout: Checkout) -> None:
+    done = checkout.snakemake("results/table9.csv", check=False)
+    assert done.returncode != 0
+    assert "results/table9.csv is not one of results/table1.csv" in done.stdout
+
+
+def test_killed_with_snakemake_it_goes_on_after_unlock(checkout: Checkout) -> None:
+    checkout.configure({"training": {"epochs": 40}, "execution": {"checkpoint_seconds": 0}})
+    process = subprocess.Popen(
+        checkout.command(TABLE),
+        cwd=checkout.folder,
+        env=checkout.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    checkpoint = wait_for(checkout.folder, "results/digits/models/*/partial/checkpoint.pt")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (checkpoint.parents[1] / "record.json").exists()
+    checkout.snakemake("--unlock")
+    checkout.snakemake(TABLE)
+    assert "going on from" in (checkpoint.parents[1] / "job.log").read_text()
+
+
+def wait_for(folder: Path, pattern: str) -> Path:
+    """The first file that matches, once it is there."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        for path in folder.glob(pattern):
+            return path
+        time.sleep(0.05)
+    raise AssertionError(f"no {pattern} within two minutes")
+
+
+def rules_run(checkout: Checkout) -> Counter[str]:
+    """How many jobs of each rule a run of the table really did."""
+    return rules_in(checkout.snakemake(TABLE).stdout)
