@@ -61,7 +61,9 @@ class Checkout:
 
 
 def rules_in(output: str) -> Counter[str]:
-    """The rules named in Snakemake's output, a line each job."""
-    prefixes = ("rule ", "localrule ")
-    lines = [line for line in output.splitlines() if line.startswith(prefixes) and line.endswith(":")]
-    return Counter(line.split()[1].rstrip(":") for line in lines)
+    """The jobs of each rule in the table that Snakemake prints before it starts."""
+    _, found, rest = output.partition("Job stats:")
+    if not found:
+        return Counter()
+    rows = [line.split() for line in rest.split("\n\n")[0].splitlines()]
+    return Counter({row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit() and row[0] != "total"})

@@ -74,7 +74,7 @@ class StageResources(Settings):
 
 
 class Resources(Settings):
-    """Resources of each stage kind. They change no number and rerun nothing."""
+    """Resources of each stage kind but tables, which take seconds. They change no number and rerun nothing."""
 
     pools: StageResources = StageResources()
     generators: StageResources = StageResources()
@@ -82,7 +82,6 @@ class Resources(Settings):
     scores: StageResources = StageResources()
     manifests: StageResources = StageResources()
     evaluations: StageResources = StageResources()
-    tables: StageResources = StageResources()
 
 
 class Config(Settings):

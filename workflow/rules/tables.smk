@@ -7,14 +7,11 @@ rule table:
         record=RESULTS / "tables" / "{id}" / "record.json",
     log:
         RESULTS / "tables" / "{id}" / "job.log",
-    threads: threads_for("tables")
-    resources:
-        mem_mb=memory_for("tables"),
-        runtime=runtime_for("tables"),
+    localrule: True
     message:
         "Table {wildcards.id}"
     shell:
-        "{RUN} {RESULTS}/tables/{wildcards.id}/spec.json --threads {threads} --log {log}"
+        "{RUN} {RESULTS}/tables/{wildcards.id}/spec.json --log {log}"
 
 
 rule target:

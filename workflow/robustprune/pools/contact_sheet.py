@@ -1,34 +1,44 @@
-"""A picture of a pool: its first images of each class, for people who look before they read."""
+"""A picture of a pool: the first images of each class, a row a class."""
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageDraw
 
-GAP = 2  # pixels of background between images
-SMALLEST_SIDE = 48  # small images are enlarged by a whole factor to at least this many pixels
-BACKGROUND = 96
+from robustprune.pools.format import AnyLabels, Images
+
+SHEET_FILE = "contact_sheet.png"
+GAP = 3  # pixels between images
+TILE_SIDE = 64  # pixels; smaller images are enlarged to at most this
+LABEL_WIDTH = 28  # pixels left of a row, for the number of its class
+LABEL_SIZE = 14  # pixels
+BACKGROUND, INK = "lightsteelblue", "black"  # no grey, so that the edges of grey images show
 
 
-def contact_sheet(
-    images: npt.NDArray[np.uint8], labels: npt.NDArray[np.integer], classes: int, per_class: int = 12
-) -> Image.Image:
-    """One row a class, from class 0 at the top, with its first ``per_class`` images.
+def contact_sheet(images: Images, labels: AnyLabels, classes: int, per_class: int = 12) -> Image.Image:
+    """The first images of each class in a grid, classes from 0 downwards; a class with fewer images leaves a blank.
 
     Args:
-        images: (N, C, H, W) uint8 with 1 or 3 channels.
-        labels: (N,) integers in 0 ... classes - 1.
-        classes: number of rows; a class without images leaves its row empty.
+        images: (N, C, H, W) uint8, grey (C = 1) or red, green and blue (C = 3).
+        labels: (N,) integers in 0 ... ``classes`` - 1.
+        classes: number of rows.
         per_class: number of columns.
 
     Returns:
-        An RGB picture.
+        An RGB image; each pixel is drawn as a square of as many pixels as fit, so nothing is smoothed.
     """
-    scale = -(-SMALLEST_SIDE // min(images.shape[2:]))
-    height, width = images.shape[2] * scale + GAP, images.shape[3] * scale + GAP
-    sheet = np.full((classes * height + GAP, per_class * width + GAP, 3), BACKGROUND, dtype=np.uint8)
-    for row in range(classes):
-        for column, sample in enumerate(np.flatnonzero(labels == row)[:per_class]):
-            enlarged = images[sample].transpose(1, 2, 0).repeat(scale, axis=0).repeat(scale, axis=1)
-            top, left = row * height + GAP, column * width + GAP
-            sheet[top : top + height - GAP, left : left + width - GAP] = enlarged  # one channel spreads over three
-    return Image.fromarray(sheet)
+    height, width = images.shape[2:]
+    scale = max(1, TILE_SIDE // max(height, width))
+    pitch_x, pitch_y = scale * width + GAP, scale * height + GAP
+    sheet = Image.new("RGB", (LABEL_WIDTH + per_class * pitch_x, GAP + classes * pitch_y), BACKGROUND)
+    draw = ImageDraw.Draw(sheet)
+    for label in range(classes):
+        top = GAP + label * pitch_y
+        draw.text((LABEL_WIDTH / 2, top + scale * height / 2), str(label), INK, anchor="mm", font_size=LABEL_SIZE)
+        for column, row in enumerate(np.flatnonzero(labels == label)[:per_class]):
+            sheet.paste(_tile(images[row], scale), (LABEL_WIDTH + column * pitch_x, top))
+    return sheet
+
+
+def _tile(image: npt.NDArray[np.uint8], scale: int) -> Image.Image:
+    pixels = np.broadcast_to(image, (3, *image.shape[1:])).transpose(1, 2, 0)
+    return Image.fromarray(pixels.repeat(scale, axis=0).repeat(scale, axis=1))

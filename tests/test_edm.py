@@ -1,0 +1,404 @@
+"""EDM against its closed forms: printed levels, exact denoisers and flows of Gaussians, and the published network."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor
+
+from robustprune.edm import stage
+from robustprune.edm.network import Attention, build_network
+from robustprune.edm.preconditioning import SIGMA_DATA, coefficients, denoise, denoising_loss, loss_weight, sigma_of
+from robustprune.edm.sampler import Denoiser, draw_images, heun, sigmas, to_bytes
+from robustprune.edm.training import GeneratorTraining, averaging_beta, learning_rate
+from robustprune.errors import Interrupted, UserError
+from robustprune.interruption import Checkpoints
+from robustprune.job import Job
+from robustprune.pools.format import open_pool, write_pool
+from robustprune.settings import GeneratorSettings, SamplerSettings
+from robustprune.specs import GeneratorSpec
+
+POOL = "digits-train-0000000000"
+TINY = {"base_channels": 8, "channel_multipliers": (1, 2), "blocks": 1, "dropout": 0.2, "steps": 7, "batch_size": 8}
+
+# Facts 6.1: the noise levels for N = 18.
+PRINTED_SIGMAS = (
+    80, 57.59, 40.79, 28.37, 19.35, 12.91, 8.40, 5.32, 3.26, 1.92, 1.088, 0.585, 0.296, 0.1395, 0.0599, 0.0229, 0.0075,
+    0.002, 0,
+)  # fmt: skip
+
+
+def test_noise_levels_of_18_steps() -> None:
+    levels = sigmas(SamplerSettings(steps=18))
+    assert levels == pytest.approx(PRINTED_SIGMAS, rel=6e-3)
+    assert (levels[0], levels[17]) == pytest.approx((80, 0.002), rel=1e-12)
+
+
+def test_noise_levels_with_rho_1_are_evenly_spaced() -> None:
+    levels = sigmas(SamplerSettings(steps=5, sigma_min=1, sigma_max=9, rho=1))
+    assert levels == pytest.approx((9, 7, 5, 3, 1, 0))
+
+
+# ------------------------------------------------------------------------------------------------- preconditioning
+
+
+def test_preconditioning_at_its_limits() -> None:
+    at_data = coefficients(torch.tensor([SIGMA_DATA], dtype=torch.float64))
+    assert [float(value) for value in at_data] == pytest.approx(
+        [0.5, SIGMA_DATA * math.sqrt(0.5), 1 / (SIGMA_DATA * math.sqrt(2)), math.log(0.5) / 4]
+    )
+    low = coefficients(torch.tensor([1e-6], dtype=torch.float64))
+    assert [float(value) for value in low[:3]] == pytest.approx([1, 1e-6, 2])  # D keeps a clean image as it is
+    high = coefficients(torch.tensor([1e6], dtype=torch.float64))
+    assert [float(value) for value in high[:3]] == pytest.approx([0, 0.5, 1e-6], abs=1e-9)  # D is the network's own
+
+
+def test_preconditioning_has_unit_variances() -> None:
+    """Karras et al. (2022), appendix B.6: equations 114 and 138, from which the coefficients are derived."""
+    sigma = torch.tensor([0.002, 0.1, 0.5, 3.0, 80.0], dtype=torch.float64)
+    c_skip, c_out, c_in, _ = coefficients(sigma)
+    torch.testing.assert_close(c_in**2 * (SIGMA_DATA**2 + sigma**2), torch.ones_like(sigma))
+    target_variance = ((1 - c_skip) ** 2 * SIGMA_DATA**2 + c_skip**2 * sigma**2) / c_out**2
+    torch.testing.assert_close(target_variance, torch.ones_like(sigma))
+    torch.testing.assert_close(loss_weight(sigma) * c_out**2, torch.ones_like(sigma))
+
+
+def test_denoiser_is_made_of_network_and_skip() -> None:
+    x, sigma, labels = torch.randn(3, 1, 2, 2, dtype=torch.float64), torch.tensor([0.5, 1.0, 2.0]).double(), torch.arange(3)
+    seen: list[Tensor] = []
+
+    def network(scaled: Tensor, c_noise: Tensor, labels: Tensor) -> Tensor:
+        seen.extend([scaled, c_noise, labels])
+        return torch.ones_like(scaled)
+
+    result = denoise(network, x, sigma, labels)
+    for row, level in enumerate(sigma.tolist()):
+        root = math.sqrt(level**2 + 0.25)
+        torch.testing.assert_close(result[row], 0.25 / root**2 * x[row] + level * 0.5 / root)
+        torch.testing.assert_close(seen[0][row], (x[row] / root).float())
+    assert result.dtype == torch.float64
+    assert seen[0].dtype == seen[1].dtype == torch.float32
+    torch.testing.assert_close(seen[1].double(), sigma.log() / 4)
+
+
+def test_loss_of_a_perfect_network_is_0_and_of_a_silent_one_near_1_a_pixel() -> None:
+    source = torch.Generator().manual_seed(0)
+    y = SIGMA_DATA * torch.randn(4000, 1, 2, 2, generator=source)
+    noise, labels = torch.randn(y.shape, generator=source), torch.zeros(len(y), dtype=torch.int64)
+    sigma = sigma_of(torch.randn(len(y), generator=source))
+    c_skip, c_out, _, _ = (value.view(-1, 1, 1, 1) for value in coefficients(sigma))
+
+    def perfect(scaled: Tensor, c_noise: Tensor, labels: Tensor) -> Tensor:
+        return (y - c_skip * (y + sigma.view(-1, 1, 1, 1) * noise)) / c_out
+
+    def silent(scaled: Tensor, c_noise: Tensor, labels: Tensor) -> Tensor:
+        return torch.zeros_like(scaled)
+
+    assert denoising_loss(perfect, y, labels, sigma=sigma, noise=noise) < 1e-6
+    assert denoising_loss(silent, y, labels, sigma=sigma, noise=noise) / 4 == pytest.approx(1, abs=0.05)
+
+
+def test_loss_by_hand() -> None:
+    """One pixel y = 1, noise 2, sigma 0.5: x = 2, D = 1 + F c_out = 1 + 0.3 / sqrt(8) ... the error is 0.3 c_out."""
+    y, noise, sigma = torch.ones(1, 1, 1, 1), torch.full((1, 1, 1, 1), 2.0), torch.tensor([0.5])
+    loss = denoising_loss(lambda x, c_noise, labels: 0.3 + 0 * x, y, torch.tensor([0]), sigma=sigma, noise=noise)
+    assert loss.item() == pytest.approx(0.3**2)
+
+
+def test_training_noise_is_log_normal() -> None:
+    logs = sigma_of(torch.tensor([-1.0, 0.0, 1.0])).log()
+    torch.testing.assert_close(logs, torch.tensor([-2.4, -1.2, 0.0]))
+
+
+# --------------------------------------------------------------------------------------------------------- sampler
+
+
+def gaussian_denoiser(mean: float, deviation: float) -> Denoiser:
+    """E[y | x] for y ~ N(mean, deviation^2)."""
+    return lambda x, sigma: (deviation**2 * x + sigma**2 * mean) / (deviation**2 + sigma**2)
+
+
+def gaussian_flow(x: Tensor, sigma: float, mean: float, deviation: float) -> Tensor:
+    """Where the flow takes x from level sigma to 0: distances from the mean shrink like the total deviation."""
+    return mean + (x - mean) * deviation / math.sqrt(deviation**2 + sigma**2)
+
+
+def heun_error(steps: int) -> float:
+    settings = SamplerSettings(steps=steps)
+    latents = torch.randn(64, 1, 1, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    exact = gaussian_flow(80 * latents, 80, mean=0.3, deviation=0.5)
+    return float((heun(gaussian_denoiser(0.3, 0.5), latents, sigmas(settings)) - exact).abs().max())
+
+
+def test_heun_converges_to_the_exact_flow_of_a_gaussian_at_second_order() -> None:
+    errors = [heun_error(steps) for steps in (17, 33, 65, 129)]  # each has half the last one's step in sigma^(1/rho)
+    assert heun_error(18) < 0.02
+    assert errors[-1] < 3e-4
+    for coarse, fine in zip(errors, errors[1:], strict=False):
+        assert 3 < coarse / fine < 5.5
+
+
+def test_heun_step_by_hand() -> None:
+    """D = 0 makes x shrink with sigma: exactly, and the last step, Euler's, ends at D."""
+    latents = torch.tensor([1.5, -2.0]).view(2, 1, 1, 1)
+    calls: list[float] = []
+
+    def to_nothing(x: Tensor, sigma: float) -> Tensor:
+        calls.append(sigma)
+        torch.testing.assert_close(x, latents.double() * sigma)
+        return torch.zeros_like(x)
+
+    result = heun(to_nothing, latents, (4.0, 2.0, 1.0, 0.0))
+    assert result.dtype == torch.float64
+    torch.testing.assert_close(result, torch.zeros_like(result))
+    assert calls == [4.0, 2.0, 2.0, 1.0, 1.0]  # 2 N - 1
+
+
+def test_bytes_go_there_and_back() -> None:
+    pixels = torch.arange(256)
+    assert torch.equal(to_bytes(pixels.float() / 127.5 - 1), pixels.to(torch.uint8))
+    assert to_bytes(torch.tensor([-9.0, -1.0, 0.0, 1.0, 9.0])).tolist() == [0, 0, 128, 255, 255]
+
+
+@pytest.fixture
+def network() -> torch.nn.Module:
+    """A tiny network with all weights drawn anew, so that its output is not near 0."""
+    torch.manual_seed(0)
+    network = build_network(GeneratorSettings.model_validate(TINY), (1, 8, 8), 10).eval().requires_grad_(False)
+    for parameter in network.parameters():
+        parameter.normal_(std=0.15)
+    return network
+
+
+def test_an_image_depends_on_its_id_and_label_only(network: torch.nn.Module) -> None:
+    settings, ids = SamplerSettings(steps=6), torch.arange(12)
+    together = draw_images(network, ids, ids % 10, settings, (1, 8, 8))
+    single = torch.cat([draw_images(network, ids[[i]], ids[[i]] % 10, settings, (1, 8, 8)) for i in ids.tolist()])
+    turned = draw_images(network, ids.flip(0), ids.flip(0) % 10, settings, (1, 8, 8)).flip(0)
+    assert together.dtype == torch.uint8
+    assert together.float().std() > 10
+    for other in (single, turned):
+        assert torch.equal(together, other)
+
+
+def test_images_differ_by_id_label_and_seed(network: torch.nn.Module) -> None:
+    def draw(sample: int, label: int, seed: int) -> Tensor:
+        settings = SamplerSettings(steps=4, seed=seed)
+        return draw_images(network, torch.tensor([sample]), torch.tensor([label]), settings, (1, 8, 8))
+
+    for other in (draw(1, 0, 0), draw(0, 1, 0), draw(0, 0, 1)):
+        assert not torch.equal(draw(0, 0, 0), other)
+
+
+# --------------------------------------------------------------------------------------------------------- network
+
+
+@pytest.mark.parametrize(
+    ("image_shape", "multipliers", "attention"),
+    [((1, 8, 8), (1, 2), ()), ((1, 28, 28), (1, 2, 2), (7, 14)), ((3, 32, 32), (2, 2, 2), (16,)), ((3, 8, 4), (1,), (8,))],
+)
+def test_output_has_the_images_shape_and_is_first_near_0(
+    image_shape: tuple[int, int, int], multipliers: tuple[int, ...], attention: tuple[int, ...]
+) -> None:
+    settings = GeneratorSettings(
+        base_channels=8, channel_multipliers=multipliers, blocks=1, attention_resolutions=attention, steps=1
+    )
+    torch.manual_seed(0)
+    network = build_network(settings, image_shape, 10)
+    x = torch.randn(3, *image_shape)
+    output = network(x, torch.tensor([-1.5, 0.0, 1.1]), torch.tensor([0, 5, 9]))
+    assert output.shape == x.shape
+    assert output.abs().max() < 1e-3
+
+
+def test_parameter_count_is_that_of_edm_for_cifar10() -> None:
+    """Facts 6.1: 55,735,299, of which 9 x 128 belong to the augmentation labels that are not used here."""
+    settings = GeneratorSettings(
+        base_channels=128, channel_multipliers=(2, 2, 2), blocks=4, attention_resolutions=(16,), steps=1
+    )
+    with torch.device("meta"):
+        network = build_network(settings, (3, 32, 32), 10)
+    assert sum(parameter.numel() for parameter in network.parameters()) == 55_735_299 - 9 * 128
+
+
+def test_variance_is_kept_through_the_blocks(network: torch.nn.Module) -> None:
+    torch.manual_seed(0)
+    fresh = build_network(GeneratorSettings(base_channels=32, steps=1), (1, 8, 8), 10).eval()
+    x = fresh.first(torch.randn(16, 1, 8, 8))
+    before = x.std()
+    for block in fresh.encoder[:2]:  # at first a block is its skip, times sqrt(1/2)
+        x = block(x, torch.zeros(16, 128))
+    assert x.std() / before == pytest.approx(0.5, rel=1e-3)
+
+
+def test_attention_is_torchs() -> None:
+    torch.manual_seed(0)
+    attention, x = Attention(16), torch.randn(2, 16, 4, 4)
+    torch.nn.init.normal_(attention.proj.weight)
+    q, k, v = attention.qkv(attention.norm(x)).flatten(2).transpose(1, 2).chunk(3, dim=2)
+    attended = torch.nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).view_as(x)
+    torch.testing.assert_close(attention(x), (attention.proj(attended) + x) * math.sqrt(0.5))
+
+
+def test_network_attends_to_label_and_noise_level(network: torch.nn.Module) -> None:
+    x = torch.randn(1, 1, 8, 8).expand(3, -1, -1, -1)
+    same, label, level = network(x, torch.tensor([0.1, 0.1, 0.9]), torch.tensor([1, 2, 1]))
+    assert not torch.allclose(same, label, atol=1e-3)
+    assert not torch.allclose(same, level, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"channel_multipliers": (1, 1, 1, 1, 1)}, r"channel_multipliers = \[1, 1, 1, 1, 1\] .* multiples of 16"),
+        ({"attention_resolutions": (16,)}, r"attention_resolutions has 16, .* are 8, 4$"),
+    ],
+)
+def test_what_does_not_fit_the_images_is_refused(changes: dict[str, tuple[int, ...]], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        build_network(GeneratorSettings.model_validate(TINY | changes), (1, 8, 8), 10)
+
+
+# -------------------------------------------------------------------------------------------------------- training
+
+
+def test_learning_rate_rises_over_the_ramp() -> None:
+    settings = GeneratorSettings(steps=1, learning_rate=0.01, ramp_images=1000)
+    rates = [learning_rate(seen, settings) for seen in (0, 250, 999, 1000, 5000)]
+    assert rates == pytest.approx([0, 0.0025, 0.00999, 0.01, 0.01])
+    assert learning_rate(0, GeneratorSettings(steps=1, learning_rate=0.01)) == 0.01
+
+
+def test_averaging_beta_by_hand() -> None:
+    """Batches of 100: the half-life is 5 % of the images seen until it is 500, at 10,000 images."""
+    settings = GeneratorSettings(steps=1, batch_size=100, averaging_half_life_images=500)
+    betas = {0: 0.0, 100: 0.5**20, 2000: 0.5, 4000: 0.5**0.5, 10_000: 0.5**0.2, 50_000: 0.5**0.2}
+    for seen, beta in betas.items():
+        assert averaging_beta(seen, settings) == pytest.approx(beta)
+
+
+@pytest.fixture
+def make_training(make_job: Callable[..., Job]) -> Callable[..., tuple[Job, GeneratorSpec]]:
+    """A function that makes a job of the stage ``generators`` beside a pool of 200 digits."""
+    digits = load_digits()
+    pool_job = make_job("pools", POOL)
+    images = np.round(digits.images[:200, None] * 255 / 16).astype(np.uint8)
+    write_pool(pool_job, images, digits.target[:200], dataset="digits", source="scikit-learn", classes=10)
+
+    def make(name: str, **changes: object) -> tuple[Job, GeneratorSpec]:
+        settings = GeneratorSettings.model_validate({**TINY, **changes})
+        spec = GeneratorSpec(dataset="digits", pool=POOL, classes=10, image_shape=(1, 8, 8), settings=settings)
+        return make_job("generators", name), spec
+
+    return make
+
+
+class StopAt(Checkpoints):
+    """Saves and interrupts at chosen ticks."""
+
+    def __init__(self, *ticks: int) -> None:
+        super().__init__(1e9)
+        self.ticks, self.count = ticks, 0
+
+    def tick(self, save: Callable[[], None]) -> None:
+        self.count += 1
+        if self.count in self.ticks:
+            save()
+            raise Interrupted("stopped by a test")
+
+
+OUTPUTS = ("weights.safetensors", "history.parquet")
+
+
+def test_a_resumed_training_ends_in_the_same_bytes(
+    make_training: Callable[..., tuple[Job, GeneratorSpec]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("robustprune.edm.training.HISTORY_STEPS", 3)
+    whole, spec = make_training("whole", flip=True, ramp_images=20)
+    stage.run(whole, spec)
+    broken, _ = make_training("broken")
+    for stop in (2, 3):  # after 2 steps, then after 5
+        broken.checkpoints = StopAt(stop)
+        with pytest.raises(Interrupted):
+            stage.run(broken, spec)
+        torch.manual_seed(stop)  # a new process has another global state
+    broken.checkpoints = Checkpoints(1e9)
+    facts = stage.run(broken, spec)
+    for name in OUTPUTS:
+        assert (whole.directory / name).read_bytes() == (broken.directory / name).read_bytes()
+    history = pd.read_parquet(broken.directory / "history.parquet")
+    assert history["step"].tolist() == [3, 6, 7]
+    assert facts["loss"] == history["loss"].iloc[-1]
+    assert (facts["steps"], facts["images_seen"]) == (7, 56)
+
+
+def test_the_published_weights_are_the_average_by_hand(
+    make_training: Callable[..., tuple[Job, GeneratorSpec]],
+) -> None:
+    job, spec = make_training("average", steps=4)
+    training = GeneratorTraining(job, spec, open_pool(job.upstream("pools", POOL)))
+    expected = [parameter.detach().clone() for parameter in training.network.parameters()]
+    for step in range(4):
+        training.one_step()
+        beta = averaging_beta(8 * step, spec.settings)
+        for mean, parameter in zip(expected, training.network.parameters(), strict=True):
+            mean.copy_(beta * mean + (1 - beta) * parameter.detach())
+    torch.testing.assert_close(list(training.average.parameters()), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_batches_depend_on_the_step_alone(make_training: Callable[..., tuple[Job, GeneratorSpec]]) -> None:
+    job, spec = make_training("batches", flip=True, batch_size=64)
+    pool = open_pool(job.upstream("pools", POOL))
+    first, second = (GeneratorTraining(job, spec, pool) for _ in range(2))
+    second.step = 1
+    assert not torch.equal(first.draw_batch().images, second.draw_batch().images)
+    first.step = 1
+    batch, again = first.draw_batch(), second.draw_batch()
+    assert all(torch.equal(mine, other) for mine, other in zip(batch, again, strict=True))
+    assert batch.images.min() == -1
+    assert batch.images.max() == 1
+    known = {(image.tobytes(), int(label)) for image, label in zip(pool.images, pool.labels, strict=True)}
+    rows = list(zip(to_bytes(batch.images).numpy(), batch.labels.tolist(), strict=True))
+    plain = [(image.tobytes(), label) in known for image, label in rows]
+    mirrored = [(image[..., ::-1].tobytes(), label) in known for image, label in rows]
+    assert all(one or other for one, other in zip(plain, mirrored, strict=True))
+    assert 15 < sum(mirrored) < 49
+
+
+def test_training_lowers_the_loss(make_training: Callable[..., tuple[Job, GeneratorSpec]]) -> None:
+    job, spec = make_training("learns", steps=200, batch_size=16, learning_rate=5e-3, dropout=0.0)
+    stage.run(job, spec)
+    losses = pd.read_parquet(job.directory / "history.parquet")["loss"]
+    assert losses.iloc[-1] < 0.8 * losses.iloc[0]
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_update(
+    make_training: Callable[..., tuple[Job, GeneratorSpec]],
+) -> None:
+    job, spec = make_training("diverged", learning_rate=0.02)
+    training = GeneratorTraining(job, spec, open_pool(job.upstream("pools", POOL)))
+    training.one_step()
+    torch.nn.init.constant_(training.network.last[2].weight, math.inf)
+    before = [parameter.clone() for parameter in training.network.parameters()]
+    with pytest.raises(UserError, match=rf"{spec.id} is nan at step 2 of 7.*learning_rate than 0\.02"):
+        training.one_step()
+    assert all(torch.equal(old, new) for old, new in zip(before, training.network.parameters(), strict=True))
+
+
+def test_a_pool_of_other_images_is_refused(make_training: Callable[..., tuple[Job, GeneratorSpec]]) -> None:
+    job, spec = make_training("misfit")
+    with pytest.raises(UserError, match=rf"pool {POOL} has images of shape \(1, 8, 8\) in 10 classes, .* in 7"):
+        stage.run(job, spec.model_copy(update={"classes": 7}))
+
+
+def test_a_missing_pool_is_named(make_job: Callable[..., Job], tmp_path: Path) -> None:
+    spec = GeneratorSpec(
+        dataset="digits", pool=POOL, classes=10, image_shape=(1, 8, 8), settings=GeneratorSettings(steps=1)
+    )
+    with pytest.raises(UserError, match=POOL):
+        stage.run(make_job("generators", "lonely"), spec)

@@ -1,0 +1,163 @@
+"""Pools drawn from a generator: which class an image has, resuming, errors, and the picture of the pool."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from robustprune.edm.network import build_network
+from robustprune.edm.sampler import draw_images
+from robustprune.errors import Interrupted, UserError
+from robustprune.interruption import Checkpoints
+from robustprune.job import Job
+from robustprune.models.checkpoint import save_weights
+from robustprune.pools.contact_sheet import GAP, LABEL_WIDTH, contact_sheet
+from robustprune.pools.format import open_pool
+from robustprune.pools.generated import load_generator, run_generated
+from robustprune.settings import GeneratorSettings, SamplerSettings
+from robustprune.specs import GeneratedPoolSpec, GeneratorSpec
+from robustprune.stagefile import write_spec
+
+SETTINGS = GeneratorSettings(base_channels=8, channel_multipliers=(1, 2), blocks=1, steps=1)
+GENERATOR = GeneratorSpec(
+    dataset="digits", pool="digits-train-0000000000", classes=3, image_shape=(1, 8, 8), settings=SETTINGS
+)
+SPEC = GeneratedPoolSpec(
+    dataset="digits",
+    generator=GENERATOR.id,
+    classes=3,
+    image_shape=(1, 8, 8),
+    count=25,
+    sampler=SamplerSettings(steps=4, seed=5),
+)
+OUTPUTS = ("images.npy", "labels.npy", "pool.json", "contact_sheet.png")
+
+
+@pytest.fixture
+def generator(make_job: Callable[..., Job]) -> Job:
+    """A complete stage ``generators`` with random weights."""
+    job = make_job("generators", GENERATOR.id)
+    torch.manual_seed(0)
+    network = build_network(SETTINGS, GENERATOR.image_shape, GENERATOR.classes).requires_grad_(False)
+    for parameter in network.parameters():
+        parameter.normal_(std=0.15)
+    write_spec(job.directory / "spec.json", GENERATOR)
+    save_weights(network.state_dict(), job.directory / "weights.safetensors")
+    return job
+
+
+def test_pool_holds_the_classes_in_turn(generator: Job, make_job: Callable[..., Job]) -> None:
+    job = make_job("pools", SPEC.id, batch_size=10)
+    facts = run_generated(job, SPEC)
+    pool = open_pool(job.directory)
+    assert pool.labels.tolist() == [i % 3 for i in range(25)]
+    assert facts == {"count": 25, "class_counts": [9, 8, 8], "digest": pool.info.digest}
+    assert GENERATOR.id in pool.info.source
+    network = load_generator(generator.directory, SPEC, torch.device("cpu"))
+    ids = torch.arange(25)
+    expected = draw_images(network, ids, ids % 3, SPEC.sampler, (1, 8, 8)).numpy()
+    assert np.array_equal(pool.images, expected)
+    assert [output.name for output in job.outputs] == list(OUTPUTS)
+    with Image.open(job.directory / "contact_sheet.png") as sheet:
+        assert np.array_equal(np.asarray(sheet), np.asarray(contact_sheet(expected, pool.labels, 3)))
+
+
+class StopAfterTwo(Checkpoints):
+    """Saves every batch and interrupts after the second."""
+
+    count = 0
+
+    def tick(self, save: Callable[[], None]) -> None:
+        save()
+        self.count += 1
+        if self.count == 2:
+            raise Interrupted("stopped by a test")
+
+
+def test_a_resumed_pool_has_the_same_bytes(generator: Job, make_job: Callable[..., Job]) -> None:
+    whole, broken = make_job("pools", SPEC.id, batch_size=10), make_job("pools", "broken", batch_size=10)
+    run_generated(whole, SPEC)
+    broken.checkpoints = StopAfterTwo(0)
+    with pytest.raises(Interrupted):
+        run_generated(broken, SPEC)
+    broken.checkpoints = Checkpoints(0)
+    run_generated(broken, SPEC)
+    for name in OUTPUTS:
+        assert (whole.directory / name).read_bytes() == (broken.directory / name).read_bytes()
+
+
+def test_a_loaded_generator_is_frozen(generator: Job) -> None:
+    network = load_generator(generator.directory, SPEC, torch.device("cpu"))
+    assert not network.training
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_a_generator_of_other_images_is_refused(generator: Job) -> None:
+    other = SPEC.model_copy(update={"image_shape": (3, 8, 8)})
+    with pytest.raises(UserError, match=r"draws images of shape \(1, 8, 8\) in 3 classes, but the pool has \(3, 8, 8\)"):
+        load_generator(generator.directory, other, torch.device("cpu"))
+
+
+def test_another_stage_is_no_generator(make_job: Callable[..., Job]) -> None:
+    job = make_job("pools", SPEC.id)
+    write_spec(job.directory / "spec.json", SPEC)
+    with pytest.raises(UserError, match="kind pools, not a generator"):
+        load_generator(job.directory, SPEC, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("damage", ["absent", "cut", "foreign"])
+def test_damaged_weights_are_named(damage: str, generator: Job) -> None:
+    path = generator.directory / "weights.safetensors"
+    if damage == "absent":
+        path.unlink()
+    elif damage == "cut":
+        path.write_bytes(path.read_bytes()[:100])
+    else:
+        save_weights({"other": torch.zeros(2)}, path)
+    with pytest.raises(UserError, match=r"weights\.safetensors"):
+        load_generator(generator.directory, SPEC, torch.device("cpu"))
+
+
+# --------------------------------------------------------------------------------------------------- contact sheet
+
+
+@pytest.mark.parametrize(
+    ("shape", "scale"), [((1, 8, 8), 8), ((1, 28, 28), 2), ((3, 32, 32), 2), ((3, 64, 64), 1), ((3, 96, 96), 1)]
+)
+def test_sheet_has_a_row_a_class(shape: tuple[int, int, int], scale: int) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (40, *shape), dtype=np.uint8)
+    labels = np.arange(40) % 4
+    sheet = np.asarray(contact_sheet(images, labels, 5, per_class=6))
+    pitch = scale * shape[1] + GAP
+    assert sheet.shape == (GAP + 5 * pitch, LABEL_WIDTH + 6 * pitch, 3)
+    for label in range(4):
+        for column in range(6):
+            top, left = GAP + label * pitch, LABEL_WIDTH + column * pitch
+            tile = sheet[top : top + pitch - GAP : scale, left : left + pitch - GAP : scale]
+            expected = images[labels == label][column].transpose(1, 2, 0)
+            assert np.array_equal(tile, np.broadcast_to(expected, tile.shape))
+
+
+def test_blanks_and_labels() -> None:
+    images = np.full((2, 1, 8, 8), 200, dtype=np.uint8)
+    sheet = np.asarray(contact_sheet(images, np.array([1, 1]), 2, per_class=3))
+    background = sheet[0, 0]
+    pitch = 64 + GAP
+    assert (sheet[:pitch, LABEL_WIDTH:] == background).all()  # there is no image of class 0
+    assert (sheet[GAP + pitch :, LABEL_WIDTH + 2 * pitch :] == background).all()  # nor a third one of class 1
+    assert (sheet[GAP + pitch : -GAP, LABEL_WIDTH : LABEL_WIDTH + 64] == 200).all()
+    for row in range(2):
+        margin = sheet[row * pitch : (row + 1) * pitch, :LABEL_WIDTH]
+        assert (margin == 0).all(axis=2).sum() > 4  # the class number, in black
+        assert (margin == background).all(axis=2).mean() > 0.8
+
+
+def test_a_memory_mapped_pool_will_do(tmp_path: Path) -> None:
+    images = np.arange(64, dtype=np.uint8).reshape(1, 1, 8, 8)
+    np.save(tmp_path / "images.npy", images)
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
+    assert contact_sheet(mapped, np.array([0]), 1).tobytes() == contact_sheet(images, np.array([0]), 1).tobytes()

@@ -1,0 +1,66 @@
+"""A pool drawn from a generator: image i is of class i modulo the number of classes."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from robustprune.blocks import Columns, collect, compute_rows
+from robustprune.edm.network import UNet, build_network
+from robustprune.edm.sampler import draw_images
+from robustprune.errors import UserError
+from robustprune.job import Job
+from robustprune.models.checkpoint import WEIGHTS_FILE, load_weights
+from robustprune.pools.contact_sheet import SHEET_FILE, contact_sheet
+from robustprune.pools.format import Images, write_pool
+from robustprune.specs import GeneratedPoolSpec, GeneratorSpec
+from robustprune.stagefile import read_spec
+
+DEFINITION = 1
+
+
+def run_generated(job: Job, spec: GeneratedPoolSpec) -> dict[str, Any]:
+    """Draw the images, write them as a pool, and publish it with a contact sheet.
+
+    Returns:
+        count, class_counts and digest of the pool.
+
+    Raises:
+        UserError: when the generator is damaged or draws other images than the pool's.
+        Interrupted: after a signal, with the images drawn so far saved.
+    """
+    network = load_generator(job.upstream("generators", spec.generator), spec, job.device)
+    columns = collect(compute_rows(job, spec.count, partial(_draw, job, spec, network), what="drawing images"))
+    images: Images = columns["images"].astype("uint8", copy=False)
+    labels = columns["labels"].astype("int64", copy=False)
+    source = f"drawn from {spec.generator} in {spec.sampler.steps} steps, seed {spec.sampler.seed}"
+    info = write_pool(job, images, labels, dataset=spec.dataset, source=source, classes=spec.classes)
+    contact_sheet(images, labels, spec.classes).save(job.partial / SHEET_FILE)
+    job.publish(SHEET_FILE)
+    return {"count": info.count, "class_counts": list(info.class_counts), "digest": info.digest}
+
+
+def load_generator(directory: Path, spec: GeneratedPoolSpec, device: torch.device) -> UNet:
+    """The averaged network of a complete generator stage, in eval mode, its parameters frozen."""
+    trained = read_spec(directory)
+    if not isinstance(trained, GeneratorSpec):
+        raise UserError(f"{directory} holds a stage of kind {trained.kind}, not a generator")
+    if trained.image_shape != spec.image_shape or trained.classes != spec.classes:
+        raise UserError(
+            f"{directory} draws images of shape {trained.image_shape} in {trained.classes} classes, but the pool has "
+            f"{spec.image_shape} in {spec.classes}"
+        )
+    network = build_network(trained.settings, trained.image_shape, trained.classes)
+    try:
+        network.load_state_dict(load_weights(directory / WEIGHTS_FILE))
+    except RuntimeError as error:
+        raise UserError(f"{directory / WEIGHTS_FILE} does not fit the generator's settings: {error}") from None
+    return network.to(device).eval().requires_grad_(False)
+
+
+def _draw(job: Job, spec: GeneratedPoolSpec, network: UNet, start: int, stop: int) -> Columns:
+    ids = torch.arange(start, stop)
+    labels = ids % spec.classes
+    images = draw_images(network, ids, labels.to(job.device), spec.sampler, spec.image_shape)
+    return {"images": images.cpu().numpy(), "labels": labels.numpy()}
