@@ -18,6 +18,7 @@ configfile: "config.yaml"
 
 sys.path.append(str(Path(workflow.basedir) / "workflow"))
 
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/pools.smk"
 include: "workflow/rules/generators.smk"

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from tiny import TINY
 
 from robustprune.config import merge
+from tiny import TINY
 
 ROOT = Path(__file__).parents[1]
 PARTS = ("Snakefile", "config.yaml", "profiles", "slurm", "workflow")

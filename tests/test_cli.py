@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from tiny import TINY, run_upstream, stage_of, tiny_plan
 
 from robustprune.cli import main
 from robustprune.execution import Execution
 from robustprune.job import run_stage
+from tiny import TINY, run_upstream, stage_of, tiny_plan
 
 ROOT = Path(__file__).parents[1]
 

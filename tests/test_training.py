@@ -50,7 +50,16 @@ def test_a_cycle_too_short_for_a_warm_up_starts_at_its_peak(total: int) -> None:
 
 
 # Facts 1.5, with a warm-up of 980 steps (400 epochs of 98).
-PRINTED_DECAYS = {1: 0.0, 979: 0.0, 980: 1 / 10, 981: 2 / 11, 989: 10 / 19, 1980: 0.9910891, 2769: 0.9949972, 2771: 0.995}
+PRINTED_DECAYS = {
+    1: 0.0,
+    979: 0.0,
+    980: 1 / 10,
+    981: 2 / 11,
+    989: 10 / 19,
+    1980: 0.9910891,
+    2769: 0.9949972,
+    2771: 0.995,
+}
 
 
 @pytest.mark.parametrize(("step", "decay"), PRINTED_DECAYS.items())
@@ -59,12 +68,12 @@ def test_averaging_decay(step: int, decay: float) -> None:
 
 
 def test_averaging_moves_parameters_and_takes_buffers_as_they_are() -> None:
-    model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.BatchNorm1d(2))
-    average = WeightAverage(model)
-    old = model[0].weight.detach().clone()
+    linear, norm = nn.Linear(2, 2, bias=False), nn.BatchNorm1d(2)
+    average = WeightAverage(nn.Sequential(linear, norm))
+    old = linear.weight.detach().clone()
     with torch.no_grad():
-        model[0].weight.fill_(1.0)
-        model[1].running_mean.fill_(5.0)
+        linear.weight.fill_(1.0)
+        norm.get_buffer("running_mean").fill_(5.0)
     average.update(0.9)
     state = average.averaged_model().state_dict()
     torch.testing.assert_close(state["0.weight"], 0.9 * old + 0.1)
@@ -81,13 +90,13 @@ def test_batch_composition(batch_size: int, fraction: float, expected: tuple[int
 
 def sampler(**changes: int) -> EpochSampler:
     settings = {"real": 1000, "synthetic": 50, "batch_size": 512, "steps_per_epoch": 6, "seed": 3, **changes}
-    return EpochSampler(synthetic_fraction=0.7, **settings)  # type: ignore[arg-type]
+    return EpochSampler(synthetic_fraction=0.7, **settings)
 
 
 def test_real_images_come_without_replacement_within_an_epoch() -> None:
     drawn = torch.cat([sampler().real_positions(step) for step in range(6)])
     assert len(drawn) == 6 * 154
-    assert len(drawn.unique()) == len(drawn)
+    assert len(set(drawn.tolist())) == len(drawn)
     again = torch.cat([sampler().real_positions(step) for step in range(6, 12)])
     assert not torch.equal(drawn, again)
 
@@ -135,14 +144,18 @@ def test_trades_loss_by_hand(beta: float, smoothing: float) -> None:
 
 
 def test_trades_gradient_flows_through_both_arguments() -> None:
-    natural, adversarial = (torch.randn(4, 3, generator=torch.Generator().manual_seed(i), dtype=torch.float64) for i in (0, 1))
+    natural, adversarial = (
+        torch.randn(4, 3, generator=torch.Generator().manual_seed(i), dtype=torch.float64) for i in (0, 1)
+    )
     labels = torch.tensor([0, 1, 2, 0])
 
     def loss(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         a_log, b_log = a.log_softmax(1), b.log_softmax(1)
         return (a_log.exp() * (a_log - b_log)).sum() / 4 - a_log[range(4), labels].mean()
 
-    reference = torch.autograd.grad(loss(natural.requires_grad_(), adversarial.requires_grad_()), (natural, adversarial))
+    reference = torch.autograd.grad(
+        loss(natural.requires_grad_(), adversarial.requires_grad_()), (natural, adversarial)
+    )
     ours = torch.autograd.grad(
         trades_loss(natural, adversarial, labels, beta=1.0, label_smoothing=0.0), (natural, adversarial)
     )
@@ -154,10 +167,8 @@ def test_trades_loss_is_finite_where_a_probability_is_zero() -> None:
     natural = torch.tensor([[200.0, -200.0]], requires_grad=True)
     adversarial = torch.tensor([[-200.0, 200.0]], requires_grad=True)
     loss = trades_loss(natural, adversarial, torch.tensor([0]), beta=5.0, label_smoothing=0.1)
-    loss.backward()
-    assert torch.isfinite(loss)
-    assert torch.isfinite(natural.grad).all()
-    assert torch.isfinite(adversarial.grad).all()
+    gradients = torch.autograd.grad(loss, (natural, adversarial))
+    assert all(torch.isfinite(value).all() for value in (loss, *gradients))
 
 
 def test_the_attack_ascends_the_kl_or_descends_the_cross_entropy() -> None:
@@ -206,7 +217,7 @@ def test_frozen_statistics_uses_the_batch_and_keeps_the_running_ones() -> None:
     expected = nn.functional.batch_norm(x, None, None, layer.weight, layer.bias, training=True)
     with frozen_statistics(layer):
         torch.testing.assert_close(layer(x), expected)
-    assert (layer.running_mean == 0).all()
+    assert (layer.get_buffer("running_mean") == 0).all()
     set_statistics_momentum(layer, 0)
     layer(x)
     torch.testing.assert_close(layer.running_mean, x.mean((0, 2, 3)))
@@ -236,7 +247,11 @@ def test_crop_flip_against_a_plain_loop() -> None:
 
 
 # Facts 1.1 and 5.1.
-PARAMETERS = {"fast_cnn": ((1, 28, 28), 166_406), "resnet18": ((3, 32, 32), 11_173_962), "small_cnn": ((1, 8, 8), 151_306)}
+PARAMETERS = {
+    "fast_cnn": ((1, 28, 28), 166_406),
+    "resnet18": ((3, 32, 32), 11_173_962),
+    "small_cnn": ((1, 8, 8), 38_282),
+}
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -1,6 +1,7 @@
 """The workflow as a user runs it: what runs, what does not run again, what a kill leaves."""
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+
 from checkout import Checkout, rules_in
 
 pytestmark = pytest.mark.slow
@@ -119,8 +121,9 @@ def test_an_unknown_table_is_refused(checkout: Checkout) -> None:
 
 def test_killed_with_snakemake_it_goes_on_after_unlock(checkout: Checkout) -> None:
     checkout.configure({"training": {"epochs": 40}, "execution": {"checkpoint_seconds": 0}})
+    records = re.findall(r"results/digits/models/trades-\S+/record.json", checkout.snakemake("-n", TABLE).stdout)
     process = subprocess.Popen(
-        checkout.command(TABLE),
+        checkout.command(records[0]),
         cwd=checkout.folder,
         env=checkout.environment,
         stdout=subprocess.DEVNULL,
@@ -131,8 +134,9 @@ def test_killed_with_snakemake_it_goes_on_after_unlock(checkout: Checkout) -> No
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not (checkpoint.parents[1] / "record.json").exists()
+    assert "Directory cannot be locked" in checkout.snakemake(records[0], check=False).stdout
     checkout.snakemake("--unlock")
-    checkout.snakemake(TABLE)
+    checkout.snakemake(records[0])
     assert "going on from" in (checkpoint.parents[1] / "job.log").read_text()
 
 

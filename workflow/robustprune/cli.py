@@ -47,7 +47,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("spec", type=Path, help="a stage's spec.json, or its directory")
     run.add_argument("--device", default=defaults.device, help="auto, cpu, cuda or cuda:<index> (default: %(default)s)")
     run.add_argument("--threads", type=int, default=1, help="CPU threads (default: %(default)s)")
-    run.add_argument("--batch-size", type=int, default=defaults.batch_size, help="images at once (default: %(default)s)")
+    run.add_argument(
+        "--batch-size", type=int, default=defaults.batch_size, help="images at once (default: %(default)s)"
+    )
     run.add_argument(
         "--checkpoint-seconds", type=float, default=defaults.checkpoint_seconds, help="seconds between two checkpoints"
     )

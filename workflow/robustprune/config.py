@@ -111,18 +111,20 @@ class Config(Settings):
     def _sections_agree(self) -> "Config":
         if self.synthetic.source == "none" and self.training.synthetic_fraction > 0:
             raise ValueError(
-                f"synthetic.source = none, but training.synthetic_fraction = {self.training.synthetic_fraction}; set it to 0"
+                "synthetic.source = none, but "
+                f"training.synthetic_fraction = {self.training.synthetic_fraction}; set it to 0"
             )
         if self.training.step_size > 2 * self.threat.epsilon:
             raise ValueError(
-                f"training.step_size = {self.training.step_size} should be at most twice threat.epsilon = {self.threat.epsilon}"
+                f"training.step_size = {self.training.step_size} should be at most twice "
+                f"threat.epsilon = {self.threat.epsilon}"
             )
-        if self.synthetic.source == "generate" and min(self.data.image_shape[1:]) % 2 ** (
-            len(self.synthetic.generator.channel_multipliers) - 1
-        ):
+        resolutions = len(self.synthetic.generator.channel_multipliers)
+        divisible = all(side % 2 ** (resolutions - 1) == 0 for side in self.data.image_shape[1:])
+        if self.synthetic.source == "generate" and not divisible:
             raise ValueError(
-                f"synthetic.generator.channel_multipliers has {len(self.synthetic.generator.channel_multipliers)} entries, "
-                f"but data.image_shape = {list(self.data.image_shape)} cannot be halved that often"
+                f"synthetic.generator.channel_multipliers has {resolutions} entries, but data.image_shape = "
+                f"{list(self.data.image_shape)} cannot be halved that often"
             )
         if self.data.source == "digits" and (self.data.classes, self.data.image_shape) != (10, (1, 8, 8)):
             raise ValueError("data.source = digits has data.classes: 10 and data.image_shape: [1, 8, 8]")
@@ -148,18 +150,22 @@ def load_config(overrides: Mapping[str, Any], *, origin: str = "config.yaml") ->
     path = PRESETS / f"{preset}.yaml"
     if not isinstance(preset, str) or not path.is_file():
         known = ", ".join(sorted(file.stem for file in PRESETS.glob("*.yaml")))
-        raise UserError(f"{origin}: preset = {preset!r} is not one of {known}{_suggestion(str(preset), known.split(', '))}")
+        raise UserError(
+            f"{origin}: preset = {preset!r} is not one of {known}{_suggestion(str(preset), known.split(', '))}"
+        )
     values = {**merge(read_yaml(path), overrides), "preset": preset}
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise UserError("\n".join(_sentences(error, values, origin))) from None
+        raise UserError("\n".join(_sentences(error, origin))) from None
 
 
 def read_config_file(path: Path, overrides: Mapping[str, Any] | None = None) -> Config:
     """The configuration in the file at ``path``, with ``overrides`` put over it. Raises UserError."""
     if not path.is_file():
-        raise UserError(f"{path} does not exist; run from the folder that holds the Snakefile, or name it with --configfile")
+        raise UserError(
+            f"{path} does not exist; run from the folder that holds the Snakefile, or name it with --configfile"
+        )
     return load_config(merge(read_yaml(path), overrides or {}), origin=path.name)
 
 
@@ -176,7 +182,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def _sentences(error: ValidationError, values: Mapping[str, Any], origin: str) -> Iterator[str]:
+def _sentences(error: ValidationError, origin: str) -> Iterator[str]:
     for problem in error.errors():
         location = [part for part in problem["loc"] if isinstance(part, (str, int))]
         key = ".".join(str(part) for part in location)

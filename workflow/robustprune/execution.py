@@ -14,6 +14,4 @@ class Execution(Settings):
 
     def flags(self) -> str:
         """The options of ``robustprune run`` that say the same."""
-        return (
-            f"--device {self.device} --batch-size {self.batch_size} --checkpoint-seconds {self.checkpoint_seconds:g}"
-        )
+        return f"--device {self.device} --batch-size {self.batch_size} --checkpoint-seconds {self.checkpoint_seconds:g}"

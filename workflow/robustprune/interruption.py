@@ -36,5 +36,5 @@ class Checkpoints:
             save()
             self._last = time.monotonic()
 
-    def _remember(self, number: int, frame: FrameType | None) -> None:
+    def _remember(self, number: int, _frame: FrameType | None) -> None:
         self._signal = signal.Signals(number)

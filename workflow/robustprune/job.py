@@ -127,7 +127,7 @@ def _require_upstream(job: Job, spec: Spec) -> None:
 @contextmanager
 def _alone(lock: Path) -> Iterator[None]:
     """Wait until no other process does this stage: a scheduler may start a job again while its orphan still runs."""
-    with open(lock, "w") as file:
+    with lock.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -124,7 +124,7 @@ class _Planner:
         return self._add(
             IngestedPoolSpec(
                 dataset=data.name,
-                split=split,  # type: ignore[arg-type]  # checked by the spec
+                split=split,
                 classes=data.classes,
                 image_shape=data.image_shape,
                 source=real_source(data.source, name=data.name, split=split),
@@ -185,9 +185,7 @@ class _Planner:
         """The margin model is TRADES on everything with the first seed, as for PUMA's Table 1 (facts P14)."""
         model = self._model(None, self.config.seeds[0])
         return tuple(
-            self._add(
-                ScoreSpec(pool=pool, model=model, norm=self.config.threat.norm, deepfool=self.config.margins)
-            )
+            self._add(ScoreSpec(pool=pool, model=model, norm=self.config.threat.norm, deepfool=self.config.margins))
             for pool in self.training_pools
         )
 

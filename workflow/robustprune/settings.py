@@ -18,7 +18,7 @@ class Settings(BaseModel):
 
 def _parse_fraction(value: Any) -> Fraction:
     if isinstance(value, bool) or not isinstance(value, (int, float, str, Fraction)):
-        raise ValueError("should be a number or a fraction such as 8/255")
+        raise ValueError("should be a number or a fraction such as 8/255")  # noqa: TRY004  # for pydantic
     try:
         return Fraction(str(value))
     except (ValueError, ZeroDivisionError):
@@ -90,9 +90,13 @@ class TrainingSettings(Settings):
     """TRADES with synthetic data as Wang et al. (2023) train it. Facts: section 1."""
 
     epochs: int = Field(gt=0, description="epochs")
-    epoch_images: int = Field(gt=0, description="images that make an epoch (Wang et al.: 50000, whatever the pool holds)")
+    epoch_images: int = Field(
+        gt=0, description="images that make an epoch (Wang et al.: 50000, whatever the pool holds)"
+    )
     batch_size: int = Field(512, ge=2, description="images in a step, real and synthetic together")
-    synthetic_fraction: float = Field(0.7, ge=0, lt=1, description="share of synthetic images in a batch (rounded down)")
+    synthetic_fraction: float = Field(
+        0.7, ge=0, lt=1, description="share of synthetic images in a batch (rounded down)"
+    )
     optimizer: Literal["sgd", "adam"] = Field("sgd", description="sgd is Nesterov's, with momentum")
     learning_rate: float = Field(0.2, gt=0, description="learning rate at its peak")
     weight_decay: float = Field(5e-4, ge=0, description="weight decay of every parameter not named batchnorm")
@@ -103,7 +107,9 @@ class TrainingSettings(Settings):
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="share of the label spread over all classes")
     beta: float = Field(5.0, ge=0, description="TRADES' weight of the robust term")
     attack_steps: int = Field(10, ge=1, description="steps of the training attack")
-    step_size: Radius = Field(description="step of the training attack at radius epsilon; scaled with a sample's radius")
+    step_size: Radius = Field(
+        description="step of the training attack at radius epsilon; scaled with a sample's radius"
+    )
     averaging_decay: float = Field(0.995, ge=0, lt=1, description="decay of the weight average (Wang et al.: tau)")
     averaging_warmup: float = Field(0.025, ge=0, le=1, description="share of the steps before averaging starts")
     augmentation: Literal["none", "crop_flip"] = Field(
@@ -155,5 +161,7 @@ class EvaluationSettings(Settings):
     images: int | None = Field(None, gt=0, description="first test images used; null for all")
     pgd_steps: int = Field(40, ge=1, description="steps of PGD on the CW margin")
     step_size: Radius = Field(description="step of PGD")
-    autoattack_images: int | None = Field(None, gt=0, description="first test images attacked by AutoAttack; null for all")
+    autoattack_images: int | None = Field(
+        None, gt=0, description="first test images attacked by AutoAttack; null for all"
+    )
     seed: int = Field(0, ge=0, description="seed of the attacks")

@@ -1,8 +1,8 @@
 """What a stage is: small, frozen, closed descriptions, and the ids made from them.
 
-A stage's id is ``<slug>-<10 hex>``, the hash of everything that decides its numbers: its settings, the ids of the stages
-it uses, and the ``DEFINITION`` of each module whose algorithm it runs. A key named ``location`` says where something is,
-not what it is, and is left out of the hash.
+A stage's id is ``<slug>-<10 hex>``, the hash of everything that decides its numbers: its settings, the ids of the
+stages it uses, and the ``DEFINITION`` of each module whose algorithm it runs. A key named ``location`` says where
+something is, not what it is, and is left out of the hash.
 
 Nothing here imports torch: planning thousands of stages takes milliseconds.
 """

@@ -27,7 +27,9 @@ def read_spec(path: Path) -> Spec:
     if path.is_dir():
         path = path / "spec.json"
     if not path.is_file():
-        raise UserError(f"{path} does not exist; 'robustprune plan --write' puts the spec of every planned stage in place")
+        raise UserError(
+            f"{path} does not exist; 'robustprune plan --write' puts the spec of every planned stage in place"
+        )
     try:
         content = json.loads(path.read_text())
         spec = SPEC_ADAPTER.validate_python(content["spec"])
@@ -40,7 +42,7 @@ def read_spec(path: Path) -> Spec:
         raise UserError(f"{path} is not a stage's spec ({type(error).__name__}: {error})") from None
     if spec.id != stated or path.absolute().parent.name != stated:
         raise UserError(
-            f"{path} lies in {path.absolute().parent.name} and states the id {stated}, but its content has the id {spec.id} "
-            f"under the installed code (definitions {spec.definitions}); plan again"
+            f"{path} lies in {path.absolute().parent.name} and states the id {stated}, but its content has the "
+            f"id {spec.id} under the installed code (definitions {spec.definitions}); plan again"
         )
     return spec

@@ -38,8 +38,8 @@ def build_network(settings: GeneratorSettings, image_shape: tuple[int, int, int]
     halvings = len(settings.channel_multipliers) - 1
     if height % 2**halvings or width % 2**halvings:
         raise UserError(
-            f"synthetic.generator.channel_multipliers = {list(settings.channel_multipliers)} halve an image {halvings} times, "
-            f"but its sides are {height} and {width} pixels; both should be multiples of {2**halvings}"
+            f"synthetic.generator.channel_multipliers = {list(settings.channel_multipliers)} halve an image {halvings} "
+            f"times, but its sides are {height} and {width} pixels; both should be multiples of {2**halvings}"
         )
     resolutions = [height >> level for level in range(halvings + 1)]
     for resolution in settings.attention_resolutions:

@@ -11,7 +11,8 @@ ARCHITECTURES = ("small_cnn", "fast_cnn", "resnet18")
 class Classifier(Protocol):
     """(N, C, H, W) float32 in [0, 1] to (N, classes) logits; any normalisation is inside."""
 
-    def __call__(self, images: Tensor) -> Tensor: ...
+    def __call__(self, images: Tensor) -> Tensor:
+        """Logits of a batch."""
 
 
 def build_model(architecture: str, *, image_shape: tuple[int, int, int], classes: int) -> nn.Module:

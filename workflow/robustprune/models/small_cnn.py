@@ -6,15 +6,15 @@ DEFINITION = 1
 
 
 def build(image_shape: tuple[int, int, int], classes: int) -> nn.Sequential:
-    """Convolutions of 32 and 64 channels, the second with stride 2; linear layers of 128 and ``classes``."""
+    """Convolutions of 16 and 32 channels, the second with stride 2; linear layers of 64 and ``classes``."""
     channels, height, width = image_shape
     return nn.Sequential(
-        nn.Conv2d(channels, 32, 3, padding=1),
+        nn.Conv2d(channels, 16, 3, padding=1),
         nn.ReLU(),
-        nn.Conv2d(32, 64, 3, stride=2, padding=1),
+        nn.Conv2d(16, 32, 3, stride=2, padding=1),
         nn.ReLU(),
         nn.Flatten(),
-        nn.Linear(64 * ((height + 1) // 2) * ((width + 1) // 2), 128),
+        nn.Linear(32 * ((height + 1) // 2) * ((width + 1) // 2), 64),
         nn.ReLU(),
-        nn.Linear(128, classes),
+        nn.Linear(64, classes),
     )

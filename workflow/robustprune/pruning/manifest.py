@@ -41,7 +41,9 @@ def write_manifest(path: Path, rows: pd.DataFrame, *, pools: Mapping[str, Pool],
         facts: spec and counts, for people and for ``robustprune show``.
     """
     order = {pool_id: position for position, pool_id in enumerate(pools)}
-    rows = rows.sort_values(["pool", "index"], key=lambda column: column.map(order) if column.name == "pool" else column)
+    rows = rows.sort_values(
+        ["pool", "index"], key=lambda column: column.map(order) if column.name == "pool" else column
+    )
     metadata = {**facts, "pools": {pool_id: pool.info.digest for pool_id, pool in pools.items()}}
     table = pa.Table.from_pandas(rows, schema=SCHEMA, preserve_index=False)
     table = table.replace_schema_metadata({METADATA_KEY: json.dumps(metadata, sort_keys=True)})
@@ -86,7 +88,9 @@ def read_manifest(directory: Path, pools: Mapping[str, Pool]) -> dict[str, Kept]
     return kept
 
 
-def _check_rows(path: Path, pool_id: str, pool: Pool, index: npt.NDArray[np.int64], labels: npt.NDArray[np.int16]) -> None:
+def _check_rows(
+    path: Path, pool_id: str, pool: Pool, index: npt.NDArray[np.int64], labels: npt.NDArray[np.int16]
+) -> None:
     if len(index) and (index[0] < 0 or index[-1] >= len(pool) or (np.diff(index) <= 0).any()):
         raise UserError(f"{path}: rows of {pool_id} should rise from 0 to at most {len(pool) - 1}, each once")
     if (pool.labels[index] != labels).any():

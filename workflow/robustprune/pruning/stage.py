@@ -26,7 +26,9 @@ def run(job: Job, spec: ManifestSpec) -> dict[str, Any]:
         UserError: when a store is damaged, belongs to another pool, or lacks a score.
     """
     pools = {pool_id: open_pool(job.upstream("pools", pool_id)) for pool_id in spec.pools}
-    candidates = pd.concat([_candidates(job, spec, pools, number) for number in range(len(spec.pools))], ignore_index=True)
+    candidates = pd.concat(
+        [_candidates(job, spec, pools, number) for number in range(len(spec.pools))], ignore_index=True
+    )
     scores = candidates["score"].to_numpy(np.float32)
     try:
         keep = choose(spec.strategy, scores, ratio=spec.ratio, seed=spec.seed)

@@ -59,7 +59,7 @@ def _printed(spec: TableSpec, row: RowSpec) -> dict[str, Any]:
     numbers = read_printed(REFERENCE / spec.printed_file)
     if row.printed is not None and row.printed not in numbers.index:
         raise UserError(f"{spec.printed_file} has no method {row.printed!r}; it has {', '.join(numbers.index)}")
-    values = numbers.loc[row.printed] if row.printed is not None else {}
+    values: dict[Any, Any] = {} if row.printed is None else numbers.loc[row.printed].to_dict()
     return {f"paper_{spec.printed_setting}_{ours}": values.get(theirs) for ours, theirs in PRINTED.items()}
 
 

@@ -68,7 +68,7 @@ class Training:
         self.save()
 
     def one_step(self) -> None:
-        """Draw the step's batch, attack it, and update model and average. Raises UserError when the loss is not finite."""
+        """Draw the step's batch, attack it, update model and average. Raises UserError when the loss is not finite."""
         settings = self.spec.training
         point = cycle_point(self.spec, self.step)
         set_cycle(self.optimizer, point)
@@ -79,8 +79,8 @@ class Training:
         loss = TradesStep(settings, self.spec.threat).loss(self.model, images, batch.labels, batch.epsilon, noise)
         if not torch.isfinite(loss):
             raise UserError(
-                f"the loss of {self.spec.id} is {loss.item()} at step {self.step + 1} of {settings.steps}, so the update is "
-                f"not made; a lower training.learning_rate than {settings.learning_rate} may help"
+                f"the loss of {self.spec.id} is {loss.item()} at step {self.step + 1} of {settings.steps}, so the "
+                f"update is not made; a lower training.learning_rate than {settings.learning_rate} may help"
             )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

@@ -40,7 +40,8 @@ class EpochSampler:
         epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
         places = torch.arange(self.real_count) + step_in_epoch * self.real_count
         rounds = places // self.real
-        return torch.cat([self._permutation(epoch, int(r))[places[rounds == r] % self.real] for r in rounds.unique()])
+        numbers = range(int(rounds[0]), int(rounds[-1]) + 1)
+        return torch.cat([self._permutation(epoch, r)[places[rounds == r] % self.real] for r in numbers])
 
     def synthetic_positions(self, step: int) -> Tensor:
         """(synthetic_count,) int64: drawn uniformly, with replacement."""

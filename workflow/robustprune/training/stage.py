@@ -27,7 +27,9 @@ def run(job: Job, spec: ModelSpec) -> dict[str, Any]:
     kept = load_training_images(job, spec)
     real, synthetic = batch_composition(spec.training.batch_size, spec.training.synthetic_fraction)
     if synthetic and spec.synthetic is None:
-        raise UserError(f"training.synthetic_fraction = {spec.training.synthetic_fraction}, but there is no synthetic pool")
+        raise UserError(
+            f"training.synthetic_fraction = {spec.training.synthetic_fraction}, but there is no synthetic pool"
+        )
     training = Training(job, spec, kept)
     training.run()
     save_weights(training.average.state_dict(), job.partial / WEIGHTS_FILE)
