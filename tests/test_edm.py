@@ -239,7 +239,7 @@ def test_parameter_count_is_that_of_edm_for_cifar10() -> None:
 def test_a_block_is_at_first_its_skip() -> None:
     torch.manual_seed(0)
     x = torch.randn(4, 16, 8, 8)
-    block = Block(16, 16, None, embedding=32, attention=True, dropout=0.0)
+    block = Block(16, 16, embedding=32, attention=True, dropout=0.0)
     torch.testing.assert_close(block(x, torch.randn(4, 32)), x / 2, rtol=0, atol=1e-3)  # sqrt(1/2), and by attention
 
 

@@ -1,6 +1,7 @@
 """The class-conditional U-Net of EDM: DDPM++ (Song et al. 2021) as Karras et al. (2022) configure it; facts 6.1."""
 
 import math
+from functools import partial
 from typing import Literal, TypeVar
 
 import torch
@@ -67,21 +68,12 @@ class UNet(nn.Module):
         self.first = _conv(images, base, 3)
         self.encoder, self.middle, self.decoder = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         channels, kept = base, [base]
-
-        def block(inputs: int, outputs: int, resample: Resample = None, *, attention: bool = False) -> Block:
-            return Block(
-                inputs,
-                outputs,
-                resample,
-                embedding=EMBEDDING_FACTOR * base,
-                attention=attention,
-                dropout=settings.dropout,
-            )
+        block = partial(Block, embedding=EMBEDDING_FACTOR * base, dropout=settings.dropout)
 
         for level, width in enumerate(widths):
             attention = resolution >> level in settings.attention_resolutions
             if level > 0:
-                self.encoder.append(block(channels, channels, "down"))
+                self.encoder.append(block(channels, channels, resample="down"))
                 kept.append(channels)
             for _ in range(settings.blocks):
                 self.encoder.append(block(channels, width, attention=attention))
@@ -96,7 +88,7 @@ class UNet(nn.Module):
                 self.decoder.append(block(channels + kept.pop(), width, attention=attention))
                 channels = width
             if level > 0:
-                self.decoder.append(block(channels, channels, "up"))
+                self.decoder.append(block(channels, channels, resample="up"))
 
         self.last = nn.Sequential(_norm(channels), nn.SiLU(), _conv(channels, images, 3, gain=NEAR_ZERO))
 
@@ -120,7 +112,14 @@ class Block(nn.Module):
     """Two convolutions beside a skip, the embedding added in between; then, if asked for, self-attention."""
 
     def __init__(
-        self, inputs: int, outputs: int, resample: Resample, *, embedding: int, attention: bool, dropout: float
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        embedding: int,
+        dropout: float,
+        resample: Resample = None,
+        attention: bool = False,
     ) -> None:
         super().__init__()
         self.resample = resample

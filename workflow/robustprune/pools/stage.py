@@ -4,11 +4,9 @@ import importlib
 from typing import Any
 
 from robustprune.job import Job
-from robustprune.pools.contact_sheet import contact_sheet
+from robustprune.pools.contact_sheet import SHEET_FILE, contact_sheet
 from robustprune.pools.format import check_images, write_pool
 from robustprune.specs import DigitsSource, FileSource, GeneratedPoolSpec, IngestedPoolSpec, TorchvisionSource
-
-SHEET_FILE = "contact_sheet.png"
 
 
 def run(job: Job, spec: IngestedPoolSpec | GeneratedPoolSpec) -> dict[str, Any]:
