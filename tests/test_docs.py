@@ -1,0 +1,80 @@
+"""Every command in README and docs is run, or is one of those that another test runs."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from robustprune.cli import main
+from robustprune.config import Config, merge
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+ELSEWHERE = {
+    "make table1": "the workflow tests run its snakemake command, and CI its installation",
+    "make test": "this is it",
+    "pip install -e .": "the Makefile does it",
+    "snakemake results/table1.csv": "test_workflow.py",
+    "snakemake -n --config preset=mnist": "test_workflow.py",
+    "snakemake -n --config preset=cifar10": "test_workflow.py",
+    "snakemake --profile slurm results/table1.csv": "test_slurm.py",
+    "robustprune run results/<preset>/<kind>/<id>/spec.json": "test_restart.py",
+}
+
+
+def commands(page: Path) -> list[str]:
+    """The indented lines of a page that begin with a program of ours."""
+    lines = re.findall(r"^    ((?:make|pip|snakemake|robustprune|python|pytest) .*)$", page.read_text(), re.MULTILINE)
+    return [line.strip() for line in lines]
+
+
+ALL = [(page.name, command) for page in PAGES for command in commands(page)]
+
+
+def test_the_pages_have_commands() -> None:
+    assert len(ALL) >= 8
+    assert set(ELSEWHERE) <= {command for _, command in ALL}
+
+
+@pytest.mark.parametrize(("page", "command"), ALL, ids=str)
+def test_a_command_works_or_is_tested_elsewhere(
+    page: str, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    if command in ELSEWHERE:
+        return
+    program, *arguments = shlex.split(command, comments=True)
+    assert program == "robustprune", f"{page}: nothing runs '{command}'"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_text((ROOT / "config.yaml").read_text())
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "table1.csv").write_text("method,accuracy_mean\nPUMA,90.0\n")
+    assert main(arguments) == 0
+    assert capsys.readouterr().out
+
+
+def test_the_make_targets_of_the_readme_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = re.findall(r"\bmake ([a-z0-9]+)", "\n".join(page.read_text() for page in PAGES))
+    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_paths_lead_somewhere(page: Path) -> None:
+    text = page.read_text()
+    links = re.findall(r"\]\((?!http)([^)#]+)", text)
+    paths = re.findall(r"`((?:workflow|envs|slurm|profiles|tests|docs)/[\w./-]+)`", text)
+    assert [link for link in links if not (page.parent / link).exists()] == []
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_yaml_examples_are_valid_config() -> None:
+    text = (ROOT / "docs" / "extending.md").read_text()
+    blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
+    data = next(block["data"] for block in blocks if isinstance(block, dict))
+    preset = yaml.safe_load((ROOT / "workflow" / "presets" / "cifar10.yaml").read_text())
+    assert Config.model_validate(merge(preset, {"preset": "cifar10", "data": data})).data.name == "mine"
+
+

@@ -1,0 +1,86 @@
+"""Numbers that may only move together with a DEFINITION: a tiny deterministic run, from pools to evaluation.
+
+Each golden keeps the definitions it was made under. When a number moves and no definition of its stage did, the test
+fails; when a definition was raised, the test asks for new goldens: ``python tests/test_goldens.py``.
+"""
+
+import json
+import platform
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from tiny import tiny_plan
+
+from robustprune.execution import Execution
+from robustprune.job import run_stage
+from robustprune.models.checkpoint import load_weights
+from robustprune.plan import Plan
+from robustprune.pools.format import open_pool
+from robustprune.store import open_store
+
+GOLDENS = Path(__file__).parent / "goldens.json"
+TOLERANCE = 2e-3  # relative; processors round differently, algorithms differ by more
+COUNT_TOLERANCE = 2  # images that rounding may tip over
+
+
+def numbers_of(plan: Plan, stage_id: str) -> dict[str, float]:
+    """A few numbers that tell whether a stage computes what it did."""
+    directory, kind = plan.directory(stage_id), plan.stages[stage_id].kind
+    if kind == "pools":
+        pool = open_pool(directory)
+        return {"pixel_mean": float(pool.images.mean()), "label_sum": float(pool.labels.sum())}
+    if kind in ("generators", "models"):
+        history = pd.read_parquet(directory / "history.parquet")
+        weights = load_weights(directory / "weights.safetensors")
+        size = float(sum(value.double().square().sum() for value in weights.values()))
+        return {"loss": float(history["loss"].iloc[-1]), "squared_weights": size}
+    if kind == "scores":
+        margins = open_store(directory / "scores.zarr").read("margin")
+        finite = margins[np.isfinite(margins)]
+        return {"mean_size": float(np.abs(finite).mean()), "negative_count": float((margins < 0).sum())}
+    if kind == "manifests":
+        rows = pd.read_parquet(directory / "manifest.parquet")
+        return {"kept_count": float(len(rows)), "mean_radius": float(rows["epsilon"].abs().mean())}
+    summary = json.loads((directory / "summary.json").read_text())
+    return {f"{attack}_count": found["accuracy"] * found["images"] for attack, found in summary.items()}
+
+
+def measure(folder: Path) -> dict[str, dict[str, Any]]:
+    """Run the tiny plan in this process and return each stage's numbers and definitions, by kind and position."""
+    torch.set_num_threads(1)
+    plan = tiny_plan(folder)
+    measured: dict[str, dict[str, Any]] = {}
+    for position, stage_id in enumerate(plan.needed_for(plan.targets.values())[:-1]):
+        spec = plan.stages[stage_id]
+        run_stage(plan.directory(stage_id) / "spec.json", Execution(device="cpu"))
+        numbers = numbers_of(plan, stage_id)
+        measured[f"{position:02d} {spec.kind} {spec.slug}"] = {"definitions": spec.definitions, "numbers": numbers}
+    return measured
+
+
+@pytest.mark.slow
+def test_numbers_move_only_with_a_definition(tmp_path: Path) -> None:
+    goldens = json.loads(GOLDENS.read_text())["stages"]
+    measured = measure(tmp_path / "results")
+    assert list(measured) == list(goldens)
+    for stage, found in measured.items():
+        assert found["definitions"] == goldens[stage]["definitions"], f"{stage}: write new goldens ({__doc__})"
+        for name, value in found["numbers"].items():
+            golden = goldens[stage]["numbers"][name]
+            tolerance = {"abs": COUNT_TOLERANCE} if name.endswith("count") else {"rel": TOLERANCE}
+            assert value == pytest.approx(golden, **tolerance), f"{name} of {stage} moved; raise a DEFINITION"
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as temporary:
+        content = {
+            "made_with": {"torch": torch.__version__, "python": sys.version.split()[0], "machine": platform.machine()},
+            "stages": measure(Path(temporary) / "results"),
+        }
+    GOLDENS.write_text(json.dumps(content, indent=2) + "\n")
