@@ -1,5 +1,7 @@
 """The command line as a user types it: exit codes, messages, what is shown."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,7 +72,9 @@ def test_a_log_file_holds_the_log(tmp_path: Path) -> None:
     plan = tiny_plan(tmp_path / "results")
     stage = plan.directory(stage_of(plan, "pools", "train"))
     log = tmp_path / "logs" / "job.log"
-    assert main(["run", str(stage / "spec.json"), "--device", "cpu", "--log", str(log)]) == 0
+    command = [sys.executable, "-m", "robustprune", "run", str(stage), "--device", "cpu", "--log", str(log)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert log.read_text() == done.stderr
     assert "digits-train" in log.read_text()
 
 

@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tiny import tiny_plan
 
 from robustprune.execution import Execution
 from robustprune.job import run_stage
@@ -23,6 +22,7 @@ from robustprune.models.checkpoint import load_weights
 from robustprune.plan import Plan
 from robustprune.pools.format import open_pool
 from robustprune.store import open_store
+from tiny import tiny_plan
 
 GOLDENS = Path(__file__).parent / "goldens.json"
 TOLERANCE = 2e-3  # relative; processors round differently, algorithms differ by more

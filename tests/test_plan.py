@@ -118,7 +118,7 @@ def test_the_view_says_what_exists_and_what_would_run(tmp_path: Path) -> None:
     target = str(tmp_path / "table1.csv")
     text = describe_plan(plan, target)
     assert text.splitlines()[-1] == "20 stages: 0 exist, 20 would run (preset digits)"
-    model = next(stage for stage in plan.stages if stage.startswith("puma-"))
+    model = next(stage for stage in plan.stages if stage.startswith("puma-smallcnn"))
     for stage_id in plan.needed_for([model]):
         plan.directory(stage_id).mkdir(parents=True)
     plan.record(model).touch()

@@ -76,7 +76,8 @@ def test_killed_and_started_again_it_ends_in_the_same_bytes(case: Long, tmp_path
     for _ in range(2):
         process = start_and_wait_for_a_checkpoint(stage)
         process.kill()
-        assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL, "it ended before it could be killed"
         assert not (stage / "record.json").exists()
     again = subprocess.run(command(stage, 0), check=True, capture_output=True, text=True)
 
