@@ -110,11 +110,16 @@ def test_a_complete_stage_is_left_alone(tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in stage.iterdir() if path.name != ".lock"} == before
 
 
-def test_a_full_disk_is_one_sentence_and_loses_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "word"), [("pools", "train"), ("models", "trades")])
+def test_a_full_disk_is_one_sentence_and_loses_nothing(kind: str, word: str, tmp_path: Path) -> None:
     plan = tiny_plan(tmp_path / "results")
-    stage = plan.directory(stage_of(plan, "pools", "train"))
-    limited = ["bash", "-c", 'ulimit -f 20; trap "" XFSZ; exec "$@"', "--", *command(stage, 60)]
+    stage_id = stage_of(plan, kind, word)
+    run_upstream(plan, stage_id)
+    stage = plan.directory(stage_id)
+    limited = ["bash", "-c", 'ulimit -f 20; trap "" XFSZ; exec "$@"', "--", *command(stage, 0)]
     full = subprocess.run(limited, capture_output=True, text=True, check=False)
-    assert full.returncode != 0
+    assert full.returncode == 1
+    assert "no room on the disk" in full.stderr.splitlines()[-1]
+    assert "Traceback" not in full.stderr
     assert not (stage / "record.json").exists()
     subprocess.run(command(stage, 60), check=True, capture_output=True)

@@ -14,6 +14,7 @@ from robustprune.errors import Interrupted, UserError
 from robustprune.execution import Execution
 
 logger = logging.getLogger("robustprune")
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # full disk, full quota, limit on the size of a file
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,8 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logger.error("%s", error)
         return error.exit_code
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            logger.error("the disk is full: %s; free some space, the same command goes on from its checkpoint", error)
+        if isinstance(error, OSError) and error.errno in NO_SPACE:
+            logger.error("no room on the disk: %s; make some, the same command goes on from its checkpoint", error)
         else:
             logger.exception("unexpected error")  # to the log file, too
         return 1

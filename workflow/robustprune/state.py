@@ -1,5 +1,6 @@
 """Checkpoints of a long loop: tensors, numbers and text in ``partial/``, replaced whole."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ from robustprune.files import replacing
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Put ``state`` (nested dicts and lists of tensors, numbers and text) in place of what ``path`` held."""
+    buffer = io.BytesIO()  # torch's own file writer hides why it failed, a full disk say
+    torch.save(state, buffer)
     with replacing(path) as temporary:
-        torch.save(state, temporary)
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def load_state(path: Path, device: torch.device) -> dict[str, Any] | None:

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from robustprune.errors import UserError
+from robustprune.files import replacing
 from robustprune.models.registry import build_model
 from robustprune.specs import ModelSpec
 from robustprune.stagefile import read_spec
@@ -18,7 +19,9 @@ RAW_FILE = "raw.safetensors"  # the last step's
 
 def save_weights(state: dict[str, torch.Tensor], path: Path) -> None:
     """Write a state dict."""
-    save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, path)
+    content = save({name: value.detach().cpu().contiguous() for name, value in state.items()})
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def load_weights(path: Path) -> dict[str, torch.Tensor]:
