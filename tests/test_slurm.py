@@ -1,6 +1,7 @@
 """The whole digits default, at its smallest, through a real one-node SLURM with a pretend GPU."""
 
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -52,6 +53,14 @@ def running_job(word: str) -> str | None:
     return next((line.split()[0] for line in listing.stdout.splitlines() if word in line), None)
 
 
+def time_limits(word: str) -> list[str]:
+    """The time limits of all jobs, past ones too, whose comment has ``word`` in it."""
+    jobs = subprocess.run(["scontrol", "--oneliner", "show", "job"], capture_output=True, text=True, check=True)
+    return sorted(
+        limit for line in jobs.stdout.splitlines() if word in line for limit in re.findall(r"TimeLimit=(\S+)", line)
+    )
+
+
 def wait_for_checkpoint(checkout: Checkout) -> tuple[str, Path]:
     """(SLURM job, stage directory) of a training that has saved its state."""
     deadline = time.monotonic() + 240
@@ -83,6 +92,7 @@ def test_the_table_is_made_although_a_job_is_cancelled(cluster: Path, checkout: 
     assert "gres/gpu=1" in request or "gpu:1" in request
     assert "TimeLimit=00:30:00" in request
     assert "going on from" in (stage / "job.log").read_text()
+    assert time_limits(stage.name) == ["00:30:00", "01:00:00"]
     assert pd.read_csv(checkout.file(TABLE))["method"].tolist() == ["TRADES on everything", "PUMA"]
 
 

@@ -1,5 +1,6 @@
 """The workflow as a user runs it: what runs, what does not run again, what a kill leaves."""
 
+import json
 import os
 import re
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from checkout import Checkout, rules_in
 
@@ -153,3 +155,32 @@ def wait_for(folder: Path, pattern: str) -> Path:
 def rules_run(checkout: Checkout) -> Counter[str]:
     """How many jobs of each rule a run of the table really did."""
     return rules_in(checkout.snakemake(TABLE).stdout)
+
+
+def test_mnist_runs_on_idx_files(shared: Path, tmp_path: Path) -> None:
+    checkout = Checkout(tmp_path)
+    reduced = {
+        "preset": "mnist",
+        "seeds": [0],
+        "data": {"source": f"idx:{shared}/data/mnist/MNIST/raw"},
+        "synthetic": {"count": 100, "generator": {"base_channels": 8, "blocks": 1, "steps": 5, "batch_size": 16}},
+        "training": {"epochs": 2, "epoch_images": 2560, "batch_size": 128, "validation_images": 59_000},
+        "margins": {"max_steps": 5, "bisection_steps": 2},
+        "evaluation": {"images": 50, "pgd_steps": 5, "autoattack_images": 4},
+    }
+    checkout.file("config.yaml").write_text(yaml.safe_dump(reduced))
+    checkout.snakemake(TABLE)
+    table = pd.read_csv(checkout.file(TABLE))
+    assert table["images_kept"].tolist() == [1100, 880]
+    pools = [json.loads(path.read_text()) for path in checkout.folder.glob("results/mnist/pools/*/pool.json")]
+    assert sorted(pool["count"] for pool in pools) == [100, 10_000, 60_000]
+
+
+def test_a_missing_data_file_says_where_to_get_it_and_which_key_points_to_it(tmp_path: Path) -> None:
+    checkout = Checkout(tmp_path)
+    checkout.file("config.yaml").write_text("preset: mnist\ndata: {source: 'idx:nowhere'}\n")
+    done = checkout.snakemake(TABLE, check=False)
+    assert done.returncode != 0
+    assert "data.source = idx:nowhere" in done.stdout
+    assert "http" in done.stdout
+    assert "Traceback" not in done.stdout
