@@ -43,7 +43,7 @@ class Killed(BaseException):
 
 @pytest.fixture(autouse=True)
 def keep_the_trace_function() -> Iterator[None]:
-    """AutoAttack's check for dynamic models ends all tracing, coverage's too."""
+    """AutoAttack, called directly, ends all tracing, coverage's too."""
     before = sys.gettrace()
     yield
     if sys.gettrace() is not before:

@@ -131,7 +131,8 @@ def small_model(seed: int = 0) -> nn.Module:
 def test_an_image_has_the_same_margin_alone_and_in_a_batch(negative: str) -> None:
     model = small_model()
     images = torch.rand(24, 1, 8, 8, generator=torch.Generator().manual_seed(1))
-    labels = torch.where(torch.arange(24) % 2 == 0, model(images).argmax(1), torch.arange(24) % 10)
+    ranked = model(images).argsort(1, descending=True)  # half are wrong by a little: a long walk multiplies rounding
+    labels = ranked.gather(1, (torch.arange(24) % 2)[:, None])[:, 0]
     settings = DeepFoolSettings.model_validate({"negative": negative})
 
     def measure(rows: slice) -> Margins:

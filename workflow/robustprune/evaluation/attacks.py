@@ -2,6 +2,9 @@
 
 import logging
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -92,9 +95,20 @@ def withstands_autoattack(
     )
     targets = min(AUTOATTACK_TARGETS, _classes(model, images) - 1)
     attack.apgd_targeted.n_target_classes = attack.fab.n_target_classes = targets
-    with torch.random.fork_rng([images.device] if images.is_cuda else []):  # AutoAttack seeds the global generators
+    with _globals_kept(images.device):
         attacked, _ = attack.run_standard_evaluation(images, labels, batch_size=AUTOATTACK_CHUNK)
     return is_right(model, attacked, labels)
+
+
+@contextmanager
+def _globals_kept(device: torch.device) -> Iterator[None]:
+    """AutoAttack seeds the global generators and switches debuggers and coverage off; put both back."""
+    trace = sys.gettrace()
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            yield
+    finally:
+        sys.settrace(trace)
 
 
 @torch.no_grad()
