@@ -17,18 +17,16 @@ test: $(VENV)/installed-development
 lint: $(VENV)/installed-development
 	pre-commit run --all-files
 
-$(VENV)/bin/python:
+# The locks name every package, so nothing is resolved at install time.
+$(VENV)/installed: envs/requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-
-# The locks name every package, so nothing is resolved at install time.
-$(VENV)/installed: envs/requirements.lock pyproject.toml | $(VENV)/bin/python
-	python -m pip install --quiet --disable-pip-version-check --no-deps -r envs/requirements.lock
-	python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r envs/requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
 $(VENV)/installed-development: envs/development.lock $(VENV)/installed
-	python -m pip install --quiet --disable-pip-version-check --no-deps -r envs/development.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r envs/development.lock
 	touch $@
 
 lock:

@@ -4,6 +4,7 @@
 # results/<preset>/<kind>/<id>/               one directory a stage; its id is the hash of all that decides its numbers
 #
 # The plan (workflow/robustprune/plan.py) knows which stages there are; the rules only say how a kind of stage is run.
+import shlex
 import sys
 from pathlib import Path
 

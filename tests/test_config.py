@@ -45,6 +45,13 @@ BAD = [
     BadConfig(
         "halved too often", {"synthetic": {"generator": {"channel_multipliers": [1] * 5}}}, ("cannot be halved",)
     ),
+    BadConfig("no room for an attack", {"threat": {"epsilon": 0}}, ("threat.epsilon = 0", "greater than 0")),
+    BadConfig(
+        "attention at no resolution",
+        {"synthetic": {"generator": {"attention_resolutions": [16]}}},
+        ("attention_resolutions = [16]", "[8, 4]"),
+    ),
+    BadConfig("too few classes for AutoAttack", {"data": {"classes": 3}}, ("data.classes = 3",)),
     BadConfig("wrong shape of digits", {"data": {"image_shape": [1, 10, 10]}}, ("image_shape: [1, 8, 8]",)),
     BadConfig("unknown device", {"execution": {"device": "tpu"}}, ("execution.device = 'tpu'",)),
     BadConfig("a section that is a number", {"training": 3}, ("training = 3",)),

@@ -4,6 +4,7 @@ import sys
 import types
 import warnings
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -83,11 +84,16 @@ def test_misclassified_images_of_a_linear_model(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NORMS)
-def test_unsigned_margins_take_no_notice_of_the_label(name: str) -> None:
+@pytest.mark.parametrize(("negative", "sign"), [("unsigned", 1), ("nearest", -1)])
+def test_other_margins_of_misclassified_images_are_from_the_class_they_are_taken_for(
+    name: str, negative: Literal["unsigned", "nearest"], sign: int
+) -> None:
     weights, images, labels = problem(5)
-    settings = DeepFoolSettings(negative="unsigned")
+    settings = DeepFoolSettings(negative=negative)
     result = signed_margins(linear_model(weights), images, (labels + 1) % 5, settings=settings, norm=norm_named(name))
-    assert_just_beyond(result.margin, exact_distances(weights, images, labels, name), settings)
+    assert_just_beyond(sign * result.margin, exact_distances(weights, images, labels, name), settings)
+    right = signed_margins(linear_model(weights), images, labels, settings=settings, norm=norm_named(name))
+    torch.testing.assert_close(right.margin, result.margin.abs())
 
 
 def test_the_way_back_to_a_class_is_about_as_short_as_a_linear_program_finds() -> None:
@@ -127,7 +133,7 @@ def small_model(seed: int = 0) -> nn.Module:
     return build_model("small_cnn", image_shape=(1, 8, 8), classes=10).eval().requires_grad_(False)
 
 
-@pytest.mark.parametrize("negative", ["targeted", "unsigned"])
+@pytest.mark.parametrize("negative", ["targeted", "nearest", "unsigned"])
 def test_an_image_has_the_same_margin_alone_and_in_a_batch(negative: str) -> None:
     model = small_model()
     images = torch.rand(24, 1, 8, 8, generator=torch.Generator().manual_seed(1))

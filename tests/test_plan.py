@@ -1,5 +1,6 @@
 """The plan: ids by content, and which stages a change touches. No torch, no files, milliseconds."""
 
+import re
 import subprocess
 import sys
 import time
@@ -60,6 +61,7 @@ CHANGES: list[tuple[dict[str, Any], set[str]]] = [
     ({"synthetic": {"count": 100}}, {"pools", *ALL_AFTER}),
     ({"synthetic": {"generator": {"steps": 5}}}, {"generators", "pools", *ALL_AFTER}),
     ({"seeds": [0, 1]}, {"tables"}),
+    ({"training": {"synthetic_fraction": 0}}, ALL_AFTER),
     ({"execution": {"batch_size": 3, "device": "cpu", "checkpoint_seconds": 1}}, set()),
     ({"resources": {"models": {"threads": 2, "mem_mb": 900, "runtime": 1, "gpu": 0}}}, set()),
     ({"threat": {"epsilon": "3/20"}}, set()),
@@ -69,6 +71,43 @@ CHANGES: list[tuple[dict[str, Any], set[str]]] = [
 @pytest.mark.parametrize(("overrides", "kinds"), CHANGES, ids=lambda value: str(value)[:60])
 def test_a_change_touches_the_stages_that_depend_on_it_and_no_other(overrides: dict[str, Any], kinds: set[str]) -> None:
     assert changed_kinds(overrides) == kinds
+
+
+def test_without_synthetic_images_in_a_batch_none_are_made() -> None:
+    kinds = [spec.kind for spec in plan_of({"training": {"synthetic_fraction": 0}}).stages.values()]
+    assert kinds.count("generators") == 0
+    assert kinds.count("pools") == 2
+
+
+NEUTRAL = {
+    *("blocks", "config", "device", "errors", "execution", "experiments", "files", "interruption", "job", "paths"),
+    *("plan", "progress", "record", "settings", "sources", "specs", "stagefile", "state", "store"),
+    *("models.checkpoint", "models.registry", "pools.contact_sheet", "scores.figure"),
+}
+"""Modules that decide no numbers: they carry them, describe them, or draw them."""
+
+
+def imported_by(module: str) -> set[str]:
+    """All modules of the package that a module imports, and what they import, by their imports' text."""
+    package = Path(specs.__file__).parent
+    seen: set[str] = set()
+    waiting = [module]
+    while waiting:
+        text = package.joinpath(*waiting.pop().split(".")).with_suffix(".py").read_text()
+        found = set(re.findall(r"^ *from robustprune\.([\w.]+) import", text, re.MULTILINE)) - seen
+        seen |= found
+        waiting += found
+    return seen
+
+
+ROOMS = ["edm.stage", "evaluation.stage", "pruning.stage", "scores.stage", "tables.stage", "training.stage"]
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_module_a_room_runs_is_decisive_somewhere_or_known_to_be_neutral(room: str) -> None:
+    decisive = {module for preset in ("digits", "mnist", "cifar10") for module in _modules(preset)}
+    unknown = {module for module in imported_by(room) if not module.endswith(".stage")} - decisive - NEUTRAL
+    assert unknown == set()
 
 
 def test_a_pruning_ratio_leaves_the_baseline_alone() -> None:

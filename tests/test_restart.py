@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -41,10 +42,17 @@ def command(stage: Path, seconds: float) -> list[str]:
     return [sys.executable, "-m", "robustprune", "run", str(stage / "spec.json"), *options]
 
 
+def newest_checkpoint(stage: Path) -> tuple[int, str]:
+    """When the last file in ``partial`` was written, and which."""
+    files = [path for path in (stage / "partial").rglob("*") if path.is_file() and not path.name.startswith(".")]
+    return max(((path.stat().st_mtime_ns, path.name) for path in files), default=(0, ""))
+
+
 def start_and_wait_for_a_checkpoint(stage: Path) -> subprocess.Popen[str]:
+    before = newest_checkpoint(stage)
     process = subprocess.Popen(command(stage, 0), stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
-    while not any(path.is_file() for path in (stage / "partial").rglob("*") if not path.name.startswith(".")):
+    while newest_checkpoint(stage) == before:
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline, "no checkpoint within two minutes"
         time.sleep(0.002)
@@ -87,17 +95,39 @@ def test_killed_and_started_again_it_ends_in_the_same_bytes(case: Long, tmp_path
     assert not (stage / "partial").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT], ids=lambda number: number.name)
 def test_a_signal_makes_it_save_and_end_as_try_again(number: signal.Signals, tmp_path: Path) -> None:
     plan = tiny_plan(tmp_path / "results", {"training": {"epochs": 200}})
     stage_id = stage_of(plan, "models", "trades")
     run_upstream(plan, stage_id)
     stage = plan.directory(stage_id)
-    process = start_and_wait_for_a_checkpoint(stage)
+    process = subprocess.Popen(command(stage, 1e9), stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    process.stderr.readline()  # it has begun
+    time.sleep(2)
+    assert newest_checkpoint(stage) == (0, "")
     os.kill(process.pid, number)
     _, log = process.communicate(timeout=60)
     assert process.returncode == Interrupted.exit_code
     assert f"stopped by {number.name}; the state is saved" in log
+    again = subprocess.run(command(stage, 1e9), check=True, capture_output=True, text=True)
+    assert re.search(r"going on from [1-9][\d,]* of 3,000 steps", again.stderr)
+
+
+def test_a_record_that_only_snakemake_took_away_is_put_back(tmp_path: Path) -> None:
+    plan = tiny_plan(tmp_path / "results")
+    stage = plan.directory(stage_of(plan, "pools", "train"))
+    subprocess.run(command(stage, 60), check=True, capture_output=True)
+    written = (stage / "images.npy").stat().st_mtime_ns
+    record = (stage / "record.json").read_text()
+    (stage / "record.json").unlink()  # as for a job that outlived Snakemake
+    again = subprocess.run(command(stage, 60), check=True, capture_output=True, text=True)
+    assert "is complete" in again.stderr
+    assert (stage / "record.json").read_text() == record
+    (stage / "record.json").unlink()
+    (stage / "labels.npy").write_bytes(b"damaged")
+    subprocess.run(command(stage, 60), check=True, capture_output=True)
+    assert (stage / "images.npy").stat().st_mtime_ns != written
 
 
 def test_a_complete_stage_is_left_alone(tmp_path: Path) -> None:

@@ -68,20 +68,16 @@ def test_a_killed_computation_goes_on_behind_its_last_block(make_job: MakeJob, d
 
 def test_a_signal_saves_and_ends_the_loop(make_job: MakeJob) -> None:
     job = make_job("scores", "x", batch_size=1, checkpoint_seconds=1e9)
-    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
-    job.checkpoints.listen()
+    before = signal.getsignal(signal.SIGUSR1)
 
     def compute(start: int, stop: int) -> dict[str, np.ndarray]:
         if start == 2:
             os.kill(os.getpid(), signal.SIGUSR1)
         return squares(start, stop)
 
-    try:
-        with pytest.raises(Interrupted, match="SIGUSR1; the state is saved"):
-            compute_rows(job, 9, compute, what="squaring")
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    with pytest.raises(Interrupted, match="SIGUSR1; the state is saved"):
+        compute_rows(job, 9, compute, what="squaring")
+    assert signal.getsignal(signal.SIGUSR1) == before
     assert [path.name for path in sorted((job.partial / "blocks").iterdir())] == ["rows-000000000000-000000000003.npz"]
 
 
@@ -103,17 +99,17 @@ def test_progress_tells_rate_and_time_left() -> None:
 
 def test_progress_writes_plain_lines_where_there_is_no_terminal(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    progress = Progress("scoring", total=3, unit="images", done=1)
-    progress.advance()
-    progress.advance()
+    with Progress("scoring", total=3, unit="images", done=1) as progress:
+        progress.advance()
+        progress.advance()
     assert caplog.messages[0] == "scoring: going on from 1 of 3 images"
     assert caplog.messages[-1].startswith("scoring: 3 of 3 images")
     assert len(caplog.messages) == 2
 
 
 def test_progress_draws_a_bar_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    progress = Progress("scoring", total=2, unit="images", live=True)
-    progress.advance(2)
+    with Progress("scoring", total=2, unit="images", live=True) as progress:
+        progress.advance(2)
     assert "scoring" in capsys.readouterr().err
 
 
@@ -173,9 +169,9 @@ def test_a_folders_digest_sees_names_and_contents(tmp_path: Path) -> None:
 
 def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
     state: dict[str, Any] = {"step": 3, "model": {"w": torch.arange(3.0)}, "history": [{"loss": 0.5}]}
-    assert load_state(tmp_path / "state.pt", torch.device("cpu")) is None
+    assert load_state(tmp_path / "state.pt") is None
     save_state(tmp_path / "state.pt", state)
-    loaded = load_state(tmp_path / "state.pt", torch.device("cpu"))
+    loaded = load_state(tmp_path / "state.pt")
     assert loaded is not None
     assert torch.equal(loaded["model"]["w"], state["model"]["w"])
     assert (loaded["step"], loaded["history"]) == (3, [{"loss": 0.5}])

@@ -14,7 +14,7 @@ from robustprune.training.augmentation import crop_flip
 from robustprune.training.averaging import WeightAverage, averaging_decay
 from robustprune.training.losses import attack_objective, trades_loss
 from robustprune.training.optimizers import build_optimizer
-from robustprune.training.sampler import EpochSampler, batch_composition
+from robustprune.training.sampler import EpochSampler
 from robustprune.training.schedules import one_cycle
 from robustprune.training.step import TradesStep, frozen_statistics, set_statistics_momentum
 
@@ -85,12 +85,23 @@ def test_averaging_moves_parameters_and_takes_buffers_as_they_are() -> None:
     [(512, 0.7, (154, 358)), (1024, 0.7, (308, 716)), (512, 0.0, (512, 0)), (256, 0.8, (52, 204))],
 )
 def test_batch_composition(batch_size: int, fraction: float, expected: tuple[int, int]) -> None:
-    assert batch_composition(batch_size, fraction) == expected
+    settings = TrainingSettings.model_validate(
+        {"epochs": 1, "epoch_images": 1, "step_size": 0, "batch_size": batch_size, "synthetic_fraction": fraction}
+    )
+    assert (batch_size - settings.synthetic_in_batch, settings.synthetic_in_batch) == expected
 
 
 def sampler(**changes: int) -> EpochSampler:
-    settings = {"real": 1000, "synthetic": 50, "batch_size": 512, "steps_per_epoch": 6, "seed": 3, **changes}
-    return EpochSampler(synthetic_fraction=0.7, **settings)
+    settings = {
+        "real": 1000,
+        "synthetic": 50,
+        "real_count": 154,
+        "synthetic_count": 358,
+        "steps_per_epoch": 6,
+        "seed": 3,
+        **changes,
+    }
+    return EpochSampler(**settings)
 
 
 def test_real_images_come_without_replacement_within_an_epoch() -> None:
@@ -218,10 +229,10 @@ def test_frozen_statistics_uses_the_batch_and_keeps_the_running_ones() -> None:
     with frozen_statistics(layer):
         torch.testing.assert_close(layer(x), expected)
     assert (layer.get_buffer("running_mean") == 0).all()
-    set_statistics_momentum(layer, 0)
+    set_statistics_momentum(layer, 1.0)
     layer(x)
     torch.testing.assert_close(layer.running_mean, x.mean((0, 2, 3)))
-    set_statistics_momentum(layer, 1)
+    set_statistics_momentum(layer, 0.01)
     assert layer.momentum == 0.01
 
 

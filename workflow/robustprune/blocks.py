@@ -44,7 +44,6 @@ def compute_rows(
     folder.mkdir(exist_ok=True)
     batch_size = batch_size or job.execution.batch_size
     start = _done_rows(folder)
-    progress = job.progress(what, total=count, unit=unit, done=start)
     pending: list[Columns] = []
     first = start
 
@@ -55,12 +54,13 @@ def compute_rows(
             pending.clear()
             first = start
 
-    while start < count:
-        stop = min(start + batch_size, count)
-        pending.append(compute(start, stop))
-        progress.advance(stop - start)
-        start = stop
-        job.checkpoints.tick(save)
+    with job.progress(what, total=count, unit=unit, done=start) as progress, job.checkpoints:
+        while start < count:
+            stop = min(start + batch_size, count)
+            pending.append(compute(start, stop))
+            progress.advance(stop - start)
+            start = stop
+            job.checkpoints.tick(save)
     save()
     return (_read_block(path) for path in _block_paths(folder))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 from robustprune.errors import Interrupted, UserError
 from robustprune.execution import Execution
@@ -73,9 +74,15 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace) -> None:
     from robustprune.job import run_stage  # imports torch, which planning does not need
 
-    execution = Execution(
-        device=options.device, batch_size=options.batch_size, checkpoint_seconds=options.checkpoint_seconds
-    )
+    settings = {name: getattr(options, name) for name in Execution.model_fields}
+    try:
+        execution = Execution.model_validate(settings)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        option = str(problem["loc"][0]).replace("_", "-")
+        raise UserError(f"--{option} {problem['input']}: {problem['msg']}") from None
+    if options.threads < 1:
+        raise UserError(f"--threads {options.threads}: should be at least 1")
     live = sys.stderr.isatty() and options.log is None
     run_stage(options.spec, execution, threads=options.threads, live=live)
 
@@ -105,7 +112,10 @@ def _overrides(pairs: Sequence[str]) -> dict[str, Any]:
         key, separator, value = pair.partition("=")
         if not separator:
             raise UserError(f"--config {pair}: should be key=value, e.g. preset=mnist or 'seeds=[0, 1]'")
-        overrides[key] = yaml.safe_load(value)
+        try:
+            overrides[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UserError(f"--config {pair}: {value!r} is not valid YAML") from None
     return overrides
 
 

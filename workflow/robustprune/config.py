@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterator, Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from robustprune.errors import UserError
 from robustprune.execution import Execution
 from robustprune.settings import (
+    Architecture,
     DeepFoolSettings,
     EvaluationSettings,
     GeneratorSettings,
@@ -40,7 +42,7 @@ class DataSettings(Settings):
         "(in torchvision's layout, no download) | idx:FOLDER | npz:FOLDER (train.npz, test.npz) | "
         "parquet:FOLDER (Hugging Face's layout)",
     )
-    classes: int = Field(ge=2, description="number of classes; labels are 0 ... classes - 1")
+    classes: int = Field(ge=4, description="number of classes (AutoAttack needs 4); labels are 0 ... classes - 1")
     image_shape: tuple[int, int, int] = Field(description="channels, height, width")
 
     @field_validator("image_shape")
@@ -74,8 +76,9 @@ class StageResources(Settings):
 
 
 class Resources(Settings):
-    """Resources of each stage kind but tables, which take seconds. They change no number and rerun nothing."""
+    """Resources of each stage kind but tables, which take seconds; ``ingest`` is for pools that are not generated."""
 
+    ingest: StageResources = StageResources()
     pools: StageResources = StageResources()
     generators: StageResources = StageResources()
     models: StageResources = StageResources()
@@ -91,7 +94,7 @@ class Config(Settings):
     seeds: tuple[int, ...] = Field(min_length=1, description="one training run of each method for each")
     data: DataSettings
     synthetic: SyntheticSettings
-    architecture: Literal["small_cnn", "fast_cnn", "resnet18"] = Field(description="the network that is trained")
+    architecture: Architecture = Field(description="the network that is trained")
     threat: ThreatModel
     training: TrainingSettings
     margins: DeepFoolSettings = DeepFoolSettings()
@@ -125,6 +128,12 @@ class Config(Settings):
             raise ValueError(
                 f"synthetic.generator.channel_multipliers has {resolutions} entries, but data.image_shape = "
                 f"{list(self.data.image_shape)} cannot be halved that often"
+            )
+        sides = [self.data.image_shape[1] >> level for level in range(resolutions)]
+        if not set(self.synthetic.generator.attention_resolutions) <= set(sides):
+            raise ValueError(
+                f"synthetic.generator.attention_resolutions = {list(self.synthetic.generator.attention_resolutions)} "
+                f"should be among the network's resolutions, {sides}"
             )
         if self.data.source == "digits" and (self.data.classes, self.data.image_shape) != (10, (1, 8, 8)):
             raise ValueError("data.source = digits has data.classes: 10 and data.image_shape: [1, 8, 8]")
@@ -194,7 +203,8 @@ def _sentences(error: ValidationError, origin: str) -> Iterator[str]:
         elif not location or isinstance(problem["input"], (dict, BaseModel)):
             yield f"{origin}: {key + ': ' if key else ''}{problem['msg'].removeprefix('Value error, ')}"
         else:
-            yield f"{origin}: {key} = {problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}"
+            value = str(problem["input"]) if isinstance(problem["input"], Fraction) else repr(problem["input"])
+            yield f"{origin}: {key} = {value}: {problem['msg'].removeprefix('Value error, ')}"
 
 
 def _allowed_keys(section: list[str | int]) -> list[str]:

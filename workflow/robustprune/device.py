@@ -27,7 +27,12 @@ def prepare_device(name: str, *, threads: int) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(f"execution.device = {name}, but torch finds no GPU on this machine; use auto or cpu")
-    return torch.device(name)
+    device = torch.device(name)
+    if device.index is not None and device.index >= torch.cuda.device_count():
+        raise UserError(
+            f"execution.device = {name}, but this machine has {torch.cuda.device_count()} GPUs, counted from 0"
+        )
+    return device
 
 
 def describe(device: torch.device) -> str:

@@ -33,7 +33,10 @@ def write_text(path: Path, text: str) -> None:
 
 
 def move_over(source: Path, target: Path) -> None:
-    """Move a file or folder to ``target``, in place of what an earlier, killed attempt may have left there."""
+    """Bring a file or folder to the disk, then move it over what an earlier, killed attempt may have left."""
+    for file in (path for path in (source, *source.rglob("*")) if path.is_file()):
+        with file.open("rb") as content:
+            os.fsync(content.fileno())
     if target.is_dir():
         shutil.rmtree(target)
     source.replace(target)

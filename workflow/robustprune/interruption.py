@@ -1,17 +1,21 @@
-"""Being asked to stop: SIGTERM and SIGUSR1 are remembered, and long loops look after every step."""
+"""Being asked to stop: within a long loop signals are remembered, and it looks for them after every step.
+
+SLURM sends SIGUSR1 before a time limit (as the profile asks it to) and SIGTERM on scancel; Ctrl-C is SIGINT.
+"""
 
 import signal
 import time
 from collections.abc import Callable
 from types import FrameType
+from typing import Self
 
 from robustprune.errors import Interrupted
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 class Checkpoints:
-    """Decides when a long loop saves its state, and ends it when a signal has come.
+    """Decides when a long loop saves its state, and ends it when a signal has come; a ``with`` around the loop.
 
     Args:
         interval: seconds between two saves; 0 saves after every step.
@@ -22,10 +26,15 @@ class Checkpoints:
         self._last = time.monotonic()
         self._signal: signal.Signals | None = None
 
-    def listen(self) -> None:
-        """Remember SIGTERM and SIGUSR1 from now on. SLURM sends them before a time limit and on scancel."""
-        for number in SIGNALS:
-            signal.signal(number, self._remember)
+    def __enter__(self) -> Self:
+        """Remember signals from now on; a second one ends the process at once."""
+        self._handlers = {number: signal.signal(number, self._remember) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Signals end the process again."""
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
 
     def tick(self, save: Callable[[], None]) -> None:
         """To be called after each step: saves when it is time. Raises Interrupted, after saving, on a signal."""
@@ -37,4 +46,6 @@ class Checkpoints:
             self._last = time.monotonic()
 
     def _remember(self, number: int, _frame: FrameType | None) -> None:
+        if self._signal is not None:
+            raise KeyboardInterrupt
         self._signal = signal.Signals(number)

@@ -21,9 +21,9 @@ from robustprune.errors import UserError
 from robustprune.execution import Execution
 from robustprune.files import move_over
 from robustprune.interruption import Checkpoints
-from robustprune.paths import PARTIAL, RECORD_FILE, stage_directory
+from robustprune.paths import PARTIAL, stage_directory
 from robustprune.progress import Progress
-from robustprune.record import make_record, read_record
+from robustprune.record import make_record, read_record, restore_record
 from robustprune.specs import Spec
 from robustprune.stagefile import read_spec
 
@@ -87,14 +87,12 @@ def run_stage(spec_path: Path, execution: Execution, *, threads: int = 1, live: 
     directory = (spec_path if spec_path.is_dir() else spec_path.parent).absolute()
     job = Job(directory, execution, threads=threads, live=live)
     _require_upstream(job, spec)
-    job.partial.mkdir(exist_ok=True)
     with _alone(job.directory / ".lock"):
-        if (directory / RECORD_FILE).is_file():
+        if restore_record(directory):
             logger.info("%s is complete", spec.id)
             shutil.rmtree(job.partial, ignore_errors=True)
             return
         job.partial.mkdir(exist_ok=True)
-        job.checkpoints.listen()
         _do(job, spec)
 
 
@@ -113,7 +111,7 @@ def _do(job: Job, spec: Spec) -> None:
         facts=facts,
     )
     record.write(job.directory)
-    shutil.rmtree(job.partial)
+    shutil.rmtree(job.partial, ignore_errors=True)  # NFS may hold on to a file; the record stands already
     logger.info("%s done in %.1f s", spec.id, record.seconds)
 
 
@@ -133,4 +131,6 @@ def _alone(lock: Path) -> Iterator[None]:
         except BlockingIOError:
             logger.info("another process does this stage; waiting for it")
             fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            logger.warning("this file system has no locks (%s), so two jobs may do this stage at once", error)
         yield

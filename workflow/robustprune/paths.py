@@ -4,6 +4,7 @@ from pathlib import Path
 
 SPEC_FILE = "spec.json"
 RECORD_FILE = "record.json"
+KEPT_RECORD_FILE = ".record.json"  # a copy that Snakemake, which deletes declared outputs before a rerun, does not know
 PARTIAL = "partial"
 
 

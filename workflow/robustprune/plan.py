@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from robustprune.config import Config, StageResources
+from robustprune.config import REFERENCE, Config, StageResources
 from robustprune.errors import UserError
 from robustprune.experiments import Row, Table
+from robustprune.files import digest
 from robustprune.paths import RECORD_FILE, SPEC_FILE, stage_directory
 from robustprune.sources import real_source, synthetic_source
 from robustprune.specs import (
@@ -49,8 +50,10 @@ class Plan:
         """The records of the stages that ``stage_id`` reads."""
         return [self.record(upstream) for _, upstream in self._spec(stage_id).upstream]
 
-    def resources(self, kind: str) -> StageResources:
-        """What a job of this kind asks of the scheduler."""
+    def resources(self, stage_id: str) -> StageResources:
+        """What a stage's job asks of the scheduler."""
+        spec = self._spec(stage_id)
+        kind = "ingest" if isinstance(spec, IngestedPoolSpec) else spec.kind
         resources: StageResources = getattr(self.config.resources, kind)
         return resources
 
@@ -104,6 +107,7 @@ class _Planner:
                 name=name,
                 title=table.title,
                 printed_file=table.printed_file,
+                printed_digest=digest(REFERENCE / table.printed_file),
                 printed_setting=table.printed_setting,
                 rows=tuple(self._row(row) for row in table.rows),
             )
@@ -133,7 +137,7 @@ class _Planner:
 
     def _synthetic_pool(self) -> str | None:
         data, synthetic = self.config.data, self.config.synthetic
-        if synthetic.source == "none":
+        if synthetic.source == "none" or self.config.training.synthetic_in_batch == 0:
             return None
         if synthetic.source != "generate":
             return self._add(

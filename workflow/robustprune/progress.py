@@ -3,6 +3,7 @@
 import logging
 import time
 from datetime import timedelta
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -13,7 +14,7 @@ LINE_SECONDS = 10.0
 
 
 class Progress:
-    """Counts units of work.
+    """Counts units of work; a ``with`` around the loop.
 
     Args:
         what: what is being done, e.g. ``training``.
@@ -28,23 +29,30 @@ class Progress:
         self._started_at, self._started_with = time.monotonic(), done
         self._said_at = self._started_at
         self._bar = _bar(unit) if live else None
+        self._task = self._bar.add_task(what, total=total, completed=done, rate="") if self._bar is not None else None
+
+    def __enter__(self) -> Self:
+        """Draw the bar, or say where an earlier attempt stopped."""
         if self._bar is not None:
             self._bar.start()
-            self._task = self._bar.add_task(what, total=total, completed=done, rate="")
-        elif done:
-            logger.info("%s: going on from %s of %s %s", what, f"{done:,}", f"{total:,}", unit)
+        elif self.done:
+            logger.info("%s: going on from %s of %s %s", self.what, f"{self.done:,}", f"{self.total:,}", self.unit)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the terminal as it was."""
+        if self._bar is not None:
+            self._bar.stop()
 
     def advance(self, count: int = 1) -> None:
         """``count`` more units are done."""
         self.done += count
         now = time.monotonic()
-        if self._bar is not None:
+        if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=self.done, rate=f"{self._rate(now):,.1f} {self.unit}/s")
         elif now - self._said_at >= LINE_SECONDS or self.done >= self.total:
             self._said_at = now
             logger.info("%s", self.line(now))
-        if self._bar is not None and self.done >= self.total:
-            self._bar.stop()
 
     def line(self, now: float) -> str:
         """The plain line at time ``now`` (of time.monotonic)."""

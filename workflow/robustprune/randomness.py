@@ -9,6 +9,8 @@ import hashlib
 import torch
 from torch import Tensor
 
+DEFINITION = 1
+
 
 def derive_seed(seed: int, *purpose: str | int) -> int:
     """A seed in [0, 2^63) for one purpose, from SHA-256 of all the parts."""

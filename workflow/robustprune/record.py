@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from robustprune import __version__
 from robustprune.errors import UserError
 from robustprune.files import digest, write_text
-from robustprune.paths import RECORD_FILE
+from robustprune.paths import KEPT_RECORD_FILE, RECORD_FILE
 
 PACKAGES = ("torch", "torchvision", "numpy", "zarr", "pyarrow", "scikit-learn", "pyautoattack", "snakemake")
 
@@ -35,15 +35,34 @@ class Record(BaseModel):
     facts: dict[str, Any]  # what the stage found worth telling: counts, accuracies, training seconds
 
     def write(self, directory: Path) -> None:
-        """Write record.json into the stage's directory, atomically."""
-        write_text(directory / RECORD_FILE, self.model_dump_json(indent=2) + "\n")
+        """Write the record into the stage's directory, atomically: first the copy that is kept, then record.json."""
+        for name in (KEPT_RECORD_FILE, RECORD_FILE):
+            write_text(directory / name, self.model_dump_json(indent=2) + "\n")
 
 
-def read_record(directory: Path) -> Record:
+def restore_record(directory: Path) -> bool:
+    """Put record.json back where only Snakemake took it away; returns whether the stage is complete.
+
+    When Snakemake is killed, its jobs go on. Started again, it takes what they finished meanwhile for incomplete and
+    deletes record.json. The stage is complete all the same if every output is what the kept copy says.
+    """
+    if (directory / RECORD_FILE).is_file():
+        return True
+    if not (directory / KEPT_RECORD_FILE).is_file():
+        return False
+    record = read_record(directory, KEPT_RECORD_FILE)
+    outputs = {name: directory / name for name in record.digests}
+    if any(not path.exists() or digest(path) != record.digests[name] for name, path in outputs.items()):
+        return False
+    record.write(directory)
+    return True
+
+
+def read_record(directory: Path, name: str = RECORD_FILE) -> Record:
     """The record of a complete stage. Raises UserError when there is none or it is malformed."""
-    path = directory / RECORD_FILE
+    path = directory / name
     if not path.is_file():
-        raise UserError(f"{directory} is not complete: it has no {RECORD_FILE}")
+        raise UserError(f"{directory} is not complete: it has no {name}")
     try:
         return Record.model_validate_json(path.read_text())
     except ValidationError as error:

@@ -38,6 +38,9 @@ Norm = Literal["Linf", "L2"]
 Strategy = Literal["none", "random", "puma"]
 """Which images are dropped; the functions are in ``pruning.strategies``."""
 
+Architecture = Literal["small_cnn", "fast_cnn", "resnet18"]
+"""The networks; each is a module of ``models``."""
+
 RadiusRule = Literal["constant", "margin"]
 """With what radius each image is attacked; the functions are in ``pruning.radii``."""
 
@@ -46,7 +49,7 @@ class ThreatModel(Settings):
     """What the adversary may do."""
 
     norm: Norm = Field("Linf", description="norm in which the perturbation is bounded")
-    epsilon: Radius = Field(description="largest perturbation, as a fraction of the pixel range, e.g. 8/255")
+    epsilon: Radius = Field(gt=0, description="largest perturbation, as a fraction of the pixel range, e.g. 8/255")
 
 
 class GeneratorSettings(Settings):
@@ -112,10 +115,18 @@ class TrainingSettings(Settings):
     )
     averaging_decay: float = Field(0.995, ge=0, lt=1, description="decay of the weight average (Wang et al.: tau)")
     averaging_warmup: float = Field(0.025, ge=0, le=1, description="share of the steps before averaging starts")
+    statistics_momentum: float = Field(
+        0.01, gt=0, le=1, description="of BatchNorm's running statistics; runs of a few hundred steps need 0.1"
+    )
     augmentation: Literal["none", "crop_flip"] = Field(
         "none", description="crop_flip: random crop after zero padding by 4 pixels, mirrored with probability 1/2"
     )
     validation_images: int = Field(0, ge=0, description="first images of the real training pool kept out of training")
+
+    @property
+    def synthetic_in_batch(self) -> int:
+        """Number of synthetic images in a batch: 358 of 512 at 0.7."""
+        return int(self.batch_size * self.synthetic_fraction)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -142,10 +153,10 @@ class DeepFoolSettings(Settings):
     max_steps: int = Field(50, ge=1, description="linearisation steps before a sample is given up")
     overshoot: float = Field(0.02, ge=0, description="share by which a step goes beyond the linearised boundary")
     bisection_steps: int = Field(10, ge=0, description="halvings of the segment that crosses the boundary")
-    negative: Literal["targeted", "unsigned"] = Field(
+    negative: Literal["targeted", "nearest", "unsigned"] = Field(
         "targeted",
-        description="margin of a misclassified image: targeted, minus the distance to its own class; "
-        "unsigned, the distance from the predicted class",
+        description="margin of a misclassified image: targeted, minus the distance to its own class; nearest, minus "
+        "the distance from the predicted class; unsigned, that distance itself",
     )
 
 

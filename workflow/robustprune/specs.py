@@ -17,6 +17,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, TypeAdapter
 
 from robustprune.settings import (
+    Architecture,
     DeepFoolSettings,
     EvaluationSettings,
     GeneratorSettings,
@@ -148,7 +149,7 @@ class IngestedPoolSpec(Spec):
 class GeneratorSpec(Spec):
     """An EDM trained on a real pool."""
 
-    modules = ("edm.network", "edm.preconditioning", "edm.training")
+    modules = ("edm.network", "edm.preconditioning", "edm.training", "randomness")
     kind: Literal["generators"] = "generators"
     dataset: str
     pool: StageId
@@ -168,7 +169,7 @@ class GeneratorSpec(Spec):
 class GeneratedPoolSpec(Spec):
     """Images drawn from a generator, the classes in turn."""
 
-    modules = ("edm.network", "edm.preconditioning", "edm.sampler", "pools.generated")
+    modules = ("edm.network", "edm.preconditioning", "edm.sampler", "pools.format", "pools.generated", "randomness")
     kind: Literal["pools"] = "pools"
     origin: Literal["generated"] = "generated"
     dataset: str
@@ -191,17 +192,21 @@ class ModelSpec(Spec):
     """A classifier trained adversarially, on whole pools or on what a manifest keeps of them."""
 
     modules = (
+        "attacks.norms",
         "attacks.pgd",
+        "randomness",
         "training.augmentation",
         "training.averaging",
+        "training.fit",
         "training.losses",
         "training.optimizers",
         "training.sampler",
         "training.schedules",
         "training.step",
+        "training.trainset",
     )
     kind: Literal["models"] = "models"
-    architecture: str
+    architecture: Architecture
     classes: int
     image_shape: ImageShape
     real: StageId
@@ -234,7 +239,7 @@ class ModelSpec(Spec):
 class ScoreSpec(Spec):
     """Signed margins of every image of a pool under a model."""
 
-    modules = ("margins.deepfool", "margins.bisection")
+    modules = ("attacks.inputs", "attacks.margin_loss", "attacks.norms", "margins.bisection", "margins.deepfool")
     kind: Literal["scores"] = "scores"
     pool: StageId
     model: StageId
@@ -276,7 +281,15 @@ class ManifestSpec(Spec):
 class EvaluationSpec(Spec):
     """Which test images a model gets right, clean and under each attack."""
 
-    modules = ("attacks.pgd", "evaluation.attacks")
+    modules = (
+        "attacks.inputs",
+        "attacks.margin_loss",
+        "attacks.norms",
+        "attacks.pgd",
+        "evaluation.attacks",
+        "evaluation.outcome",
+        "randomness",
+    )
     kind: Literal["evaluations"] = "evaluations"
     pool: StageId
     model: StageId
@@ -309,6 +322,7 @@ class TableSpec(Spec):
     name: str
     title: str
     printed_file: str
+    printed_digest: str = Field(description="SHA-256 of that file, so that a corrected number makes a new table")
     printed_setting: str
     rows: tuple[RowSpec, ...]
 

@@ -17,9 +17,9 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
         temporary.write_bytes(buffer.getbuffer())
 
 
-def load_state(path: Path, device: torch.device) -> dict[str, Any] | None:
-    """What ``save_state`` wrote, on ``device``; None where there is nothing. Nothing in the file is executed."""
+def load_state(path: Path) -> dict[str, Any] | None:
+    """What ``save_state`` wrote, on the CPU; None where there is nothing. Nothing in the file is executed."""
     if not path.is_file():
         return None
-    state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return state

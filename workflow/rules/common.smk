@@ -12,7 +12,9 @@ except UserError as error:
 
 RESULTS = PLAN.results
 # A global, not a param: these change no number, so changing them must rerun nothing.
-RUN = f"{sys.executable} -m robustprune run {PLAN.config.execution.flags()}"
+RUN = (
+    f"{shlex.quote(sys.executable)} -m robustprune run {PLAN.config.execution.flags()}"
+)
 
 
 wildcard_constraints:
@@ -27,22 +29,22 @@ def upstream(wildcards):
         raise WorkflowError(str(error))
 
 
-def threads_for(kind):
-    return PLAN.resources(kind).threads
+def threads(wildcards):
+    return PLAN.resources(wildcards.id).threads
 
 
-def gpu_for(kind):
-    return PLAN.resources(kind).gpu
+def gpu(wildcards):
+    return PLAN.resources(wildcards.id).gpu
 
 
-def memory_for(kind):
+def memory(wildcards, attempt):
     """Megabytes, more on each attempt."""
-    return lambda wildcards, attempt: PLAN.resources(kind).mem_mb * attempt
+    return PLAN.resources(wildcards.id).mem_mb * attempt
 
 
-def runtime_for(kind):
+def runtime(wildcards, attempt):
     """Minutes, more on each attempt."""
-    return lambda wildcards, attempt: PLAN.resources(kind).runtime * attempt
+    return PLAN.resources(wildcards.id).runtime * attempt
 
 
 def table_of_target(wildcards):

@@ -6,11 +6,11 @@ rule evaluation:
         record=RESULTS / "evaluations" / "{id}" / "record.json",
     log:
         RESULTS / "evaluations" / "{id}" / "job.log",
-    threads: threads_for("evaluations")
+    threads: threads
     resources:
-        mem_mb=memory_for("evaluations"),
-        runtime=runtime_for("evaluations"),
-        gpu=gpu_for("evaluations"),
+        mem_mb=memory,
+        runtime=runtime,
+        gpu=gpu,
     message:
         "Evaluating {wildcards.id}"
     shell:

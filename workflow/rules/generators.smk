@@ -6,11 +6,11 @@ rule generator:
         record=RESULTS / "generators" / "{id}" / "record.json",
     log:
         RESULTS / "generators" / "{id}" / "job.log",
-    threads: threads_for("generators")
+    threads: threads
     resources:
-        mem_mb=memory_for("generators"),
-        runtime=runtime_for("generators"),
-        gpu=gpu_for("generators"),
+        mem_mb=memory,
+        runtime=runtime,
+        gpu=gpu,
     message:
         "Training generator {wildcards.id}"
     shell:

@@ -6,10 +6,10 @@ rule manifest:
         record=RESULTS / "manifests" / "{id}" / "record.json",
     log:
         RESULTS / "manifests" / "{id}" / "job.log",
-    threads: threads_for("manifests")
+    threads: threads
     resources:
-        mem_mb=memory_for("manifests"),
-        runtime=runtime_for("manifests"),
+        mem_mb=memory,
+        runtime=runtime,
     message:
         "Pruning {wildcards.id}"
     shell:

@@ -6,11 +6,11 @@ rule model:
         record=RESULTS / "models" / "{id}" / "record.json",
     log:
         RESULTS / "models" / "{id}" / "job.log",
-    threads: threads_for("models")
+    threads: threads
     resources:
-        mem_mb=memory_for("models"),
-        runtime=runtime_for("models"),
-        gpu=gpu_for("models"),
+        mem_mb=memory,
+        runtime=runtime,
+        gpu=gpu,
     message:
         "Training model {wildcards.id}"
     shell:

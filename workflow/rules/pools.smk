@@ -6,11 +6,11 @@ rule pool:
         record=RESULTS / "pools" / "{id}" / "record.json",
     log:
         RESULTS / "pools" / "{id}" / "job.log",
-    threads: threads_for("pools")
+    threads: threads
     resources:
-        mem_mb=memory_for("pools"),
-        runtime=runtime_for("pools"),
-        gpu=gpu_for("pools"),
+        mem_mb=memory,
+        runtime=runtime,
+        gpu=gpu,
     message:
         "Pool {wildcards.id}"
     shell:

@@ -6,11 +6,11 @@ rule score:
         record=RESULTS / "scores" / "{id}" / "record.json",
     log:
         RESULTS / "scores" / "{id}" / "job.log",
-    threads: threads_for("scores")
+    threads: threads
     resources:
-        mem_mb=memory_for("scores"),
-        runtime=runtime_for("scores"),
-        gpu=gpu_for("scores"),
+        mem_mb=memory,
+        runtime=runtime,
+        gpu=gpu,
     message:
         "Scoring {wildcards.id}"
     shell:

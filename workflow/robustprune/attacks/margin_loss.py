@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+DEFINITION = 1
+
 
 def best_other(logits: Tensor, labels: Tensor) -> Tensor:
     """(N,): the largest logit of a class that is not the label.

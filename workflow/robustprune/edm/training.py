@@ -63,13 +63,16 @@ class GeneratorTraining:
         """Train to the last step, from the last checkpoint where there is one. Raises Interrupted on a signal."""
         self.resume()
         total = self.settings.steps
-        progress = self.job.progress("training the generator", total=total, unit="steps", done=self.step)
         started = time.monotonic() - self.seconds
-        while self.step < total:
-            self.one_step()
-            self.seconds = time.monotonic() - started
-            progress.advance()
-            self.job.checkpoints.tick(self.save)
+        with (
+            self.job.progress("training the generator", total=total, unit="steps", done=self.step) as progress,
+            self.job.checkpoints,
+        ):
+            while self.step < total:
+                self.one_step()
+                self.seconds = time.monotonic() - started
+                progress.advance()
+                self.job.checkpoints.tick(self.save)
         self.save()
 
     def one_step(self) -> None:
@@ -133,7 +136,7 @@ class GeneratorTraining:
 
     def resume(self) -> None:
         """Go back to the last checkpoint, if there is one."""
-        state = load_state(self.job.partial / CHECKPOINT_FILE, self.job.device)
+        state = load_state(self.job.partial / CHECKPOINT_FILE)
         if state is None:
             return
         self.step, self.seconds = state["step"], state["seconds"]

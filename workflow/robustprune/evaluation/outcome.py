@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 from robustprune.blocks import Columns
 from robustprune.files import replacing, write_text
 
+DEFINITION = 1
+
 OUTCOME_FILE, SUMMARY_FILE = "outcome.parquet", "summary.json"
 ATTACKS = ("clean", "pgd", "autoattack")
 

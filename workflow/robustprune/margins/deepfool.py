@@ -44,8 +44,9 @@ def signed_margins(
     """Measure how far each image is from being classified otherwise.
 
     A correctly classified image has the distance to the nearest other class. A misclassified one has minus the distance
-    to its own class (``negative = targeted``) or the distance from the class it is taken for (``unsigned``). An image's
-    margin does not depend on its batch mates, up to the rounding of the model's arithmetic.
+    to its own class (``negative = targeted``), minus the distance from the class it is taken for (``nearest``), or that
+    distance itself (``unsigned``). An image's margin does not depend on its batch mates, up to the rounding of the
+    model's arithmetic.
 
     Args:
         model: gives (N, K) logits, in eval mode.
@@ -60,14 +61,15 @@ def signed_margins(
     if model.training:
         raise ValueError("the model is in train mode, but margins are measured in eval mode")
     prediction = _predict(model, images)
-    wrong = prediction != labels if settings.negative == "targeted" else torch.zeros_like(labels, dtype=torch.bool)
-    margin, steps = torch.empty(len(images), device=images.device), torch.zeros_like(labels)
-    for towards, classes, sign in ((False, prediction, 1.0), (True, labels, -1.0)):
-        rows = (wrong == towards).nonzero().squeeze(1)
-        distance, steps[rows] = _distances(
+    wrong = prediction != labels
+    led_back = wrong & (settings.negative == "targeted")
+    distance, steps = torch.empty(len(images), device=images.device), torch.zeros_like(labels)
+    for towards, classes in ((False, prediction), (True, labels)):
+        rows = (led_back == towards).nonzero().squeeze(1)
+        distance[rows], steps[rows] = _distances(
             model, images[rows], classes[rows], towards=towards, settings=settings, norm=norm
         )
-        margin[rows] = sign * distance
+    margin = distance.where(~wrong | (settings.negative == "unsigned"), -distance)
     return Margins(margin=margin, converged=margin.isfinite(), steps=steps, prediction=prediction)
 
 

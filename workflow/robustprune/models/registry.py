@@ -1,11 +1,13 @@
 """Building a network by name."""
 
 import importlib
-from typing import Protocol, cast
+from typing import Protocol, cast, get_args
 
 from torch import Tensor, nn
 
-ARCHITECTURES = ("small_cnn", "fast_cnn", "resnet18")
+from robustprune.settings import Architecture
+
+ARCHITECTURES = get_args(Architecture)
 
 
 class Classifier(Protocol):

@@ -25,6 +25,8 @@ STORE_NAME, FIGURE_FILE = "scores.zarr", "margins.png"
 SIGN = {
     "targeted": "a large margin is an easy image; a negative one is minus the distance of a misclassified image to its "
     "own class",
+    "nearest": "a large margin is an easy image; a negative one is minus the distance of a misclassified image from "
+    "the class it is taken for",
     "unsigned": "a large margin is a prediction hard to change, right or wrong; none is negative",
 }
 """Which end is easy, for each way to measure misclassified images."""

@@ -22,6 +22,8 @@ from robustprune.training.schedules import CyclePoint, one_cycle
 from robustprune.training.step import TradesStep, set_statistics_momentum
 from robustprune.training.trainset import Batch, KeptImages
 
+DEFINITION = 1
+
 CHECKPOINT_FILE = "checkpoint.pt"
 
 
@@ -48,8 +50,8 @@ class Training:
         self.sampler = EpochSampler(
             real=len(self.kept[0]),
             synthetic=len(self.kept[1]) if len(self.kept) > 1 else 0,
-            batch_size=settings.batch_size,
-            synthetic_fraction=settings.synthetic_fraction,
+            real_count=settings.batch_size - settings.synthetic_in_batch,
+            synthetic_count=settings.synthetic_in_batch,
             steps_per_epoch=settings.steps_per_epoch,
             seed=self.spec.seed,
         )
@@ -58,13 +60,13 @@ class Training:
         """Train to the last step, from the last checkpoint where there is one. Raises Interrupted on a signal."""
         self.resume()
         total = self.spec.training.steps
-        progress = self.job.progress("training", total=total, unit="steps", done=self.step)
         started = time.monotonic() - self.seconds
-        while self.step < total:
-            self.one_step()
-            self.seconds = time.monotonic() - started
-            progress.advance()
-            self.job.checkpoints.tick(self.save)
+        with self.job.progress("training", total=total, unit="steps", done=self.step) as progress, self.job.checkpoints:
+            while self.step < total:
+                self.one_step()
+                self.seconds = time.monotonic() - started
+                progress.advance()
+                self.job.checkpoints.tick(self.save)
         self.save()
 
     def one_step(self) -> None:
@@ -72,7 +74,7 @@ class Training:
         settings = self.spec.training
         point = cycle_point(self.spec, self.step)
         set_cycle(self.optimizer, point)
-        set_statistics_momentum(self.model, self.step)
+        set_statistics_momentum(self.model, 1.0 if self.step == 0 else settings.statistics_momentum)
         batch = self.draw_batch()
         images = self._augment(batch.images).to(torch.float32) / 255
         noise = generator(self.spec.seed, "attack", self.step)
@@ -128,7 +130,7 @@ class Training:
 
     def resume(self) -> None:
         """Go back to the last checkpoint, if there is one."""
-        state: dict[str, Any] | None = load_state(self.job.partial / CHECKPOINT_FILE, self.job.device)
+        state: dict[str, Any] | None = load_state(self.job.partial / CHECKPOINT_FILE)
         if state is None:
             return
         self.step, self.seconds, self.history = state["step"], state["seconds"], state["history"]

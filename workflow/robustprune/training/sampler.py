@@ -10,29 +10,23 @@ from robustprune.randomness import generator
 DEFINITION = 1
 
 
-def batch_composition(batch_size: int, synthetic_fraction: float) -> tuple[int, int]:
-    """Numbers of real and synthetic images in a batch: 154 and 358 for 512 at 0.7."""
-    synthetic = int(batch_size * synthetic_fraction)
-    return batch_size - synthetic, synthetic
-
-
 class EpochSampler:
     """Draws positions in the lists of kept images; what a step draws depends on the seed and the step alone.
 
     Args:
         real: number of real images kept.
         synthetic: number of synthetic images kept; 0 where there are none.
-        batch_size: images in a step.
-        synthetic_fraction: share of synthetic images in a batch.
+        real_count: real images in a batch.
+        synthetic_count: synthetic images in a batch.
         steps_per_epoch: a new epoch starts a new permutation of the real images.
         seed: the stage's seed.
     """
 
     def __init__(
-        self, *, real: int, synthetic: int, batch_size: int, synthetic_fraction: float, steps_per_epoch: int, seed: int
+        self, *, real: int, synthetic: int, real_count: int, synthetic_count: int, steps_per_epoch: int, seed: int
     ) -> None:
         self.real, self.synthetic, self.seed, self.steps_per_epoch = real, synthetic, seed, steps_per_epoch
-        self.real_count, self.synthetic_count = batch_composition(batch_size, synthetic_fraction)
+        self.real_count, self.synthetic_count = real_count, synthetic_count
         self._permutation = lru_cache(maxsize=2)(self._draw_permutation)
 
     def real_positions(self, step: int) -> Tensor:

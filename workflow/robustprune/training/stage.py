@@ -8,7 +8,6 @@ from robustprune.job import Job
 from robustprune.models.checkpoint import RAW_FILE, WEIGHTS_FILE, save_weights
 from robustprune.specs import ModelSpec
 from robustprune.training.fit import Training
-from robustprune.training.sampler import batch_composition
 from robustprune.training.trainset import load_training_images
 
 HISTORY_FILE = "history.parquet"
@@ -25,7 +24,7 @@ def run(job: Job, spec: ModelSpec) -> dict[str, Any]:
         Interrupted: after a signal, with a checkpoint saved.
     """
     kept = load_training_images(job, spec)
-    real, synthetic = batch_composition(spec.training.batch_size, spec.training.synthetic_fraction)
+    synthetic = spec.training.synthetic_in_batch
     if synthetic and spec.synthetic is None:
         raise UserError(
             f"training.synthetic_fraction = {spec.training.synthetic_fraction}, but there is no synthetic pool"
@@ -41,6 +40,6 @@ def run(job: Job, spec: ModelSpec) -> dict[str, Any]:
         "training_seconds": round(training.seconds, 3),
         "steps": training.step,
         "images_kept": sum(len(images) for images in kept),
-        "real_in_batch": real,
+        "real_in_batch": spec.training.batch_size - synthetic,
         "synthetic_in_batch": synthetic,
     }

@@ -18,7 +18,6 @@ from robustprune.training.losses import attack_objective, trades_loss
 DEFINITION = 1
 
 L2_START_SCALE = 0.001  # standard deviation of the training attack's start in L2 (facts 1.3)
-STATISTICS_MOMENTUM = 0.01  # of BatchNorm's running statistics after the first step (facts 1.3)
 
 
 @dataclass(frozen=True)
@@ -80,8 +79,8 @@ def frozen_statistics(model: nn.Module) -> Iterator[None]:
             layer.track_running_stats = True
 
 
-def set_statistics_momentum(model: nn.Module, step: int) -> None:
-    """BatchNorm's running statistics are the first step's, then move slowly (facts 1.3)."""
+def set_statistics_momentum(model: nn.Module, momentum: float) -> None:
+    """How far BatchNorm's running statistics move: all the way in the first step, then little (facts 1.3)."""
     for module in model.modules():
         if isinstance(module, _BatchNorm):
-            module.momentum = 1.0 if step == 0 else STATISTICS_MOMENTUM
+            module.momentum = momentum

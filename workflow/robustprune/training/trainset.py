@@ -14,6 +14,8 @@ from robustprune.pools.format import Pool, open_pool
 from robustprune.pruning.manifest import read_manifest
 from robustprune.specs import ModelSpec
 
+DEFINITION = 1
+
 
 class Batch(NamedTuple):
     """What one step sees.

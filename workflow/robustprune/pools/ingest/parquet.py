@@ -17,6 +17,8 @@ from robustprune.sources import planned_files
 from robustprune.specs import FileSource, ImageShape, IngestedPoolSpec
 
 DEFINITION = 1
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # Pillow knows others that run programs to read a file
 IMAGE_COLUMNS = ("img", "image")
 MODES = {1: "L", 3: "RGB"}
 ROWS_AT_ONCE = 1024
@@ -89,7 +91,7 @@ def _decode(encoded: bytes, where: str, shape: ImageShape) -> npt.NDArray[np.uin
     """(C, H, W) uint8. The size is looked at before anything is decoded."""
     channels, height, width = shape
     try:
-        with Image.open(io.BytesIO(encoded)) as image:
+        with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
             if image.size != (width, height):
                 size = f"{image.width} x {image.height}"
                 raise UserError(f"{where} is {size} pixels, but data.image_shape asks for {width} x {height}")
