@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from robustprune.execution import Execution
 from robustprune.job import Job
+from robustprune.models.registry import build_model
+from robustprune.pools.ingest.idx import parse_images, parse_labels, read_bytes
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -36,3 +39,21 @@ def make_job(tmp_path: Path) -> Callable[..., Job]:
         return Job(directory, Execution.model_validate({"device": "cpu", **execution}), threads=1, live=False)
 
     return make
+
+
+@pytest.fixture
+def fgsm_model(shared: Path) -> nn.Module:
+    """The public FGSM-trained MNIST model of Wong et al. (2020)."""
+    model = build_model("fast_cnn", image_shape=(1, 28, 28), classes=10)
+    path = shared / "data" / "models" / "fast_adversarial_mnist" / "fgsm.pth"
+    model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    return model.eval().requires_grad_(False)
+
+
+@pytest.fixture
+def mnist_test(shared: Path) -> tuple[Tensor, Tensor]:
+    """All MNIST test images in [0, 1] and their labels."""
+    raw = shared / "data" / "mnist" / "MNIST" / "raw"
+    images, labels = raw / "t10k-images-idx3-ubyte.gz", raw / "t10k-labels-idx1-ubyte.gz"
+    pixels = torch.tensor(parse_images(read_bytes(images), images))
+    return pixels.float() / 255, torch.tensor(parse_labels(read_bytes(labels), labels)).long()

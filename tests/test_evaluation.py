@@ -25,7 +25,6 @@ from robustprune.margins.deepfool import signed_margins
 from robustprune.models.checkpoint import WEIGHTS_FILE, save_weights
 from robustprune.models.registry import build_model
 from robustprune.pools.format import write_pool
-from robustprune.pools.ingest.idx import parse_images, parse_labels, read_bytes
 from robustprune.scores import stage as scores_stage
 from robustprune.scores.figure import draw_margins
 from robustprune.settings import DeepFoolSettings, EvaluationSettings, ThreatModel, TrainingSettings
@@ -279,24 +278,6 @@ def test_autoattacks_log_has_each_kind_of_warning_once(caplog: pytest.LogCapture
         logger.warning("there are 5 points of a kind made up for this test")
         logger.warning("there are 7 points of a kind made up for this test")
     assert [record.getMessage()[:11] for record in caplog.records] == ["there are 5"]
-
-
-@pytest.fixture
-def fgsm_model(shared: Path) -> nn.Module:
-    """The public FGSM-trained MNIST model of Wong et al. (2020)."""
-    model = build_model("fast_cnn", image_shape=(1, 28, 28), classes=10)
-    path = shared / "data" / "models" / "fast_adversarial_mnist" / "fgsm.pth"
-    model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    return model.eval().requires_grad_(False)
-
-
-@pytest.fixture
-def mnist_test(shared: Path) -> tuple[Tensor, Tensor]:
-    """All MNIST test images in [0, 1] and their labels."""
-    raw = shared / "data" / "mnist" / "MNIST" / "raw"
-    images, labels = raw / "t10k-images-idx3-ubyte.gz", raw / "t10k-labels-idx1-ubyte.gz"
-    pixels = torch.tensor(parse_images(read_bytes(images), images))
-    return pixels.float() / 255, torch.tensor(parse_labels(read_bytes(labels), labels)).long()
 
 
 def test_the_public_models_clean_accuracy(fgsm_model: nn.Module, mnist_test: tuple[Tensor, Tensor]) -> None:

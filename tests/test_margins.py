@@ -3,7 +3,6 @@
 import sys
 import types
 import warnings
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -17,7 +16,6 @@ from robustprune.attacks.norms import norm_named
 from robustprune.margins.bisection import bisect
 from robustprune.margins.deepfool import STEP_FLOOR, Margins, signed_margins
 from robustprune.models.registry import build_model
-from robustprune.pools.ingest.idx import parse_images, parse_labels, read_bytes
 from robustprune.settings import DeepFoolSettings
 
 NORMS = ("Linf", "L2")
@@ -224,21 +222,9 @@ def test_bisection_over_several_crossings_still_ends_beyond() -> None:
 
 
 @pytest.fixture
-def fgsm_model(shared: Path) -> nn.Module:
-    """The public FGSM-trained MNIST model of Wong et al. (2020)."""
-    model = build_model("fast_cnn", image_shape=(1, 28, 28), classes=10)
-    path = shared / "data" / "models" / "fast_adversarial_mnist" / "fgsm.pth"
-    model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    return model.eval().requires_grad_(False)
-
-
-@pytest.fixture
-def first_test_images(shared: Path) -> tuple[Tensor, Tensor]:
+def first_test_images(mnist_test: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     """The first 200 MNIST test images in [0, 1] and their labels."""
-    raw = shared / "data" / "mnist" / "MNIST" / "raw"
-    images, labels = raw / "t10k-images-idx3-ubyte.gz", raw / "t10k-labels-idx1-ubyte.gz"
-    pixels = torch.tensor(parse_images(read_bytes(images), images)[:200])
-    return pixels.float() / 255, torch.tensor(parse_labels(read_bytes(labels), labels)[:200]).long()
+    return mnist_test[0][:200], mnist_test[1][:200]
 
 
 def test_linf_is_foolboxs_sample_by_sample(fgsm_model: nn.Module, first_test_images: tuple[Tensor, Tensor]) -> None:

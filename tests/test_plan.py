@@ -81,7 +81,7 @@ def test_without_synthetic_images_in_a_batch_none_are_made() -> None:
 
 NEUTRAL = {
     *("blocks", "config", "device", "errors", "execution", "experiments", "files", "interruption", "job", "paths"),
-    *("plan", "progress", "record", "settings", "sources", "specs", "stagefile", "state", "store"),
+    *("plan", "progress", "record", "settings", "sources", "specs", "stagefile", "state", "steps", "store"),
     *("models.checkpoint", "models.registry", "pools.contact_sheet", "scores.figure"),
 }
 """Modules that decide no numbers: they carry them, describe them, or draw them."""

@@ -97,7 +97,7 @@ def test_killed_and_started_again_it_ends_in_the_same_bytes(case: Long, tmp_path
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT], ids=lambda number: number.name)
 def test_a_signal_makes_it_save_and_end_as_try_again(number: signal.Signals, tmp_path: Path) -> None:
-    plan = tiny_plan(tmp_path / "results", {"training": {"epochs": 200}})
+    plan = tiny_plan(tmp_path / "results", {"training": {"epochs": 100}})
     stage_id = stage_of(plan, "models", "trades")
     run_upstream(plan, stage_id)
     stage = plan.directory(stage_id)
@@ -111,7 +111,7 @@ def test_a_signal_makes_it_save_and_end_as_try_again(number: signal.Signals, tmp
     assert process.returncode == Interrupted.exit_code
     assert f"stopped by {number.name}; the state is saved" in log
     again = subprocess.run(command(stage, 1e9), check=True, capture_output=True, text=True)
-    assert re.search(r"going on from [1-9][\d,]* of 3,000 steps", again.stderr)
+    assert re.search(r"going on from [1-9][\d,]* of 1,500 steps", again.stderr)
 
 
 def test_a_record_that_only_snakemake_took_away_is_put_back(tmp_path: Path) -> None:

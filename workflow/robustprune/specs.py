@@ -10,6 +10,7 @@ Nothing here imports torch: planning thousands of stages takes milliseconds.
 import hashlib
 import json
 import re
+from abc import ABC, abstractmethod
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -48,16 +49,16 @@ def definition(module: str) -> int:
     return int(match[1])
 
 
-class Spec(Settings):
+class Spec(Settings, ABC):
     """A stage: what it makes, from what. ``modules`` names the code that decides its numbers."""
 
     modules: ClassVar[tuple[str, ...]]
     kind: str
 
     @property
+    @abstractmethod
     def slug(self) -> str:
         """A few words for people; the hash behind it is what tells stages apart."""
-        raise NotImplementedError  # pragma: no cover
 
     @property
     def decisive_modules(self) -> tuple[str, ...]:
@@ -80,9 +81,9 @@ class Spec(Settings):
         return f"{self.slug}-{hashlib.sha256(self.canonical().encode()).hexdigest()[:10]}"
 
     @property
+    @abstractmethod
     def upstream(self) -> tuple[tuple[str, str], ...]:
         """(kind, id) of each stage this one reads."""
-        raise NotImplementedError  # pragma: no cover
 
 
 def _without_locations(value: Any) -> Any:

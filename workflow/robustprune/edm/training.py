@@ -1,9 +1,7 @@
 """Training an EDM: batches, learning rate, weight average, checkpoints (Karras et al. 2022, appendix F; facts 6.1)."""
 
 import copy
-import time
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,11 +16,10 @@ from robustprune.pools.format import Pool
 from robustprune.randomness import derive_seed, generator
 from robustprune.settings import GeneratorSettings
 from robustprune.specs import GeneratorSpec
-from robustprune.state import load_state, save_state
+from robustprune.steps import ResumableSteps
 
 DEFINITION = 1
 
-CHECKPOINT_FILE = "checkpoint.pt"
 HISTORY_STEPS = 100  # steps of which one mean loss is kept
 BETAS = (0.9, 0.999)  # of Adam
 HALF_LIFE_SHARE = 0.05  # the weight average's half-life is at most this share of the images seen
@@ -37,45 +34,25 @@ class Batch(NamedTuple):
     noise: Tensor  # (N, C, H, W) float32
 
 
-@dataclass
-class GeneratorTraining:
-    """A training in progress. A resumed run needs what ``save`` puts away; random draws need only the step's number."""
+class GeneratorTraining(ResumableSteps):
+    """A training in progress."""
 
-    job: Job
-    spec: GeneratorSpec
-    pool: Pool
-    step: int = 0
-    seconds: float = 0.0  # of training, over all attempts
-    loss_sum: float = 0.0  # since the last line of the history
-    history: list[dict[str, float]] = field(default_factory=list)
+    what = "training the generator"
 
-    def __post_init__(self) -> None:
-        self.settings = self.spec.settings
+    def __init__(self, job: Job, spec: GeneratorSpec, pool: Pool) -> None:
+        super().__init__(job, total=spec.settings.steps)
+        self.spec, self.settings = spec, spec.settings
         torch.manual_seed(derive_seed(self.settings.seed, "initialisation"))
-        network = build_network(self.settings, self.spec.image_shape, self.spec.classes)
-        self.network = network.to(self.job.device).train()
+        network = build_network(self.settings, spec.image_shape, spec.classes)
+        self.network = network.to(job.device).train()
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         self.optimizer = torch.optim.Adam(self.network.parameters(), betas=BETAS, fused=True)
-        self.images = torch.from_numpy(np.array(self.pool.images)).to(self.job.device)
-        self.labels = torch.from_numpy(self.pool.labels.astype(np.int64)).to(self.job.device)
+        self.images = torch.from_numpy(np.array(pool.images)).to(job.device)
+        self.labels = torch.from_numpy(pool.labels.astype(np.int64)).to(job.device)
+        self.loss_sum = 0.0  # since the last line of the history
+        self.history: list[dict[str, float]] = []
 
-    def run(self) -> None:
-        """Train to the last step, from the last checkpoint where there is one. Raises Interrupted on a signal."""
-        self.resume()
-        total = self.settings.steps
-        started = time.monotonic() - self.seconds
-        with (
-            self.job.progress("training the generator", total=total, unit="steps", done=self.step) as progress,
-            self.job.checkpoints,
-        ):
-            while self.step < total:
-                self.one_step()
-                self.seconds = time.monotonic() - started
-                progress.advance()
-                self.job.checkpoints.tick(self.save)
-        self.save()
-
-    def one_step(self) -> None:
+    def take_step(self) -> None:
         """Learn from the step's batch. Raises UserError, before the update, when the loss is not finite."""
         seen = self.step * self.settings.batch_size
         batch = self.draw_batch()
@@ -88,7 +65,6 @@ class GeneratorTraining:
             group["lr"] = learning_rate(seen, self.settings)
         self.optimizer.step()
         self._update_average(averaging_beta(seen, self.settings))
-        self.step += 1
 
     def draw_batch(self) -> Batch:
         """The next step's images, drawn with replacement and mirrored at random if asked for, and their noise."""
@@ -119,31 +95,22 @@ class GeneratorTraining:
     def _update_average(self, beta: float) -> None:
         torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - beta)
 
-    def save(self) -> None:
-        """Checkpoint everything that is not derived from spec and step."""
-        save_state(
-            self.job.partial / CHECKPOINT_FILE,
-            {
-                "step": self.step,
-                "seconds": self.seconds,
-                "network": self.network.state_dict(),
-                "average": self.average.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "loss_sum": self.loss_sum,
-                "history": self.history,
-            },
-        )
+    def state(self) -> dict[str, Any]:
+        """What a step changes."""
+        return {
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "loss_sum": self.loss_sum,
+            "history": self.history,
+        }
 
-    def resume(self) -> None:
-        """Go back to the last checkpoint, if there is one."""
-        state = load_state(self.job.partial / CHECKPOINT_FILE)
-        if state is None:
-            return
-        self.step, self.seconds = state["step"], state["seconds"]
-        self.loss_sum, self.history = state["loss_sum"], state["history"]
+    def load(self, state: dict[str, Any]) -> None:
+        """Take back what ``state`` gave."""
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.loss_sum, self.history = state["loss_sum"], state["history"]
 
     def history_table(self) -> pd.DataFrame:
         """One row for every ``HISTORY_STEPS`` steps: step (the last of them) and loss (their mean)."""

@@ -1,7 +1,5 @@
-"""The training loop: steps, checkpoints, history; what happens in a step is in ``step``."""
+"""Training a classifier: batches, schedule, average, history; attack and loss of a step are in ``step``."""
 
-import time
-from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -13,7 +11,7 @@ from robustprune.job import Job
 from robustprune.models.registry import build_model
 from robustprune.randomness import derive_seed, generator
 from robustprune.specs import ModelSpec
-from robustprune.state import load_state, save_state
+from robustprune.steps import ResumableSteps
 from robustprune.training.augmentation import crop_flip
 from robustprune.training.averaging import WeightAverage, averaging_decay
 from robustprune.training.optimizers import build_optimizer, set_cycle
@@ -24,52 +22,33 @@ from robustprune.training.trainset import Batch, KeptImages
 
 DEFINITION = 1
 
-CHECKPOINT_FILE = "checkpoint.pt"
 
+class Training(ResumableSteps):
+    """A training in progress."""
 
-@dataclass
-class Training:
-    """A training in progress. Everything that a resumed run needs is in ``state``; random draws need only the step."""
+    what = "training"
 
-    job: Job
-    spec: ModelSpec
-    kept: list[KeptImages]
-    step: int = 0
-    seconds: float = 0.0  # of training, over all attempts
-    epoch_loss: Tensor = field(default_factory=lambda: torch.zeros(()))
-    history: list[dict[str, float]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        settings = self.spec.training
-        torch.manual_seed(derive_seed(self.spec.seed, "initialisation"))
-        model = build_model(self.spec.architecture, image_shape=self.spec.image_shape, classes=self.spec.classes)
-        self.model: nn.Module = model.to(self.job.device).train()
+    def __init__(self, job: Job, spec: ModelSpec, kept: list[KeptImages]) -> None:
+        settings = spec.training
+        super().__init__(job, total=settings.steps)
+        self.spec, self.kept = spec, kept
+        torch.manual_seed(derive_seed(spec.seed, "initialisation"))
+        model = build_model(spec.architecture, image_shape=spec.image_shape, classes=spec.classes)
+        self.model: nn.Module = model.to(job.device).train()
         self.optimizer = build_optimizer(self.model, settings)
         self.average = WeightAverage(self.model)
-        self.epoch_loss = self.epoch_loss.to(self.job.device)
+        self.epoch_loss = torch.zeros((), device=job.device)
+        self.history: list[dict[str, float]] = []
         self.sampler = EpochSampler(
-            real=len(self.kept[0]),
-            synthetic=len(self.kept[1]) if len(self.kept) > 1 else 0,
+            real=len(kept[0]),
+            synthetic=len(kept[1]) if len(kept) > 1 else 0,
             real_count=settings.batch_size - settings.synthetic_in_batch,
             synthetic_count=settings.synthetic_in_batch,
             steps_per_epoch=settings.steps_per_epoch,
-            seed=self.spec.seed,
+            seed=spec.seed,
         )
 
-    def run(self) -> None:
-        """Train to the last step, from the last checkpoint where there is one. Raises Interrupted on a signal."""
-        self.resume()
-        total = self.spec.training.steps
-        started = time.monotonic() - self.seconds
-        with self.job.progress("training", total=total, unit="steps", done=self.step) as progress, self.job.checkpoints:
-            while self.step < total:
-                self.one_step()
-                self.seconds = time.monotonic() - started
-                progress.advance()
-                self.job.checkpoints.tick(self.save)
-        self.save()
-
-    def one_step(self) -> None:
+    def take_step(self) -> None:
         """Draw the step's batch, attack it, update model and average. Raises UserError when the loss is not finite."""
         settings = self.spec.training
         point = cycle_point(self.spec, self.step)
@@ -87,12 +66,11 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
-        self.step += 1
-        warm_up = settings.averaging_warmup * settings.steps
-        self.average.update(averaging_decay(self.step, warm_up=warm_up, highest=settings.averaging_decay))
+        done, warm_up = self.step + 1, settings.averaging_warmup * settings.steps
+        self.average.update(averaging_decay(done, warm_up=warm_up, highest=settings.averaging_decay))
         self.epoch_loss += loss.detach()
-        if self.step % settings.steps_per_epoch == 0:
-            self._end_epoch(point)
+        if done % settings.steps_per_epoch == 0:
+            self._end_epoch(done // settings.steps_per_epoch, point)
 
     def draw_batch(self) -> Batch:
         """The next step's real and synthetic images."""
@@ -107,37 +85,28 @@ class Training:
             return images
         return crop_flip(images, generator(self.spec.seed, "augmentation", self.step))
 
-    def _end_epoch(self, point: CyclePoint) -> None:
-        epoch = self.step // self.spec.training.steps_per_epoch
+    def _end_epoch(self, epoch: int, point: CyclePoint) -> None:
         mean_loss = self.epoch_loss.item() / self.spec.training.steps_per_epoch
         self.history.append({"epoch": epoch, "loss": mean_loss, "learning_rate": point.learning_rate})
         self.epoch_loss.zero_()
 
-    def save(self) -> None:
-        """Checkpoint everything that is not derived from spec and step."""
-        save_state(
-            self.job.partial / CHECKPOINT_FILE,
-            {
-                "step": self.step,
-                "seconds": self.seconds,
-                "model": self.model.state_dict(),
-                "average": self.average.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "epoch_loss": self.epoch_loss,
-                "history": self.history,
-            },
-        )
+    def state(self) -> dict[str, Any]:
+        """What a step changes."""
+        return {
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "epoch_loss": self.epoch_loss,
+            "history": self.history,
+        }
 
-    def resume(self) -> None:
-        """Go back to the last checkpoint, if there is one."""
-        state: dict[str, Any] | None = load_state(self.job.partial / CHECKPOINT_FILE)
-        if state is None:
-            return
-        self.step, self.seconds, self.history = state["step"], state["seconds"], state["history"]
+    def load(self, state: dict[str, Any]) -> None:
+        """Take back what ``state`` gave."""
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch_loss.copy_(state["epoch_loss"])
+        self.history = state["history"]
 
     def history_table(self) -> pd.DataFrame:
         """One row an epoch: epoch, loss (mean over its steps), learning_rate (of its last step)."""
