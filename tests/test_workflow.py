@@ -15,6 +15,10 @@ import pytest
 import yaml
 
 from checkout import Checkout, rules_in
+from robustprune.config import load_config
+from robustprune.experiments import load_experiments
+from robustprune.plan import make_plan
+from tiny import TINY, stage_of
 
 pytestmark = pytest.mark.slow
 
@@ -91,10 +95,11 @@ def test_times_of_files_rerun_nothing(checkout: Checkout) -> None:
 
 
 def test_a_deleted_stage_is_made_again_alone(checkout: Checkout) -> None:
-    record = next(checkout.folder.glob("results/digits/scores/margin-linf-digits-train-*/record.json"))
-    record.unlink()
+    plan = make_plan(load_config(TINY), load_experiments())
+    target = str(plan.record(stage_of(plan, "scores", "train")))
+    checkout.file(target).unlink()
     before = {path: path.read_text() for path in checkout.folder.glob("results/digits/*/*/record.json")}
-    assert rules_run(checkout, str(record.relative_to(checkout.folder))) == Counter({"score": 1})
+    assert rules_run(checkout, target) == Counter({"score": 1})
     assert all(path.read_text() == text for path, text in before.items())
 
 
