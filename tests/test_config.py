@@ -25,22 +25,42 @@ class BadConfig:
 
 
 BAD = [
-    BadConfig("typo in a section", {"training": {"epohcs": 3}}, ("training.epohcs = 3", "did you mean 'epochs'")),
+    BadConfig(
+        "typo in a section",
+        {"training": {"trades": {"epohcs": 3}}},
+        ("training.trades.epohcs = 3", "did you mean 'epochs'"),
+    ),
     BadConfig("typo at the top", {"prunning": {}}, ("prunning", "did you mean 'pruning'")),
     BadConfig("typo three deep", {"synthetic": {"sampler": {"stepz": 4}}}, ("synthetic.sampler.stepz", "'steps'")),
     BadConfig("unknown preset", {"preset": "mist"}, ("'mist'", "did you mean 'mnist'")),
-    BadConfig("below a bound", {"training": {"beta": -1}}, ("training.beta = -1", "greater than or equal to 0")),
+    BadConfig(
+        "below a bound",
+        {"training": {"trades": {"beta": -1}}},
+        ("training.trades.beta = -1", "greater than or equal to 0"),
+    ),
     BadConfig("ratio of one", {"pruning": {"ratio": 1}}, ("pruning.ratio = 1", "less than 1")),
-    BadConfig("text for a number", {"training": {"epochs": "many"}}, ("training.epochs = 'many'", "integer")),
+    BadConfig(
+        "text for a number",
+        {"training": {"trades": {"epochs": "many"}}},
+        ("training.trades.epochs = 'many'", "integer"),
+    ),
     BadConfig("radius in words", {"threat": {"epsilon": "eight"}}, ("threat.epsilon = 'eight'", "8/255")),
     BadConfig("radius over zero", {"threat": {"epsilon": "8/0"}}, ("threat.epsilon = '8/0'", "8/255")),
     BadConfig("unknown norm", {"threat": {"norm": "L7"}}, ("threat.norm = 'L7'", "'Linf' or 'L2'")),
     BadConfig("unknown source", {"data": {"source": "ftp:x"}}, ("data.source = 'ftp:x'",)),
     BadConfig("the same seed twice", {"seeds": [1, 1]}, ("seeds = [1, 1]", "different")),
     BadConfig("no seed", {"seeds": []}, ("seeds = []",)),
-    BadConfig("a huge step", {"training": {"step_size": 0.9}}, ("training.step_size = 9/10", "threat.epsilon")),
+    BadConfig(
+        "a huge step",
+        {"training": {"trades": {"step_size": 0.9}}},
+        ("training.trades.step_size = 9/10", "threat.epsilon"),
+    ),
     BadConfig("synthetic share of nothing", {"synthetic": {"source": "none"}}, ("synthetic_fraction = 0.7",)),
-    BadConfig("epoch schedule too short", {"training": {"schedule": "onecycle_epoch", "epochs": 40}}, ("epochs = 40",)),
+    BadConfig(
+        "epoch schedule too short",
+        {"training": {"trades": {"schedule": "onecycle_epoch", "epochs": 40}}},
+        ("epochs = 40",),
+    ),
     BadConfig("sigmas crossed", {"synthetic": {"sampler": {"sigma_min": 90}}}, ("sigma_min = 90",)),
     BadConfig(
         "halved too often", {"synthetic": {"generator": {"channel_multipliers": [1] * 5}}}, ("cannot be halved",)
@@ -68,7 +88,7 @@ def test_bad_config_is_refused_with_key_value_and_what_is_allowed(case: BadConfi
 
 def test_all_mistakes_are_told_at_once() -> None:
     with pytest.raises(UserError) as caught:
-        load_config({"training": {"epohcs": 3, "beta": -1}})
+        load_config({"training": {"trades": {"epohcs": 3, "beta": -1}}})
     assert len(str(caught.value).splitlines()) == 2
 
 
@@ -78,9 +98,9 @@ def test_every_preset_is_valid(preset: str) -> None:
 
 
 def test_overrides_go_over_the_preset_key_by_key() -> None:
-    config = load_config({"training": {"epochs": 7}})
-    assert config.training.epochs == 7
-    assert config.training.batch_size == load_config({}).training.batch_size
+    config = load_config({"training": {"trades": {"epochs": 7}}})
+    assert config.training.trades.epochs == 7
+    assert config.training.trades.batch_size == load_config({}).training.trades.batch_size
 
 
 def test_merge_replaces_lists_and_leaves_its_arguments_alone() -> None:

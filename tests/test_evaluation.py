@@ -21,14 +21,15 @@ from robustprune.evaluation.attacks import is_right, withstands_autoattack, with
 from robustprune.evaluation.outcome import summarise
 from robustprune.files import digest
 from robustprune.job import Job
+from robustprune.margins import stage as margins_stage
 from robustprune.margins.deepfool import signed_margins
 from robustprune.models.checkpoint import WEIGHTS_FILE, save_weights
 from robustprune.models.registry import build_model
 from robustprune.pools.format import write_pool
-from robustprune.scores import stage as scores_stage
-from robustprune.scores.figure import draw_margins
-from robustprune.settings import DeepFoolSettings, EvaluationSettings, ThreatModel, TrainingSettings
-from robustprune.specs import DigitsSource, EvaluationSpec, IngestedPoolSpec, ModelSpec, ScoreSpec
+from robustprune.scores import files as score_files
+from robustprune.scores.figure import draw_scores
+from robustprune.settings import DeepFoolSettings, EvaluationSettings, ThreatModel, TradesRecipe
+from robustprune.specs import DigitsSource, EvaluationSpec, IngestedPoolSpec, MarginSpec, ModelSpec
 from robustprune.stagefile import write_spec
 from robustprune.store import open_store
 
@@ -58,7 +59,7 @@ MODEL = ModelSpec(
     synthetic=None,
     manifest=None,
     threat=ThreatModel.model_validate({"epsilon": 0.05}),
-    training=TrainingSettings.model_validate({"epochs": 1, "epoch_images": 64, "step_size": 0.01}),
+    training=TradesRecipe.model_validate({"epochs": 1, "epoch_images": 64, "step_size": 0.01}),
     seed=0,
 )
 THREAT = ThreatModel.model_validate({"norm": "Linf", "epsilon": "0.02"})
@@ -66,7 +67,7 @@ SETTINGS = EvaluationSettings.model_validate(
     {"images": 25, "pgd_steps": 5, "step_size": "0.005", "autoattack_images": 7, "seed": 3}
 )
 EVALUATION = EvaluationSpec(pool=POOL.id, model=MODEL.id, threat=THREAT, settings=SETTINGS)
-SCORES = ScoreSpec(pool=POOL.id, model=MODEL.id, norm="Linf", deepfool=DeepFoolSettings())
+SCORES = MarginSpec(pool=POOL.id, model=MODEL.id, norm="Linf", settings=DeepFoolSettings())
 
 
 def a_network() -> nn.Module:
@@ -167,7 +168,7 @@ def killed_at(call: int, function: Callable[..., Any]) -> Callable[..., Any]:
 
 def test_scores_are_written_with_all_they_need(make_job: MakeJob, upstream: Path) -> None:
     job = make_job("scores", SCORES.id, batch_size=8)
-    facts = scores_stage.run(job, SCORES)
+    facts = margins_stage.run(job, SCORES)
     store = open_store(job.directory / "scores.zarr")
     pool_info = json.loads((job.upstream("pools", POOL.id) / "pool.json").read_text())
     margin = store.read("margin", pool_digest=pool_info["digest"])
@@ -179,31 +180,31 @@ def test_scores_are_written_with_all_they_need(make_job: MakeJob, upstream: Path
     assert (store.read("steps") >= 1).all()
     assert store.attributes["model_digest"] == digest(upstream / WEIGHTS_FILE)
     assert store.attributes["spec"] == SCORES.model_dump(mode="json")
-    assert store.attributes["sign"].startswith("a large margin is an easy image")
+    assert store.attributes["score"]["sign"].startswith("a large margin is an easy image")
     assert facts["images"] == COUNT
     assert (facts["negative"], facts["censored"]) == (8, 0)
     assert facts["share_negative"] == pytest.approx(8 / COUNT)
     assert facts["quantiles"]["50%"] == pytest.approx(float(np.median(margin)))
-    assert (job.directory / "margins.png").read_bytes().startswith(b"\x89PNG")
+    assert (job.directory / "scores.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_scoring_killed_between_batches_ends_in_the_same_bytes(
     make_job: MakeJob, upstream: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     straight = make_job("scores", SCORES.id, batch_size=8)
-    scores_stage.run(straight, SCORES)
+    margins_stage.run(straight, SCORES)
     broken = make_job("scores", f"{SCORES.id[:-1]}0", batch_size=8, checkpoint_seconds=0)
     with monkeypatch.context() as patch:
-        patch.setattr(scores_stage, "signed_margins", killed_at(3, signed_margins))
+        patch.setattr(margins_stage, "signed_margins", killed_at(3, signed_margins))
         with pytest.raises(Killed):
-            scores_stage.run(broken, SCORES)
+            margins_stage.run(broken, SCORES)
     assert len(list((broken.partial / "blocks").iterdir())) == 2
     with monkeypatch.context() as patch:
-        patch.setattr(scores_stage, "draw_margins", killed_at(1, draw_margins))
+        patch.setattr(score_files, "draw_scores", killed_at(1, draw_scores))
         with pytest.raises(Killed):
-            scores_stage.run(broken, SCORES)
-    scores_stage.run(broken, SCORES)
-    for name in ("scores.zarr", "margins.png"):
+            margins_stage.run(broken, SCORES)
+    margins_stage.run(broken, SCORES)
+    for name in ("scores.zarr", "scores.png"):
         assert digest(broken.directory / name) == digest(straight.directory / name)
 
 
@@ -214,7 +215,7 @@ def test_a_diverged_model_is_refused_by_name(make_job: MakeJob, upstream: Path, 
     save_weights(state, upstream / WEIGHTS_FILE)
     run: Callable[[], object]
     if stage == "scores":
-        run = partial(scores_stage.run, make_job("scores", SCORES.id), SCORES)
+        run = partial(margins_stage.run, make_job("scores", SCORES.id), SCORES)
     else:
         run = partial(evaluation_stage.run, make_job("evaluations", EVALUATION.id), EVALUATION)
     with pytest.raises(UserError, match=f"{MODEL.id} gives logits that are not finite"):
@@ -223,8 +224,8 @@ def test_a_diverged_model_is_refused_by_name(make_job: MakeJob, upstream: Path, 
 
 @pytest.mark.parametrize("margins", [[], [np.inf], [-np.inf, np.inf], [0.5], [-0.1, -0.2], [0.0], [-1, 2, np.inf]])
 def test_any_margins_make_a_figure(tmp_path: Path, margins: list[float]) -> None:
-    draw_margins(np.array(margins, np.float32), tmp_path / "margins.png", norm="L2", title="a pool")
-    assert (tmp_path / "margins.png").stat().st_size > 1000
+    draw_scores(np.array(margins, np.float32), tmp_path / "scores.png", label="a margin", title="a pool")
+    assert (tmp_path / "scores.png").stat().st_size > 1000
 
 
 def test_standard_errors_by_hand() -> None:

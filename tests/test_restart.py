@@ -31,7 +31,7 @@ class Long:
 STAGES = [
     Long("generators", "edm", ("weights.safetensors", "history.parquet"), {"synthetic": {"generator": {"steps": 300}}}),
     Long("pools", "generated", ("images.npy", "labels.npy")),
-    Long("models", "trades", ("weights.safetensors", "raw.safetensors"), {"training": {"epochs": 8}}),
+    Long("models", "trades", ("weights.safetensors", "raw.safetensors"), {"training": {"trades": {"epochs": 8}}}),
     Long("scores", "generated", ("scores.zarr",)),
     Long("evaluations", "trades", ("outcome.parquet", "summary.json"), {"evaluation": {"autoattack_images": 40}}),
 ]
@@ -97,7 +97,7 @@ def test_killed_and_started_again_it_ends_in_the_same_bytes(case: Long, tmp_path
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT], ids=lambda number: number.name)
 def test_a_signal_makes_it_save_and_end_as_try_again(number: signal.Signals, tmp_path: Path) -> None:
-    plan = tiny_plan(tmp_path / "results", {"training": {"epochs": 100}})
+    plan = tiny_plan(tmp_path / "results", {"training": {"trades": {"epochs": 100}}})
     stage_id = stage_of(plan, "models", "trades")
     run_upstream(plan, stage_id)
     stage = plan.directory(stage_id)

@@ -76,7 +76,7 @@ def wait_for_training(checkout: Checkout) -> tuple[str, Path]:
 @pytest.mark.parametrize("signal", ["USR1", "cancelled"])
 def test_the_table_is_made_although_a_job_is_stopped(signal: str, cluster: Path, checkout: Checkout) -> None:
     """A job that SLURM signals, as before its time limit, or that is cancelled, saves its state; its retry goes on."""
-    checkout.configure({"training": {"epochs": 300}, "execution": {"checkpoint_seconds": 100_000}})
+    checkout.configure({"training": {"trades": {"epochs": 300}}, "execution": {"checkpoint_seconds": 100_000}})
     log = checkout.file("snakemake.log")
     with log.open("w") as output:
         process = subprocess.Popen(

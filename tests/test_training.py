@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from robustprune.models.registry import ARCHITECTURES, build_model
-from robustprune.settings import ThreatModel, TrainingSettings
+from robustprune.settings import ThreatModel, TradesRecipe
 from robustprune.training.augmentation import crop_flip
 from robustprune.training.averaging import WeightAverage, averaging_decay
 from robustprune.training.losses import attack_objective, trades_loss
@@ -85,7 +85,7 @@ def test_averaging_moves_parameters_and_takes_buffers_as_they_are() -> None:
     [(512, 0.7, (154, 358)), (1024, 0.7, (308, 716)), (512, 0.0, (512, 0)), (256, 0.8, (52, 204))],
 )
 def test_batch_composition(batch_size: int, fraction: float, expected: tuple[int, int]) -> None:
-    settings = TrainingSettings.model_validate(
+    settings = TradesRecipe.model_validate(
         {"epochs": 1, "epoch_images": 1, "step_size": 0, "batch_size": batch_size, "synthetic_fraction": fraction}
     )
     assert (batch_size - settings.synthetic_in_batch, settings.synthetic_in_batch) == expected
@@ -209,7 +209,7 @@ def test_a_step_attacks_each_sample_within_its_own_radius_and_towards_or_from_it
             logits: torch.Tensor = self.linear(x.flatten(1))
             return logits
 
-    settings = TrainingSettings(epochs=1, epoch_images=4, batch_size=4, step_size="1/40", attack_steps=10)
+    settings = TradesRecipe(epochs=1, epoch_images=4, batch_size=4, step_size="1/40", attack_steps=10)
     images = torch.full((4, 1, 2, 2), 0.5)
     epsilon = torch.tensor([0.1, 0.05, -0.1, 0.0])
     step = TradesStep(settings, ThreatModel(norm=norm, epsilon="1/10"))
@@ -238,7 +238,7 @@ def test_frozen_statistics_uses_the_batch_and_keeps_the_running_ones() -> None:
 
 def test_weight_decay_spares_parameters_named_batchnorm() -> None:
     model = nn.ModuleDict({"conv": nn.Conv2d(1, 1, 1), "bn1": nn.BatchNorm2d(1), "batchnorm_0": nn.BatchNorm2d(1)})
-    settings = TrainingSettings(epochs=1, epoch_images=1, batch_size=2, step_size=0, weight_decay=5e-4)
+    settings = TradesRecipe(epochs=1, epoch_images=1, batch_size=2, step_size=0, weight_decay=5e-4)
     decayed, spared = build_optimizer(model, settings).param_groups
     assert (len(decayed["params"]), decayed["weight_decay"]) == (4, 5e-4)
     assert (len(spared["params"]), spared["weight_decay"]) == (2, 0.0)

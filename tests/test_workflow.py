@@ -53,7 +53,7 @@ def test_the_table_has_our_numbers_beside_the_printed_ones(finished: Checkout) -
 
 def test_people_find_pictures_next_to_pools_and_scores(finished: Checkout) -> None:
     assert len(list(finished.folder.glob("results/digits/pools/*/contact_sheet.png"))) == 3
-    assert len(list(finished.folder.glob("results/digits/scores/*/margins.png"))) == 2
+    assert len(list(finished.folder.glob("results/digits/scores/*/scores.png"))) == 2
 
 
 def test_a_second_run_has_nothing_to_do(finished: Checkout) -> None:
@@ -129,7 +129,7 @@ def test_an_unknown_table_is_refused(checkout: Checkout) -> None:
 
 
 def test_killed_with_snakemake_it_goes_on_after_unlock(checkout: Checkout) -> None:
-    checkout.configure({"training": {"epochs": 40}, "execution": {"checkpoint_seconds": 0}})
+    checkout.configure({"training": {"trades": {"epochs": 40}}, "execution": {"checkpoint_seconds": 0}})
     records = re.findall(r"results/digits/models/trades-\S+/record.json", checkout.snakemake("-n", TABLE).stdout)
     process = subprocess.Popen(
         checkout.command(records[0]),
@@ -171,7 +171,7 @@ def test_mnist_runs_on_idx_files(shared: Path, tmp_path: Path) -> None:
         "seeds": [0],
         "data": {"source": f"idx:{shared}/data/mnist/MNIST/raw"},
         "synthetic": {"count": 100, "generator": {"base_channels": 8, "blocks": 1, "steps": 5, "batch_size": 16}},
-        "training": {"epochs": 2, "epoch_images": 2560, "batch_size": 128, "validation_images": 59_000},
+        "training": {"trades": {"epochs": 2, "epoch_images": 2560, "batch_size": 128, "validation_images": 59_000}},
         "margins": {"max_steps": 5, "bisection_steps": 2},
         "evaluation": {"images": 50, "pgd_steps": 5, "autoattack_images": 4},
     }

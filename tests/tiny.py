@@ -17,7 +17,7 @@ TINY: dict[str, Any] = {
         "generator": {"base_channels": 8, "blocks": 1, "steps": 60, "batch_size": 32},
         "sampler": {"steps": 4},
     },
-    "training": {"epochs": 2, "epoch_images": 960, "batch_size": 64, "attack_steps": 2},
+    "training": {"trades": {"epochs": 2, "epoch_images": 960, "batch_size": 64, "attack_steps": 2}},
     "evaluation": {"images": 40, "pgd_steps": 5, "autoattack_images": 10},
 }
 

@@ -17,10 +17,10 @@ from robustprune.settings import (
     EvaluationSettings,
     GeneratorSettings,
     PruningSettings,
+    Recipes,
     SamplerSettings,
     Settings,
     ThreatModel,
-    TrainingSettings,
 )
 
 WORKFLOW = Path(__file__).resolve().parents[1]
@@ -96,7 +96,7 @@ class Config(Settings):
     synthetic: SyntheticSettings
     architecture: Architecture = Field(description="the network that is trained")
     threat: ThreatModel
-    training: TrainingSettings
+    training: Recipes = Field(description="how models are trained, by recipe")
     margins: DeepFoolSettings = DeepFoolSettings()
     pruning: PruningSettings = PruningSettings()
     evaluation: EvaluationSettings
@@ -112,16 +112,8 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> "Config":
-        if self.synthetic.source == "none" and self.training.synthetic_fraction > 0:
-            raise ValueError(
-                "synthetic.source = none, but "
-                f"training.synthetic_fraction = {self.training.synthetic_fraction}; set it to 0"
-            )
-        if self.training.step_size > 2 * self.threat.epsilon:
-            raise ValueError(
-                f"training.step_size = {self.training.step_size} should be at most twice "
-                f"threat.epsilon = {self.threat.epsilon}"
-            )
+        for name in Recipes.model_fields:
+            self._recipe_fits(name)
         resolutions = len(self.synthetic.generator.channel_multipliers)
         divisible = all(side % 2 ** (resolutions - 1) == 0 for side in self.data.image_shape[1:])
         if self.synthetic.source == "generate" and not divisible:
@@ -138,6 +130,20 @@ class Config(Settings):
         if self.data.source == "digits" and (self.data.classes, self.data.image_shape) != (10, (1, 8, 8)):
             raise ValueError("data.source = digits has data.classes: 10 and data.image_shape: [1, 8, 8]")
         return self
+
+    def _recipe_fits(self, name: str) -> None:
+        recipe = getattr(self.training, name)
+        if self.synthetic.source == "none" and recipe.synthetic_fraction > 0:
+            raise ValueError(
+                f"synthetic.source = none, but training.{name}.synthetic_fraction = {recipe.synthetic_fraction}; "
+                "set it to 0"
+            )
+        step_size = getattr(recipe, "step_size", 0)
+        if step_size > 2 * self.threat.epsilon:
+            raise ValueError(
+                f"training.{name}.step_size = {step_size} should be at most twice "
+                f"threat.epsilon = {self.threat.epsilon}"
+            )
 
 
 def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,22 +6,28 @@ from pydantic import Field, ValidationError
 
 from robustprune.config import EXPERIMENTS, read_yaml
 from robustprune.errors import UserError
-from robustprune.settings import RadiusRule, Settings, Strategy
+from robustprune.settings import RadiusRule, RecipeName, Settings, Strategy
 
 
 class Row(Settings):
     """A method: what is dropped by which score, and how hard the rest is attacked."""
 
     method: str = Field(description="the method's name in our table")
+    recipe: RecipeName = Field("trades", description="how the model is trained; a key of the section training")
     strategy: Strategy = Field("none", description="which images are dropped")
     ratio: float | None = Field(None, ge=0, lt=1, description="share dropped; pruning.ratio of the config where absent")
     radius: RadiusRule = Field("constant", description="constant: epsilon; margin: clamp(margin, -epsilon, epsilon)")
     printed: str | None = Field(None, description="the method's name in the file of printed numbers")
 
     @property
+    def uses_score(self) -> bool:
+        """Whether the score must be computed for this row's strategy."""
+        return self.strategy not in ("none", "random")
+
+    @property
     def uses_margins(self) -> bool:
-        """Whether margins must be computed for this row."""
-        return self.strategy == "puma" or self.radius == "margin"
+        """Whether margins must be computed for this row's radii."""
+        return self.radius != "constant"
 
     @property
     def uses_manifest(self) -> bool:

@@ -29,17 +29,6 @@ from robustprune.stagefile import read_spec
 
 logger = logging.getLogger(__name__)
 
-ROOMS = {
-    "pools": "robustprune.pools.stage",
-    "generators": "robustprune.edm.stage",
-    "models": "robustprune.training.stage",
-    "scores": "robustprune.scores.stage",
-    "manifests": "robustprune.pruning.stage",
-    "evaluations": "robustprune.evaluation.stage",
-    "tables": "robustprune.tables.stage",
-}
-"""Where each kind of stage is done: a module with ``run(job, spec) -> facts``."""
-
 
 class Job:
     """What a running stage has at hand.
@@ -99,7 +88,7 @@ def run_stage(spec_path: Path, execution: Execution, *, threads: int = 1, live: 
 def _do(job: Job, spec: Spec) -> None:
     started = time.monotonic()
     logger.info("%s on %s", spec.id, describe(job.device))
-    room = importlib.import_module(ROOMS[spec.kind])
+    room = importlib.import_module(f"robustprune.{spec.room}")
     facts: dict[str, Any] = room.run(job, spec)
     on_gpu = job.device.type == "cuda"
     record = make_record(

@@ -13,6 +13,7 @@ from robustprune.errors import UserError
 from robustprune.experiments import Row, Table
 from robustprune.files import digest
 from robustprune.paths import RECORD_FILE, SPEC_FILE, stage_directory
+from robustprune.settings import AnyRecipe
 from robustprune.sources import real_source, synthetic_source
 from robustprune.specs import (
     EvaluationSpec,
@@ -20,9 +21,9 @@ from robustprune.specs import (
     GeneratorSpec,
     IngestedPoolSpec,
     ManifestSpec,
+    MarginSpec,
     ModelSpec,
     RowSpec,
-    ScoreSpec,
     Spec,
     TableSpec,
 )
@@ -95,11 +96,12 @@ class _Planner:
         self.config = config
         self.stages: dict[str, Spec] = {}
         self.train = self._real_pool("train")
-        self.synthetic = self._synthetic_pool()
 
-    @property
-    def training_pools(self) -> tuple[str, ...]:
-        return (self.train,) if self.synthetic is None else (self.train, self.synthetic)
+    def _pools(self, recipe: AnyRecipe) -> tuple[str, ...]:
+        """The pools a recipe learns from, the real one first."""
+        if self.config.synthetic.source == "none" or recipe.synthetic_in_batch == 0:
+            return (self.train,)
+        return (self.train, self._synthetic_pool())
 
     def table(self, name: str, table: Table) -> str:
         return self._add(
@@ -115,7 +117,8 @@ class _Planner:
 
     def _row(self, row: Row) -> RowSpec:
         manifest = self._manifest(row) if row.uses_manifest else None
-        models = tuple(self._model(manifest, seed) for seed in self.config.seeds)
+        recipe = self.config.training.named(row.recipe)
+        models = tuple(self._model(recipe, manifest, seed) for seed in self.config.seeds)
         return RowSpec(
             method=row.method,
             models=models,
@@ -135,10 +138,8 @@ class _Planner:
             )
         )
 
-    def _synthetic_pool(self) -> str | None:
+    def _synthetic_pool(self) -> str:
         data, synthetic = self.config.data, self.config.synthetic
-        if synthetic.source == "none" or self.config.training.synthetic_in_batch == 0:
-            return None
         if synthetic.source != "generate":
             return self._add(
                 IngestedPoolSpec(
@@ -169,40 +170,44 @@ class _Planner:
             )
         )
 
-    def _model(self, manifest: str | None, seed: int) -> str:
+    def _model(self, recipe: AnyRecipe, manifest: str | None, seed: int) -> str:
         config = self.config
+        real, *synthetic = self._pools(recipe)
         return self._add(
             ModelSpec(
                 architecture=config.architecture,
                 classes=config.data.classes,
                 image_shape=config.data.image_shape,
-                real=self.train,
-                synthetic=self.synthetic,
+                real=real,
+                synthetic=synthetic[0] if synthetic else None,
                 manifest=manifest,
                 threat=config.threat,
-                training=config.training,
+                training=recipe,
                 seed=seed,
             )
         )
 
-    def _margins(self) -> tuple[str, ...]:
+    def _margins(self, pools: tuple[str, ...]) -> tuple[str, ...]:
         """The margin model is TRADES on everything with the first seed, as for PUMA's Table 1 (facts P14)."""
-        model = self._model(None, self.config.seeds[0])
+        model = self._model(self.config.training.trades, None, self.config.seeds[0])
         return tuple(
-            self._add(ScoreSpec(pool=pool, model=model, norm=self.config.threat.norm, deepfool=self.config.margins))
-            for pool in self.training_pools
+            self._add(MarginSpec(pool=pool, model=model, norm=self.config.threat.norm, settings=self.config.margins))
+            for pool in pools
         )
 
     def _manifest(self, row: Row) -> str:
+        recipe = self.config.training.named(row.recipe)
+        pools = self._pools(recipe)
         return self._add(
             ManifestSpec(
-                pools=self.training_pools,
-                scores=self._margins() if row.uses_margins else (),
+                pools=pools,
+                scores=self._margins(pools) if row.uses_score else (),
+                margins=self._margins(pools) if row.uses_margins else (),
                 strategy=row.strategy,
                 ratio=0.0 if row.strategy == "none" else self.config.pruning.ratio if row.ratio is None else row.ratio,
                 radius=row.radius,
                 epsilon=self.config.threat.epsilon,
-                validation_images=self.config.training.validation_images,
+                validation_images=recipe.validation_images,
                 seed=self.config.seeds[0],
             )
         )

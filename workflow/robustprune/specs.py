@@ -18,17 +18,18 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, TypeAdapter
 
 from robustprune.settings import (
+    AnyRecipe,
     Architecture,
     DeepFoolSettings,
     EvaluationSettings,
     GeneratorSettings,
+    Norm,
     Radius,
     RadiusRule,
     SamplerSettings,
     Settings,
     Strategy,
     ThreatModel,
-    TrainingSettings,
 )
 
 ID_PATTERN = r"[a-z0-9]+(?:-[a-z0-9]+)*-[0-9a-f]{10}"
@@ -50,8 +51,13 @@ def definition(module: str) -> int:
 
 
 class Spec(Settings, ABC):
-    """A stage: what it makes, from what. ``modules`` names the code that decides its numbers."""
+    """A stage: what it makes, from what.
 
+    ``room`` is the module with ``run(job, spec) -> facts`` that does it; ``modules`` names the code that decides its
+    numbers. Both are relative to this package.
+    """
+
+    room: ClassVar[str]
     modules: ClassVar[tuple[str, ...]]
     kind: str
 
@@ -126,6 +132,7 @@ class DigitsSource(Settings):
 class IngestedPoolSpec(Spec):
     """Real or ready-made images, brought into the pool format."""
 
+    room = "pools.stage"
     kind: Literal["pools"] = "pools"
     origin: Literal["ingested"] = "ingested"
     dataset: str
@@ -150,6 +157,7 @@ class IngestedPoolSpec(Spec):
 class GeneratorSpec(Spec):
     """An EDM trained on a real pool."""
 
+    room = "edm.stage"
     modules = ("edm.network", "edm.preconditioning", "edm.training", "randomness")
     kind: Literal["generators"] = "generators"
     dataset: str
@@ -170,6 +178,7 @@ class GeneratorSpec(Spec):
 class GeneratedPoolSpec(Spec):
     """Images drawn from a generator, the classes in turn."""
 
+    room = "pools.stage"
     modules = ("edm.network", "edm.preconditioning", "edm.sampler", "pools.format", "pools.generated", "randomness")
     kind: Literal["pools"] = "pools"
     origin: Literal["generated"] = "generated"
@@ -192,6 +201,7 @@ class GeneratedPoolSpec(Spec):
 class ModelSpec(Spec):
     """A classifier trained adversarially, on whole pools or on what a manifest keeps of them."""
 
+    room = "training.stage"
     modules = (
         "attacks.norms",
         "attacks.pgd",
@@ -214,13 +224,14 @@ class ModelSpec(Spec):
     synthetic: StageId | None
     manifest: StageId | None
     threat: ThreatModel
-    training: TrainingSettings
+    training: AnyRecipe
     seed: int = Field(ge=0)
 
     @property
     def slug(self) -> str:
-        recipe = "trades" if self.manifest is None else self.manifest.rsplit("-", 1)[0]
-        return f"{recipe}-{self.architecture.replace('_', '')}-seed{self.seed}"
+        pruning = () if self.manifest is None else (self.manifest.rsplit("-", 1)[0],)
+        words = (*pruning, self.training.recipe, self.architecture, f"seed{self.seed}")
+        return "-".join(word.replace("_", "") for word in words)
 
     @property
     def decisive_modules(self) -> tuple[str, ...]:
@@ -237,15 +248,17 @@ class ModelSpec(Spec):
         return (*(("pools", pool) for pool in self.pools), *manifest)
 
 
-class ScoreSpec(Spec):
+class MarginSpec(Spec):
     """Signed margins of every image of a pool under a model."""
 
+    room = "margins.stage"
     modules = ("attacks.inputs", "attacks.margin_loss", "attacks.norms", "margins.bisection", "margins.deepfool")
     kind: Literal["scores"] = "scores"
+    score: Literal["margin"] = "margin"
     pool: StageId
     model: StageId
-    norm: Literal["Linf", "L2"]
-    deepfool: DeepFoolSettings
+    norm: Norm
+    settings: DeepFoolSettings
 
     @property
     def slug(self) -> str:
@@ -257,12 +270,18 @@ class ScoreSpec(Spec):
 
 
 class ManifestSpec(Spec):
-    """Which rows of which pools are kept, and with what radius each is attacked."""
+    """Which rows of which pools are kept, and with what radius each is attacked.
 
+    ``scores`` (what the strategy sorts by) and ``margins`` (what the radius follows) have an id for each of the pools,
+    or none where they are not needed.
+    """
+
+    room = "pruning.stage"
     modules = ("pruning.strategies", "pruning.radii", "pruning.manifest")
     kind: Literal["manifests"] = "manifests"
     pools: tuple[StageId, ...]
     scores: tuple[StageId, ...]
+    margins: tuple[StageId, ...]
     strategy: Strategy
     ratio: float = Field(ge=0, lt=1)
     radius: RadiusRule
@@ -276,12 +295,14 @@ class ManifestSpec(Spec):
 
     @property
     def upstream(self) -> tuple[tuple[str, str], ...]:
-        return (*(("pools", pool) for pool in self.pools), *(("scores", score) for score in self.scores))
+        scores = dict.fromkeys((*self.scores, *self.margins))
+        return (*(("pools", pool) for pool in self.pools), *(("scores", score) for score in scores))
 
 
 class EvaluationSpec(Spec):
     """Which test images a model gets right, clean and under each attack."""
 
+    room = "evaluation.stage"
     modules = (
         "attacks.inputs",
         "attacks.margin_loss",
@@ -318,6 +339,7 @@ class RowSpec(Settings):
 class TableSpec(Spec):
     """A table of a paper: our rows beside the printed ones."""
 
+    room = "tables.stage"
     modules = ("tables.rows",)
     kind: Literal["tables"] = "tables"
     name: str
@@ -340,7 +362,7 @@ class TableSpec(Spec):
 
 AnyPoolSpec = Annotated[IngestedPoolSpec | GeneratedPoolSpec, Field(discriminator="origin")]
 AnySpec = Annotated[
-    AnyPoolSpec | GeneratorSpec | ModelSpec | ScoreSpec | ManifestSpec | EvaluationSpec | TableSpec,
+    AnyPoolSpec | GeneratorSpec | ModelSpec | MarginSpec | ManifestSpec | EvaluationSpec | TableSpec,
     Field(discriminator="kind"),
 ]
 KINDS = ("pools", "generators", "models", "scores", "manifests", "evaluations", "tables")

@@ -11,9 +11,8 @@ from robustprune.pools.format import Pool, open_pool
 from robustprune.pruning.manifest import MANIFEST_FILE, write_manifest
 from robustprune.pruning.radii import RADIUS_RULES
 from robustprune.pruning.strategies import choose
-from robustprune.scores.stage import STORE_NAME
+from robustprune.scores.files import read_score
 from robustprune.specs import ManifestSpec
-from robustprune.store import open_store
 
 
 def run(job: Job, spec: ManifestSpec) -> dict[str, Any]:
@@ -34,7 +33,7 @@ def run(job: Job, spec: ManifestSpec) -> dict[str, Any]:
         keep = choose(spec.strategy, scores, ratio=spec.ratio, seed=spec.seed)
     except ValueError as error:
         raise UserError(f"{', '.join(spec.scores)}: {error}; score the pool again") from None
-    candidates["epsilon"] = RADIUS_RULES[spec.radius](scores, float(spec.epsilon))
+    candidates["epsilon"] = RADIUS_RULES[spec.radius](candidates.pop("margin").to_numpy(), float(spec.epsilon))
     facts = _facts(candidates, keep)
     metadata = {"spec": spec.model_dump(mode="json"), "facts": facts}
     write_manifest(job.partial / MANIFEST_FILE, candidates[keep], pools=pools, facts=metadata)
@@ -46,13 +45,26 @@ def _candidates(job: Job, spec: ManifestSpec, pools: dict[str, Pool], number: in
     """Every image of a pool that may be trained on; the validation images of the real pool, the first, may not."""
     pool_id = spec.pools[number]
     pool = pools[pool_id]
-    scores = np.zeros(len(pool), dtype=np.float32)
-    if spec.scores:
-        store = open_store(job.upstream("scores", spec.scores[number]) / STORE_NAME)
-        scores = store.read("margin", pool_digest=pool.info.digest)
+    scores, margins = (_score(job, ids, pool, number) for ids in (spec.scores, spec.margins))
     first = spec.validation_images if number == 0 else 0
     rows = np.arange(min(first, len(pool)), len(pool))
-    return pd.DataFrame({"pool": pool_id, "index": rows, "label": pool.labels[rows], "score": scores[rows]})
+    return pd.DataFrame(
+        {
+            "pool": pool_id,
+            "index": rows,
+            "label": pool.labels[rows],
+            "score": scores[rows],
+            "margin": margins[rows],
+        }
+    )
+
+
+def _score(job: Job, scores: tuple[str, ...], pool: Pool, number: int) -> "np.ndarray[Any, np.dtype[np.float32]]":
+    """(N,) float32: the score of each image of a pool, 0 where none is needed."""
+    if not scores:
+        return np.zeros(len(pool), dtype=np.float32)
+    values, _ = read_score(job.upstream("scores", scores[number]), pool_digest=pool.info.digest)
+    return values
 
 
 def _facts(candidates: pd.DataFrame, keep: "np.ndarray[Any, np.dtype[np.bool_]]") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A picture of how a pool's margins are spread."""
+"""A picture of how a pool's scores are spread."""
 
 import math
 from pathlib import Path
@@ -11,24 +11,24 @@ from matplotlib.figure import Figure
 BINS = 100
 
 
-def draw_margins(margins: npt.NDArray[np.float32], path: Path, *, norm: str, title: str) -> None:
-    """Write a histogram of the finite margins, negative and positive ones apart, as PNG.
+def draw_scores(scores: npt.NDArray[np.float32], path: Path, *, label: str, title: str) -> None:
+    """Write a histogram of the finite scores as PNG, negative and positive ones apart.
 
     Args:
-        margins: (N,) signed; infinite ones are left out and counted in the legend.
+        scores: (N,) signed; infinite ones are left out and counted in the legend.
         path: the file to write.
-        norm: name of the norm, for the axis.
+        label: what the axis says: the score and its unit.
         title: what stands above.
     """
-    finite = margins[np.isfinite(margins)]
+    finite = scores[np.isfinite(scores)]
     edges = _edges(finite)
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    axes.hist(finite[finite >= 0], bins=edges, color="tab:blue", label=f"correct ({np.sum(finite >= 0):,})")
-    axes.hist(finite[finite < 0], bins=edges, color="tab:red", label=f"misclassified ({np.sum(finite < 0):,})")
-    axes.plot([], [], " ", label=f"no boundary found, not shown ({len(margins) - len(finite):,})")
-    axes.set(title=title, xlabel=f"signed margin ({norm}, pixel range [0, 1])", ylabel="images")
+    axes.hist(finite[finite >= 0], bins=edges, color="tab:blue", label=f"0 or more ({np.sum(finite >= 0):,})")
+    axes.hist(finite[finite < 0], bins=edges, color="tab:red", label=f"negative ({np.sum(finite < 0):,})")
+    axes.plot([], [], " ", label=f"infinite, not shown ({len(scores) - len(finite):,})")
+    axes.set(title=title, xlabel=label, ylabel="images")
     axes.legend()
     figure.savefig(path, dpi=150)
 

@@ -3,13 +3,13 @@
 import torch
 from torch import nn
 
-from robustprune.settings import TrainingSettings
+from robustprune.settings import Recipe
 from robustprune.training.schedules import CyclePoint
 
 DEFINITION = 1
 
 
-def build_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
+def build_optimizer(model: nn.Module, settings: Recipe) -> torch.optim.Optimizer:
     """SGD with Nesterov momentum, or Adam; parameters named ``batchnorm`` have no weight decay."""
     plain = [value for name, value in model.named_parameters() if "batchnorm" in name]
     decayed = [value for name, value in model.named_parameters() if "batchnorm" not in name]

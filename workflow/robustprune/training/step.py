@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from robustprune.attacks.norms import NormGeometry, norm_named
 from robustprune.attacks.pgd import pgd
-from robustprune.settings import ThreatModel, TrainingSettings
+from robustprune.settings import ThreatModel, TradesRecipe
 from robustprune.training.losses import attack_objective, trades_loss
 
 DEFINITION = 1
@@ -24,7 +24,7 @@ L2_START_SCALE = 0.001  # standard deviation of the training attack's start in L
 class TradesStep:
     """The TRADES step of Wang et al. (2023) with a signed radius for each sample (PUMA)."""
 
-    settings: TrainingSettings
+    settings: TradesRecipe
     threat: ThreatModel
 
     def loss(self, model: nn.Module, images: Tensor, labels: Tensor, epsilon: Tensor, noise: torch.Generator) -> Tensor:

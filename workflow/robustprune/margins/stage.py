@@ -1,0 +1,61 @@
+"""The stage that measures the margin of every image of a pool under a model."""
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from robustprune.attacks.inputs import CHECKED_IMAGES, as_inputs, check_classifier
+from robustprune.attacks.norms import norm_named
+from robustprune.blocks import Columns, collect, compute_rows
+from robustprune.files import digest
+from robustprune.job import Job
+from robustprune.margins.deepfool import signed_margins
+from robustprune.models.checkpoint import WEIGHTS_FILE, load_model
+from robustprune.pools.format import Pool, open_pool
+from robustprune.scores.files import Meaning, publish_score
+from robustprune.specs import MarginSpec
+
+SIGN = {
+    "targeted": "a large margin is an easy image; a negative one is minus the distance of a misclassified image to its "
+    "own class",
+    "nearest": "a large margin is an easy image; a negative one is minus the distance of a misclassified image from "
+    "the class it is taken for",
+    "unsigned": "a large margin is a prediction hard to change, right or wrong; none is negative",
+}
+"""Which end is easy, for each way to measure misclassified images."""
+
+
+def run(job: Job, spec: MarginSpec) -> dict[str, Any]:
+    """Publish a store with margin, prediction, converged and steps, one row a sample.
+
+    Returns:
+        images, shares of negative and of infinite margins, and quantiles of the finite ones.
+
+    Raises:
+        UserError: when the pool or the model is damaged, or the model is one on which margins mean nothing.
+    """
+    model_directory = job.upstream("models", spec.model)
+    model, pool = load_model(model_directory, job.device), open_pool(job.upstream("pools", spec.pool))
+    check_classifier(model, *as_inputs(pool, 0, min(CHECKED_IMAGES, len(pool)), job.device), origin=spec.model)
+    columns = collect(compute_rows(job, len(pool), partial(_measure, job, spec, model, pool), what="measuring margins"))
+    meaning = Meaning(
+        column="margin",
+        unit=f"{spec.norm} distance, pixel range [0, 1]",
+        easy="high",
+        sign=SIGN[spec.settings.negative],
+    )
+    digests = {"pool_digest": pool.info.digest, "model_digest": digest(model_directory / WEIGHTS_FILE)}
+    return publish_score(job, spec, columns, meaning, digests)
+
+
+def _measure(job: Job, spec: MarginSpec, model: nn.Module, pool: Pool, start: int, stop: int) -> Columns:
+    images, labels = as_inputs(pool, start, stop, job.device)
+    result = signed_margins(model, images, labels, settings=spec.settings, norm=norm_named(spec.norm))
+    return {
+        "margin": result.margin.cpu().numpy(),
+        "prediction": result.prediction.to(torch.int16).cpu().numpy(),
+        "converged": result.converged.cpu().numpy(),
+        "steps": result.steps.to(torch.int16).cpu().numpy(),
+    }

@@ -1,0 +1,32 @@
+"""Every setting that decides a number: its type, bounds, unit and meaning.
+
+The classes here are the sections of ``config.yaml`` (see ``config``) and, unchanged, parts of the stage specs (see
+``specs``), so that a setting is described once and hashed as it was written.
+"""
+
+from robustprune.settings.base import Architecture, Norm, Radius, Settings, ThreatModel
+from robustprune.settings.evaluation import EvaluationSettings
+from robustprune.settings.generation import GeneratorSettings, SamplerSettings
+from robustprune.settings.pruning import PruningSettings, RadiusRule, Strategy
+from robustprune.settings.scores import DeepFoolSettings
+from robustprune.settings.training import AnyRecipe, Recipe, RecipeName, Recipes, TradesRecipe
+
+__all__ = [
+    "AnyRecipe",
+    "Architecture",
+    "DeepFoolSettings",
+    "EvaluationSettings",
+    "GeneratorSettings",
+    "Norm",
+    "PruningSettings",
+    "Radius",
+    "RadiusRule",
+    "Recipe",
+    "RecipeName",
+    "Recipes",
+    "SamplerSettings",
+    "Settings",
+    "Strategy",
+    "ThreatModel",
+    "TradesRecipe",
+]

@@ -1,0 +1,42 @@
+"""What every group of settings is made of: closed models, radii as fractions, names, the adversary."""
+
+from fractions import Fraction
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+
+
+class Settings(BaseModel):
+    """A closed, immutable group of settings: an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _parse_fraction(value: Any) -> Fraction:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str, Fraction)):
+        raise ValueError("should be a number or a fraction such as 8/255")  # noqa: TRY004  # for pydantic
+    try:
+        return Fraction(str(value))
+    except (ValueError, ZeroDivisionError):
+        raise ValueError("should be a number or a fraction such as 8/255") from None
+
+
+Radius = Annotated[
+    Fraction,
+    BeforeValidator(_parse_fraction),
+    PlainSerializer(str, return_type=str),
+    Field(ge=0, description="a distance between images with pixels in [0, 1]"),
+]
+"""A distance in units of the pixel range [0, 1], kept exactly: ``8/255`` stays ``8/255``."""
+
+Norm = Literal["Linf", "L2"]
+
+Architecture = Literal["small_cnn", "fast_cnn", "resnet18"]
+"""The networks; each is a module of ``models``."""
+
+
+class ThreatModel(Settings):
+    """What the adversary may do."""
+
+    norm: Norm = Field("Linf", description="norm in which the perturbation is bounded")
+    epsilon: Radius = Field(gt=0, description="largest perturbation, as a fraction of the pixel range, e.g. 8/255")

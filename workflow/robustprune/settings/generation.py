@@ -1,0 +1,44 @@
+"""Settings of the generator and of drawing images from it."""
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from robustprune.settings.base import Settings
+
+
+class GeneratorSettings(Settings):
+    """EDM (Karras et al. 2022): the network and how it is trained. Facts: section 6.1."""
+
+    base_channels: int = Field(64, ge=8, multiple_of=8, description="channels of the first resolution")
+    channel_multipliers: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (1, 2), min_length=1, description="channels of each resolution, in units of base_channels; halved in between"
+    )
+    blocks: int = Field(2, ge=1, description="residual blocks of each resolution")
+    attention_resolutions: tuple[int, ...] = Field((), description="side lengths in pixels that get self-attention")
+    dropout: float = Field(0.0, ge=0, lt=1, description="share of activations dropped in residual blocks")
+    steps: int = Field(gt=0, description="optimiser steps")
+    batch_size: int = Field(128, gt=0, description="images in a step")
+    learning_rate: float = Field(1e-3, gt=0, description="Adam's learning rate after the ramp")
+    ramp_images: int = Field(0, ge=0, description="images over which the learning rate rises linearly from 0")
+    averaging_half_life_images: float = Field(
+        500_000, gt=0, description="half-life of the weight average, in images; at most 5 % of the images seen so far"
+    )
+    flip: bool = Field(False, description="show each image mirrored with probability 1/2")
+    seed: int = Field(0, ge=0, description="seed of initialisation, noise and data order")
+
+
+class SamplerSettings(Settings):
+    """The deterministic Heun sampler of EDM (Karras et al. 2022, Algorithm 1). Facts: section 6.1."""
+
+    steps: int = Field(18, ge=2, description="noise levels N; the network is evaluated 2 N - 1 times an image")
+    sigma_min: float = Field(0.002, gt=0, description="lowest noise level, images scaled to [-1, 1]")
+    sigma_max: float = Field(80.0, gt=0, description="highest noise level")
+    rho: float = Field(7.0, gt=0, description="how strongly the levels crowd at the low end")
+    seed: int = Field(0, ge=0, description="seed of the latents; an image depends on it and on its own index only")
+
+    @model_validator(mode="after")
+    def _levels_in_order(self) -> "SamplerSettings":
+        if self.sigma_min >= self.sigma_max:
+            raise ValueError(f"sigma_min = {self.sigma_min} should be below sigma_max = {self.sigma_max}")
+        return self
