@@ -37,6 +37,7 @@ class ResNet18(nn.Module):
 
     def __init__(self, in_channels: int, classes: int) -> None:
         super().__init__()
+        self.normalize: nn.Module = nn.Identity()
         self.conv1 = nn.Conv2d(in_channels, 64, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.layer1 = _group(64, 64, 1)
@@ -47,7 +48,7 @@ class ResNet18(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) in [0, 1] to (N, classes) logits."""
-        x = F.relu(self.bn1(self.conv1(x)))
+        x = F.relu(self.bn1(self.conv1(self.normalize(x))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         x = F.adaptive_avg_pool2d(x, 1).flatten(1)
         logits: Tensor = self.linear(x)
@@ -59,5 +60,5 @@ def _group(in_channels: int, channels: int, stride: int) -> nn.Sequential:
 
 
 def build(image_shape: tuple[int, int, int], classes: int) -> ResNet18:
-    """ResNet-18 for images whose sides are a multiple of 8."""
+    """ResNet-18 for images of any size."""
     return ResNet18(image_shape[0], classes)

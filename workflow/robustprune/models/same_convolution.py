@@ -1,0 +1,17 @@
+"""The 3 x 3 convolution of TensorFlow's networks in torch (Gowal et al. 2020; facts 1.1)."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+DEFINITION = 1
+
+
+class SameConv3x3(nn.Conv2d):
+    """No bias, stride 1 or 2, padding "SAME": of one pixel in need, TensorFlow adds it at the right and the bottom."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int = 1) -> None:
+        super().__init__(in_channels, channels, 3, stride=stride, padding=1 if stride == 1 else 0, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) to (N, channels, H / stride, W / stride) where stride divides H and W."""
+        return super().forward(x if self.stride == (1, 1) else F.pad(x, (0, 1, 0, 1)))
