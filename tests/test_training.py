@@ -1,14 +1,12 @@
 """Training's pieces against closed forms, torch's own scheduler, hand-made tables and float64 arithmetic."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from robustprune.models.registry import ARCHITECTURES, build_model
 from robustprune.settings import ThreatModel, TradesRecipe
 from robustprune.training.augmentation import crop_flip
 from robustprune.training.averaging import WeightAverage, averaging_decay
@@ -255,25 +253,3 @@ def test_crop_flip_against_a_plain_loop() -> None:
         padded = nn.functional.pad(image, (4, 4, 4, 4))
         expected = padded[:, down[i] : down[i] + 10, right[i] : right[i] + 8]
         assert torch.equal(ours[i], expected.flip(2) if mirrored[i] else expected)
-
-
-# Facts 1.1 and 5.1.
-PARAMETERS = {
-    "fast_cnn": ((1, 28, 28), 166_406),
-    "resnet18": ((3, 32, 32), 11_173_962),
-    "small_cnn": ((1, 8, 8), 38_282),
-}
-
-
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_architectures_have_their_parameters_and_logits(architecture: str) -> None:
-    shape, expected = PARAMETERS[architecture]
-    model = build_model(architecture, image_shape=shape, classes=10)
-    assert sum(value.numel() for value in model.parameters()) == expected
-    assert model.eval()(torch.zeros(2, *shape)).shape == (2, 10)
-
-
-def test_the_public_checkpoint_fits_fast_cnn(shared: Path) -> None:
-    model = build_model("fast_cnn", image_shape=(1, 28, 28), classes=10)
-    state = torch.load(shared / "data/models/fast_adversarial_mnist/fgsm.pth", map_location="cpu", weights_only=True)
-    model.load_state_dict(state, strict=True)

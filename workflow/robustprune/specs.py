@@ -50,6 +50,15 @@ def definition(module: str) -> int:
     return int(match[1])
 
 
+@cache
+def architecture_modules(architecture: str) -> tuple[str, ...]:
+    """The module of a network and those of ``models`` that it is built on, found by the text of their imports."""
+    module = f"models.{architecture}"
+    source = Path(__file__).parent.joinpath("models", f"{architecture}.py").read_text()
+    parts = re.findall(r"^from robustprune\.models\.(\w+) import", source, re.MULTILINE)
+    return tuple(dict.fromkeys((module, *(below for part in parts for below in architecture_modules(part)))))
+
+
 class Spec(Settings, ABC):
     """A stage: what it makes, from what.
 
@@ -235,7 +244,7 @@ class ModelSpec(Spec):
 
     @property
     def decisive_modules(self) -> tuple[str, ...]:
-        return (*self.modules, f"models.{self.architecture}")
+        return (*self.modules, *architecture_modules(self.architecture))
 
     @property
     def pools(self) -> tuple[str, ...]:

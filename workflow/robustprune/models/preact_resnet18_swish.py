@@ -29,8 +29,8 @@ class SwishBlock(nn.Module):
             self.shortcut = SameConv3x3(in_channels, channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, H, W) to (N, channels, H / stride, W / stride), sides rounded down."""
-        out = self.conv_2d_1(F.silu(self.batchnorm_0(x)))
+        """(N, in_channels, H, W) to (N, channels, H / stride, W / stride), sides rounded up."""
+        out: Tensor = self.conv_2d_1(F.silu(self.batchnorm_0(x)))
         out = self.conv_2d_2(F.silu(self.batchnorm_1(out)))
         return out + (x if self.shortcut is None else self.shortcut(x))
 
@@ -63,5 +63,5 @@ def _group(in_channels: int, channels: int, stride: int) -> nn.Sequential:
 
 
 def build(image_shape: tuple[int, int, int], classes: int) -> SwishPreActResNet18:
-    """PreActResNet-18 with Swish for images with sides of at least 8 pixels."""
+    """PreActResNet-18 with Swish for images of any size."""
     return SwishPreActResNet18(image_shape[0], classes)

@@ -7,11 +7,14 @@ DEFINITION = 1
 
 
 class SameConv3x3(nn.Conv2d):
-    """No bias, stride 1 or 2, padding "SAME": of one pixel in need, TensorFlow adds it at the right and the bottom."""
+    """No bias, stride 1 or 2, padding "SAME": a stride of 2 pads even sides at their end only, odd ones at both."""
 
     def __init__(self, in_channels: int, channels: int, stride: int = 1) -> None:
         super().__init__(in_channels, channels, 3, stride=stride, padding=1 if stride == 1 else 0, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, H, W) to (N, channels, H / stride, W / stride) where stride divides H and W."""
-        return super().forward(x if self.stride == (1, 1) else F.pad(x, (0, 1, 0, 1)))
+        """(N, in_channels, H, W) to (N, channels, H / stride, W / stride), sides rounded up."""
+        if self.stride == (2, 2):
+            height, width = x.shape[-2:]
+            x = F.pad(x, (width % 2, 1, height % 2, 1))  # left, right, top, bottom
+        return super().forward(x)

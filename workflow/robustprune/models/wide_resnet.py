@@ -31,9 +31,9 @@ class WideBlock(nn.Module):
             self.shortcut = nn.Conv2d(in_channels, channels, 1, stride=stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, H, W) to (N, channels, H / stride, W / stride)."""
+        """(N, in_channels, H, W) to (N, channels, H / stride, W / stride), sides rounded up."""
         activated = F.silu(self.batchnorm_0(x))
-        out = self.conv_1(F.silu(self.batchnorm_1(self.conv_0(activated))))
+        out: Tensor = self.conv_1(F.silu(self.batchnorm_1(self.conv_0(activated))))
         return out + (x if self.shortcut is None else self.shortcut(activated))
 
 
@@ -46,23 +46,16 @@ class BlockGroup(nn.Module):
         self.block = nn.Sequential(first, *(WideBlock(channels, channels, 1) for _ in range(blocks - 1)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, H, W) to (N, channels, H / stride, W / stride)."""
+        """(N, in_channels, H, W) to (N, channels, H / stride, W / stride), sides rounded up."""
         out: Tensor = self.block(x)
         return out
 
 
 class WideResNet(nn.Module):
-    """``depth`` = 6 n + 4 layers in three groups of n blocks with 16, 32 and 64 times ``width`` channels.
+    """``depth`` = 6 n + 4 layers in three groups of n blocks with 16, 32 and 64 times ``width`` channels."""
 
-    Raises:
-        ValueError: when the sides of the images are not multiples of 4, as the two strides of 2 need.
-    """
-
-    def __init__(self, image_shape: tuple[int, int, int], classes: int, *, depth: int, width: int) -> None:
+    def __init__(self, in_channels: int, classes: int, *, depth: int, width: int) -> None:
         super().__init__()
-        in_channels, *sides = image_shape
-        if any(side % 4 for side in sides):
-            raise ValueError(f"a WideResNet needs images with sides that are multiples of 4, not {sides}")
         blocks = (depth - 4) // 6
         self.normalize: nn.Module = usual_normalization(in_channels)
         self.init_conv = SameConv3x3(in_channels, 16)

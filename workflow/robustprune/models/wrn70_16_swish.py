@@ -6,5 +6,5 @@ DEFINITION = 1
 
 
 def build(image_shape: tuple[int, int, int], classes: int) -> WideResNet:
-    """WideResNet-70-16 for images with sides that are multiples of 4."""
-    return WideResNet(image_shape, classes, depth=70, width=16)
+    """WideResNet-70-16 for images of any size."""
+    return WideResNet(image_shape[0], classes, depth=70, width=16)

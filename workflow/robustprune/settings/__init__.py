@@ -4,9 +4,10 @@ The classes here are the sections of ``config.yaml`` (see ``config``) and, uncha
 ``specs``), so that a setting is described once and hashed as it was written.
 """
 
-from robustprune.settings.base import Architecture, Norm, Radius, Settings, ThreatModel
+from robustprune.settings.base import Norm, Radius, Settings, ThreatModel
 from robustprune.settings.evaluation import EvaluationSettings
 from robustprune.settings.generation import GeneratorSettings, SamplerSettings
+from robustprune.settings.models import Architecture
 from robustprune.settings.pruning import PruningSettings, RadiusRule, Strategy
 from robustprune.settings.scores import DeepFoolSettings
 from robustprune.settings.training import AnyRecipe, Recipe, RecipeName, Recipes, TradesRecipe

@@ -1,4 +1,4 @@
-"""What every group of settings is made of: closed models, radii as fractions, names, the adversary."""
+"""What every group of settings is made of: closed models, radii as fractions, the adversary."""
 
 from fractions import Fraction
 from typing import Annotated, Any, Literal
@@ -30,9 +30,6 @@ Radius = Annotated[
 """A distance in units of the pixel range [0, 1], kept exactly: ``8/255`` stays ``8/255``."""
 
 Norm = Literal["Linf", "L2"]
-
-Architecture = Literal["small_cnn", "fast_cnn", "resnet18"]
-"""The networks; each is a module of ``models``."""
 
 
 class ThreatModel(Settings):
