@@ -1,5 +1,7 @@
 """Training dynamics: the metrics by hand and by brute force."""
 
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -85,7 +87,7 @@ def test_difficulty_and_forgetting_are_the_plain_loops(correct: npt.NDArray[np.b
     ):
         answers = correct[:, image].tolist()
         assert difficulty == pytest.approx(answers.count(False) / len(answers))
-        events = sum(before and not after for before, after in zip(answers, answers[1:], strict=False))
+        events = sum(before and not after for before, after in pairwise(answers))
         assert forgetting == (events if any(answers) else np.inf)
 
 

@@ -14,6 +14,7 @@ from robustprune.execution import Execution
 from robustprune.settings import (
     Architecture,
     DeepFoolSettings,
+    DynamicsSettings,
     EvaluationSettings,
     GeneratorSettings,
     PruningSettings,
@@ -98,6 +99,7 @@ class Config(Settings):
     threat: ThreatModel
     training: Recipes = Field(description="how models are trained, by recipe")
     margins: DeepFoolSettings = DeepFoolSettings()
+    dynamics: DynamicsSettings = DynamicsSettings()
     pruning: PruningSettings = PruningSettings()
     evaluation: EvaluationSettings
     execution: Execution = Execution()

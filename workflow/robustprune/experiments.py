@@ -6,7 +6,7 @@ from pydantic import Field, ValidationError
 
 from robustprune.config import EXPERIMENTS, read_yaml
 from robustprune.errors import UserError
-from robustprune.settings import RadiusRule, RecipeName, Settings, Strategy
+from robustprune.settings import RadiusRule, RecipeName, ScoreName, Settings, Strategy
 
 
 class Row(Settings):
@@ -15,6 +15,7 @@ class Row(Settings):
     method: str = Field(description="the method's name in our table")
     recipe: RecipeName = Field("trades", description="how the model is trained; a key of the section training")
     strategy: Strategy = Field("none", description="which images are dropped")
+    score: ScoreName = Field("margin", description="what the strategy goes by; see docs/scores.md")
     ratio: float | None = Field(None, ge=0, lt=1, description="share dropped; pruning.ratio of the config where absent")
     radius: RadiusRule = Field("constant", description="constant: epsilon; margin: clamp(margin, -epsilon, epsilon)")
     printed: str | None = Field(None, description="the method's name in the file of printed numbers")

@@ -13,13 +13,14 @@ from robustprune.errors import UserError
 from robustprune.experiments import Row, Table
 from robustprune.files import digest
 from robustprune.paths import RECORD_FILE, SPEC_FILE, stage_directory
-from robustprune.settings import AnyRecipe
+from robustprune.settings import AnyRecipe, LossScoreName, ScoreName
 from robustprune.sources import real_source, synthetic_source
 from robustprune.specs import (
     EvaluationSpec,
     GeneratedPoolSpec,
     GeneratorSpec,
     IngestedPoolSpec,
+    LossScoreSpec,
     ManifestSpec,
     MarginSpec,
     ModelSpec,
@@ -187,11 +188,32 @@ class _Planner:
             )
         )
 
+    def _scores(self, name: ScoreName, pools: tuple[str, ...]) -> tuple[str, ...]:
+        """The stages that score each of ``pools``."""
+        if name == "margin":
+            return self._margins(pools)
+        return self._losses(name, pools)
+
+    def _scoring_model(self) -> str:
+        """TRADES on everything with the first seed, as for PUMA's Table 1 (facts P14)."""
+        return self._model(self.config.training.trades, None, self.config.seeds[0])
+
     def _margins(self, pools: tuple[str, ...]) -> tuple[str, ...]:
-        """The margin model is TRADES on everything with the first seed, as for PUMA's Table 1 (facts P14)."""
-        model = self._model(self.config.training.trades, None, self.config.seeds[0])
+        config, model = self.config, self._scoring_model()
         return tuple(
-            self._add(MarginSpec(pool=pool, model=model, norm=self.config.threat.norm, settings=self.config.margins))
+            self._add(MarginSpec(pool=pool, model=model, norm=config.threat.norm, settings=config.margins))
+            for pool in pools
+        )
+
+    def _losses(self, name: LossScoreName, pools: tuple[str, ...]) -> tuple[str, ...]:
+        config, model = self.config, self._scoring_model()
+        attack = config.dynamics.loss_attack if name == "loss_adversarial" else None
+        return tuple(
+            self._add(
+                LossScoreSpec(
+                    score=name, pool=pool, model=model, threat=config.threat, attack=attack, seed=config.seeds[0]
+                )
+            )
             for pool in pools
         )
 
@@ -201,7 +223,7 @@ class _Planner:
         return self._add(
             ManifestSpec(
                 pools=pools,
-                scores=self._margins(pools) if row.uses_score else (),
+                scores=self._scores(row.score, pools) if row.uses_score else (),
                 margins=self._margins(pools) if row.uses_margins else (),
                 strategy=row.strategy,
                 ratio=0.0 if row.strategy == "none" else self.config.pruning.ratio if row.ratio is None else row.ratio,

@@ -20,9 +20,11 @@ from pydantic import Field, TypeAdapter
 from robustprune.settings import (
     AnyRecipe,
     Architecture,
+    CrossEntropyAttack,
     DeepFoolSettings,
     EvaluationSettings,
     GeneratorSettings,
+    LossScoreName,
     Norm,
     Radius,
     RadiusRule,
@@ -278,6 +280,36 @@ class MarginSpec(Spec):
         return (("pools", self.pool), ("models", self.model))
 
 
+class LossScoreSpec(Spec):
+    """The cross-entropy of a trained model at every image of a pool, as it is or attacked."""
+
+    room = "scores.loss"
+    modules = (
+        "attacks.cross_entropy",
+        "attacks.inputs",
+        "attacks.margin_loss",
+        "attacks.norms",
+        "attacks.pgd",
+        "randomness",
+        "scores.loss",
+    )
+    kind: Literal["scores"] = "scores"
+    score: LossScoreName
+    pool: StageId
+    model: StageId
+    threat: ThreatModel
+    attack: CrossEntropyAttack | None
+    seed: int = Field(ge=0)
+
+    @property
+    def slug(self) -> str:
+        return f"{self.score.replace('_', '-')}-{self.pool.rsplit('-', 1)[0]}"
+
+    @property
+    def upstream(self) -> tuple[tuple[str, str], ...]:
+        return (("pools", self.pool), ("models", self.model))
+
+
 class ManifestSpec(Spec):
     """Which rows of which pools are kept, and with what radius each is attacked.
 
@@ -370,8 +402,9 @@ class TableSpec(Spec):
 
 
 AnyPoolSpec = Annotated[IngestedPoolSpec | GeneratedPoolSpec, Field(discriminator="origin")]
+AnyScoreSpec = Annotated[MarginSpec | LossScoreSpec, Field(discriminator="score")]
 AnySpec = Annotated[
-    AnyPoolSpec | GeneratorSpec | ModelSpec | MarginSpec | ManifestSpec | EvaluationSpec | TableSpec,
+    AnyPoolSpec | GeneratorSpec | ModelSpec | AnyScoreSpec | ManifestSpec | EvaluationSpec | TableSpec,
     Field(discriminator="kind"),
 ]
 KINDS = ("pools", "generators", "models", "scores", "manifests", "evaluations", "tables")

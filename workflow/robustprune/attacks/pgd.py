@@ -8,8 +8,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from robustprune.attacks.norms import NormGeometry
+from robustprune.attacks.norms import NormGeometry, norm_named
 from robustprune.models.registry import Classifier
+from robustprune.randomness import per_sample
+from robustprune.settings import ThreatModel
 
 DEFINITION = 1
 
@@ -54,6 +56,49 @@ def pgd(
         delta = attacked + step_size * norm.steepest(gradient) - images
         attacked = (images + norm.project(delta, radius)).clamp(0, 1)
     return attacked
+
+
+def pgd_from_own_starts(
+    model: Classifier,
+    images: Tensor,
+    ids: Tensor,
+    *,
+    threat: ThreatModel,
+    steps: int,
+    step_size: float,
+    objective: Objective,
+    seed: int,
+    purpose: str,
+) -> Tensor:
+    """PGD at the threat's radius, each image from one random start of its own, whatever batch it is in.
+
+    Args:
+        model: gives (N, K) logits, in eval mode.
+        images: (N, C, H, W) float32 in [0, 1].
+        ids: (N,) int64 ids of the samples, which seed their starts.
+        threat: norm and largest perturbation.
+        steps: number of steps.
+        step_size: length of a step in the norm.
+        objective: what is made large.
+        seed: the stage's seed.
+        purpose: what the starts are for.
+
+    Returns:
+        (N, C, H, W) float32 in [0, 1]: the last point.
+    """
+    norm = norm_named(threat.norm)
+    radius = torch.full((len(images),), float(threat.epsilon), device=images.device)
+    draw = per_sample(norm.draw, tuple(images.shape[1:]), ids, seed, purpose).to(images.device)
+    return pgd(
+        model,
+        images,
+        radius=radius,
+        step_size=torch.full_like(radius, step_size),
+        steps=steps,
+        objective=objective,
+        norm=norm,
+        start=norm.random_start(draw, radius),
+    )
 
 
 def _gradient(model: Classifier, points: Tensor, objective: Objective) -> Tensor:

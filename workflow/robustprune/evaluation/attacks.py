@@ -12,10 +12,9 @@ from pyautoattack import AutoAttack
 from torch import Tensor, nn
 
 from robustprune.attacks.margin_loss import cw_objective
-from robustprune.attacks.norms import norm_named
-from robustprune.attacks.pgd import pgd
+from robustprune.attacks.pgd import pgd_from_own_starts
 from robustprune.errors import UserError
-from robustprune.randomness import derive_seed, per_sample
+from robustprune.randomness import derive_seed
 from robustprune.settings import EvaluationSettings, ThreatModel
 
 DEFINITION = 1
@@ -50,18 +49,16 @@ def withstands_pgd(
     Returns:
         (N,) bool, true where the attacked image is classified rightly.
     """
-    norm = norm_named(threat.norm)
-    radius = torch.full((len(images),), float(threat.epsilon), device=images.device)
-    draw = per_sample(norm.draw, tuple(images.shape[1:]), ids, settings.seed, "pgd start").to(images.device)
-    attacked = pgd(
+    attacked = pgd_from_own_starts(
         model,
         images,
-        radius=radius,
-        step_size=torch.full_like(radius, float(settings.step_size)),
+        ids,
+        threat=threat,
         steps=settings.pgd_steps,
+        step_size=float(settings.step_size),
         objective=partial(cw_objective, labels=labels),
-        norm=norm,
-        start=norm.random_start(draw, radius),
+        seed=settings.seed,
+        purpose="pgd start",
     )
     return is_right(model, attacked, labels)
 

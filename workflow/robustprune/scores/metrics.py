@@ -26,8 +26,7 @@ def difficulty(correct: Correct) -> Score:
     Returns:
         (N,) in [0, 1]; 0 was always right.
     """
-    wrong = len(correct) - np.count_nonzero(correct, axis=0)
-    return (wrong / len(correct)).astype(np.float32)
+    return np.asarray(np.mean(~correct, axis=0, dtype=np.float32))
 
 
 def uncertainty(confidence: Trajectory, *, window: int, last_window: bool) -> Score:
@@ -103,4 +102,4 @@ def el2n(errors: Sequence[npt.NDArray[np.floating[Any]]]) -> Score:
     Returns:
         (N,) in [0, sqrt 2].
     """
-    return np.mean(np.stack(errors), axis=0, dtype=np.float64).astype(np.float32)
+    return np.asarray(np.mean(np.stack(errors), axis=0, dtype=np.float64), dtype=np.float32)

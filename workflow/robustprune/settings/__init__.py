@@ -9,15 +9,18 @@ from robustprune.settings.evaluation import EvaluationSettings
 from robustprune.settings.generation import GeneratorSettings, SamplerSettings
 from robustprune.settings.models import Architecture
 from robustprune.settings.pruning import PruningSettings, RadiusRule, Strategy
-from robustprune.settings.scores import DeepFoolSettings
+from robustprune.settings.scores import CrossEntropyAttack, DeepFoolSettings, DynamicsSettings, LossScoreName, ScoreName
 from robustprune.settings.training import AnyRecipe, Recipe, RecipeName, Recipes, TradesRecipe
 
 __all__ = [
     "AnyRecipe",
     "Architecture",
+    "CrossEntropyAttack",
     "DeepFoolSettings",
+    "DynamicsSettings",
     "EvaluationSettings",
     "GeneratorSettings",
+    "LossScoreName",
     "Norm",
     "PruningSettings",
     "Radius",
@@ -26,6 +29,7 @@ __all__ = [
     "RecipeName",
     "Recipes",
     "SamplerSettings",
+    "ScoreName",
     "Settings",
     "Strategy",
     "ThreatModel",

@@ -1,10 +1,28 @@
 """Settings of the scores: margins and what else is measured of a training image."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from robustprune.settings.base import Settings
+
+DynamicsScoreName = Literal[
+    "difficulty",
+    "uncertainty",
+    "uncertainty_adversarial",
+    "uncertainty_tilde",
+    "frequency",
+    "frequency_adversarial",
+    "el2n",
+    "forgetting",
+]
+"""Scores made from what a training recorded of each image, epoch after epoch."""
+
+LossScoreName = Literal["loss", "loss_adversarial"]
+"""Scores made from the loss of a trained model."""
+
+ScoreName = Literal["margin", LossScoreName]
+"""What an experiment's row can prune by. Each is described in docs/scores.md."""
 
 
 class DeepFoolSettings(Settings):
@@ -18,3 +36,103 @@ class DeepFoolSettings(Settings):
         description="margin of a misclassified image: targeted, minus the distance to its own class; nearest, minus "
         "the distance from the predicted class; unsigned, that distance itself",
     )
+
+
+class CrossEntropyAttack(Settings):
+    """PGD on the cross-entropy from one uniform start of each image's own; one long step is RS-FGSM."""
+
+    steps: int = Field(ge=1, description="steps of the attack")
+    step: float = Field(gt=0, description="length of a step, in units of epsilon")
+
+
+Trajectory = Literal["clean", "adversarial", "clean_averaged", "adversarial_averaged"]
+"""What is recorded after an epoch: predictions for clean or attacked images, by the raw or the averaged weights."""
+
+
+class RecordingSettings(Settings):
+    """What a training writes down of each of its images, un-augmented, after an epoch. Facts: 2.1, P13."""
+
+    epochs: int | None = Field(
+        None, ge=1, description="epochs recorded, evenly spaced, the last among them; null for every one"
+    )
+    trajectories: tuple[Trajectory, ...] = Field(
+        ("clean", "adversarial", "clean_averaged"),
+        min_length=1,
+        description="clean | adversarial: by the raw weights; clean_averaged | adversarial_averaged: by the average",
+    )
+    attack: CrossEntropyAttack = Field(
+        CrossEntropyAttack(steps=10, step=0.25), description="the attack on the model in training (Nieth et al.)"
+    )
+
+    def without_attack(self) -> "RecordingSettings":
+        """The same for a model that is not trained adversarially."""
+        clean = tuple(name for name in self.trajectories if name.startswith("clean"))
+        return self.model_copy(update={"trajectories": clean})
+
+
+class DifficultySettings(Settings):
+    """CD of PUMA, Eq. 1: how often an image is misclassified over the epochs. Facts: P13."""
+
+    metric: Literal["difficulty"] = Field("difficulty", description="the metric's own name")
+    weights: Literal["raw", "averaged"] = Field("averaged", description="the recorded model whose answers count")
+    checkpoints: int | None = Field(
+        None, ge=1, description="recorded epochs looked at, evenly spaced; null for all (PUMA: CD < 0.02 needs 50)"
+    )
+
+
+class UncertaintySettings(Settings):
+    """DU of He et al. (2023) and Nieth et al.: how much the confidence moves within windows. Facts: 2.2, N1."""
+
+    metric: Literal["uncertainty"] = Field("uncertainty", description="the metric's own name")
+    window: int = Field(10, ge=2, description="recorded epochs in a window, J")
+    last_window: bool = Field(
+        default=False, description="count the window that ends in the last epoch, which the published code leaves out"
+    )
+
+
+class FrequencySettings(Settings):
+    """FP of Nieth et al.: the magnitudes of the confidence's Fourier transform over the epochs. Facts: 2.3, N2."""
+
+    metric: Literal["frequency"] = Field("frequency", description="the metric's own name")
+
+
+class El2nSettings(Settings):
+    """EL2N of Paul et al. (2021): the size of the error early in training, averaged over the seeds' models."""
+
+    metric: Literal["el2n"] = Field("el2n", description="the metric's own name")
+    after: float = Field(
+        0.1, gt=0, le=1, description="share of the epochs after which it is measured (Paul et al.: 20 of 200)"
+    )
+
+
+class ForgettingSettings(Settings):
+    """Forgetting events of Toneva et al. (2019): how often a right answer turns wrong."""
+
+    metric: Literal["forgetting"] = Field("forgetting", description="the metric's own name")
+
+
+AnyMetric = Annotated[
+    DifficultySettings | UncertaintySettings | FrequencySettings | El2nSettings | ForgettingSettings,
+    Field(discriminator="metric"),
+]
+"""How a recorded trajectory becomes a score; the functions are in ``scores.metrics``."""
+
+
+class DynamicsSettings(Settings):
+    """The scores that come from a training's course, and from its loss in the end."""
+
+    recording: RecordingSettings = RecordingSettings()
+    difficulty: DifficultySettings = DifficultySettings()
+    uncertainty: UncertaintySettings = UncertaintySettings()
+    el2n: El2nSettings = El2nSettings()
+    loss_attack: CrossEntropyAttack = Field(
+        CrossEntropyAttack(steps=1, step=1.25),
+        description="the attack of the score loss_adversarial (RS-FGSM as Kaufmann et al. train with)",
+    )
+
+
+def evenly_spaced(total: int, count: int) -> tuple[int, ...]:
+    """``count`` of the numbers 1 ... ``total``, evenly spaced, the last among them. Raises ValueError for too many."""
+    if count > total:
+        raise ValueError(f"there are no {count} different numbers from 1 to {total}")
+    return tuple((position + 1) * total // count for position in range(count))

@@ -1,0 +1,146 @@
+"""Scores other than margins: the stages that make them, and what is in their stores."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from robustprune.attacks.cross_entropy import attack_cross_entropy
+from robustprune.attacks.norms import norm_named
+from robustprune.config import load_config, merge
+from robustprune.execution import Execution
+from robustprune.experiments import Row, Table
+from robustprune.job import run_stage
+from robustprune.models.checkpoint import load_model
+from robustprune.plan import Plan, make_plan
+from robustprune.pools.format import open_pool
+from robustprune.scores.files import STORE_NAME, read_score
+from robustprune.settings import CrossEntropyAttack, ThreatModel
+from robustprune.specs import LossScoreSpec
+from robustprune.store import open_store
+from tiny import TINY, run_upstream
+
+SMALL: dict[str, Any] = merge(
+    TINY, {"synthetic": {"source": "none"}, "training": {"trades": {"synthetic_fraction": 0, "epoch_images": 512}}}
+)
+"""The tiny configuration on real digits alone, which needs no generator."""
+
+
+def plan_of_scores(results: Path, *names: str, overrides: dict[str, Any] | None = None) -> Plan:
+    """A plan of a table with a row for each score, its specs written."""
+    rows = tuple(Row.model_validate({"method": name, "strategy": "puma", "score": name}) for name in names)
+    table = Table(title="t", target="t.csv", printed_file="puma_table1.csv", printed_setting="cifar10", rows=rows)
+    plan = make_plan(load_config(merge(SMALL, overrides or {})), {"t": table}, results=results)
+    plan.write_specs()
+    return plan
+
+
+def score_stages(plan: Plan) -> dict[str, str]:
+    """The id of each planned score, by its name."""
+    return {spec.model_dump()["score"]: stage for stage, spec in plan.stages.items() if spec.kind == "scores"}
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Losses that were measured, and what they were measured on."""
+
+    plan: Plan
+    stages: dict[str, str]
+
+    def read(self, name: str) -> np.ndarray[Any, np.dtype[np.float32]]:
+        return read_score(self.plan.directory(self.stages[name]), pool_digest=self.pool().info.digest)[0]
+
+    def pool(self) -> Any:
+        return open_pool(self.plan.directory(self.spec("loss").pool))
+
+    def spec(self, name: str) -> LossScoreSpec:
+        spec = self.plan.stages[self.stages[name]]
+        assert isinstance(spec, LossScoreSpec)
+        return spec
+
+
+@pytest.fixture(scope="module")
+def losses(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """Both losses of every training digit under a tiny TRADES model."""
+    plan = plan_of_scores(tmp_path_factory.mktemp("losses"), "loss", "loss_adversarial")
+    stages = score_stages(plan)
+    for stage in stages.values():
+        run_upstream(plan, stage)
+        run_stage(plan.directory(stage) / "spec.json", Execution(device="cpu"))
+    return Finished(plan, stages)
+
+
+def test_the_loss_is_minus_the_log_of_the_labels_softmax(losses: Finished) -> None:
+    pool = losses.pool()
+    model = load_model(losses.plan.directory(losses.spec("loss").model), torch.device("cpu"))
+    logits = model(torch.from_numpy(np.array(pool.images)).float() / 255).double().numpy()
+    own = logits[np.arange(len(pool)), pool.labels]
+    expected = np.log(np.exp(logits - own[:, None]).sum(1))
+    np.testing.assert_allclose(losses.read("loss"), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_an_attack_raises_the_loss_and_distance_is_its_inverse(losses: Finished) -> None:
+    clean, attacked = losses.read("loss"), losses.read("loss_adversarial")
+    assert np.mean(attacked > clean) > 0.9
+    store = open_store(losses.plan.directory(losses.stages["loss"]) / STORE_NAME)
+    np.testing.assert_allclose(store.read("distance") * clean, 1, rtol=1e-5)
+    assert read_score(store.path.parent, pool_digest=losses.pool().info.digest)[1].easy == "low"
+
+
+def test_losses_read_the_averaged_model_that_margins_read(losses: Finished) -> None:
+    both = plan_of_scores(losses.plan.results, "margin", "loss")
+    models = {spec.model_dump()["model"] for spec in both.stages.values() if spec.kind == "scores"}
+    assert len(models) == 1
+
+
+class Linear(nn.Module):
+    """Two classes, told apart by a plane: the steepest way to a higher loss is the same everywhere."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, images: Tensor) -> Tensor:
+        height = images.flatten(1) @ self.weight
+        return torch.stack([-height, height], dim=1)
+
+
+@pytest.mark.parametrize(
+    ("norm", "attack"),
+    [
+        ("Linf", CrossEntropyAttack(steps=10, step=0.25)),
+        ("Linf", CrossEntropyAttack(steps=1, step=2)),
+        ("L2", CrossEntropyAttack(steps=60, step=0.25)),
+    ],
+)
+def test_the_attack_on_a_plane_ends_where_the_loss_is_highest(norm: str, attack: CrossEntropyAttack) -> None:
+    weight = torch.tensor([1.0, -2.0, 0.5, 3.0])
+    images = torch.full((6, 1, 2, 2), 0.5)
+    labels = torch.tensor([0, 1, 0, 1, 0, 1])
+    threat = ThreatModel.model_validate({"norm": norm, "epsilon": "1/10"})
+    attacked = attack_cross_entropy(
+        Linear(weight), images, labels, torch.arange(6), attack=attack, threat=threat, seed=0, purpose="test"
+    )
+    best = 0.1 * norm_named(norm).steepest(weight.view(1, 1, 2, 2)) * (1 - 2 * labels.view(-1, 1, 1, 1))
+    torch.testing.assert_close(attacked - images, best, atol=1e-4, rtol=0)
+
+
+def test_an_images_attack_does_not_depend_on_its_batch() -> None:
+    images = torch.rand(5, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([0, 1, 1, 0, 1])
+    attack: Callable[..., Tensor] = attack_cross_entropy
+    settings = {
+        "attack": CrossEntropyAttack(steps=1, step=0.5),
+        "threat": ThreatModel.model_validate({"norm": "Linf", "epsilon": 0.1}),
+        "seed": 3,
+        "purpose": "test",
+    }
+    model = Linear(torch.tensor([1.0, -2.0, 0.5, 3.0]))
+    together = attack(model, images, labels, torch.arange(5), **settings)
+    alone = [attack(model, images[i : i + 1], labels[i : i + 1], torch.tensor([i]), **settings) for i in range(5)]
+    assert torch.equal(together, torch.cat(alone))

@@ -1,0 +1,63 @@
+"""The stage that scores each image by the cross-entropy of a trained model."""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from robustprune.attacks.cross_entropy import attack_cross_entropy
+from robustprune.attacks.inputs import CHECKED_IMAGES, as_inputs, check_classifier
+from robustprune.blocks import Columns, collect, compute_rows
+from robustprune.files import digest
+from robustprune.job import Job
+from robustprune.models.checkpoint import WEIGHTS_FILE, load_model
+from robustprune.pools.format import Pool, open_pool
+from robustprune.scores.files import Meaning, publish_score
+from robustprune.specs import LossScoreSpec
+
+DEFINITION = 1
+
+EPS_LOSS = 1e-12  # far below the loss of any image that a float32 softmax tells from certain; keeps 1 / loss finite
+
+
+def run(job: Job, spec: LossScoreSpec) -> dict[str, Any]:
+    """Publish a store with loss and distance = 1 / loss (Kaufmann et al.'s cheap proxy), one row a sample.
+
+    Returns:
+        what ``publish_score`` found.
+
+    Raises:
+        UserError: when the pool or the model is damaged, or the model is one on which attacks mean nothing.
+    """
+    model_directory = job.upstream("models", spec.model)
+    model, pool = load_model(model_directory, job.device), open_pool(job.upstream("pools", spec.pool))
+    check_classifier(model, *as_inputs(pool, 0, min(CHECKED_IMAGES, len(pool)), job.device), origin=spec.model)
+    columns = collect(compute_rows(job, len(pool), partial(_measure, job, spec, model, pool), what="measuring losses"))
+    meaning = Meaning(
+        column="loss",
+        unit="cross-entropy, nats",
+        easy="low",
+        sign="a small loss is an easy image; none is negative",
+    )
+    digests = {"pool_digest": pool.info.digest, "model_digest": digest(model_directory / WEIGHTS_FILE)}
+    return publish_score(job, spec, columns, meaning, digests)
+
+
+def _measure(job: Job, spec: LossScoreSpec, model: nn.Module, pool: Pool, start: int, stop: int) -> Columns:
+    images, labels = as_inputs(pool, start, stop, job.device)
+    if spec.attack is not None:
+        ids = torch.arange(start, stop)
+        images = attack_cross_entropy(
+            model, images, labels, ids, attack=spec.attack, threat=spec.threat, seed=spec.seed, purpose="loss start"
+        )
+    loss = losses(model, images, labels).cpu().numpy()
+    return {"loss": loss, "distance": (1 / np.maximum(loss, EPS_LOSS)).astype(np.float32)}
+
+
+@torch.no_grad()
+def losses(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """(N,) float32: the cross-entropy at each image, nats."""
+    return F.cross_entropy(model(images).float(), labels, reduction="none")
