@@ -37,4 +37,4 @@ onstart:
 rule all:
     default_target: True
     input:
-        list(PLAN.targets),
+        [*PLAN.targets, *PLAN.problems],

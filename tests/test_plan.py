@@ -12,19 +12,20 @@ import pytest
 from robustprune import specs
 from robustprune.config import load_config
 from robustprune.errors import UserError
-from robustprune.experiments import load_experiments
-from robustprune.plan import Plan, make_plan, stages_of_target
+from robustprune.experiments import Table, load_experiments
+from robustprune.plan import Plan, _Planner, make_plan, stages_of_target
 from robustprune.planview import describe_plan
 from robustprune.pruning.radii import RADIUS_RULES
 from robustprune.pruning.strategies import STRATEGIES
 from robustprune.settings import RadiusRule, Strategy
 from robustprune.stagefile import read_spec, write_spec
+from tiny import TABLE_1
 
 TARGET = "results/table1.csv"
 
 
 def plan_of(overrides: dict[str, Any] | None = None, results: Path = Path("results")) -> Plan:
-    return make_plan(load_config(overrides or {}), load_experiments(), results=results)
+    return make_plan(load_config(overrides or {}), TABLE_1, results=results)
 
 
 def changed_kinds(overrides: dict[str, Any]) -> set[str]:
@@ -165,6 +166,29 @@ def test_the_view_says_what_exists_and_what_would_run(tmp_path: Path) -> None:
     plan.record(model).touch()
     assert describe_plan(plan, model).splitlines()[-1].startswith("8 stages: 1 exist, 0 would run")
     assert any(line.startswith("not needed") for line in describe_plan(plan, model).splitlines())
+
+
+def test_a_table_that_the_configuration_does_not_allow_is_told_of_when_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (table,) = TABLE_1.values()
+    other = table.model_copy(update={"target": "other.csv", "title": "impossible"})
+    original = _Planner.table
+
+    def refuse(planner: _Planner, name: str, table: Table) -> str:
+        stage = original(planner, name, table)
+        if table.title == "impossible":
+            raise UserError("it takes more epochs")
+        return stage
+
+    monkeypatch.setattr(_Planner, "table", refuse)
+    plan = make_plan(load_config({}), {"other": other, **TABLE_1})
+    assert set(plan.stages) == set(plan_of().stages)
+    assert TARGET in plan.targets
+    with pytest.raises(UserError, match=r"results/other.csv cannot be made: it takes more epochs"):
+        describe_plan(plan, None)
+    with pytest.raises(UserError, match=r"^it takes more epochs"):
+        make_plan(load_config({}), {"other": other})
 
 
 def test_an_unknown_target_is_refused_with_the_known_ones() -> None:

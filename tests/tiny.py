@@ -9,6 +9,8 @@ from robustprune.experiments import load_experiments
 from robustprune.job import run_stage
 from robustprune.plan import Plan, make_plan
 
+TABLE_1 = {name: table for name, table in load_experiments().items() if name == "puma.table1"}
+
 TINY: dict[str, Any] = {
     "preset": "digits",
     "seeds": [0],
@@ -23,8 +25,8 @@ TINY: dict[str, Any] = {
 
 
 def tiny_plan(results: Path, overrides: dict[str, Any] | None = None) -> Plan:
-    """The tiny plan with its specs written below ``results``."""
-    plan = make_plan(load_config(merge(TINY, overrides or {})), load_experiments(), results=results)
+    """The tiny plan of PUMA's Table 1 with its specs written below ``results``."""
+    plan = make_plan(load_config(merge(TINY, overrides or {})), TABLE_1, results=results)
     plan.write_specs()
     return plan
 

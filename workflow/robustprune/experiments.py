@@ -41,8 +41,10 @@ class Table(Settings):
 
     title: str
     target: str = Field(description="file under results/ that shows the configured preset's table")
-    printed_file: str = Field(description="file in workflow/reference with the printed numbers")
-    printed_setting: str = Field(description="what the printed numbers were measured on, for the column names")
+    printed_file: str | None = Field(
+        None, description="file in workflow/reference with the printed numbers; none where a paper prints none"
+    )
+    printed_setting: str = Field("", description="what the printed numbers were measured on, for the column names")
     rows: tuple[Row, ...] = Field(min_length=1)
 
 

@@ -33,12 +33,21 @@ from robustprune.stagefile import write_spec
 
 @dataclass(frozen=True)
 class Plan:
-    """Every stage by id, and the final files people ask for."""
+    """Every stage by id, and the final files people ask for.
+
+    Attributes:
+        config: the configuration it was made from.
+        results: ``results/<preset>``.
+        stages: the spec of each stage, by its id.
+        targets: the stage behind each file that can be made.
+        problems: why each of the other files cannot be made with this configuration.
+    """
 
     config: Config
     results: Path
     stages: Mapping[str, Spec]
     targets: Mapping[str, str] = field(default_factory=dict)
+    problems: Mapping[str, str] = field(default_factory=dict)
 
     def directory(self, stage_id: str) -> Path:
         """Where a stage lies. Raises UserError for an id that is not planned."""
@@ -84,10 +93,25 @@ class Plan:
 
 
 def make_plan(config: Config, tables: Mapping[str, Table], *, results: Path = Path("results")) -> Plan:
-    """The stages of all ``tables`` at the configured preset. Raises UserError for a data file that is missing."""
+    """The stages of all ``tables`` at the configured preset.
+
+    A table whose rows the configuration does not allow is told of when it is asked for, so that it stops no other.
+
+    Raises:
+        UserError: when a data file is missing, or no table can be made.
+    """
     planner = _Planner(config)
-    targets = {str(results / table.target): planner.table(name, table) for name, table in tables.items()}
-    return Plan(config, results / config.preset, planner.stages, targets)
+    targets: dict[str, str] = {}
+    problems: dict[str, str] = {}
+    for name, table in tables.items():
+        target, before = str(results / table.target), dict(planner.stages)
+        try:
+            targets[target] = planner.table(name, table)
+        except UserError as error:
+            problems[target], planner.stages = str(error), before
+    if problems and not targets:
+        raise UserError(next(iter(problems.values())))
+    return Plan(config, results / config.preset, planner.stages, targets, problems)
 
 
 class _Planner:
@@ -110,7 +134,7 @@ class _Planner:
                 name=name,
                 title=table.title,
                 printed_file=table.printed_file,
-                printed_digest=digest(REFERENCE / table.printed_file),
+                printed_digest=digest(REFERENCE / table.printed_file) if table.printed_file else None,
                 printed_setting=table.printed_setting,
                 rows=tuple(self._row(row) for row in table.rows),
             )
@@ -251,7 +275,13 @@ class _Planner:
 
 
 def stages_of_target(plan: Plan, target: str) -> Iterator[str]:
-    """The stages a file or a stage id needs, in order. Raises UserError for an unknown target."""
+    """The stages a file or a stage id needs, in order.
+
+    Raises:
+        UserError: for an unknown target, or a file that the configuration does not allow.
+    """
+    if target in plan.problems:
+        raise UserError(f"{target} cannot be made: {plan.problems[target]}")
     if target in plan.targets:
         yield from plan.needed_for([plan.targets[target]])
     elif target in plan.stages:

@@ -13,7 +13,7 @@ def describe_plan(plan: Plan, target: str | None) -> str:
     Raises:
         UserError: for an unknown target.
     """
-    targets = [target] if target else list(plan.targets)
+    targets = [target] if target else [*plan.targets, *plan.problems]
     needed = list(dict.fromkeys(stage for name in targets for stage in stages_of_target(plan, name)))
     missing = _would_run(plan, needed, targets)
     lines = [_line(plan, stage, missing) for stage in needed]

@@ -385,8 +385,8 @@ class TableSpec(Spec):
     kind: Literal["tables"] = "tables"
     name: str
     title: str
-    printed_file: str
-    printed_digest: str = Field(description="SHA-256 of that file, so that a corrected number makes a new table")
+    printed_file: str | None
+    printed_digest: str | None = Field(description="SHA-256 of that file, so that a corrected number makes a new table")
     printed_setting: str
     rows: tuple[RowSpec, ...]
 

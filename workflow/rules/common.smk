@@ -2,7 +2,7 @@
 from robustprune.config import load_config
 from robustprune.errors import UserError
 from robustprune.experiments import load_experiments
-from robustprune.plan import make_plan
+from robustprune.plan import make_plan, stages_of_target
 from robustprune.specs import ID_PATTERN
 
 try:
@@ -50,6 +50,8 @@ def runtime(wildcards, attempt):
 def table_of_target(wildcards):
     """The configured preset's table behind a file such as results/table1.csv."""
     target = f"results/{wildcards.target}.csv"
-    if target not in PLAN.targets:
-        raise WorkflowError(f"{target} is not one of {', '.join(PLAN.targets)}")
-    return PLAN.directory(PLAN.targets[target]) / "table.csv"
+    try:
+        *_, stage = stages_of_target(PLAN, target)
+    except UserError as error:
+        raise WorkflowError(str(error))
+    return PLAN.directory(stage) / "table.csv"
