@@ -55,7 +55,6 @@ BAD = [
         {"training": {"trades": {"step_size": 0.9}}},
         ("training.trades.step_size = 9/10", "threat.epsilon"),
     ),
-    BadConfig("synthetic share of nothing", {"synthetic": {"source": "none"}}, ("synthetic_fraction = 0.7",)),
     BadConfig(
         "epoch schedule too short",
         {"training": {"trades": {"schedule": "onecycle_epoch", "epochs": 40}}},

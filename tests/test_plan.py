@@ -5,19 +5,19 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from robustprune import specs
 from robustprune.config import load_config
 from robustprune.errors import UserError
-from robustprune.experiments import Table, load_experiments
+from robustprune.experiments import Row, Table, load_experiments
 from robustprune.plan import Plan, _Planner, make_plan, stages_of_target
 from robustprune.planview import describe_plan
 from robustprune.pruning.radii import RADIUS_RULES
 from robustprune.pruning.strategies import STRATEGIES
-from robustprune.settings import RadiusRule, Strategy
+from robustprune.settings import RadiusRule, RecipeName, Strategy
 from robustprune.stagefile import read_spec, write_spec
 from tiny import TABLE_1
 
@@ -83,7 +83,7 @@ def test_without_synthetic_images_in_a_batch_none_are_made() -> None:
 NEUTRAL = {
     *("blocks", "config", "device", "errors", "execution", "experiments", "files", "interruption", "job", "paths"),
     *("plan", "progress", "record", "scores.files", "sources", "specs", "stagefile", "state", "steps", "store"),
-    *("models.checkpoint", "models.registry", "pools.contact_sheet", "scores.figure"),
+    *("models.checkpoint", "models.registry", "training.recipes.registry", "pools.contact_sheet", "scores.figure"),
 }
 """Modules that decide no numbers: they carry them, describe them, or draw them."""
 
@@ -103,6 +103,11 @@ def imported_by(module: str) -> set[str]:
 
 
 ROOMS = ["edm.stage", "evaluation.stage", "pruning.stage", "margins.stage", "tables.stage", "training.stage"]
+
+
+def test_a_recipe_that_shows_synthetic_images_needs_some() -> None:
+    with pytest.raises(UserError, match=r"source = none, but training.trades.synthetic_fraction = 0.7; set it to 0"):
+        plan_of({"synthetic": {"source": "none"}})
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -135,7 +140,12 @@ def test_every_decisive_module_states_its_definition() -> None:
 
 
 def _modules(preset: str) -> set[str]:
-    return {module for spec in plan_of({"preset": preset}).stages.values() for module in spec.decisive_modules}
+    """What decides the stages of the shipped tables, and of a row by each recipe."""
+    shipped = next(iter(load_experiments().values()))
+    rows = tuple(Row(method=recipe, recipe=recipe) for recipe in get_args(RecipeName))
+    tables = {**load_experiments(), "test.recipes": shipped.model_copy(update={"rows": rows})}
+    stages = make_plan(load_config({"preset": preset}), tables).stages.values()
+    return {module for spec in stages for module in spec.decisive_modules}
 
 
 def test_the_registries_are_the_names_that_settings_allow() -> None:

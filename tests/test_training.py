@@ -1,20 +1,27 @@
 """Training's pieces against closed forms, torch's own scheduler, hand-made tables and float64 arithmetic."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
-from robustprune.settings import ThreatModel, TradesRecipe
+from robustprune.config import load_config
+from robustprune.settings import PgdAtRecipe, RsFgsmRecipe, StandardRecipe, ThreatModel, TradesRecipe
+from robustprune.settings.training import AnyRecipe, Schedule
 from robustprune.training.augmentation import crop_flip
 from robustprune.training.averaging import WeightAverage, averaging_decay
-from robustprune.training.losses import attack_objective, trades_loss
+from robustprune.training.batchnorm import frozen_statistics, set_statistics_momentum
+from robustprune.training.clock import Clock, Position
+from robustprune.training.losses import divergence_objective, trades_losses
 from robustprune.training.optimizers import build_optimizer
+from robustprune.training.recipes.registry import build_recipe
 from robustprune.training.sampler import EpochSampler
-from robustprune.training.schedules import one_cycle
-from robustprune.training.step import TradesStep, frozen_statistics, set_statistics_momentum
+from robustprune.training.schedules import cycle_point, one_cycle, piecewise_linear
 
 # Facts 1.2: Wang et al.'s schedule, epoch (from 1) -> learning rate, for 400 epochs at 0.2.
 PRINTED_RATES = {
@@ -89,41 +96,125 @@ def test_batch_composition(batch_size: int, fraction: float, expected: tuple[int
     assert (batch_size - settings.synthetic_in_batch, settings.synthetic_in_batch) == expected
 
 
-def sampler(**changes: int) -> EpochSampler:
-    settings = {
-        "real": 1000,
-        "synthetic": 50,
-        "real_count": 154,
-        "synthetic_count": 358,
-        "steps_per_epoch": 6,
-        "seed": 3,
-        **changes,
-    }
-    return EpochSampler(**settings)
+CLOCK = Clock((6, 6))
+
+
+def sampler(
+    *, real: int = 1000, batch_size: int = 512, synthetic_fraction: float = 0.7, one_pass: bool = False
+) -> EpochSampler:
+    settings = StandardRecipe(
+        epochs=2,
+        epoch_images=None if one_pass else 3000,
+        batch_size=batch_size,
+        synthetic_fraction=synthetic_fraction,
+    )
+    return EpochSampler(real=real, synthetic=50, settings=settings, seed=3)
+
+
+def real_positions(sampler: EpochSampler, numbers: range, clock: Clock = CLOCK) -> list[torch.Tensor]:
+    return [sampler.real_positions(clock.position(number)) for number in numbers]
 
 
 def test_real_images_come_without_replacement_within_an_epoch() -> None:
-    drawn = torch.cat([sampler().real_positions(step) for step in range(6)])
+    drawn = torch.cat(real_positions(sampler(), range(6)))
     assert len(drawn) == 6 * 154
     assert len(set(drawn.tolist())) == len(drawn)
-    again = torch.cat([sampler().real_positions(step) for step in range(6, 12)])
-    assert not torch.equal(drawn, again)
+    assert not torch.equal(drawn, torch.cat(real_positions(sampler(), range(6, 12))))
 
 
 def test_a_small_real_pool_is_gone_through_whole_before_it_repeats() -> None:
-    drawn = torch.cat([sampler(real=100).real_positions(step) for step in range(6)])
-    counts = torch.bincount(drawn, minlength=100)
+    counts = torch.bincount(torch.cat(real_positions(sampler(real=100), range(6))), minlength=100)
     assert counts.min() == 9  # 924 draws over 100 images
     assert counts.max() == 10
 
 
 def test_what_a_step_draws_does_not_depend_on_the_steps_before() -> None:
     forward, backward = sampler(), sampler()
-    first = [forward.real_positions(step) for step in range(12)]
-    second = [backward.real_positions(step) for step in reversed(range(12))][::-1]
+    first = real_positions(forward, range(12))
+    second = [real_positions(backward, range(n, n + 1))[0] for n in reversed(range(12))][::-1]
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-    assert torch.equal(forward.synthetic_positions(4), backward.synthetic_positions(4))
-    assert forward.synthetic_positions(4).max() < 50
+    position = CLOCK.position(4)
+    assert torch.equal(forward.synthetic_positions(position), backward.synthetic_positions(position))
+    assert len(forward.synthetic_positions(position)) == 358
+    assert forward.synthetic_positions(position).max() < 50
+
+
+def test_an_epoch_of_one_pass_has_every_image_once_and_a_smaller_last_batch() -> None:
+    drawn = sampler(real=1050, batch_size=100, synthetic_fraction=0.0, one_pass=True)
+    clock = Clock((drawn.settings.steps_per_epoch(1050),) * 2)
+    batches = real_positions(drawn, range(11, 22), clock)
+    assert [len(batch) for batch in batches] == [100] * 10 + [50]
+    assert sorted(torch.cat(batches).tolist()) == list(range(1050))
+
+
+def test_a_smaller_last_batch_keeps_the_share_of_synthetic_images() -> None:
+    drawn = sampler(real=1050, batch_size=100, one_pass=True)
+    last = Clock((11, 11)).position(10)
+    assert (len(drawn.real_positions(last)), len(drawn.synthetic_positions(last))) == (15, 35)
+
+
+def test_wangs_epoch_is_full_batches() -> None:
+    wang = StandardRecipe(epochs=1, epoch_images=50_000)
+    assert wang.steps_per_epoch(48_976) == 98
+    assert EpochSampler(real=48_976, synthetic=9, settings=wang, seed=0).batch_size(Clock((98,)).position(97)) == 512
+
+
+@given(steps=st.lists(st.integers(1, 7), min_size=1, max_size=9))
+def test_the_clock_against_a_plain_loop(steps: list[int]) -> None:
+    clock = Clock(tuple(steps))
+    expected = [(epoch, step, count) for epoch, count in enumerate(steps) for step in range(count)]
+    assert clock.total == len(expected)
+    for number, (epoch, step, count) in enumerate(expected):
+        position = clock.position(number)
+        assert position == Position(number, epoch, step, count, len(steps))
+        assert position.ends_epoch == (step == count - 1)
+        assert position.done / position.whole == pytest.approx((epoch + step / count) / len(steps))
+
+
+# Facts 5.1: t = epoch + (i + 1) / 600; from 0 up to 5e-3 at t = 4 and down to 0 at t = 10, by hand.
+WONG_MNIST_RATES = {0: 5e-3 / 2400, 1199: 2.5e-3, 2399: 5e-3, 2400: 5e-3 - 5e-3 / 3600, 4199: 2.5e-3, 5999: 0.0}
+
+
+@pytest.mark.parametrize(("step", "rate"), WONG_MNIST_RATES.items())
+def test_learning_rate_of_wongs_mnist_recipe(step: int, rate: float) -> None:
+    settings = load_config({"preset": "mnist"}).training.rs_fgsm
+    clock = Clock((settings.steps_per_epoch(60_000),) * settings.epochs)
+    assert clock.total == 6000
+    assert cycle_point(settings, clock.position(step)).learning_rate == pytest.approx(rate, abs=1e-12)
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 10, 15])
+def test_the_piecewise_linear_rate_is_numpys_interpolation(epochs: int) -> None:
+    for time in np.linspace(1 / 7, epochs, 7 * epochs):
+        corners = ([0, epochs * 2 // 5, epochs], [0, 0.3, 0]) if epochs * 2 // 5 else ([0, epochs], [0.3, 0])
+        expected = np.interp(time, *corners)
+        assert piecewise_linear(time, epochs, peak=0.3).learning_rate == pytest.approx(expected, abs=1e-12)
+
+
+def test_wongs_cifar_recipe_has_torchs_cyclic_rate() -> None:
+    settings = load_config({"preset": "cifar10"}).training.rs_fgsm
+    clock = Clock((settings.steps_per_epoch(50_000),) * settings.epochs)
+    assert clock.total == 15 * 391
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9)
+    scheduler = torch.optim.lr_scheduler.CyclicLR(optimizer, base_lr=0, max_lr=0.2, step_size_up=clock.total / 2)  # type: ignore[arg-type]
+    for step in range(clock.total):
+        group = optimizer.param_groups[0]
+        expected = (group["lr"], group["momentum"])
+        assert cycle_point(settings, clock.position(step)) == pytest.approx(expected, abs=1e-9)
+        optimizer.step()
+        scheduler.step()
+
+
+@pytest.mark.parametrize("schedule", ["onecycle_step", "cyclic", "piecewise_linear"])
+def test_a_schedule_goes_its_whole_way_when_epochs_become_shorter(schedule: Schedule) -> None:
+    """Facts K2: rate and momentum follow the fractional epoch, so a pruned training ends where a whole one does."""
+    settings = StandardRecipe(epochs=10, epoch_images=None, schedule=schedule)
+    whole, pruned = Clock((500,) * 10), Clock((500,) + (200,) * 9)
+    for epoch in range(1, 10):
+        expected = cycle_point(settings, whole.position(500 * epoch))
+        actual = cycle_point(settings, pruned.position(500 + 200 * (epoch - 1)))
+        assert actual == pytest.approx(expected, rel=0.01)
+    assert cycle_point(settings, pruned.position(pruned.total - 1)).learning_rate < 1e-3
 
 
 def trades_by_hand(
@@ -142,14 +233,16 @@ def trades_by_hand(
 def test_trades_loss_by_hand(beta: float, smoothing: float) -> None:
     rng = np.random.default_rng(0)
     natural, adversarial, labels = rng.normal(size=(7, 10)), rng.normal(size=(7, 10)), rng.integers(10, size=7)
-    loss = trades_loss(
+    losses = trades_losses(
         torch.tensor(natural).float(),
         torch.tensor(adversarial).float(),
         torch.tensor(labels),
         beta=beta,
         label_smoothing=smoothing,
     )
-    assert loss.item() == pytest.approx(trades_by_hand(natural, adversarial, labels, beta, smoothing), rel=1e-5)
+    assert losses.mean().item() == pytest.approx(
+        trades_by_hand(natural, adversarial, labels, beta, smoothing), rel=1e-5
+    )
 
 
 def test_trades_gradient_flows_through_both_arguments() -> None:
@@ -166,7 +259,7 @@ def test_trades_gradient_flows_through_both_arguments() -> None:
         loss(natural.requires_grad_(), adversarial.requires_grad_()), (natural, adversarial)
     )
     ours = torch.autograd.grad(
-        trades_loss(natural, adversarial, labels, beta=1.0, label_smoothing=0.0), (natural, adversarial)
+        trades_losses(natural, adversarial, labels, beta=1.0, label_smoothing=0.0).mean(), (natural, adversarial)
     )
     for expected, actual in zip(reference, ours, strict=True):
         torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-6)
@@ -175,7 +268,7 @@ def test_trades_gradient_flows_through_both_arguments() -> None:
 def test_trades_loss_is_finite_where_a_probability_is_zero() -> None:
     natural = torch.tensor([[200.0, -200.0]], requires_grad=True)
     adversarial = torch.tensor([[-200.0, 200.0]], requires_grad=True)
-    loss = trades_loss(natural, adversarial, torch.tensor([0]), beta=5.0, label_smoothing=0.1)
+    loss = trades_losses(natural, adversarial, torch.tensor([0]), beta=5.0, label_smoothing=0.1).mean()
     gradients = torch.autograd.grad(loss, (natural, adversarial))
     assert all(torch.isfinite(value).all() for value in (loss, *gradients))
 
@@ -185,14 +278,26 @@ def test_the_attack_ascends_the_kl_or_descends_the_cross_entropy() -> None:
     labels = torch.tensor([0, 1, 2, 3])
     log_natural = natural.log_softmax(1)
     negative = torch.tensor([True, False, True, False])
-    objective = attack_objective(logits, log_natural=log_natural, labels=labels, towards_label=negative)
+    objective = divergence_objective(logits, log_natural=log_natural, labels=labels, towards_label=negative)
     kl = (log_natural.exp() * (log_natural - logits.log_softmax(1))).sum(1)
     cross_entropy = nn.functional.cross_entropy(logits, labels, reduction="none")
     torch.testing.assert_close(objective, torch.where(negative, -cross_entropy, kl))
 
 
+COMMON: dict[str, Any] = {"epochs": 1, "epoch_images": 4, "batch_size": 4}
+ADVERSARIAL: list[AnyRecipe] = [
+    PgdAtRecipe.model_validate({**COMMON, "step_size": "1/40"}),
+    TradesRecipe.model_validate({**COMMON, "step_size": "1/40"}),
+    RsFgsmRecipe.model_validate({**COMMON, "clip_start": False}),
+    RsFgsmRecipe.model_validate({**COMMON, "clip_start": True}),
+]
+
+
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
-def test_a_step_attacks_each_sample_within_its_own_radius_and_towards_or_from_its_label(norm: str) -> None:
+@pytest.mark.parametrize("settings", ADVERSARIAL, ids=lambda settings: settings.recipe)
+def test_a_recipe_attacks_each_sample_within_its_own_radius_and_towards_or_from_its_label(
+    norm: str, settings: AnyRecipe
+) -> None:
     seen: list[torch.Tensor] = []
 
     class Linear(nn.Module):
@@ -207,11 +312,10 @@ def test_a_step_attacks_each_sample_within_its_own_radius_and_towards_or_from_it
             logits: torch.Tensor = self.linear(x.flatten(1))
             return logits
 
-    settings = TradesRecipe(epochs=1, epoch_images=4, batch_size=4, step_size="1/40", attack_steps=10)
     images = torch.full((4, 1, 2, 2), 0.5)
     epsilon = torch.tensor([0.1, 0.05, -0.1, 0.0])
-    step = TradesStep(settings, ThreatModel(norm=norm, epsilon="1/10"))
-    step.loss(Linear().train(), images, torch.tensor([0, 0, 0, 0]), epsilon, torch.Generator().manual_seed(0))
+    recipe = build_recipe(settings, ThreatModel.model_validate({"norm": norm, "epsilon": "1/10"}))
+    recipe.losses(Linear().train(), images, torch.zeros(4).long(), epsilon, torch.Generator().manual_seed(0))
     shift = seen[-1] - images
     size = shift.abs().amax((1, 2, 3)) if norm == "Linf" else shift.flatten(1).norm(dim=1)
     torch.testing.assert_close(size, epsilon.abs(), atol=1e-6, rtol=1e-4)

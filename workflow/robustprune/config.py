@@ -115,7 +115,7 @@ class Config(Settings):
     @model_validator(mode="after")
     def _sections_agree(self) -> "Config":
         for name in Recipes.model_fields:
-            self._recipe_fits(name)
+            self._step_fits(name)
         resolutions = len(self.synthetic.generator.channel_multipliers)
         divisible = all(side % 2 ** (resolutions - 1) == 0 for side in self.data.image_shape[1:])
         if self.synthetic.source == "generate" and not divisible:
@@ -133,14 +133,8 @@ class Config(Settings):
             raise ValueError("data.source = digits has data.classes: 10 and data.image_shape: [1, 8, 8]")
         return self
 
-    def _recipe_fits(self, name: str) -> None:
-        recipe = getattr(self.training, name)
-        if self.synthetic.source == "none" and recipe.synthetic_fraction > 0:
-            raise ValueError(
-                f"synthetic.source = none, but training.{name}.synthetic_fraction = {recipe.synthetic_fraction}; "
-                "set it to 0"
-            )
-        step_size = getattr(recipe, "step_size", 0)
+    def _step_fits(self, name: str) -> None:
+        step_size = getattr(getattr(self.training, name), "step_size", 0)
         if step_size > 2 * self.threat.epsilon:
             raise ValueError(
                 f"training.{name}.step_size = {step_size} should be at most twice "

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from robustprune.config import EXPERIMENTS, read_yaml
 from robustprune.errors import UserError
@@ -19,6 +19,12 @@ class Row(Settings):
     ratio: float | None = Field(None, ge=0, lt=1, description="share dropped; pruning.ratio of the config where absent")
     radius: RadiusRule = Field("constant", description="constant: epsilon; margin: clamp(margin, -epsilon, epsilon)")
     printed: str | None = Field(None, description="the method's name in the file of printed numbers")
+
+    @model_validator(mode="after")
+    def _radii_are_used(self) -> "Row":
+        if self.recipe == "standard" and self.radius != "constant":
+            raise ValueError(f"recipe = standard attacks nothing, so radius = {self.radius} would change nothing")
+        return self
 
     @property
     def uses_score(self) -> bool:
@@ -64,6 +70,7 @@ def load_experiments(folder: Path = EXPERIMENTS) -> dict[str, Table]:
         except ValidationError as error:
             problem = error.errors()[0]
             key = ".".join(str(part) for part in problem["loc"])
-            raise UserError(f"{path.name}: {key} = {problem['input']!r}: {problem['msg']}") from None
+            value = "" if isinstance(problem["input"], dict) else f" = {problem['input']!r}"
+            raise UserError(f"{path.name}: {key}{value}: {problem['msg'].removeprefix('Value error, ')}") from None
         tables |= {f"{experiments.paper}.{name}": table for name, table in experiments.tables.items()}
     return tables

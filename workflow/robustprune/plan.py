@@ -124,8 +124,13 @@ class _Planner:
 
     def _pools(self, recipe: AnyRecipe) -> tuple[str, ...]:
         """The pools a recipe learns from, the real one first."""
-        if self.config.synthetic.source == "none" or recipe.synthetic_in_batch == 0:
+        if recipe.synthetic_in_batch == 0:
             return (self.train,)
+        if self.config.synthetic.source == "none":
+            raise UserError(
+                f"synthetic.source = none, but training.{recipe.recipe}.synthetic_fraction = "
+                f"{recipe.synthetic_fraction}; set it to 0"
+            )
         return (self.train, self._synthetic_pool())
 
     def table(self, name: str, table: Table) -> str:

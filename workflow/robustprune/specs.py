@@ -219,12 +219,14 @@ class ModelSpec(Spec):
         "randomness",
         "training.augmentation",
         "training.averaging",
+        "training.batchnorm",
+        "training.clock",
         "training.fit",
         "training.losses",
         "training.optimizers",
+        "training.recipes.base",
         "training.sampler",
         "training.schedules",
-        "training.step",
         "training.trainset",
     )
     kind: Literal["models"] = "models"
@@ -235,7 +237,7 @@ class ModelSpec(Spec):
     synthetic: StageId | None
     manifest: StageId | None
     threat: ThreatModel
-    training: AnyRecipe
+    training: AnyRecipe = Field(discriminator="recipe")
     seed: int = Field(ge=0)
 
     @property
@@ -246,7 +248,8 @@ class ModelSpec(Spec):
 
     @property
     def decisive_modules(self) -> tuple[str, ...]:
-        return (*self.modules, *architecture_modules(self.architecture))
+        recipe = f"training.recipes.{self.training.recipe}"
+        return (*self.modules, *architecture_modules(self.architecture), recipe)
 
     @property
     def pools(self) -> tuple[str, ...]:

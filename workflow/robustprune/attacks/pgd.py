@@ -13,7 +13,7 @@ from robustprune.models.registry import Classifier
 from robustprune.randomness import per_sample
 from robustprune.settings import ThreatModel
 
-DEFINITION = 1
+DEFINITION = 2
 
 Objective = Callable[[Tensor], Tensor]
 """(N, K) logits to the (N,) values that the attack makes large."""
@@ -29,6 +29,7 @@ def pgd(
     objective: Objective,
     norm: NormGeometry,
     start: Tensor,
+    clip_start: bool = True,
 ) -> Tensor:
     """Climb ``objective(model(image))`` for every image on its own, within its radius and the pixel range.
 
@@ -44,18 +45,20 @@ def pgd(
         steps: number of steps.
         objective: what is made large.
         norm: the norm of radius and steps.
-        start: (N, C, H, W) float32, the first perturbation; clipped to the pixel range, not projected.
+        start: (N, C, H, W) float32, the first perturbation; not projected.
+        clip_start: whether the start is clipped to the pixel range.
 
     Returns:
         (N, C, H, W) float32 in [0, 1], detached: the last point, within the radius up to rounding.
     """
     step_size = step_size.view(-1, *[1] * (images.ndim - 1))
-    attacked = (images + start).clamp(0, 1)
+    attacked = (images + start).clamp(0, 1) if clip_start else images + start
     for _ in range(steps):
         gradient = _gradient(model, attacked, objective)
-        delta = attacked + step_size * norm.steepest(gradient) - images
-        attacked = (images + norm.project(delta, radius)).clamp(0, 1)
-    return attacked
+        # Clipped, then projected: in L2 the order matters, and this is Wang et al.'s (facts 1.3).
+        moved = (attacked + step_size * norm.steepest(gradient)).clamp(0, 1)
+        attacked = images + norm.project(moved - images, radius)
+    return attacked.clamp(0, 1)  # the last sum may have rounded to just outside
 
 
 def pgd_from_own_starts(

@@ -10,7 +10,17 @@ from robustprune.settings.generation import GeneratorSettings, SamplerSettings
 from robustprune.settings.models import Architecture
 from robustprune.settings.pruning import PruningSettings, RadiusRule, Strategy
 from robustprune.settings.scores import CrossEntropyAttack, DeepFoolSettings, DynamicsSettings, LossScoreName, ScoreName
-from robustprune.settings.training import AnyRecipe, Recipe, RecipeName, Recipes, TradesRecipe
+from robustprune.settings.training import (
+    AnyRecipe,
+    MultiStepRecipe,
+    PgdAtRecipe,
+    Recipe,
+    RecipeName,
+    Recipes,
+    RsFgsmRecipe,
+    StandardRecipe,
+    TradesRecipe,
+)
 
 __all__ = [
     "AnyRecipe",
@@ -21,16 +31,20 @@ __all__ = [
     "EvaluationSettings",
     "GeneratorSettings",
     "LossScoreName",
+    "MultiStepRecipe",
     "Norm",
+    "PgdAtRecipe",
     "PruningSettings",
     "Radius",
     "RadiusRule",
     "Recipe",
     "RecipeName",
     "Recipes",
+    "RsFgsmRecipe",
     "SamplerSettings",
     "ScoreName",
     "Settings",
+    "StandardRecipe",
     "Strategy",
     "ThreatModel",
     "TradesRecipe",

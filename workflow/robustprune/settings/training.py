@@ -1,4 +1,4 @@
-"""Settings of training, by recipe."""
+"""Settings of training, by recipe. ``docs/training.md`` says where each recipe and constant comes from."""
 
 from typing import Literal
 
@@ -6,8 +6,11 @@ from pydantic import Field, model_validator
 
 from robustprune.settings.base import Radius, Settings
 
-RecipeName = Literal["trades"]
+RecipeName = Literal["standard", "pgd_at", "trades", "rs_fgsm"]
 """How a model is trained; each is a key of the section ``training``, and an experiment's row names one."""
+
+Schedule = Literal["onecycle_epoch", "onecycle_step", "cyclic", "piecewise_linear"]
+"""Learning rate and momentum over the training; the functions are in ``training.schedules``."""
 
 
 class Recipe(Settings):
@@ -15,45 +18,54 @@ class Recipe(Settings):
 
     recipe: RecipeName = Field(description="the recipe's own name")
     epochs: int = Field(gt=0, description="epochs")
-    epoch_images: int = Field(
-        gt=0, description="images that make an epoch (Wang et al.: 50000, whatever the pool holds)"
+    epoch_images: int | None = Field(
+        gt=0,
+        description="images that make an epoch, in full batches (Wang et al.: 50000, whatever the pool holds); null "
+        "for one pass over the real images kept, whose last batch is smaller",
     )
     batch_size: int = Field(512, ge=2, description="images in a step, real and synthetic together")
     synthetic_fraction: float = Field(
         0.7, ge=0, lt=1, description="share of synthetic images in a batch (rounded down)"
     )
-    optimizer: Literal["sgd", "adam"] = Field("sgd", description="sgd is Nesterov's, with momentum")
+    optimizer: Literal["nesterov", "sgd", "adam"] = Field(
+        "nesterov", description="nesterov and sgd (plain) have momentum"
+    )
     learning_rate: float = Field(0.2, gt=0, description="learning rate at its peak")
     weight_decay: float = Field(5e-4, ge=0, description="weight decay of every parameter not named batchnorm")
-    schedule: Literal["onecycle_epoch", "onecycle_step"] = Field(
+    schedule: Schedule = Field(
         "onecycle_step",
-        description="one cycle moved on every epoch (Wang et al.; needs over 40 epochs) or every step (short runs)",
+        description="onecycle_epoch, onecycle_step: one cosine cycle moved on every epoch (Wang et al.; needs over 40 "
+        "epochs) or every step (short runs); cyclic: up to the middle and down again, every step; piecewise_linear: "
+        "up to two fifths of the epochs and down to 0, every step",
     )
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="share of the label spread over all classes")
-    averaging_decay: float = Field(0.995, ge=0, lt=1, description="decay of the weight average (Wang et al.: tau)")
+    averaging_decay: float = Field(
+        0.995, ge=0, lt=1, description="decay of the weight average (Wang et al.: tau); 0 for no averaging"
+    )
     averaging_warmup: float = Field(0.025, ge=0, le=1, description="share of the steps before averaging starts")
     statistics_momentum: float = Field(
         0.01, gt=0, le=1, description="of BatchNorm's running statistics; runs of a few hundred steps need 0.1"
+    )
+    statistics_from_first_batch: bool = Field(
+        True, description="whether BatchNorm's running statistics begin as those of the first batch, not as 0 and 1"
     )
     augmentation: Literal["none", "crop_flip"] = Field(
         "none", description="crop_flip: random crop after zero padding by 4 pixels, mirrored with probability 1/2"
     )
     validation_images: int = Field(0, ge=0, description="first images of the real training pool kept out of training")
 
+    def synthetic_among(self, images: int) -> int:
+        """Number of synthetic images in a batch of so many: 358 of 512 at 0.7."""
+        return int(images * self.synthetic_fraction)
+
     @property
     def synthetic_in_batch(self) -> int:
-        """Number of synthetic images in a batch: 358 of 512 at 0.7."""
-        return int(self.batch_size * self.synthetic_fraction)
+        """Number of synthetic images in a full batch."""
+        return self.synthetic_among(self.batch_size)
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Number of optimiser steps in an epoch."""
-        return -(-self.epoch_images // self.batch_size)
-
-    @property
-    def steps(self) -> int:
-        """Number of optimiser steps in the whole training."""
-        return self.epochs * self.steps_per_epoch
+    def steps_per_epoch(self, real_images: int) -> int:
+        """Number of optimiser steps in an epoch, where so many real images are kept."""
+        return -(-(self.epoch_images or real_images) // self.batch_size)
 
     @model_validator(mode="after")
     def _epoch_schedule_has_a_warm_up(self) -> "Recipe":
@@ -64,25 +76,67 @@ class Recipe(Settings):
         return self
 
 
-class TradesRecipe(Recipe):
-    """TRADES with synthetic data as Wang et al. (2023) train it. Facts: section 1.3."""
+class StandardRecipe(Recipe):
+    """Training on clean images, by cross-entropy; radii are not used."""
 
-    recipe: Literal["trades"] = Field("trades", description="the recipe's own name")
-    beta: float = Field(5.0, ge=0, description="TRADES' weight of the robust term")
+    recipe: Literal["standard"] = Field("standard", description="the recipe's own name")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the label spread over all classes")
+
+
+class MultiStepRecipe(Recipe):
+    """What recipes have that attack by projected gradient ascent."""
+
     attack_steps: int = Field(10, ge=1, description="steps of the training attack")
     step_size: Radius = Field(
         description="step of the training attack at radius epsilon; scaled with a sample's radius"
     )
 
 
-AnyRecipe = TradesRecipe
+class PgdAtRecipe(MultiStepRecipe):
+    """Adversarial training by PGD on the cross-entropy (Madry et al. 2018)."""
+
+    recipe: Literal["pgd_at"] = Field("pgd_at", description="the recipe's own name")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the label spread over all classes")
+
+
+class TradesRecipe(MultiStepRecipe):
+    """TRADES with synthetic data as Wang et al. (2023) train it. Facts: section 1.3."""
+
+    recipe: Literal["trades"] = Field("trades", description="the recipe's own name")
+    beta: float = Field(5.0, ge=0, description="TRADES' weight of the robust term")
+
+
+class RsFgsmRecipe(Recipe):
+    """One gradient step from a random start (Wong et al. 2020), as Kaufmann et al. train. Facts: section 5."""
+
+    recipe: Literal["rs_fgsm"] = Field("rs_fgsm", description="the recipe's own name")
+    step_scale: float = Field(1.25, gt=0, description="the attack's step, in units of a sample's radius")
+    clip_start: bool = Field(
+        description="whether the random start is clipped to the pixel range before the gradient is taken (Wong et al.: "
+        "true for CIFAR-10, false for MNIST)"
+    )
+    synthetic_fraction: float = Field(
+        0.0, ge=0, lt=1, description="share of synthetic images in a batch (rounded down)"
+    )
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the label spread over all classes")
+    averaging_decay: float = Field(0.0, ge=0, lt=1, description="decay of the weight average; 0 for no averaging")
+    statistics_momentum: float = Field(0.1, gt=0, le=1, description="of BatchNorm's running statistics")
+    statistics_from_first_batch: bool = Field(
+        False, description="whether BatchNorm's running statistics begin as those of the first batch, not as 0 and 1"
+    )
+
+
+AnyRecipe = StandardRecipe | PgdAtRecipe | TradesRecipe | RsFgsmRecipe
 """Any of the recipes, told apart by ``recipe``."""
 
 
 class Recipes(Settings):
     """The recipes at the preset's scale, by name."""
 
+    standard: StandardRecipe
+    pgd_at: PgdAtRecipe
     trades: TradesRecipe
+    rs_fgsm: RsFgsmRecipe
 
     def named(self, name: RecipeName) -> AnyRecipe:
         """The recipe of that name."""

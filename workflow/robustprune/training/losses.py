@@ -1,17 +1,40 @@
-"""The TRADES loss, and what its inner attack maximises; facts 1.3."""
+"""The losses that training minimises, and what its attacks maximise, each sample by sample; facts 1.3."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-DEFINITION = 1
+DEFINITION = 2
 
 
-def trades_loss(natural: Tensor, adversarial: Tensor, labels: Tensor, *, beta: float, label_smoothing: float) -> Tensor:
-    """Smoothed cross-entropy of the natural logits plus ``beta`` KL(natural || adversarial), both batch means.
+def cross_entropy(logits: Tensor, labels: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
+    """(N,) float32: (1 - s) times minus the label's log-probability plus s times the mean of minus all of them.
 
-    Gradients flow through both sets of logits (Wang et al. 2023). The KL is taken between log-probabilities in
-    float32, so that a probability of zero makes no NaN.
+    Args:
+        logits: (N, K).
+        labels: (N,) int64.
+        label_smoothing: s, the share of the label spread over all K classes.
+    """
+    return F.cross_entropy(logits.float(), labels, reduction="none", label_smoothing=label_smoothing)
+
+
+def kl_divergence(log_natural: Tensor, logits: Tensor) -> Tensor:
+    """(N,) float32: KL(natural || softmax of the logits), between log-probabilities, so that no zero makes a NaN.
+
+    Args:
+        log_natural: (N, K) float32 log-probabilities.
+        logits: (N, K).
+    """
+    log_probabilities = F.log_softmax(logits.float(), dim=1)
+    return F.kl_div(log_probabilities, log_natural, reduction="none", log_target=True).sum(1)
+
+
+def trades_losses(
+    natural: Tensor, adversarial: Tensor, labels: Tensor, *, beta: float, label_smoothing: float
+) -> Tensor:
+    """Smoothed cross-entropy of the natural logits plus ``beta`` KL(natural || adversarial).
+
+    Gradients flow through both sets of logits (Wang et al. 2023).
 
     Args:
         natural: (N, K) logits f(x).
@@ -19,16 +42,31 @@ def trades_loss(natural: Tensor, adversarial: Tensor, labels: Tensor, *, beta: f
         labels: (N,) int64.
         beta: weight of the robust term.
         label_smoothing: share of the label spread over all K classes.
+
+    Returns:
+        (N,) float32.
     """
-    cross_entropy = F.cross_entropy(natural.float(), labels, label_smoothing=label_smoothing)
-    log_natural = F.log_softmax(natural.float(), dim=1)
-    log_adversarial = F.log_softmax(adversarial.float(), dim=1)
-    divergence = F.kl_div(log_adversarial, log_natural, reduction="batchmean", log_target=True)
-    return cross_entropy + beta * divergence
+    divergence = kl_divergence(F.log_softmax(natural.float(), dim=1), adversarial)
+    return cross_entropy(natural, labels, label_smoothing=label_smoothing) + beta * divergence
 
 
-def attack_objective(logits: Tensor, *, log_natural: Tensor, labels: Tensor, towards_label: Tensor) -> Tensor:
-    """What each sample's attack maximises: the KL from the natural prediction, or minus the cross-entropy.
+def label_objective(logits: Tensor, *, labels: Tensor, towards_label: Tensor) -> Tensor:
+    """What an attack on the label maximises: the cross-entropy, or minus it for anti-adversarial samples.
+
+    Args:
+        logits: (N, K) f(x').
+        labels: (N,) int64.
+        towards_label: (N,) bool, true where the radius is negative.
+
+    Returns:
+        (N,) float32.
+    """
+    losses = cross_entropy(logits, labels)
+    return torch.where(towards_label, -losses, losses)
+
+
+def divergence_objective(logits: Tensor, *, log_natural: Tensor, labels: Tensor, towards_label: Tensor) -> Tensor:
+    """What TRADES' attack maximises: the KL from the natural prediction, or minus the cross-entropy.
 
     A sample with a negative radius is moved towards its label (anti-adversarial, PUMA). The KL has its minimum at the
     natural image and cannot lead there, so the cross-entropy is descended instead (facts P3).
@@ -42,7 +80,4 @@ def attack_objective(logits: Tensor, *, log_natural: Tensor, labels: Tensor, tow
     Returns:
         (N,) float32.
     """
-    log_adversarial = F.log_softmax(logits.float(), dim=1)
-    divergence = (log_natural.exp() * (log_natural - log_adversarial)).sum(1)
-    cross_entropy = F.nll_loss(log_adversarial, labels, reduction="none")
-    return torch.where(towards_label, -cross_entropy, divergence)
+    return torch.where(towards_label, -cross_entropy(logits, labels), kl_divergence(log_natural, logits))

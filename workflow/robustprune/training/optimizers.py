@@ -1,23 +1,24 @@
-"""The optimiser and its parameter groups; facts 1.2."""
+"""The optimiser and its parameter groups; facts 1.2, 5."""
 
 import torch
 from torch import nn
 
 from robustprune.settings import Recipe
-from robustprune.training.schedules import CyclePoint
+from robustprune.training.schedules import PLAIN_MOMENTUM, CyclePoint
 
-DEFINITION = 1
+DEFINITION = 2
 
 
 def build_optimizer(model: nn.Module, settings: Recipe) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum, or Adam; parameters named ``batchnorm`` have no weight decay."""
+    """SGD with Nesterov's or plain momentum, or Adam; parameters named ``batchnorm`` have no weight decay."""
     plain = [value for name, value in model.named_parameters() if "batchnorm" in name]
     decayed = [value for name, value in model.named_parameters() if "batchnorm" not in name]
     groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
     if settings.optimizer == "adam":
         return torch.optim.Adam(groups, lr=settings.learning_rate)
-    return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=0.9, nesterov=True)
+    nesterov = settings.optimizer == "nesterov"
+    return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=PLAIN_MOMENTUM, nesterov=nesterov)
 
 
 def set_cycle(optimizer: torch.optim.Optimizer, point: CyclePoint) -> None:

@@ -6,41 +6,47 @@ import torch
 from torch import Tensor
 
 from robustprune.randomness import generator
+from robustprune.settings import Recipe
+from robustprune.training.clock import Position
 
-DEFINITION = 1
+DEFINITION = 2
 
 
 class EpochSampler:
-    """Draws positions in the lists of kept images; what a step draws depends on the seed and the step alone.
+    """Draws positions in the lists of kept images; what a step draws depends on the seed and its position alone.
 
     Args:
         real: number of real images kept.
         synthetic: number of synthetic images kept; 0 where there are none.
-        real_count: real images in a batch.
-        synthetic_count: synthetic images in a batch.
-        steps_per_epoch: a new epoch starts a new permutation of the real images.
+        settings: batch size, share of synthetic images, and what makes an epoch.
         seed: the stage's seed.
     """
 
-    def __init__(
-        self, *, real: int, synthetic: int, real_count: int, synthetic_count: int, steps_per_epoch: int, seed: int
-    ) -> None:
-        self.real, self.synthetic, self.seed, self.steps_per_epoch = real, synthetic, seed, steps_per_epoch
-        self.real_count, self.synthetic_count = real_count, synthetic_count
+    def __init__(self, *, real: int, synthetic: int, settings: Recipe, seed: int) -> None:
+        self.real, self.synthetic, self.settings, self.seed = real, synthetic, settings, seed
         self._permutation = lru_cache(maxsize=2)(self._draw_permutation)
 
-    def real_positions(self, step: int) -> Tensor:
-        """(real_count,) int64: the epoch's permutations, read on from step to step."""
-        epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
-        places = torch.arange(self.real_count) + step_in_epoch * self.real_count
+    def batch_size(self, position: Position) -> int:
+        """Images of a step; where an epoch is one pass, its last step has what is left."""
+        full = self.settings.batch_size
+        if self.settings.epoch_images is None and position.ends_epoch:
+            return self.real - position.step * full
+        return full
+
+    def real_positions(self, position: Position) -> Tensor:
+        """(real images of the step,) int64: the epoch's permutations, read on from step to step."""
+        size = self.batch_size(position)
+        first = position.step * (self.settings.batch_size - self.settings.synthetic_in_batch)
+        places = first + torch.arange(size - self.settings.synthetic_among(size))
         rounds = places // self.real
         numbers = range(int(rounds[0]), int(rounds[-1]) + 1)
-        return torch.cat([self._permutation(epoch, r)[places[rounds == r] % self.real] for r in numbers])
+        return torch.cat([self._permutation(position.epoch, r)[places[rounds == r] % self.real] for r in numbers])
 
-    def synthetic_positions(self, step: int) -> Tensor:
-        """(synthetic_count,) int64: drawn uniformly, with replacement."""
-        source = generator(self.seed, "synthetic", step)
-        return torch.randint(self.synthetic, (self.synthetic_count,), generator=source)
+    def synthetic_positions(self, position: Position) -> Tensor:
+        """(synthetic images of the step,) int64: drawn uniformly, with replacement."""
+        source = generator(self.seed, "synthetic", position.number)
+        count = self.settings.synthetic_among(self.batch_size(position))
+        return torch.randint(self.synthetic, (count,), generator=source)
 
     def _draw_permutation(self, epoch: int, number: int) -> Tensor:
         return torch.randperm(self.real, generator=generator(self.seed, "permutation", epoch, number))

@@ -3,12 +3,17 @@
 import math
 from typing import NamedTuple
 
-DEFINITION = 1
+from robustprune.settings import Recipe
+from robustprune.training.clock import Position
 
-WARM_UP = 0.025  # share of the training until the learning rate's peak (facts 1.2)
-START_DIVISOR = 25.0  # the first learning rate is the peak's by this much lower
+DEFINITION = 2
+
+WARM_UP = 0.025  # share of the training until the one-cycle's peak (facts 1.2)
+START_DIVISOR = 25.0  # its first learning rate is the peak's by this much lower
 END_DIVISOR = 1e4  # and the last one is the first's by this much lower
-HIGH_MOMENTUM, LOW_MOMENTUM = 0.95, 0.85
+ONE_CYCLE_MOMENTUM = (0.95, 0.85)  # at the ends, at the peak: torch's OneCycleLR overrides the optimiser's own
+TRIANGLE_MOMENTUM = (0.9, 0.8)  # the same of torch's CyclicLR (facts 5.2)
+PLAIN_MOMENTUM = 0.9
 
 
 class CyclePoint(NamedTuple):
@@ -16,6 +21,20 @@ class CyclePoint(NamedTuple):
 
     learning_rate: float
     momentum: float
+
+
+def cycle_point(settings: Recipe, position: Position) -> CyclePoint:
+    """Learning rate and momentum of a step, as the recipe says."""
+    done, whole, peak = position.done, position.whole, settings.learning_rate
+    match settings.schedule:
+        case "onecycle_epoch":
+            return one_cycle(position.epoch, position.epochs, peak=peak)
+        case "onecycle_step":
+            return one_cycle(done, whole, peak=peak)
+        case "cyclic":
+            return triangle(done / whole, peak=peak)
+        case "piecewise_linear":
+            return piecewise_linear((done + 1) / position.steps, position.epochs, peak=peak)
 
 
 def one_cycle(index: int, total: int, *, peak: float) -> CyclePoint:
@@ -32,11 +51,40 @@ def one_cycle(index: int, total: int, *, peak: float) -> CyclePoint:
     """
     top = max(WARM_UP * total - 1, 0.0)
     start = peak / START_DIVISOR
+    high, low = ONE_CYCLE_MOMENTUM
     if index < top:
         share = index / top
-        return CyclePoint(_cosine(start, peak, share), _cosine(HIGH_MOMENTUM, LOW_MOMENTUM, share))
+        return CyclePoint(_cosine(start, peak, share), _cosine(high, low, share))
     share = (index - top) / max(total - 1 - top, 1.0)
-    return CyclePoint(_cosine(peak, start / END_DIVISOR, share), _cosine(LOW_MOMENTUM, HIGH_MOMENTUM, share))
+    return CyclePoint(_cosine(peak, start / END_DIVISOR, share), _cosine(low, high, share))
+
+
+def triangle(done: float, *, peak: float) -> CyclePoint:
+    """From 0 up to the peak in the middle and down again, as torch's CyclicLR with base 0; facts 5.2.
+
+    Args:
+        done: share of the training done before the step, [0, 1).
+        peak: the highest learning rate.
+
+    Returns:
+        The learning rate, and the momentum, which falls and rises.
+    """
+    height = 1 - abs(2 * done - 1)
+    high, low = TRIANGLE_MOMENTUM
+    return CyclePoint(peak * height, high - (high - low) * height)
+
+
+def piecewise_linear(time: float, epochs: int, *, peak: float) -> CyclePoint:
+    """From 0 up to the peak at two fifths of the epochs, whole ones, and down to 0 at the end; facts 5.1.
+
+    Args:
+        time: epochs done at the end of the step, (0, ``epochs``].
+        epochs: epochs in all.
+        peak: the highest learning rate.
+    """
+    top = epochs * 2 // 5
+    share = time / top if time < top else (epochs - time) / (epochs - top)
+    return CyclePoint(peak * share, PLAIN_MOMENTUM)
 
 
 def _cosine(begin: float, end: float, share: float) -> float:

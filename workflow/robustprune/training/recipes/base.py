@@ -1,0 +1,54 @@
+"""What training asks of a recipe, and what recipes share."""
+
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from robustprune.attacks.norms import NormGeometry
+
+DEFINITION = 1
+
+
+class BatchLoss(NamedTuple):
+    """What a recipe makes of a batch.
+
+    Attributes:
+        losses: (N,) float32, of each sample; their mean is minimised.
+        right: (N,) bool, whether the image that was learnt from (attacked, where the recipe attacks) was classified
+            rightly.
+    """
+
+    losses: Tensor
+    right: Tensor
+
+
+class TrainingRecipe(Protocol):
+    """Attack and loss of a batch."""
+
+    def losses(
+        self, model: nn.Module, images: Tensor, labels: Tensor, epsilon: Tensor, noise: torch.Generator
+    ) -> BatchLoss:
+        """The loss of each sample of a batch, with a graph to the model's parameters.
+
+        Args:
+            model: the network in training, in train mode.
+            images: (N, C, H, W) float32 in [0, 1].
+            labels: (N,) int64.
+            epsilon: (N,) float32 signed radii in the threat's norm; negative ones are attacked towards the label.
+            noise: source of the attack's starting points, on the CPU.
+        """
+
+
+def random_start(norm: NormGeometry, images: Tensor, radius: Tensor, noise: torch.Generator) -> Tensor:
+    """(N, C, H, W): uniform in the cube for Linf, uniform on the sphere for L2 (which is where most of a ball is)."""
+    if norm.draw == "normal":
+        draw = torch.randn(images.shape, generator=noise)
+    else:
+        draw = torch.rand(images.shape, generator=noise).mul_(2).sub_(1)
+    return norm.random_start(draw.to(images.device), radius)
+
+
+def batch_loss(losses: Tensor, logits: Tensor, labels: Tensor) -> BatchLoss:
+    """The losses, with what the logits of the images learnt from say about accuracy."""
+    return BatchLoss(losses, logits.detach().argmax(1) == labels)

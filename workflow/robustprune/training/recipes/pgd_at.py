@@ -1,0 +1,43 @@
+"""Adversarial training by PGD (Madry et al. 2018), https://arxiv.org/abs/1706.06083."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from robustprune.attacks.norms import norm_named
+from robustprune.attacks.pgd import pgd
+from robustprune.settings import PgdAtRecipe, ThreatModel
+from robustprune.training.batchnorm import frozen_statistics
+from robustprune.training.losses import cross_entropy, label_objective
+from robustprune.training.recipes.base import BatchLoss, batch_loss, random_start
+
+DEFINITION = 1
+
+
+@dataclass(frozen=True)
+class PgdAt:
+    """Cross-entropy at the end of PGD on the cross-entropy."""
+
+    settings: PgdAtRecipe
+    threat: ThreatModel
+
+    def losses(
+        self, model: nn.Module, images: Tensor, labels: Tensor, epsilon: Tensor, noise: torch.Generator
+    ) -> BatchLoss:
+        """See ``TrainingRecipe.losses``. BatchNorm's running statistics stay during the attack, as in TRADES."""
+        norm, radius = norm_named(self.threat.norm), epsilon.abs()
+        with frozen_statistics(model):
+            attacked = pgd(
+                model,
+                images,
+                radius=radius,
+                step_size=radius * float(self.settings.step_size / self.threat.epsilon),
+                steps=self.settings.attack_steps,
+                objective=partial(label_objective, labels=labels, towards_label=epsilon < 0),
+                norm=norm,
+                start=random_start(norm, images, radius, noise),
+            )
+        logits = model(attacked)
+        return batch_loss(cross_entropy(logits, labels, label_smoothing=self.settings.label_smoothing), logits, labels)

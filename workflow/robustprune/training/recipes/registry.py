@@ -1,0 +1,21 @@
+"""From a recipe's settings to its attack and loss."""
+
+from robustprune.settings import AnyRecipe, PgdAtRecipe, RsFgsmRecipe, StandardRecipe, ThreatModel, TradesRecipe
+from robustprune.training.recipes.base import TrainingRecipe
+from robustprune.training.recipes.pgd_at import PgdAt
+from robustprune.training.recipes.rs_fgsm import RsFgsm
+from robustprune.training.recipes.standard import Standard
+from robustprune.training.recipes.trades import Trades
+
+
+def build_recipe(settings: AnyRecipe, threat: ThreatModel) -> TrainingRecipe:
+    """The recipe that the settings are of, against that adversary."""
+    match settings:
+        case StandardRecipe():
+            return Standard(settings)
+        case PgdAtRecipe():
+            return PgdAt(settings, threat)
+        case TradesRecipe():
+            return Trades(settings, threat)
+        case RsFgsmRecipe():
+            return RsFgsm(settings, threat)

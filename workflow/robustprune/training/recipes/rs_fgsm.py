@@ -1,0 +1,42 @@
+"""RS-FGSM: one gradient step from a random start (Wong et al. 2020), https://arxiv.org/abs/2001.03994; facts 5."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from robustprune.attacks.norms import norm_named
+from robustprune.attacks.pgd import pgd
+from robustprune.settings import RsFgsmRecipe, ThreatModel
+from robustprune.training.losses import cross_entropy, label_objective
+from robustprune.training.recipes.base import BatchLoss, batch_loss, random_start
+
+DEFINITION = 1
+
+
+@dataclass(frozen=True)
+class RsFgsm:
+    """Cross-entropy at the end of one long step."""
+
+    settings: RsFgsmRecipe
+    threat: ThreatModel
+
+    def losses(
+        self, model: nn.Module, images: Tensor, labels: Tensor, epsilon: Tensor, noise: torch.Generator
+    ) -> BatchLoss:
+        """See ``TrainingRecipe.losses``. BatchNorm's running statistics move in the attack's pass, too, as Wong's."""
+        norm, radius = norm_named(self.threat.norm), epsilon.abs()
+        attacked = pgd(
+            model,
+            images,
+            radius=radius,
+            step_size=radius * self.settings.step_scale,
+            steps=1,
+            objective=partial(label_objective, labels=labels, towards_label=epsilon < 0),
+            norm=norm,
+            start=random_start(norm, images, radius, noise),
+            clip_start=self.settings.clip_start,
+        )
+        logits = model(attacked)
+        return batch_loss(cross_entropy(logits, labels, label_smoothing=self.settings.label_smoothing), logits, labels)
