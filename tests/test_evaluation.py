@@ -169,9 +169,9 @@ def killed_at(call: int, function: Callable[..., Any]) -> Callable[..., Any]:
 def test_scores_are_written_with_all_they_need(make_job: MakeJob, upstream: Path) -> None:
     job = make_job("scores", SCORES.id, batch_size=8)
     facts = margins_stage.run(job, SCORES)
-    store = open_store(job.directory / "scores.zarr")
     pool_info = json.loads((job.upstream("pools", POOL.id) / "pool.json").read_text())
-    margin = store.read("margin", pool_digest=pool_info["digest"])
+    store = open_store(job.directory / "scores.zarr", pool_digest=pool_info["digest"])
+    margin = store.read("margin")
     _, labels = images_and_labels()
     prediction = store.read("prediction")
     assert ((margin > 0) == (prediction == labels)).all()

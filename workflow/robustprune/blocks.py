@@ -8,19 +8,21 @@ import re
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from robustprune.files import replacing
-from robustprune.job import Job
+
+if TYPE_CHECKING:  # a job imports torch, which readers of blocks and stores do not need
+    from robustprune.job import Job
 
 Columns = dict[str, npt.NDArray[Any]]
 
 
 def compute_rows(
-    job: Job,
+    job: "Job",
     count: int,
     compute: Callable[[int, int], Columns],
     *,

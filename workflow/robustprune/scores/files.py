@@ -55,7 +55,8 @@ def publish_score(
     said = {"column": meaning.column, "unit": meaning.unit, "easy": meaning.easy, "sign": meaning.sign}
     write_store(
         job.partial / STORE_NAME,
-        columns,
+        [columns],
+        len(values),
         {"spec": spec.model_dump(mode="json"), "score": said, "facts": facts, **attributes},
     )
     draw_scores(values, job.partial / FIGURE_FILE, label=f"{meaning.column} ({meaning.unit})", title=spec.id)
@@ -69,12 +70,12 @@ def read_score(directory: Path, *, pool_digest: str) -> tuple[npt.NDArray[np.flo
     Raises:
         UserError: when the store is damaged, belongs to another pool, or does not say which column leads.
     """
-    store = open_store(directory / STORE_NAME)
+    store = open_store(directory / STORE_NAME, pool_digest=pool_digest)
     try:
         meaning = Meaning(**store.attributes["score"])
     except (KeyError, TypeError) as error:
         raise UserError(f"{store.path} does not say which column is its score ({error})") from None
-    return store.read(meaning.column, pool_digest=pool_digest), meaning
+    return store.read(meaning.column), meaning
 
 
 def _facts(values: npt.NDArray[np.float32]) -> dict[str, Any]:
