@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
@@ -12,7 +12,9 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from robustprune.errors import UserError
 from robustprune.execution import Execution
 from robustprune.settings import (
+    NORMALIZING,
     Architecture,
+    CheckpointSettings,
     DeepFoolSettings,
     DynamicsSettings,
     EvaluationSettings,
@@ -96,6 +98,10 @@ class Config(Settings):
     data: DataSettings
     synthetic: SyntheticSettings
     architecture: Architecture = Field(description="the network that is trained")
+    checkpoints: dict[str, CheckpointSettings] = Field({}, description="networks trained elsewhere, by a name for each")
+    margin_model: str | None = Field(
+        None, description="the checkpoint that measures scores and margins; null: the TRADES model of the first seed"
+    )
     threat: ThreatModel
     training: Recipes = Field(description="how models are trained, by recipe")
     margins: DeepFoolSettings = DeepFoolSettings()
@@ -116,6 +122,11 @@ class Config(Settings):
     def _sections_agree(self) -> "Config":
         for name in Recipes.model_fields:
             self._step_fits(name)
+        for name in self.checkpoints:
+            self._checkpoint_fits(name)
+        if self.margin_model is not None and self.margin_model not in self.checkpoints:
+            known = ", ".join(self.checkpoints) or "none"
+            raise ValueError(f"margin_model = {self.margin_model!r} is not one of the checkpoints: {known}")
         resolutions = len(self.synthetic.generator.channel_multipliers)
         divisible = all(side % 2 ** (resolutions - 1) == 0 for side in self.data.image_shape[1:])
         if self.synthetic.source == "generate" and not divisible:
@@ -132,6 +143,17 @@ class Config(Settings):
         if self.data.source == "digits" and (self.data.classes, self.data.image_shape) != (10, (1, 8, 8)):
             raise ValueError("data.source = digits has data.classes: 10 and data.image_shape: [1, 8, 8]")
         return self
+
+    def _checkpoint_fits(self, name: str) -> None:
+        checkpoint = self.checkpoints[name]
+        normalization, channels = checkpoint.normalization, self.data.image_shape[0]
+        if normalization is None and checkpoint.architecture in NORMALIZING and self.data.name != "cifar10":
+            raise ValueError(
+                f"checkpoints.{name}: {checkpoint.architecture} normalises its input, and only for cifar10 it is known "
+                "how; give normalization: {mean: [...], std: [...]}"
+            )
+        if normalization is not None and {len(normalization.mean), len(normalization.std)} != {channels}:
+            raise ValueError(f"checkpoints.{name}.normalization: mean and std should have {channels} values each")
 
     def _step_fits(self, name: str) -> None:
         step_size = getattr(getattr(self.training, name), "step_size", 0)
@@ -212,7 +234,9 @@ def _sentences(error: ValidationError, origin: str) -> Iterator[str]:
 def _allowed_keys(section: list[str | int]) -> list[str]:
     model: Any = Config
     for name in section:
-        model = model.model_fields[str(name)].annotation
+        model = get_args(model)[1] if get_origin(model) is dict else model.model_fields[str(name)].annotation
+        if type(None) in get_args(model):  # a section or null
+            model = get_args(model)[0]
     return list(model.model_fields)
 
 

@@ -18,12 +18,22 @@ class Row(Settings):
     score: ScoreName = Field("margin", description="what the strategy goes by; see docs/scores.md")
     ratio: float | None = Field(None, ge=0, lt=1, description="share dropped; pruning.ratio of the config where absent")
     radius: RadiusRule = Field("constant", description="constant: epsilon; margin: clamp(margin, -epsilon, epsilon)")
+    checkpoint: str | None = Field(None, description="a checkpoint of the config, evaluated in place of training")
+    margin_model: str | None = Field(
+        None, description="a checkpoint of the config that measures the score and margins; the config's margin_model where absent"
+    )
     printed: str | None = Field(None, description="the method's name in the file of printed numbers")
 
     @model_validator(mode="after")
     def _radii_are_used(self) -> "Row":
         if self.recipe == "standard" and self.radius != "constant":
             raise ValueError(f"recipe = standard attacks nothing, so radius = {self.radius} would change nothing")
+        return self
+
+    @model_validator(mode="after")
+    def _a_checkpoint_is_not_trained(self) -> "Row":
+        if self.checkpoint is not None and (self.uses_manifest or self.margin_model is not None):
+            raise ValueError("a row with a checkpoint trains nothing: it has no strategy, radius or margin_model")
         return self
 
     @property

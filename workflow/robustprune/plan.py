@@ -14,11 +14,12 @@ from robustprune.experiments import Row, Table
 from robustprune.files import digest
 from robustprune.paths import RECORD_FILE, SPEC_FILE, stage_directory
 from robustprune.settings import AnyRecipe, LossScoreName, ScoreName
-from robustprune.sources import real_source, synthetic_source
+from robustprune.sources import checkpoint_file, real_source, synthetic_source
 from robustprune.specs import (
     EvaluationSpec,
     GeneratedPoolSpec,
     GeneratorSpec,
+    ImportedModelSpec,
     IngestedPoolSpec,
     LossScoreSpec,
     ManifestSpec,
@@ -148,7 +149,10 @@ class _Planner:
     def _row(self, row: Row) -> RowSpec:
         manifest = self._manifest(row) if row.uses_manifest else None
         recipe = self.config.training.named(row.recipe)
-        models = tuple(self._model(recipe, manifest, seed) for seed in self.config.seeds)
+        if row.checkpoint is not None:
+            models: tuple[str, ...] = (self._imported(row.checkpoint),)
+        else:
+            models = tuple(self._model(recipe, manifest, seed) for seed in self.config.seeds)
         return RowSpec(
             method=row.method,
             models=models,
@@ -217,25 +221,46 @@ class _Planner:
             )
         )
 
-    def _scores(self, name: ScoreName, pools: tuple[str, ...]) -> tuple[str, ...]:
-        """The stages that score each of ``pools``."""
-        if name == "margin":
-            return self._margins(pools)
-        return self._losses(name, pools)
+    def _imported(self, name: str) -> str:
+        config = self.config
+        if name not in config.checkpoints:
+            known = ", ".join(config.checkpoints) or "none"
+            raise UserError(f"a row names the checkpoint {name!r}, which is not one of the config's checkpoints: {known}")
+        checkpoint = config.checkpoints[name]
+        return self._add(
+            ImportedModelSpec(
+                architecture=checkpoint.architecture,
+                classes=config.data.classes,
+                image_shape=config.data.image_shape,
+                digest=checkpoint.sha256,
+                entry=checkpoint.entry,
+                normalization=checkpoint.normalization,
+                location=checkpoint_file(name, checkpoint),
+            )
+        )
 
-    def _scoring_model(self) -> str:
-        """TRADES on everything with the first seed, as for PUMA's Table 1 (facts P14)."""
+    def _scores(self, row: Row, pools: tuple[str, ...]) -> tuple[str, ...]:
+        """The stages that score each of ``pools``."""
+        if row.score == "margin":
+            return self._margins(row, pools)
+        return self._losses(row.score, row, pools)
+
+    def _scoring_model(self, row: Row) -> str:
+        """A checkpoint, or TRADES on everything with the first seed, as for PUMA's Table 1 (facts P14)."""
+        checkpoint = row.margin_model or self.config.margin_model
+        if checkpoint is not None:
+            return self._imported(checkpoint)
         return self._model(self.config.training.trades, None, self.config.seeds[0])
 
-    def _margins(self, pools: tuple[str, ...]) -> tuple[str, ...]:
-        config, model = self.config, self._scoring_model()
+    def _margins(self, row: Row, pools: tuple[str, ...]) -> tuple[str, ...]:
+        config, model = self.config, self._scoring_model(row)
         return tuple(
             self._add(MarginSpec(pool=pool, model=model, norm=config.threat.norm, settings=config.margins))
             for pool in pools
         )
 
-    def _losses(self, name: LossScoreName, pools: tuple[str, ...]) -> tuple[str, ...]:
-        config, model = self.config, self._scoring_model()
+    def _losses(self, name: LossScoreName, row: Row, pools: tuple[str, ...]) -> tuple[str, ...]:
+        config, model = self.config, self._scoring_model(row)
         attack = config.dynamics.loss_attack if name == "loss_adversarial" else None
         return tuple(
             self._add(
@@ -252,8 +277,8 @@ class _Planner:
         return self._add(
             ManifestSpec(
                 pools=pools,
-                scores=self._scores(row.score, pools) if row.uses_score else (),
-                margins=self._margins(pools) if row.uses_margins else (),
+                scores=self._scores(row, pools) if row.uses_score else (),
+                margins=self._margins(row, pools) if row.uses_margins else (),
                 strategy=row.strategy,
                 ratio=0.0 if row.strategy == "none" else self.config.pruning.ratio if row.ratio is None else row.ratio,
                 radius=row.radius,

@@ -10,6 +10,7 @@ from typing import Literal
 
 from robustprune.errors import UserError
 from robustprune.files import digest, write_text
+from robustprune.settings import CheckpointSettings
 from robustprune.specs import DigitsSource, FileSource, TorchvisionLocation, TorchvisionSource
 
 DIGEST_CACHE = Path("results/.digests.json")
@@ -58,6 +59,23 @@ def synthetic_source(text: str) -> FileSource:
     """The source that ``synthetic.source`` names when it is a file. Raises UserError where it is missing."""
     form, _, place = text.partition(":")
     return _file_source(form, [Path(place)], setting=f"synthetic.source = {text}")
+
+
+def checkpoint_file(name: str, checkpoint: CheckpointSettings) -> str:
+    """Where a checkpoint lies.
+
+    Raises:
+        UserError: when it is missing, or another file than its SHA-256 says.
+    """
+    path = Path(checkpoint.path)
+    if not path.is_file():
+        raise UserError(f"checkpoints.{name}.path = {checkpoint.path}: there is no such file")
+    found = file_digest(path)
+    if found != checkpoint.sha256:
+        raise UserError(
+            f"checkpoints.{name}.sha256 = {checkpoint.sha256} is not that of {checkpoint.path}, which is {found}"
+        )
+    return str(path.absolute())
 
 
 def idx_files(folder: Path, split: str) -> tuple[Path, Path]:

@@ -26,6 +26,7 @@ from robustprune.settings import (
     GeneratorSettings,
     LossScoreName,
     Norm,
+    NormalizationSettings,
     Radius,
     RadiusRule,
     SamplerSettings,
@@ -230,6 +231,7 @@ class ModelSpec(Spec):
         "training.trainset",
     )
     kind: Literal["models"] = "models"
+    origin: Literal["trained"] = "trained"
     architecture: Architecture
     classes: int
     image_shape: ImageShape
@@ -260,6 +262,34 @@ class ModelSpec(Spec):
     def upstream(self) -> tuple[tuple[str, str], ...]:
         manifest = () if self.manifest is None else (("manifests", self.manifest),)
         return (*(("pools", pool) for pool in self.pools), *manifest)
+
+
+class ImportedModelSpec(Spec):
+    """A classifier that was trained elsewhere. ``digest`` is what its file is, ``location`` where it lies now."""
+
+    room = "models.imported"
+    modules = ("models.foreign",)
+    kind: Literal["models"] = "models"
+    origin: Literal["imported"] = "imported"
+    architecture: Architecture
+    classes: int
+    image_shape: ImageShape
+    digest: str = Field(pattern="^[0-9a-f]{64}$")
+    entry: str | None
+    normalization: NormalizationSettings | None
+    location: str
+
+    @property
+    def slug(self) -> str:
+        return f"imported-{self.architecture.replace('_', '')}"
+
+    @property
+    def decisive_modules(self) -> tuple[str, ...]:
+        return (*self.modules, *architecture_modules(self.architecture))
+
+    @property
+    def upstream(self) -> tuple[tuple[str, str], ...]:
+        return ()
 
 
 class MarginSpec(Spec):
@@ -405,9 +435,15 @@ class TableSpec(Spec):
 
 
 AnyPoolSpec = Annotated[IngestedPoolSpec | GeneratedPoolSpec, Field(discriminator="origin")]
+<<<<<<< HEAD
 AnyScoreSpec = Annotated[MarginSpec | LossScoreSpec, Field(discriminator="score")]
 AnySpec = Annotated[
     AnyPoolSpec | GeneratorSpec | ModelSpec | AnyScoreSpec | ManifestSpec | EvaluationSpec | TableSpec,
+=======
+AnyModelSpec = Annotated[ModelSpec | ImportedModelSpec, Field(discriminator="origin")]
+AnySpec = Annotated[
+    AnyPoolSpec | GeneratorSpec | AnyModelSpec | MarginSpec | ManifestSpec | EvaluationSpec | TableSpec,
+>>>>>>> 033fde2 (Use checkpoints from elsewhere as margin models or in a table's rows)
     Field(discriminator="kind"),
 ]
 KINDS = ("pools", "generators", "models", "scores", "manifests", "evaluations", "tables")

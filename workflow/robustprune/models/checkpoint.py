@@ -10,7 +10,7 @@ from torch import nn
 from robustprune.errors import UserError
 from robustprune.files import replacing
 from robustprune.models.registry import build_model
-from robustprune.specs import ModelSpec
+from robustprune.specs import ImportedModelSpec, ModelSpec
 from robustprune.stagefile import read_spec
 
 WEIGHTS_FILE = "weights.safetensors"  # averaged: what is scored and evaluated
@@ -39,9 +39,12 @@ def load_model(directory: Path, device: torch.device) -> nn.Module:
         UserError: when the directory does not hold a model or its weights do not fit the architecture.
     """
     spec = read_spec(directory)
-    if not isinstance(spec, ModelSpec):
+    if not isinstance(spec, ModelSpec | ImportedModelSpec):
         raise UserError(f"{directory} holds a stage of kind {spec.kind}, not a model")
-    model = build_model(spec.architecture, image_shape=spec.image_shape, classes=spec.classes)
+    normalization = spec.normalization if isinstance(spec, ImportedModelSpec) else None
+    model = build_model(
+        spec.architecture, image_shape=spec.image_shape, classes=spec.classes, normalization=normalization
+    )
     try:
         model.load_state_dict(load_weights(directory / WEIGHTS_FILE))
     except RuntimeError as error:

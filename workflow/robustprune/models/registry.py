@@ -5,7 +5,8 @@ from typing import Protocol, cast, get_args
 
 from torch import Tensor, nn
 
-from robustprune.settings import Architecture
+from robustprune.models.normalization import Normalization
+from robustprune.settings import Architecture, NormalizationSettings
 
 ARCHITECTURES = get_args(Architecture)
 
@@ -17,18 +18,30 @@ class Classifier(Protocol):
         """Logits of a batch."""
 
 
-def build_model(architecture: str, *, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
+def build_model(
+    architecture: str,
+    *,
+    image_shape: tuple[int, int, int],
+    classes: int,
+    normalization: NormalizationSettings | None = None,
+) -> nn.Module:
     """A freshly initialised network, drawn from torch's global generator.
 
     Args:
         architecture: the name of a module of this package, with ``build(image_shape, classes)``.
         image_shape: channels, height, width.
         classes: number of logits.
+        normalization: of the input, in place of the architecture's own.
 
     Raises:
-        ValueError: for an unknown architecture.
+        ValueError: for an unknown architecture, or one that has no place for a normalisation.
     """
     if architecture not in ARCHITECTURES:
         raise ValueError(f"architecture = {architecture!r} is not one of {', '.join(ARCHITECTURES)}")
     module = importlib.import_module(f"robustprune.models.{architecture}")
-    return cast(nn.Module, module.build(image_shape, classes))
+    network = cast(nn.Module, module.build(image_shape, classes))
+    if normalization is not None:
+        if not hasattr(network, "normalize"):
+            raise ValueError(f"{architecture} has no place for a normalisation of its input")
+        network.normalize = Normalization(normalization.mean, normalization.std)
+    return network

@@ -7,7 +7,7 @@ The classes here are the sections of ``config.yaml`` (see ``config``) and, uncha
 from robustprune.settings.base import Norm, Radius, Settings, ThreatModel
 from robustprune.settings.evaluation import EvaluationSettings
 from robustprune.settings.generation import GeneratorSettings, SamplerSettings
-from robustprune.settings.models import Architecture
+from robustprune.settings.models import NORMALIZING, Architecture, CheckpointSettings, NormalizationSettings
 from robustprune.settings.pruning import PruningSettings, RadiusRule, Strategy
 from robustprune.settings.scores import CrossEntropyAttack, DeepFoolSettings, DynamicsSettings, LossScoreName, ScoreName
 from robustprune.settings.training import (
@@ -23,8 +23,10 @@ from robustprune.settings.training import (
 )
 
 __all__ = [
+    "NORMALIZING",
     "AnyRecipe",
     "Architecture",
+    "CheckpointSettings",
     "CrossEntropyAttack",
     "DeepFoolSettings",
     "DynamicsSettings",
@@ -33,6 +35,7 @@ __all__ = [
     "LossScoreName",
     "MultiStepRecipe",
     "Norm",
+    "NormalizationSettings",
     "PgdAtRecipe",
     "PruningSettings",
     "Radius",

@@ -1,6 +1,10 @@
 """The networks, and trained ones from elsewhere."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from robustprune.settings.base import Settings
 
 Architecture = Literal[
     "small_cnn",
@@ -13,3 +17,38 @@ Architecture = Literal[
     "wrn70_16_swish",
 ]
 """The networks; each is a module of ``models``."""
+
+WITHOUT_NORMALIZATION = ("small_cnn", "fast_cnn")
+"""The networks that have no place for a normalisation of the input."""
+
+NORMALIZING = ("preact_resnet18_swish", "fast_preact_resnet18", "wrn28_10_swish", "wrn70_16_swish")
+"""The networks that normalise their input where nothing else is said; for colour, with CIFAR-10's constants."""
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+class NormalizationSettings(Settings):
+    """What is done to an image, pixels in [0, 1], before the first layer: (image - mean) / std."""
+
+    mean: tuple[float, ...] = Field(min_length=1, description="taken away from each channel")
+    std: tuple[Positive, ...] = Field(min_length=1, description="what each channel is divided by")
+
+
+class CheckpointSettings(Settings):
+    """A trained network in a file of another project or run."""
+
+    path: str = Field(min_length=1, description="the file: safetensors, or what torch.save wrote")
+    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the file, so that no other is taken for it")
+    architecture: Architecture = Field(description="the network whose weights it holds")
+    entry: str | None = Field(
+        None, description="entry of the file with the state dict; null: the file itself, or the entry that is usual"
+    )
+    normalization: NormalizationSettings | None = Field(
+        None, description="of the input; null: what the architecture does, with the constants of CIFAR-10"
+    )
+
+    @model_validator(mode="after")
+    def _normalization_has_a_place(self) -> "CheckpointSettings":
+        if self.normalization is not None and self.architecture in WITHOUT_NORMALIZATION:
+            raise ValueError(f"{self.architecture} takes pixels in [0, 1] as they are; leave out normalization")
+        return self

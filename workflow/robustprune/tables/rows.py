@@ -30,8 +30,8 @@ def table_row(
     row: RowSpec,
     *,
     summaries: Sequence[dict[str, Any]],
-    training_seconds: Sequence[float],
-    images_kept: int,
+    training_seconds: Sequence[float | None],
+    images_kept: int | None,
 ) -> dict[str, Any]:
     """One line of the table; accuracies in percent, std with ddof 1 over seeds.
 
@@ -39,8 +39,8 @@ def table_row(
         spec: the table.
         row: the line's spec.
         summaries: summary.json of each seed's evaluation.
-        training_seconds: of each seed's model.
-        images_kept: training images of the method.
+        training_seconds: of each seed's model; None for one that was trained elsewhere.
+        images_kept: training images of the method; None where a model was trained elsewhere.
     """
     line: dict[str, Any] = {"method": row.method}
     for column, attack in METRICS.items():
@@ -51,7 +51,8 @@ def table_row(
     line["test_images"] = summaries[0]["clean"]["images"]
     line["autoattack_images"] = summaries[0]["autoattack"]["images"]
     line["images_kept"] = images_kept
-    line["training_seconds_mean"] = round(float(np.mean(training_seconds)), 1)
+    known = [seconds for seconds in training_seconds if seconds is not None]
+    line["training_seconds_mean"] = round(float(np.mean(known)), 1) if known else None
     return {**line, **_printed(spec, row)}
 
 

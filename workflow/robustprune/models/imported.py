@@ -1,0 +1,32 @@
+"""The stage that turns a checkpoint from elsewhere into a model like any other."""
+
+from pathlib import Path
+from typing import Any
+
+from robustprune.errors import UserError
+from robustprune.files import digest
+from robustprune.job import Job
+from robustprune.models.checkpoint import WEIGHTS_FILE, save_weights
+from robustprune.models.foreign import load_foreign
+from robustprune.specs import ImportedModelSpec
+
+
+def run(job: Job, spec: ImportedModelSpec) -> dict[str, Any]:
+    """Publish the checkpoint's weights.
+
+    Returns:
+        parameters, how many there are; and None for what is known of models that are trained here.
+
+    Raises:
+        UserError: when the file is gone, is another than its digest says, or does not fit; see ``load_foreign``.
+    """
+    path = Path(spec.location)
+    if not path.is_file():
+        raise UserError(f"{path} was there when the plan was made and is gone now; bring it back or plan again")
+    if digest(path) != spec.digest:
+        raise UserError(f"{path}: the content changed since the plan was made; bring it back or plan again")
+    model = load_foreign(spec, path)
+    save_weights(model.state_dict(), job.partial / WEIGHTS_FILE)
+    job.publish(WEIGHTS_FILE)
+    parameters = sum(value.numel() for value in model.parameters())
+    return {"parameters": parameters, "training_seconds": None, "images_kept": None}
