@@ -20,7 +20,8 @@ class Row(Settings):
     radius: RadiusRule = Field("constant", description="constant: epsilon; margin: clamp(margin, -epsilon, epsilon)")
     checkpoint: str | None = Field(None, description="a checkpoint of the config, evaluated in place of training")
     margin_model: str | None = Field(
-        None, description="a checkpoint of the config that measures the score and margins; the config's margin_model where absent"
+        None,
+        description="a checkpoint that measures scores and margins; margin_model of the config where absent",
     )
     printed: str | None = Field(None, description="the method's name in the file of printed numbers")
 

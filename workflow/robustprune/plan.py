@@ -13,7 +13,7 @@ from robustprune.errors import UserError
 from robustprune.experiments import Row, Table
 from robustprune.files import digest
 from robustprune.paths import RECORD_FILE, SPEC_FILE, stage_directory
-from robustprune.settings import AnyRecipe, LossScoreName, ScoreName
+from robustprune.settings import AnyRecipe, LossScoreName
 from robustprune.sources import checkpoint_file, real_source, synthetic_source
 from robustprune.specs import (
     EvaluationSpec,
@@ -225,7 +225,7 @@ class _Planner:
         config = self.config
         if name not in config.checkpoints:
             known = ", ".join(config.checkpoints) or "none"
-            raise UserError(f"a row names the checkpoint {name!r}, which is not one of the config's checkpoints: {known}")
+            raise UserError(f"a row names the checkpoint {name!r}, which is not one of the configured ones: {known}")
         checkpoint = config.checkpoints[name]
         return self._add(
             ImportedModelSpec(

@@ -435,15 +435,10 @@ class TableSpec(Spec):
 
 
 AnyPoolSpec = Annotated[IngestedPoolSpec | GeneratedPoolSpec, Field(discriminator="origin")]
-<<<<<<< HEAD
+AnyModelSpec = Annotated[ModelSpec | ImportedModelSpec, Field(discriminator="origin")]
 AnyScoreSpec = Annotated[MarginSpec | LossScoreSpec, Field(discriminator="score")]
 AnySpec = Annotated[
-    AnyPoolSpec | GeneratorSpec | ModelSpec | AnyScoreSpec | ManifestSpec | EvaluationSpec | TableSpec,
-=======
-AnyModelSpec = Annotated[ModelSpec | ImportedModelSpec, Field(discriminator="origin")]
-AnySpec = Annotated[
-    AnyPoolSpec | GeneratorSpec | AnyModelSpec | MarginSpec | ManifestSpec | EvaluationSpec | TableSpec,
->>>>>>> 033fde2 (Use checkpoints from elsewhere as margin models or in a table's rows)
+    AnyPoolSpec | GeneratorSpec | AnyModelSpec | AnyScoreSpec | ManifestSpec | EvaluationSpec | TableSpec,
     Field(discriminator="kind"),
 ]
 KINDS = ("pools", "generators", "models", "scores", "manifests", "evaluations", "tables")

@@ -1,0 +1,345 @@
+"""Checkpoints of other projects: known layouts are read, other files refused in a sentence, nothing is executed."""
+
+import argparse
+import json
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from robustprune.config import Config, load_config, merge
+from robustprune.errors import UserError
+from robustprune.execution import Execution
+from robustprune.experiments import Row, Table
+from robustprune.files import digest
+from robustprune.job import Job, run_stage
+from robustprune.models import imported
+from robustprune.models.checkpoint import load_model, save_weights
+from robustprune.models.foreign import load_foreign
+from robustprune.models.normalization import Normalization
+from robustprune.models.registry import ARCHITECTURES, build_model
+from robustprune.plan import Plan, make_plan
+from robustprune.settings import NORMALIZING, Architecture, NormalizationSettings
+from robustprune.settings.models import WITHOUT_NORMALIZATION
+from robustprune.specs import ImportedModelSpec
+from robustprune.stagefile import write_spec
+from tiny import TINY
+
+StateDict = dict[str, Tensor]
+CIFAR = NormalizationSettings(mean=(0.4914, 0.4822, 0.4465), std=(0.2471, 0.2435, 0.2616))
+OTHER = NormalizationSettings(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+SHAPES: dict[str, tuple[int, int, int]] = {"small_cnn": (1, 8, 8), "fast_cnn": (1, 28, 28)}
+
+
+def spec_of(path: Path, architecture: Architecture = "small_cnn", **settings: Any) -> ImportedModelSpec:
+    shape = SHAPES.get(architecture, (3, 32, 32))
+    usual = {"entry": None, "normalization": None, "classes": 10, "image_shape": shape, "digest": "0" * 64}
+    return ImportedModelSpec(architecture=architecture, location=str(path), **{**usual, **settings})
+
+
+def network(architecture: str = "small_cnn") -> nn.Module:
+    torch.manual_seed(1)
+    return build_model(architecture, image_shape=SHAPES.get(architecture, (3, 32, 32)), classes=10).eval()
+
+
+def prefixed(prefix: str, state: StateDict) -> StateDict:
+    return {prefix + name: value for name, value in state.items()}
+
+
+def other(state: StateDict) -> StateDict:
+    return {name: value + 1 for name, value in state.items()}
+
+
+LAYOUTS: dict[str, Callable[[StateDict], object]] = {
+    "a state dict": dict,
+    "of DataParallel": lambda state: prefixed("module.", state),
+    "of RobustBench, Carmon et al.": lambda state: {"epoch": 3, "state_dict": prefixed("module.", state)},
+    "of RobustBench, Chen et al.": lambda state: {"state_dict": prefixed("model.", state)},
+    "of Wang et al.": lambda state: {
+        "model_state_dict": prefixed("module.0.", state),
+        "unaveraged_model_state_dict": prefixed("module.0.", other(state)),
+    },
+    "of Wang et al., to resume": lambda state: {
+        "model_state_dict": prefixed("module.0.", state),
+        "unaveraged_model_state_dict": prefixed("module.0.", other(state)),
+        "optimizer_state_dict": {"state": {0: {"momentum_buffer": torch.ones(3)}}, "param_groups": [{"lr": 0.1}]},
+        "epoch": 7,
+    },
+    "in float64": lambda state: {name: value.double() for name, value in state.items()},
+}
+
+
+def assert_same_weights(model: nn.Module, expected: nn.Module) -> None:
+    ours, theirs = model.state_dict(), expected.state_dict()
+    assert list(ours) == list(theirs)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+def test_every_layout_gives_the_same_model(layout: str, zipped: bool, tmp_path: Path) -> None:
+    path, original = tmp_path / "weights.pt", network()
+    torch.save(LAYOUTS[layout](original.state_dict()), path, _use_new_zipfile_serialization=zipped)
+    assert_same_weights(load_foreign(spec_of(path), path), original)
+
+
+def test_an_entry_can_be_named(tmp_path: Path) -> None:
+    path, original = tmp_path / "weights-best.pt", network()
+    torch.save(LAYOUTS["of Wang et al."](original.state_dict()), path)
+    state = load_foreign(spec_of(path, entry="unaveraged_model_state_dict"), path).state_dict()
+    assert all(torch.equal(state[name], value) for name, value in other(original.state_dict()).items())
+
+
+def test_safetensors_of_ours_are_read(tmp_path: Path) -> None:
+    path, original = tmp_path / "weights.safetensors", network()
+    save_weights(original.state_dict(), path)
+    assert_same_weights(load_foreign(spec_of(path), path), original)
+
+
+def test_batch_counters_may_be_absent_and_a_wrappers_constants_are_compared(tmp_path: Path) -> None:
+    """As in RobustBench's files of the networks with Swish, which keep mean and std."""
+    path, original = tmp_path / "model.pt", network("preact_resnet18_swish")
+    state = {name: value for name, value in original.state_dict().items() if "num_batches" not in name}
+    constants = {"mean": torch.tensor(CIFAR.mean).view(3, 1, 1), "std": torch.tensor(CIFAR.std).view(3, 1, 1)}
+    torch.save(prefixed("module.", {**state, **constants}), path)
+    assert_same_weights(load_foreign(spec_of(path, "preact_resnet18_swish"), path), original)
+    spec = spec_of(path, "preact_resnet18_swish", normalization=OTHER)
+    with pytest.raises(UserError, match=r"normalization: \{mean: \[0.4914, 0.4822, 0.4465\], std: \[0.2471, "):
+        load_foreign(spec, path)
+
+
+def test_a_normalising_layer_in_front_must_be_told(make_job: Callable[..., Job], tmp_path: Path) -> None:
+    """As Wang et al.'s code saves a ResNet-18 with --normalize."""
+    path, original = tmp_path / "weights-last.pt", network("resnet18")
+    torch.save({"model_state_dict": prefixed("module.1.", original.state_dict())}, path)
+    with pytest.raises(UserError, match=r"names begin with '1.'.* the key 'normalization'"):
+        load_foreign(spec_of(path, "resnet18"), path)
+    spec = spec_of(path, "resnet18", normalization=OTHER, digest=digest(path))
+    job = make_job("models", spec.id)
+    imported.run(job, spec)
+    write_spec(job.directory / "spec.json", spec)
+    images = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        logits = load_model(job.directory, torch.device("cpu"))(images)
+        torch.testing.assert_close(logits, original((images - 0.5) / 0.25))
+
+
+class Malicious:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+def test_code_is_refused_by_its_name_and_not_run(zipped: bool, tmp_path: Path) -> None:
+    path, mark = tmp_path / "weights.pt", tmp_path / "executed"
+    torch.save({"w": torch.ones(2), "x": Malicious(mark)}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(UserError, match=r"weights.pt is a pickle that calls posix.mkdir, .* torch.save\(model"):
+        load_foreign(spec_of(path), path)
+    path.write_bytes(pickle.dumps(Malicious(mark)))
+    with pytest.raises(UserError, match=r"weights.pt is"):
+        load_foreign(spec_of(path), path)
+    assert not mark.exists()
+
+
+def test_objects_that_are_no_tensors_are_refused_by_their_name(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    torch.save({"args": argparse.Namespace(), "state_dict": network().state_dict()}, path)
+    with pytest.raises(UserError, match=r"calls argparse.Namespace"):
+        load_foreign(spec_of(path), path)
+    torch.save(network(), path)
+    with pytest.raises(UserError, match=r"calls torch.nn.modules\.\w+\.\w+, so it is not opened"):
+        load_foreign(spec_of(path), path)
+
+
+def test_damaged_files_are_refused(tmp_path: Path) -> None:
+    whole, tensors = tmp_path / "whole.pt", tmp_path / "whole.safetensors"
+    torch.save(network().state_dict(), whole)
+    save_weights(network().state_dict(), tensors)
+    legacy = tmp_path / "legacy.pt"
+    torch.save(network().state_dict(), legacy, _use_new_zipfile_serialization=False)
+    contents = {
+        "half.pt": whole.read_bytes()[: whole.stat().st_size // 2],
+        "half-legacy.pt": legacy.read_bytes()[: legacy.stat().st_size // 2],
+        "half.safetensors": tensors.read_bytes()[: tensors.stat().st_size // 2],
+        "empty.pt": b"",
+        "empty.safetensors": b"",
+        "page.pt": b"<!DOCTYPE html><title>Sign in</title>",
+        "pointer.safetensors": b"version https://git-lfs.github.com/spec/v1\noid sha256:aa\n",
+    }
+    for name, content in contents.items():
+        path = tmp_path / name
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=rf"{name} is (no|not a)") as caught:
+            load_foreign(spec_of(path), path)
+        assert "\n" not in str(caught.value)
+        assert "weights_only" not in str(caught.value)
+
+
+def test_a_far_too_large_file_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "state.pt"
+    with path.open("wb") as file:
+        file.truncate(200 * 2**20)
+    monkeypatch.setattr(torch, "load", lambda *arguments, **options: pytest.fail("opened"))
+    with pytest.raises(UserError, match=r"has 200 MiB, but the weights of small_cnn have 0.1 MiB"):
+        load_foreign(spec_of(path), path)
+
+
+def refusal(content: object, path: Path, **settings: Any) -> str:
+    torch.save(content, path)
+    with pytest.raises(UserError) as caught:
+        load_foreign(spec_of(path, **settings), path)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_each_mismatch_is_one_sentence(tmp_path: Path) -> None:
+    path, state = tmp_path / "model.pt", network().state_dict()
+    lacking = {name: value for name, value in state.items() if name != "7.bias"}
+    assert "small_cnn for images [1, 8, 8] and 10 classes: it lacks 1 of its weights, e.g. 7.bias" in refusal(
+        lacking, path
+    )
+    assert "it has 1 that the network has not, e.g. extra" in refusal({**state, "extra": torch.ones(1)}, path)
+    said = refusal(state, path, classes=7)
+    assert said.endswith("7.weight has the shape [10, 64], not [7, 64]")
+    assert "0.weight has the type torch.int64" in refusal({**state, "0.weight": state["0.weight"].long()}, path)
+    assert "0.bias holds values that are not finite" in refusal({**state, "0.bias": state["0.bias"] / 0}, path)
+    assert "any other state dict" in refusal({"epoch": 3}, path)
+    assert "any other state dict" in refusal([1, 2], path)
+    assert "an entry that is usual; entries with one are net" in refusal({"net": state}, path)
+    assert "an entry that is usual; entries with one are state_dict, model" in refusal(
+        {"state_dict": state, "model": state}, path
+    )
+    assert "an entry 'best' with a state dict; entries with one are last" in refusal(
+        {"last": state}, path, entry="best"
+    )
+    assert refusal(state, path, architecture="fast_cnn", image_shape=(1, 8, 8)).endswith("; it fits small_cnn")
+
+
+def test_the_settings_know_which_networks_normalise() -> None:
+    """So that a configuration is checked without torch."""
+    with torch.device("meta"):
+        models = {name: build_model(name, image_shape=(3, 32, 32), classes=10) for name in ARCHITECTURES}
+    normalizing = {name for name, model in models.items() if isinstance(getattr(model, "normalize", 0), Normalization)}
+    assert normalizing == set(NORMALIZING)
+    assert {name for name, model in models.items() if not hasattr(model, "normalize")} == set(WITHOUT_NORMALIZATION)
+    with pytest.raises(ValueError, match="fast_cnn has no place for a normalisation"):
+        build_model("fast_cnn", image_shape=(3, 32, 32), classes=10, normalization=OTHER)
+
+
+# From the configuration to the model.
+
+ROWS = (Row(method="theirs", checkpoint="theirs"), Row(method="PUMA", strategy="puma", radius="margin"))
+
+
+def table_of(*rows: Row) -> dict[str, Table]:
+    table = Table(title="t", target="t.csv", printed_file="puma_table1.csv", printed_setting="cifar10", rows=rows)
+    return {"mine.t": table}
+
+
+def config_with(path: Path, overrides: dict[str, Any] | None = None, **settings: Any) -> Config:
+    checkpoint = {"path": str(path), "sha256": digest(path), "architecture": "small_cnn", **settings}
+    return load_config(merge(TINY, {"checkpoints": {"theirs": checkpoint}, **(overrides or {})}))
+
+
+@pytest.fixture
+def small_checkpoint(tmp_path: Path) -> Path:
+    path = tmp_path / "weights-best.pt"
+    torch.save(LAYOUTS["of Wang et al."](network().state_dict()), path)
+    return path
+
+
+def imported_stages(plan: Plan) -> list[str]:
+    return [stage for stage, spec in plan.stages.items() if isinstance(spec, ImportedModelSpec)]
+
+
+def test_a_checkpoint_is_evaluated_and_measures_margins_without_training_anything_else(small_checkpoint: Path) -> None:
+    plan = make_plan(config_with(small_checkpoint, {"margin_model": "theirs"}), table_of(*ROWS))
+    (stage,) = imported_stages(plan)
+    specs = [spec for spec in plan.stages.values() if spec.kind == "models"]
+    assert stage.startswith("imported-smallcnn-")
+    assert len(specs) == 2  # itself and PUMA's student
+    scores = [spec for spec in plan.stages.values() if spec.kind == "scores"]
+    assert [("models", stage) in spec.upstream for spec in scores] == [True, True]
+    evaluated = [spec.upstream for spec in plan.stages.values() if spec.kind == "evaluations"]
+    assert sum(("models", stage) in upstream for upstream in evaluated) == 1
+
+
+def test_a_row_can_have_a_margin_model_of_its_own(small_checkpoint: Path) -> None:
+    rows = [row.model_copy(update={"margin_model": "theirs"}) for row in ROWS[1:]]
+    both = make_plan(config_with(small_checkpoint), table_of(*ROWS[1:], *rows))
+    assert len(imported_stages(both)) == 1
+    assert sum(spec.kind == "scores" for spec in both.stages.values()) == 4
+
+
+def test_the_place_of_a_checkpoint_is_no_part_of_its_id(small_checkpoint: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved.pt"
+    moved.write_bytes(small_checkpoint.read_bytes())
+    plans = [make_plan(config_with(path), table_of(*ROWS)) for path in (small_checkpoint, moved)]
+    assert imported_stages(plans[0]) == imported_stages(plans[1])
+    torch.save(LAYOUTS["a state dict"](network().state_dict()), moved)
+    assert imported_stages(make_plan(config_with(moved), table_of(*ROWS))) != imported_stages(plans[0])
+
+
+def test_a_stage_publishes_the_model_it_was_given(small_checkpoint: Path, tmp_path: Path) -> None:
+    plan = make_plan(config_with(small_checkpoint), table_of(*ROWS), results=tmp_path)
+    plan.write_specs()
+    (stage,) = imported_stages(plan)
+    run_stage(plan.directory(stage), Execution(device="cpu"))
+    model = load_model(plan.directory(stage), torch.device("cpu"))
+    assert_same_weights(model, network())
+    assert json.loads(plan.record(stage).read_text())["facts"]["parameters"] == 38_282
+
+
+def test_another_file_than_the_digest_says_is_refused(small_checkpoint: Path, make_job: Callable[..., Job]) -> None:
+    found = digest(small_checkpoint)
+    config = config_with(small_checkpoint, sha256="a" * 64)
+    with pytest.raises(UserError, match=rf"checkpoints.theirs.sha256 = a{{64}} is not that of .*, which is {found}"):
+        make_plan(config, table_of(*ROWS))
+    spec = spec_of(small_checkpoint, digest=found)
+    small_checkpoint.write_bytes(small_checkpoint.read_bytes() + b" ")
+    with pytest.raises(UserError, match="the content changed since the plan was made"):
+        imported.run(make_job("models", spec.id), spec)
+    small_checkpoint.unlink()
+    with pytest.raises(UserError, match="is gone now"):
+        imported.run(make_job("models", spec.id + "a"), spec)
+    with pytest.raises(UserError, match=r"checkpoints.theirs.path = .*weights-best.pt: there is no such file"):
+        make_plan(config, table_of(*ROWS))
+
+
+def test_a_checkpoint_that_is_not_configured_is_named(small_checkpoint: Path) -> None:
+    with pytest.raises(UserError, match=r"'nobodys', which is not one of the configured ones: theirs"):
+        make_plan(config_with(small_checkpoint), table_of(Row(method="m", checkpoint="nobodys")))
+    with pytest.raises(UserError, match=r"margin_model = 'nobodys' is not one of the checkpoints: theirs"):
+        config_with(small_checkpoint, {"margin_model": "nobodys"})
+    with pytest.raises(ValueError, match="trains nothing"):
+        Row(method="m", checkpoint="theirs", strategy="puma")
+
+
+BAD_SETTINGS: list[tuple[dict[str, Any], str]] = [
+    ({"sha": "0"}, r"checkpoints.theirs.sha = '0': there is no such key \(did you mean 'sha256'\?\)"),
+    ({"sha256": "0"}, r"checkpoints.theirs.sha256 = '0'"),
+    ({"architecture": "resnet"}, r"checkpoints.theirs.architecture = 'resnet': .*'small_cnn'"),
+    ({"normalization": {"mean": [0.5], "std": [0.5]}}, r"small_cnn takes pixels in \[0, 1\] as they are"),
+    ({"normalization": {"mean": [0.5], "sdt": [0.5]}}, r"normalization.sdt = .*did you mean 'std'"),
+    ({"architecture": "wrn28_10_swish"}, r"checkpoints.theirs: wrn28_10_swish normalises its input"),
+    (
+        {"architecture": "resnet18", "normalization": {"mean": [0.5] * 3, "std": [0.5] * 3}},
+        r"checkpoints.theirs.normalization: mean and std should have 1 values each",
+    ),
+]
+
+
+@pytest.mark.parametrize(("settings", "says"), BAD_SETTINGS, ids=str)
+def test_bad_settings_of_a_checkpoint_are_told(settings: dict[str, Any], says: str, small_checkpoint: Path) -> None:
+    with pytest.raises(UserError, match=says):
+        config_with(small_checkpoint, **settings)
