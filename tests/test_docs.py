@@ -1,14 +1,19 @@
 """Every command in README and docs is run, or is one of those that another test runs."""
 
+import math
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 import yaml
+from torch import nn
 
 from robustprune.cli import main
 from robustprune.config import Config, merge
+from robustprune.experiments import Row
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -71,9 +76,28 @@ def test_links_and_paths_lead_somewhere(page: Path) -> None:
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
-def test_yaml_examples_are_valid_config() -> None:
+def examples(language: str) -> list[str]:
     text = (ROOT / "docs" / "extending.md").read_text()
-    blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
-    data = next(block["data"] for block in blocks if isinstance(block, dict))
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def test_yaml_examples_are_valid_config_and_rows() -> None:
+    blocks = [yaml.safe_load(block) for block in examples("yaml")]
     preset = yaml.safe_load((ROOT / "workflow" / "presets" / "cifar10.yaml").read_text())
-    assert Config.model_validate(merge(preset, {"preset": "cifar10", "data": data})).data.name == "mine"
+    configs = [
+        Config.model_validate(merge(preset, {"preset": "cifar10", **block}))
+        for block in blocks
+        if isinstance(block, dict)
+    ]
+    assert "mine" in {config.data.name for config in configs}
+    assert "theirs" in {config.margin_model for config in configs}
+    rows = [Row.model_validate(row) for block in blocks if isinstance(block, list) for row in block]
+    assert {row.checkpoint for row in rows} == {None, "theirs"}
+
+
+def test_the_example_of_an_architecture_is_one() -> None:
+    source = next(block for block in examples("python") if "def build(" in block)
+    module: dict[str, Any] = {"math": math, "nn": nn}
+    exec(source, module)
+    assert module["build"]((3, 8, 8), 7)(torch.zeros(2, 3, 8, 8)).shape == (2, 7)
+    assert module["DEFINITION"] == 1

@@ -323,6 +323,8 @@ def test_a_checkpoint_that_is_not_configured_is_named(small_checkpoint: Path) ->
         config_with(small_checkpoint, {"margin_model": "nobodys"})
     with pytest.raises(ValueError, match="trains nothing"):
         Row(method="m", checkpoint="theirs", strategy="puma")
+    with pytest.raises(ValueError, match="goes by a score"):
+        Row(method="m", margin_model="theirs", strategy="random")
 
 
 BAD_SETTINGS: list[tuple[dict[str, Any], str]] = [

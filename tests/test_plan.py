@@ -102,7 +102,8 @@ def imported_by(module: str) -> set[str]:
     return seen
 
 
-ROOMS = ["edm.stage", "evaluation.stage", "pruning.stage", "margins.stage", "tables.stage", "training.stage"]
+ROOMS = ["edm.stage", "evaluation.stage", "pruning.stage", "margins.stage", "models.imported", "tables.stage"]
+ROOMS += ["training.stage"]
 
 
 def test_a_recipe_that_shows_synthetic_images_needs_some() -> None:
@@ -113,6 +114,7 @@ def test_a_recipe_that_shows_synthetic_images_needs_some() -> None:
 @pytest.mark.parametrize("room", ROOMS)
 def test_every_module_a_room_runs_is_decisive_somewhere_or_known_to_be_neutral(room: str) -> None:
     decisive = {module for preset in ("digits", "mnist", "cifar10") for module in _modules(preset)}
+    decisive |= set(specs.ImportedModelSpec.modules)
     modules = {module for module in imported_by(room) if not module.endswith(".stage")}
     unknown = {module for module in modules if not module.startswith("settings")} - decisive - NEUTRAL
     assert unknown == set()

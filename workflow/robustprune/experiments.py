@@ -32,9 +32,11 @@ class Row(Settings):
         return self
 
     @model_validator(mode="after")
-    def _a_checkpoint_is_not_trained(self) -> "Row":
-        if self.checkpoint is not None and (self.uses_manifest or self.margin_model is not None):
-            raise ValueError("a row with a checkpoint trains nothing: it has no strategy, radius or margin_model")
+    def _checkpoints_are_used(self) -> "Row":
+        if self.checkpoint is not None and self.uses_manifest:
+            raise ValueError("a row with a checkpoint trains nothing: it has no strategy and no radius")
+        if self.margin_model is not None and not (self.uses_score or self.uses_margins):
+            raise ValueError("a row with a margin_model has a strategy that goes by a score, or radius: margin")
         return self
 
     @property

@@ -268,7 +268,7 @@ class ImportedModelSpec(Spec):
     """A classifier that was trained elsewhere. ``digest`` is what its file is, ``location`` where it lies now."""
 
     room = "models.imported"
-    modules = ("models.foreign",)
+    modules = ("models.foreign", "models.normalization")
     kind: Literal["models"] = "models"
     origin: Literal["imported"] = "imported"
     architecture: Architecture
