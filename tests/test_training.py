@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from robustprune.config import load_config
+from robustprune.randomness import BatchNoise
 from robustprune.settings import PgdAtRecipe, RsFgsmRecipe, StandardRecipe, ThreatModel, TradesRecipe
 from robustprune.settings.training import AnyRecipe, Schedule
 from robustprune.training.augmentation import crop_flip
@@ -315,7 +316,9 @@ def test_a_recipe_attacks_each_sample_within_its_own_radius_and_towards_or_from_
     images = torch.full((4, 1, 2, 2), 0.5)
     epsilon = torch.tensor([0.1, 0.05, -0.1, 0.0])
     recipe = build_recipe(settings, ThreatModel.model_validate({"norm": norm, "epsilon": "1/10"}))
-    recipe.losses(Linear().train(), images, torch.zeros(4).long(), epsilon, torch.Generator().manual_seed(0))
+    recipe.losses(
+        Linear().train(), images, torch.zeros(4).long(), epsilon, BatchNoise(torch.Generator().manual_seed(0), 4)
+    )
     shift = seen[-1] - images
     size = shift.abs().amax((1, 2, 3)) if norm == "Linf" else shift.flatten(1).norm(dim=1)
     torch.testing.assert_close(size, epsilon.abs(), atol=1e-6, rtol=1e-4)
@@ -349,7 +352,7 @@ def test_weight_decay_spares_parameters_named_batchnorm() -> None:
 
 def test_crop_flip_against_a_plain_loop() -> None:
     images = torch.randint(256, (6, 3, 10, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    ours = crop_flip(images, torch.Generator().manual_seed(7))
+    ours = crop_flip(images, BatchNoise(torch.Generator().manual_seed(7), 6))
     draws = torch.Generator().manual_seed(7)
     down, right = (torch.randint(9, (6,), generator=draws) for _ in range(2))
     mirrored = torch.rand(6, generator=draws) < 0.5

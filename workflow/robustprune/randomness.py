@@ -23,6 +23,33 @@ def generator(seed: int, *purpose: str | int, device: torch.device | str = "cpu"
     return torch.Generator(device).manual_seed(derive_seed(seed, *purpose))
 
 
+class BatchNoise:
+    """Draws for a whole batch, of which this process takes its rows: the same numbers however many share the batch.
+
+    Args:
+        source: the generator; draws are made on its device.
+        batch_size: images in the whole batch.
+        rows: those that are wanted; all by default.
+    """
+
+    def __init__(self, source: torch.Generator, batch_size: int, rows: slice = slice(None)) -> None:
+        self._source, self._batch_size, self._rows = source, batch_size, rows
+
+    def uniform(self, *shape: int) -> Tensor:
+        """(rows, *shape) float32, uniform on [-1, 1)."""
+        whole = torch.rand(self._batch_size, *shape, generator=self._source, device=self._source.device)
+        return whole[self._rows] * 2 - 1
+
+    def normal(self, *shape: int) -> Tensor:
+        """(rows, *shape) float32, standard normal."""
+        return torch.randn(self._batch_size, *shape, generator=self._source, device=self._source.device)[self._rows]
+
+    def integers(self, below: int) -> Tensor:
+        """(rows,) int64, uniform on 0 ... ``below`` - 1."""
+        whole = torch.randint(below, (self._batch_size,), generator=self._source, device=self._source.device)
+        return whole[self._rows]
+
+
 def per_sample(draw: str, shape: tuple[int, ...], ids: Tensor, seed: int, purpose: str) -> Tensor:
     """One independent draw for each sample id, the same in whatever batch the sample is.
 

@@ -220,6 +220,7 @@ class ModelSpec(Spec):
         "randomness",
         "training.augmentation",
         "training.averaging",
+        "training.batches",
         "training.batchnorm",
         "training.clock",
         "training.fit",

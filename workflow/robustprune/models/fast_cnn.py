@@ -5,6 +5,8 @@
 
 from torch import nn
 
+from robustprune.models.halving import HalvingConv2d
+
 DEFINITION = 1
 
 
@@ -12,9 +14,9 @@ def build(image_shape: tuple[int, int, int], classes: int) -> nn.Sequential:
     """Two stride-2 convolutions (16, 32 channels, 4 x 4) and two linear layers (100, ``classes``)."""
     channels, height, width = image_shape
     return nn.Sequential(
-        nn.Conv2d(channels, 16, 4, stride=2, padding=1),
+        HalvingConv2d(channels, 16),
         nn.ReLU(),
-        nn.Conv2d(16, 32, 4, stride=2, padding=1),
+        HalvingConv2d(16, 32),
         nn.ReLU(),
         nn.Flatten(),
         nn.Linear(32 * (height // 4) * (width // 4), 100),

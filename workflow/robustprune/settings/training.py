@@ -52,6 +52,10 @@ class Recipe(Settings):
     augmentation: Literal["none", "crop_flip"] = Field(
         "none", description="crop_flip: random crop after zero padding by 4 pixels, mirrored with probability 1/2"
     )
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        description="of the network's arithmetic; bfloat16 (weights, loss and attack stay in float32) is for GPUs",
+    )
     validation_images: int = Field(0, ge=0, description="first images of the real training pool kept out of training")
 
     def synthetic_among(self, images: int) -> int:

@@ -9,20 +9,24 @@ from torch import Tensor, nn
 from robustprune.errors import UserError
 from robustprune.job import Job
 from robustprune.models.registry import build_model
-from robustprune.randomness import derive_seed, generator
+from robustprune.randomness import BatchNoise, derive_seed, generator
 from robustprune.specs import ModelSpec
 from robustprune.steps import ResumableSteps
 from robustprune.training.augmentation import crop_flip
 from robustprune.training.averaging import WeightAverage, averaging_decay
+from robustprune.training.batches import Batch, open_batches
 from robustprune.training.batchnorm import set_statistics_momentum
 from robustprune.training.clock import Clock, Position
-from robustprune.training.optimizers import build_optimizer, set_cycle
+from robustprune.training.optimizers import build_optimizer, set_cycle, update
+from robustprune.training.recipes.base import BatchLoss
 from robustprune.training.recipes.registry import build_recipe
 from robustprune.training.sampler import EpochSampler
 from robustprune.training.schedules import cycle_point
-from robustprune.training.trainset import Batch, KeptImages
+from robustprune.training.trainset import KeptImages
 
 DEFINITION = 2
+
+NEVER = torch.iinfo(torch.int64).max
 
 
 class Training(ResumableSteps):
@@ -34,30 +38,51 @@ class Training(ResumableSteps):
         settings = spec.training
         self.clock = Clock((settings.steps_per_epoch(len(kept[0])),) * settings.epochs)
         super().__init__(job, total=self.clock.total)
-        self.spec, self.kept = spec, kept
+        self.spec = spec
         torch.manual_seed(derive_seed(spec.seed, "initialisation"))
         model = build_model(spec.architecture, image_shape=spec.image_shape, classes=spec.classes)
-        self.model: nn.Module = model.to(job.device).train()
+        layout = memory_format(model, job.device, settings.precision)
+        self.model: nn.Module = model.to(job.device).to(memory_format=layout).train()
         self.recipe = build_recipe(settings, spec.threat)
         self.optimizer = build_optimizer(self.model, settings)
         self.average = WeightAverage(self.model)
         synthetic = len(kept[1]) if len(kept) > 1 else 0
         self.sampler = EpochSampler(real=len(kept[0]), synthetic=synthetic, settings=settings, seed=spec.seed)
+        self.batches = open_batches(kept, job.device, self._positions, total=self.total)
+        self.first_broken = torch.tensor(NEVER, device=job.device)  # step whose loss or gradient is not finite
         self.tally = Tally(job.device)
         self.history: list[dict[str, float]] = []
 
     def take_step(self) -> None:
-        """Draw the step's batch, attack it, update model and average. Raises UserError when the loss is not finite."""
+        """Attack the step's batch, update model and average. Nothing waits for the device but at the end of an epoch.
+
+        Raises:
+            UserError: at the end of an epoch in which a loss or gradient was not finite.
+        """
         position = self.clock.position(self.step)
         self._set_pace(position)
-        batch = self.draw_batch(position)
-        images = self._augment(batch.images).to(torch.float32) / 255
-        noise = generator(self.spec.seed, "attack", self.step)
-        losses, right = self.recipe.losses(self.model, images, batch.labels, batch.epsilon, noise)
+        batch = self.batches.at(self.step)
+        losses, right = self._losses(batch)
         self._update(losses.mean())
         self.tally.add(losses, right)
         if position.ends_epoch:
             self._end_epoch(position)
+
+    def _positions(self, step: int) -> list[Tensor]:
+        return self.sampler.positions(self.clock.position(step))
+
+    def _losses(self, batch: Batch) -> BatchLoss:
+        settings, device = self.spec.training, self.job.device
+        images = batch.images
+        if settings.augmentation == "crop_flip":
+            images = crop_flip(images, self._noise("augmentation", len(images)))
+        images = images.to(torch.float32) / 255
+        noise = self._noise("attack", len(images))
+        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
+            return self.recipe.losses(self.model, images, batch.labels, batch.epsilon, noise)
+
+    def _noise(self, purpose: str, images: int) -> BatchNoise:
+        return BatchNoise(generator(self.spec.seed, purpose, self.step, device=self.job.device), images)
 
     def _set_pace(self, position: Position) -> None:
         """Learning rate, momentum, and how fast BatchNorm's statistics move, for this step."""
@@ -66,40 +91,36 @@ class Training(ResumableSteps):
         first = position.number == 0 and settings.statistics_from_first_batch
         set_statistics_momentum(self.model, 1.0 if first else settings.statistics_momentum)
 
-    def draw_batch(self, position: Position) -> Batch:
-        """The step's real and synthetic images."""
-        positions = [self.sampler.real_positions(position)]
-        if self.spec.training.synthetic_in_batch:
-            positions.append(self.sampler.synthetic_positions(position))
-        parts = [kept.take(chosen, self.job.device) for kept, chosen in zip(self.kept, positions, strict=False)]
-        return Batch(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
-
-    def _augment(self, images: Tensor) -> Tensor:
-        if self.spec.training.augmentation == "none":
-            return images
-        return crop_flip(images, generator(self.spec.seed, "augmentation", self.step))
-
     def _update(self, loss: Tensor) -> None:
-        """Move the model against the gradient of the loss, and the average towards the model."""
+        """Move the model against the gradient of the loss, if both are finite, and the average towards the model."""
         settings = self.spec.training
-        if not torch.isfinite(loss):
-            raise UserError(
-                f"the loss of {self.spec.id} is {loss.item()} at step {self.step + 1} of {self.total}, so the update "
-                f"is not made; a lower training.{settings.recipe}.learning_rate than {settings.learning_rate} may help"
-            )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
+        gradients = [value.grad for value in self.model.parameters() if value.grad is not None]
+        broken = ~torch.isfinite(nn.utils.get_total_norm(gradients) + loss.detach())
+        update(self.optimizer, broken=broken)
+        self.first_broken = torch.where(broken, self.first_broken.clamp(max=self.step), self.first_broken)
         warm_up = settings.averaging_warmup * self.clock.total
         self.average.update(averaging_decay(self.step + 1, warm_up=warm_up, highest=settings.averaging_decay))
 
+    def _refuse_broken_steps(self) -> None:
+        step, settings = int(self.first_broken), self.spec.training
+        if step != NEVER:
+            raise UserError(
+                f"the loss of {self.spec.id} or its gradient is not finite at step {step + 1} of {self.total}, so the "
+                f"update is not made; a lower training.{settings.recipe}.learning_rate than {settings.learning_rate} "
+                "may help"
+            )
+
     def _end_epoch(self, position: Position) -> None:
+        self._refuse_broken_steps()
         rate = self.optimizer.param_groups[0]["lr"]
         self.history.append({"epoch": position.epoch + 1, **self.tally.means(), "learning_rate": rate})
         self.tally.clear()
 
     def state(self) -> dict[str, Any]:
-        """What a step changes."""
+        """What a step changes. Raises UserError where a loss or gradient was not finite: that state is not kept."""
+        self._refuse_broken_steps()
         return {
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
@@ -123,6 +144,13 @@ class Training(ResumableSteps):
         that is augmented and attacked; learning_rate of its last step.
         """
         return pd.DataFrame(self.history).astype({"epoch": "int32"})
+
+
+def memory_format(model: nn.Module, device: torch.device, precision: str) -> torch.memory_format:
+    """The faster order of a network's tensors: channels last for deep ones on CPUs, and for bfloat16 on GPUs."""
+    deep = any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+    faster = deep if device.type == "cpu" else precision == "bfloat16"
+    return torch.channels_last if faster else torch.preserve_format
 
 
 class Tally:

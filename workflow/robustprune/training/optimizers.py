@@ -1,7 +1,7 @@
 """The optimiser and its parameter groups; facts 1.2, 5."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from robustprune.settings import Recipe
 from robustprune.training.schedules import PLAIN_MOMENTUM, CyclePoint
@@ -16,9 +16,9 @@ def build_optimizer(model: nn.Module, settings: Recipe) -> torch.optim.Optimizer
     groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
     if settings.optimizer == "adam":
-        return torch.optim.Adam(groups, lr=settings.learning_rate)
+        return torch.optim.Adam(groups, lr=settings.learning_rate, fused=True)
     nesterov = settings.optimizer == "nesterov"
-    return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=PLAIN_MOMENTUM, nesterov=nesterov)
+    return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=PLAIN_MOMENTUM, nesterov=nesterov, fused=True)
 
 
 def set_cycle(optimizer: torch.optim.Optimizer, point: CyclePoint) -> None:
@@ -27,3 +27,14 @@ def set_cycle(optimizer: torch.optim.Optimizer, point: CyclePoint) -> None:
         group["lr"] = point.learning_rate
         if "momentum" in group:
             group["momentum"] = point.momentum
+
+
+def update(optimizer: torch.optim.Optimizer, *, broken: Tensor) -> None:
+    """Take the optimiser's step, unless ``broken``: the device decides, and nothing waits for it.
+
+    Args:
+        optimizer: as ``build_optimizer`` makes it; its fused step leaves parameters and state alone where told to.
+        broken: () bool, on the parameters' device.
+    """
+    optimizer.found_inf = broken.float()  # type: ignore[attr-defined]  # as torch's GradScaler tells it
+    optimizer.step()

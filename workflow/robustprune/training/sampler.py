@@ -33,13 +33,19 @@ class EpochSampler:
             return self.real - position.step * full
         return full
 
+    def positions(self, position: Position) -> list[Tensor]:
+        """The positions of a step's images in the lists of each pool, the real one first."""
+        real = self.real_positions(position)
+        return [real, self.synthetic_positions(position)] if self.settings.synthetic_in_batch else [real]
+
     def real_positions(self, position: Position) -> Tensor:
         """(real images of the step,) int64: the epoch's permutations, read on from step to step."""
         size = self.batch_size(position)
         first = position.step * (self.settings.batch_size - self.settings.synthetic_in_batch)
-        places = first + torch.arange(size - self.settings.synthetic_among(size))
+        end = first + size - self.settings.synthetic_among(size)
+        places = torch.arange(first, end)
         rounds = places // self.real
-        numbers = range(int(rounds[0]), int(rounds[-1]) + 1)
+        numbers = range(first // self.real, (end - 1) // self.real + 1)
         return torch.cat([self._permutation(position.epoch, r)[places[rounds == r] % self.real] for r in numbers])
 
     def synthetic_positions(self, position: Position) -> Tensor:

@@ -1,34 +1,18 @@
 """The images a model learns from: the kept rows of each pool, each with its radius."""
 
+import math
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from robustprune.errors import UserError
 from robustprune.job import Job
-from robustprune.pools.format import Pool, open_pool
+from robustprune.pools.format import Images, Pool, open_pool
 from robustprune.pruning.manifest import read_manifest
 from robustprune.specs import ModelSpec
 
 DEFINITION = 1
-
-
-class Batch(NamedTuple):
-    """What one step sees.
-
-    Attributes:
-        images: (N, C, H, W) uint8.
-        labels: (N,) int64.
-        epsilon: (N,) float32, signed radius: negative for anti-adversarial.
-    """
-
-    images: Tensor
-    labels: Tensor
-    epsilon: Tensor
 
 
 @dataclass(frozen=True)
@@ -48,15 +32,15 @@ class KeptImages:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def take(self, positions: Tensor, device: torch.device) -> Batch:
-        """The images at ``positions`` (int64, into the kept rows), moved to ``device``."""
-        chosen = positions.numpy()
-        rows = self.rows[chosen]
-        return Batch(
-            torch.from_numpy(self.pool.images[rows]).to(device),
-            torch.from_numpy(self.pool.labels[rows].astype(np.int64)).to(device),
-            torch.from_numpy(self.epsilon[chosen]).to(device),
-        )
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the kept images, as uint8."""
+        return len(self) * math.prod(self.pool.info.image_shape)
+
+    def read(self, positions: npt.NDArray[np.int64]) -> tuple[Images, npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """Images (N, C, H, W), labels (N,) and signed radii (N,) at ``positions`` in the kept rows."""
+        rows = self.rows[positions]
+        return self.pool.images[rows], self.pool.labels[rows].astype(np.int64), self.epsilon[positions]
 
 
 def load_training_images(job: Job, spec: ModelSpec) -> list[KeptImages]:

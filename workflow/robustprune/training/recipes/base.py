@@ -2,10 +2,10 @@
 
 from typing import NamedTuple, Protocol
 
-import torch
 from torch import Tensor, nn
 
 from robustprune.attacks.norms import NormGeometry
+from robustprune.randomness import BatchNoise
 
 DEFINITION = 1
 
@@ -26,9 +26,7 @@ class BatchLoss(NamedTuple):
 class TrainingRecipe(Protocol):
     """Attack and loss of a batch."""
 
-    def losses(
-        self, model: nn.Module, images: Tensor, labels: Tensor, epsilon: Tensor, noise: torch.Generator
-    ) -> BatchLoss:
+    def losses(self, model: nn.Module, images: Tensor, labels: Tensor, epsilon: Tensor, noise: BatchNoise) -> BatchLoss:
         """The loss of each sample of a batch, with a graph to the model's parameters.
 
         Args:
@@ -36,17 +34,15 @@ class TrainingRecipe(Protocol):
             images: (N, C, H, W) float32 in [0, 1].
             labels: (N,) int64.
             epsilon: (N,) float32 signed radii in the threat's norm; negative ones are attacked towards the label.
-            noise: source of the attack's starting points, on the CPU.
+            noise: the attack's starting points, drawn on the device of the images.
         """
 
 
-def random_start(norm: NormGeometry, images: Tensor, radius: Tensor, noise: torch.Generator) -> Tensor:
+def random_start(norm: NormGeometry, images: Tensor, radius: Tensor, noise: BatchNoise) -> Tensor:
     """(N, C, H, W): uniform in the cube for Linf, uniform on the sphere for L2 (which is where most of a ball is)."""
-    if norm.draw == "normal":
-        draw = torch.randn(images.shape, generator=noise)
-    else:
-        draw = torch.rand(images.shape, generator=noise).mul_(2).sub_(1)
-    return norm.random_start(draw.to(images.device), radius)
+    shape = images.shape[1:]
+    draw = noise.normal(*shape) if norm.draw == "normal" else noise.uniform(*shape)
+    return norm.random_start(draw, radius)
 
 
 def batch_loss(losses: Tensor, logits: Tensor, labels: Tensor) -> BatchLoss:

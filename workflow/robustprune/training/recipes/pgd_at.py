@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 
 from robustprune.attacks.norms import norm_named
 from robustprune.attacks.pgd import pgd
+from robustprune.randomness import BatchNoise
 from robustprune.settings import PgdAtRecipe, ThreatModel
 from robustprune.training.batchnorm import frozen_statistics
 from robustprune.training.losses import cross_entropy, label_objective
@@ -23,9 +23,7 @@ class PgdAt:
     settings: PgdAtRecipe
     threat: ThreatModel
 
-    def losses(
-        self, model: nn.Module, images: Tensor, labels: Tensor, epsilon: Tensor, noise: torch.Generator
-    ) -> BatchLoss:
+    def losses(self, model: nn.Module, images: Tensor, labels: Tensor, epsilon: Tensor, noise: BatchNoise) -> BatchLoss:
         """See ``TrainingRecipe.losses``. BatchNorm's running statistics stay during the attack, as in TRADES."""
         norm, radius = norm_named(self.threat.norm), epsilon.abs()
         with frozen_statistics(model):

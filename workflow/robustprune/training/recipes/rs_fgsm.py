@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 
 from robustprune.attacks.norms import norm_named
 from robustprune.attacks.pgd import pgd
+from robustprune.randomness import BatchNoise
 from robustprune.settings import RsFgsmRecipe, ThreatModel
 from robustprune.training.losses import cross_entropy, label_objective
 from robustprune.training.recipes.base import BatchLoss, batch_loss, random_start
@@ -22,9 +22,7 @@ class RsFgsm:
     settings: RsFgsmRecipe
     threat: ThreatModel
 
-    def losses(
-        self, model: nn.Module, images: Tensor, labels: Tensor, epsilon: Tensor, noise: torch.Generator
-    ) -> BatchLoss:
+    def losses(self, model: nn.Module, images: Tensor, labels: Tensor, epsilon: Tensor, noise: BatchNoise) -> BatchLoss:
         """See ``TrainingRecipe.losses``. BatchNorm's running statistics move in the attack's pass, too, as Wong's."""
         norm, radius = norm_named(self.threat.norm), epsilon.abs()
         attacked = pgd(

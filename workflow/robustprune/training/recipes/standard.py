@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
+from robustprune.randomness import BatchNoise
 from robustprune.settings import StandardRecipe
 from robustprune.training.losses import cross_entropy
 from robustprune.training.recipes.base import BatchLoss, batch_loss
@@ -24,7 +24,7 @@ class Standard:
         images: Tensor,
         labels: Tensor,
         epsilon: Tensor,  # noqa: ARG002  # a recipe's
-        noise: torch.Generator,  # noqa: ARG002  # signature
+        noise: BatchNoise,  # noqa: ARG002  # signature
     ) -> BatchLoss:
         """See ``TrainingRecipe.losses``; ``epsilon`` and ``noise`` are not used."""
         logits = model(images)

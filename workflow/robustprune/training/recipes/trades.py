@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robustprune.attacks.norms import norm_named
 from robustprune.attacks.pgd import pgd
+from robustprune.randomness import BatchNoise
 from robustprune.settings import ThreatModel, TradesRecipe
 from robustprune.training.batchnorm import frozen_statistics
 from robustprune.training.losses import divergence_objective, trades_losses
@@ -26,9 +26,7 @@ class Trades:
     settings: TradesRecipe
     threat: ThreatModel
 
-    def losses(
-        self, model: nn.Module, images: Tensor, labels: Tensor, epsilon: Tensor, noise: torch.Generator
-    ) -> BatchLoss:
+    def losses(self, model: nn.Module, images: Tensor, labels: Tensor, epsilon: Tensor, noise: BatchNoise) -> BatchLoss:
         """See ``TrainingRecipe.losses``. The attack's prediction of the image is that of the loss, detached."""
         natural = model(images)
         log_natural = F.log_softmax(natural.detach().float(), dim=1)
@@ -45,7 +43,7 @@ class Trades:
         images: Tensor,
         labels: Tensor,
         epsilon: Tensor,
-        noise: torch.Generator,
+        noise: BatchNoise,
         *,
         log_natural: Tensor,
     ) -> Tensor:
@@ -68,5 +66,5 @@ class Trades:
             )
 
 
-def _tiny_start(images: Tensor, noise: torch.Generator) -> Tensor:
-    return L2_START_SCALE * torch.randn(images.shape, generator=noise).to(images.device)
+def _tiny_start(images: Tensor, noise: BatchNoise) -> Tensor:
+    return L2_START_SCALE * noise.normal(*images.shape[1:])

@@ -1,0 +1,238 @@
+"""Training's steps on a device: what they read, that they wait for nothing, and what they refuse."""
+
+import resource
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from robustprune.errors import UserError
+from robustprune.execution import Execution
+from robustprune.job import Job
+from robustprune.models.halving import HalvingConv2d
+from robustprune.models.registry import build_model
+from robustprune.pools.format import Pool, PoolInfo, open_pool, write_pool
+from robustprune.randomness import BatchNoise
+from robustprune.settings import ThreatModel, TradesRecipe
+from robustprune.specs import ModelSpec
+from robustprune.training.batches import Batch, Batches, MappedImages, ResidentImages, fit_on
+from robustprune.training.fit import Training
+from robustprune.training.recipes.base import BatchLoss
+from robustprune.training.trainset import KeptImages
+
+CPU = torch.device("cpu")
+STOPPERS = {"aten::_local_scalar_dense", "aten::is_nonzero", "aten::nonzero", "aten::masked_select", "aten::equal"}
+
+
+def kept_images(folder: Path, count: int, seed: int = 0) -> KeptImages:
+    """Two of three rows of a pool of noise, each with a radius of its own."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True)
+    job = Job(folder, Execution(device="cpu"), threads=1, live=False)
+    job.partial.mkdir()
+    images = rng.integers(256, size=(count, 1, 8, 8), dtype=np.uint8)
+    write_pool(job, images, rng.integers(10, size=count), dataset="noise", source="a test", classes=10)
+    rows = np.flatnonzero(np.arange(count) % 3)
+    return KeptImages(open_pool(folder), rows, rng.uniform(-0.1, 0.1, len(rows)).astype(np.float32))
+
+
+def training(folder: Path, architecture: str = "small_cnn", **recipe: Any) -> Training:
+    settings = {"epochs": 2, "epoch_images": 48, "batch_size": 16, "step_size": 0.02, "synthetic_fraction": 0.5}
+    spec = ModelSpec(
+        architecture=architecture,
+        classes=10,
+        image_shape=(1, 8, 8),
+        real="noise-train-0123456789",
+        synthetic="noise-synthetic-0123456789",
+        manifest=None,
+        threat=ThreatModel(epsilon=0.1),
+        training=TradesRecipe.model_validate({**settings, "attack_steps": 2, **recipe}),
+        seed=0,
+    )
+    job = Job(folder, Execution(device="cpu"), threads=1, live=False)
+    job.partial.mkdir(parents=True)
+    return Training(job, spec, [kept_images(folder / name, 60, seed) for seed, name in enumerate(("real", "other"))])
+
+
+def weights(trained: Training) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in trained.model.state_dict().items()}
+
+
+def test_batches_are_the_rows_of_the_pools_in_whatever_order_steps_come(tmp_path: Path) -> None:
+    kept = [kept_images(tmp_path / str(seed), 60, seed) for seed in range(2)]
+    sources = [MappedImages(images, CPU) for images in kept]
+    positions = [[torch.tensor([step, 3]), torch.tensor([2 * step])] for step in range(9)]
+    ahead, plain = (Batches(lambda step: positions[step], 9, sources, ahead=ahead) for ahead in (True, False))
+    for step in (0, 1, 2, 6, 7, 0):
+        read = [(images, int(chosen)) for images, part in zip(kept, positions[step], strict=True) for chosen in part]
+        for batch in (ahead.at(step), plain.at(step)):
+            assert batch.images.dtype == torch.uint8
+            for i, (images, chosen) in enumerate(read):
+                row = images.rows[chosen]
+                assert (batch.images[i].numpy() == images.pool.images[row]).all()
+                assert batch.labels[i] == images.pool.labels[row]
+                assert batch.epsilon[i] == images.epsilon[chosen]
+
+
+def test_resident_images_are_the_mapped_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("robustprune.training.batches.COPIED_AT_ONCE", 7)
+    kept = kept_images(tmp_path / "pool", 60)
+    positions = torch.tensor([5, 0, 39, 5])
+    for resident, mapped in zip(
+        ResidentImages(kept, CPU).take(positions), MappedImages(kept, CPU).take(positions), strict=True
+    ):
+        assert resident.dtype == mapped.dtype
+        assert torch.equal(resident, mapped)
+
+
+def test_images_lie_on_a_gpu_that_has_room_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = [kept_images(tmp_path / "pool", 60)]
+    size = 40 * 64
+    assert kept[0].nbytes == size
+    for free, expected in [(2 * size, True), (2 * size - 1, False)]:
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, free=free: (free, 10 * free))
+        assert fit_on(torch.device("cuda"), kept) == expected
+    assert not fit_on(CPU, kept)
+
+
+def test_a_pool_larger_than_the_memory_is_read_row_by_row(tmp_path: Path) -> None:
+    count, shape = 2_000_000, (3, 32, 32)
+    images: npt.NDArray[np.uint8] = np.lib.format.open_memmap(
+        tmp_path / "images.npy", mode="w+", dtype=np.uint8, shape=(count, *shape)
+    )  # 6 GB, of which the file system stores what is written
+    images[count - 1] = 7
+    info = PoolInfo(
+        dataset="holes", source="", classes=1, image_shape=shape, count=count, class_counts=(count,), digest=""
+    )
+    pool = Pool(images, np.zeros(count, dtype=np.int16), info)
+    kept = KeptImages(pool, np.arange(count), np.zeros(count, dtype=np.float32))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    batches = Batches(lambda step: [torch.tensor([step, count - 1])], count, [MappedImages(kept, CPU)], ahead=True)
+    for step in range(0, count, count // 50):
+        assert batches.at(step).images.float().mean() == 3.5
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50 * 1024  # KiB
+
+
+class Seen(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes the names of the operators that run."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.add(func.name().split(".")[0])
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("optimizer", ["nesterov", "sgd", "adam"])
+def test_a_step_waits_for_nothing(optimizer: str, tmp_path: Path) -> None:
+    trained = training(tmp_path / "run", optimizer=optimizer, augmentation="crop_flip")
+    with Seen() as within:
+        trained.one_step()
+    assert "aten::convolution" in within.names
+    assert not within.names & STOPPERS
+    with Seen() as at_the_end:
+        trained.one_step()
+        trained.one_step()  # the epoch's last
+    assert at_the_end.names & STOPPERS
+
+
+@pytest.mark.parametrize("optimizer", ["nesterov", "sgd", "adam"])
+@pytest.mark.parametrize("broken", ["loss", "gradient"])
+def test_weights_never_take_an_update_that_is_not_finite(
+    optimizer: str, broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = training(tmp_path / "run", optimizer=optimizer)
+    trained.one_step()
+    before = weights(trained)
+    sound = trained._losses
+
+    def unsound(batch: Batch) -> BatchLoss:
+        losses, right = sound(batch)
+        if broken == "loss":
+            return BatchLoss(losses * float("inf"), right)
+        zero = next(trained.model.parameters()).sum().mul(0).sqrt()  # with the gradient 0 / 0
+        return BatchLoss(losses + zero, right)
+
+    monkeypatch.setattr(trained, "_losses", unsound)
+    trained.one_step()
+    assert all(torch.equal(value, before[name]) for name, value in weights(trained).items())
+    monkeypatch.setattr(trained, "_losses", sound)
+    with pytest.raises(UserError, match=r"not finite at step 2 of 6.*lower training.trades.learning_rate than 0.2"):
+        trained.state()
+    with pytest.raises(UserError, match="not finite at step 2 of 6"):
+        trained.one_step()  # the epoch's last
+
+
+def test_an_update_that_is_finite_is_taken(tmp_path: Path) -> None:
+    trained = training(tmp_path / "run")
+    before = weights(trained)
+    trained.one_step()
+    assert not any(torch.equal(value, before[name]) for name, value in weights(trained).items())
+
+
+def test_a_deep_network_in_bfloat16_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    unbroken, first, second = (
+        training(tmp_path / name, "resnet18", precision="bfloat16", attack_steps=1, batch_size=4)
+        for name in ("unbroken", "first", "second")
+    )
+    unbroken.one_step()
+    unbroken.one_step()
+    first.one_step()
+    first.save()
+    (first.job.partial / "checkpoint.pt").rename(second.job.partial / "checkpoint.pt")
+    second._resume()
+    second.one_step()
+    assert all(torch.equal(value, weights(unbroken)[name]) for name, value in weights(second).items())
+
+
+def test_bfloat16_is_the_networks_alone(tmp_path: Path) -> None:
+    logits: list[Tensor] = []
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        trained = training(tmp_path / precision, precision=precision)
+        trained.model.register_forward_hook(lambda _, inputs, output: logits.extend((inputs[0], output)))
+        losses[precision] = trained._losses(trained.batches.at(0)).losses.mean()
+        assert {value.dtype for value in trained.model.parameters()} == {torch.float32}
+        assert losses[precision].dtype == torch.float32
+        assert {value.dtype for value in logits[::2]} == {torch.float32}
+        assert {value.dtype for value in logits[1::2]} == {getattr(torch, precision)}
+        logits.clear()
+    assert losses["bfloat16"] != losses["float32"]
+    torch.testing.assert_close(losses["bfloat16"], losses["float32"], rtol=0.01, atol=0)
+
+
+def test_a_share_of_a_batch_draws_its_rows_of_the_whole() -> None:
+    def draws(rows: slice) -> list[Tensor]:
+        noise = BatchNoise(torch.Generator().manual_seed(0), 6, rows)
+        return [noise.integers(9), noise.uniform(2, 3), noise.normal(2)]
+
+    for share in (slice(0, None, 2), slice(1, None, 2)):
+        for part, whole in zip(draws(share), draws(slice(None)), strict=True):
+            assert torch.equal(part, whole[share])
+
+
+@pytest.mark.parametrize(("channels", "side"), [(1, 28), (3, 32), (16, 14), (5, 6)])
+def test_the_halving_convolution_is_the_plain_one(channels: int, side: int) -> None:
+    torch.manual_seed(0)
+    ours, plain = HalvingConv2d(channels, 8), nn.Conv2d(channels, 8, 4, stride=2, padding=1)
+    plain.load_state_dict(ours.state_dict())
+    x = torch.rand(3, channels, side, side, requires_grad=True)
+    towards = torch.rand(3, 8, side // 2, side // 2)
+    found, expected = (
+        (layer(x), *torch.autograd.grad((layer(x) * towards).sum(), (x, *layer.parameters())))
+        for layer in (ours, plain)
+    )
+    for actual, reference in zip(found, expected, strict=True):
+        torch.testing.assert_close(actual, reference, rtol=1e-5, atol=1e-5)
+
+
+def test_fast_cnn_is_built_of_them() -> None:
+    model = build_model("fast_cnn", image_shape=(1, 28, 28), classes=10)
+    assert sum(isinstance(layer, HalvingConv2d) for layer in model.modules()) == 2
