@@ -16,8 +16,7 @@ from robustprune.experiments import Row, Table, load_experiments
 from robustprune.plan import Plan, _Planner, make_plan, stages_of_target
 from robustprune.planview import describe_plan
 from robustprune.pruning.radii import RADIUS_RULES
-from robustprune.pruning.strategies import STRATEGIES
-from robustprune.settings import RadiusRule, RecipeName, Strategy
+from robustprune.settings import ENDS, RadiusRule, RecipeName, Strategy
 from robustprune.stagefile import read_spec, write_spec
 from tiny import TABLE_1
 
@@ -151,7 +150,7 @@ def _modules(preset: str) -> set[str]:
 
 
 def test_the_registries_are_the_names_that_settings_allow() -> None:
-    assert set(STRATEGIES) == set(Strategy.__args__)  # type: ignore[attr-defined]
+    assert set(ENDS) == set(Strategy.__args__)  # type: ignore[attr-defined]
     assert set(RADIUS_RULES) == set(RadiusRule.__args__)  # type: ignore[attr-defined]
 
 

@@ -1,70 +1,18 @@
-"""Strategies and radii against brute force; manifests that belong to other pools are refused."""
+"""Manifests: what they hold, and that one which belongs to other pools is refused."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from robustprune.errors import UserError
 from robustprune.pools.format import Pool, PoolInfo
-from robustprune.pruning.manifest import MANIFEST_FILE, read_manifest, read_metadata, write_manifest
-from robustprune.pruning.radii import RADIUS_RULES
-from robustprune.pruning.strategies import STRATEGIES, choose
-
-floats = st.floats(-1, 1, width=32) | st.sampled_from([np.float32(np.inf), np.float32(-np.inf), np.float32(0.5)])
-scores_and_ratio = st.tuples(
-    hnp.arrays(np.float32, st.integers(1, 60), elements=floats), st.floats(0, 1, exclude_max=True)
-)
-
-
-@given(scores_and_ratio)
-def test_puma_drops_exactly_the_highest(case: tuple[np.ndarray, float]) -> None:
-    scores, ratio = case
-    keep = choose("puma", scores, ratio=ratio, seed=0)
-    drop = round(ratio * len(scores))
-    assert (~keep).sum() == drop
-    expected = sorted(scores.tolist())[: len(scores) - drop]
-    assert sorted(scores[keep].tolist()) == expected
-
-
-@given(scores_and_ratio)
-def test_random_drops_the_same_number_whatever_the_scores(case: tuple[np.ndarray, float]) -> None:
-    scores, ratio = case
-    keep = choose("random", scores, ratio=ratio, seed=0)
-    assert (~keep).sum() == round(ratio * len(scores))
-    np.testing.assert_array_equal(keep, choose("random", scores[::-1].copy(), ratio=ratio, seed=0))
-
-
-def test_ties_are_broken_by_the_seed_and_not_by_position() -> None:
-    scores = np.zeros(1000, np.float32)
-    first, second = (choose("puma", scores, ratio=0.5, seed=seed) for seed in (0, 1))
-    assert (first != second).any()
-    assert 200 < first[:500].sum() < 300
-    np.testing.assert_array_equal(first, choose("puma", scores, ratio=0.5, seed=0))
-
-
-def test_none_keeps_everything() -> None:
-    assert choose("none", np.zeros(5, np.float32), ratio=0.0, seed=0).all()
-
-
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_scores_that_were_not_computed_are_refused(strategy: str) -> None:
-    with pytest.raises(ValueError, match="1 of 2 scores are NaN"):
-        choose(strategy, np.array([0, np.nan], np.float32), ratio=0.5, seed=0)  # type: ignore[arg-type]
-
-
-def test_radii_by_hand() -> None:
-    margins = np.array([-np.inf, -0.2, -0.05, 0, 0.07, 0.3, np.inf], np.float32)
-    np.testing.assert_array_equal(
-        RADIUS_RULES["margin"](margins, 0.1), np.array([-0.1, -0.1, -0.05, 0, 0.07, 0.1, 0.1], np.float32)
-    )
-    np.testing.assert_array_equal(RADIUS_RULES["constant"](margins, 0.1), np.full(7, 0.1, np.float32))
+from robustprune.pruning.manifest import MANIFEST_FILE, Rows, read_manifest, read_metadata, read_rows, write_manifest
 
 
 def pool(count: int, digest: str) -> Pool:
@@ -83,21 +31,24 @@ def pool(count: int, digest: str) -> Pool:
 POOLS = {"toy-train-0000000000": pool(10, "a" * 64), "toy-generated-1111111111": pool(20, "b" * 64)}
 
 
-def write(folder: Path, frame: pd.DataFrame | None = None) -> Path:
-    rows = pd.DataFrame(
-        {
-            "pool": ["toy-generated-1111111111"] * 2 + ["toy-train-0000000000"] * 2,
-            "index": [19, 3, 7, 2],
-            "label": [1, 0, 1, 2],
-            "score": [0.1, 0.2, 0.3, -0.1],
-            "epsilon": [0.1, 0.1, 0.1, -0.1],
-        }
-    )
-    write_manifest(folder / MANIFEST_FILE, rows if frame is None else frame, pools=POOLS, facts={"facts": {"kept": 4}})
+def rows(**columns: Any) -> Rows:
+    content: dict[str, Any] = {
+        "pool": np.array([0, 0, 1, 1], np.int32),
+        "index": np.array([2, 7, 3, 19]),
+        "label": np.array([2, 1, 0, 1], np.int16),
+        "score": np.array([-0.1, 0.3, 0.2, 0.1], np.float32),
+        "epsilon": np.array([-0.1, 0.1, 0.1, 0.1], np.float32),
+    }
+    return Rows(**content | columns)
+
+
+def write(folder: Path, content: Rows | None = None, **spec: str) -> Path:
+    metadata = {"facts": {"kept": 4}, "spec": spec}
+    write_manifest(folder / MANIFEST_FILE, content or rows(), pools=POOLS, metadata=metadata)
     return folder
 
 
-def test_a_manifest_is_sorted_and_read_back(tmp_path: Path) -> None:
+def test_a_manifest_is_read_back(tmp_path: Path) -> None:
     kept = read_manifest(write(tmp_path), POOLS)
     rows, radii = kept["toy-train-0000000000"]
     assert rows.tolist() == [2, 7]
@@ -121,15 +72,51 @@ def test_a_manifest_for_other_pools_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("column", "values", "says"),
     [
-        ("index", [19, 3, 10, 2], "at most 9"),
-        ("index", [19, 3, 2, 2], "each once"),
-        ("label", [1, 0, 0, 2], "1 labels differ"),
+        ("index", [2, 10, 3, 19], "at most 9"),
+        ("index", [2, 2, 3, 19], "each once"),
+        ("index", [7, 2, 3, 19], "rise from 0"),
+        ("label", [2, 1, 1, 1], "1 labels differ"),
+        ("epsilon", [0.1, np.nan, 0.1, np.inf], "2 values of epsilon are not finite"),
     ],
 )
-def test_rows_that_no_pool_has_are_refused(tmp_path: Path, column: str, values: list[int], says: str) -> None:
-    frame = pq.read_table(write(tmp_path) / MANIFEST_FILE).to_pandas().iloc[[3, 2, 1, 0]].assign(**{column: values})
+def test_rows_that_no_pool_has_are_refused(tmp_path: Path, column: str, values: list[float], says: str) -> None:
+    content = rows(**{column: np.array(values, getattr(rows(), column).dtype)})
     with pytest.raises(UserError, match=says):
-        read_manifest(write(tmp_path, frame), POOLS)
+        read_manifest(write(tmp_path, content), POOLS)
+
+
+def test_a_row_may_come_twice_where_images_are_drawn_with_replacement(tmp_path: Path) -> None:
+    content = rows(index=np.array([2, 2, 3, 19]), label=np.array([2, 2, 0, 1], np.int16))
+    kept = read_manifest(write(tmp_path, content, strategy="random_with_replacement"), POOLS)
+    assert kept["toy-train-0000000000"].rows.tolist() == [2, 2]
+
+
+def save_frame(frame: pd.DataFrame, path: Path, metadata: dict[bytes, bytes]) -> None:
+    pq.write_table(pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(metadata), path)
+
+
+def test_a_manifest_edited_with_pandas_is_read_and_one_with_a_strange_pool_is_not(tmp_path: Path) -> None:
+    path = write(tmp_path) / MANIFEST_FILE
+    table = pq.read_table(path)
+    frame = table.to_pandas().iloc[[0, 2, 3]]
+    pq.write_table(
+        pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(table.schema.metadata), path
+    )
+    kept = read_manifest(tmp_path, POOLS)
+    assert kept["toy-train-0000000000"].rows.tolist() == [2]
+    assert kept["toy-generated-1111111111"].rows.tolist() == [3, 19]
+    frame["pool"] = "toy-other-2222222222"
+    pq.write_table(
+        pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(table.schema.metadata), path
+    )
+    with pytest.raises(UserError, match="toy-other-2222222222"):
+        read_manifest(tmp_path, POOLS)
+
+
+def test_a_manifest_without_a_score_says_null(tmp_path: Path) -> None:
+    path = write(tmp_path, rows(score=None)) / MANIFEST_FILE
+    assert pq.read_table(path)["score"].null_count == 4
+    assert read_rows(path)[0].score is None
 
 
 def test_a_file_that_is_no_manifest_is_refused(tmp_path: Path) -> None:

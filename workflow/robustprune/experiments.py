@@ -1,12 +1,24 @@
 """The tables of a paper as data: rows in the paper's own terms, read from ``workflow/experiments``."""
 
+from fractions import Fraction
 from pathlib import Path
 
 from pydantic import Field, ValidationError, model_validator
 
 from robustprune.config import EXPERIMENTS, read_yaml
 from robustprune.errors import UserError
-from robustprune.settings import RadiusRule, RecipeName, ScoreName, Settings, Strategy
+from robustprune.settings import (
+    ENDS,
+    DropBeyond,
+    DropShare,
+    Exact,
+    Per,
+    RadiusRule,
+    RecipeName,
+    ScoreName,
+    Settings,
+    Strategy,
+)
 
 
 class Row(Settings):
@@ -14,10 +26,19 @@ class Row(Settings):
 
     method: str = Field(description="the method's name in our table")
     recipe: RecipeName = Field("trades", description="how the model is trained; a key of the section training")
-    strategy: Strategy = Field("none", description="which images are dropped")
+    strategy: Strategy = Field("none", description="which images are dropped; see docs/pruning.md")
     score: ScoreName = Field("margin", description="what the strategy goes by; see docs/scores.md")
-    ratio: float | None = Field(None, ge=0, lt=1, description="share dropped; pruning.ratio of the config where absent")
-    radius: RadiusRule = Field("constant", description="constant: epsilon; margin: clamp(margin, -epsilon, epsilon)")
+    ratio: float | tuple[float, float] | None = Field(
+        None, description="share dropped, or one for each end; pruning.ratio of the config where absent"
+    )
+    threshold: Exact | tuple[Exact, Exact] | None = Field(
+        None, description="the score beyond which images are dropped, or one for each end"
+    )
+    same_size_as: str | None = Field(None, description="method of the row that is followed in how many are dropped")
+    per: Per = Field("all", description="among which images a share is taken: all | class | source")
+    radius: RadiusRule = Field("constant", description="how hard each image is attacked; see docs/pruning.md")
+    gap: Exact = Field(Fraction(0), ge=0, description="taken off each margin (Eq. 3), in units of threat.epsilon")
+    epsilon: Exact = Field(Fraction(1), gt=0, description="largest radius, in units of threat.epsilon (PUMA, Table 5)")
     checkpoint: str | None = Field(None, description="a checkpoint of the config, evaluated in place of training")
     margin_model: str | None = Field(
         None,
@@ -42,17 +63,61 @@ class Row(Settings):
     @property
     def uses_score(self) -> bool:
         """Whether the score must be computed for this row's strategy."""
-        return self.strategy not in ("none", "random")
+        return not {"chance"}.issuperset(ENDS[self.strategy])
 
     @property
     def uses_margins(self) -> bool:
         """Whether margins must be computed for this row's radii."""
-        return self.radius != "constant"
+        return self.radius in ("margin", "margin_if_difficult")
+
+    @property
+    def uses_difficulty(self) -> bool:
+        """Whether the classification difficulty must be computed for this row's radii."""
+        return self.radius in ("weak_if_difficult", "margin_if_difficult")
 
     @property
     def uses_manifest(self) -> bool:
         """Whether this row is anything but plain training on everything."""
-        return self.strategy != "none" or self.radius != "constant"
+        return self.strategy != "none" or self.radius != "constant" or self.epsilon != 1
+
+    @property
+    def amount(self) -> DropShare | DropBeyond | None:
+        """What the row itself says of how many images are dropped."""
+        if self.threshold is not None:
+            return DropBeyond(thresholds=self.threshold if isinstance(self.threshold, tuple) else (self.threshold,))
+        if isinstance(self.ratio, tuple):
+            return DropShare(shares=self.ratio)
+        if self.ratio is not None:
+            return DropShare(shares=self.shares_of(self.ratio))
+        return None
+
+    def shares_of(self, ratio: float) -> tuple[float, ...]:
+        """The ratio, in even parts for each of the strategy's ends."""
+        ends = len(ENDS[self.strategy])
+        return (ratio / ends,) * ends
+
+    @model_validator(mode="after")
+    def _one_amount_that_fits(self) -> "Row":
+        ends = ENDS[self.strategy]
+        given = {name: getattr(self, name) for name in ("ratio", "threshold", "same_size_as")}
+        given = {name: value for name, value in given.items() if value is not None}
+        if len(given) > 1 or (given and not ends):
+            raise ValueError(f"strategy = {self.strategy} goes with at most {min(len(ends), 1)} of {', '.join(given)}")
+        if self.threshold is not None and not self.uses_score:
+            raise ValueError(f"threshold = {self.threshold} needs a strategy that goes by a score, not {self.strategy}")
+        if self.threshold is not None and "middle" in ends:
+            raise ValueError(f"strategy = {self.strategy} goes by distance from the mean, so it takes no threshold")
+        if self.amount is not None and len(_numbers(self.amount)) != len(ends):
+            raise ValueError(f"strategy = {self.strategy} drops from {len(ends)} ends and needs as many numbers")
+        if isinstance(self.amount, DropShare) and (min(self.amount.shares) < 0 or sum(self.amount.shares) >= 1):
+            raise ValueError(f"ratio = {self.ratio} should be at least 0, and below 1 in all")
+        if self.gap and not self.uses_margins:
+            raise ValueError(f"gap = {self.gap} needs a radius that follows the margin, not {self.radius}")
+        return self
+
+
+def _numbers(amount: DropShare | DropBeyond) -> tuple[object, ...]:
+    return amount.shares if isinstance(amount, DropShare) else amount.thresholds
 
 
 class Table(Settings):
@@ -65,6 +130,18 @@ class Table(Settings):
     )
     printed_setting: str = Field("", description="what the printed numbers were measured on, for the column names")
     rows: tuple[Row, ...] = Field(min_length=1)
+
+    def row(self, method: str) -> Row:
+        """The row of a method."""
+        return next(row for row in self.rows if row.method == method)
+
+    @model_validator(mode="after")
+    def _followed_rows_prune(self) -> "Table":
+        pruning = [row.method for row in self.rows if row.strategy != "none" and row.same_size_as is None]
+        for row in self.rows:
+            if row.same_size_as not in (None, *pruning):
+                raise ValueError(f"same_size_as = {row.same_size_as!r} is not among the rows that prune: {pruning}")
+        return self
 
 
 class Experiments(Settings):

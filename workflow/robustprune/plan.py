@@ -13,7 +13,7 @@ from robustprune.errors import UserError
 from robustprune.experiments import Row, Table
 from robustprune.files import digest
 from robustprune.paths import RECORD_FILE, SPEC_FILE, stage_directory
-from robustprune.settings import AnyRecipe, LossScoreName
+from robustprune.settings import AnyAmount, AnyRecipe, DropAsMany, DropShare, LossScoreName, RadiusSettings
 from robustprune.sources import checkpoint_file, real_source, synthetic_source
 from robustprune.specs import (
     EvaluationSpec,
@@ -142,12 +142,12 @@ class _Planner:
                 printed_file=table.printed_file,
                 printed_digest=digest(REFERENCE / table.printed_file) if table.printed_file else None,
                 printed_setting=table.printed_setting,
-                rows=tuple(self._row(row) for row in table.rows),
+                rows=tuple(self._row(row, table) for row in table.rows),
             )
         )
 
-    def _row(self, row: Row) -> RowSpec:
-        manifest = self._manifest(row) if row.uses_manifest else None
+    def _row(self, row: Row, table: Table) -> RowSpec:
+        manifest = self._manifest(row, table) if row.uses_manifest else None
         recipe = self.config.training.named(row.recipe)
         if row.checkpoint is not None:
             models: tuple[str, ...] = (self._imported(row.checkpoint),)
@@ -271,7 +271,8 @@ class _Planner:
             for pool in pools
         )
 
-    def _manifest(self, row: Row) -> str:
+    def _manifest(self, row: Row, table: Table) -> str:
+        epsilon = self.config.threat.epsilon
         recipe = self.config.training.named(row.recipe)
         pools = self._pools(recipe)
         return self._add(
@@ -279,14 +280,30 @@ class _Planner:
                 pools=pools,
                 scores=self._scores(row, pools) if row.uses_score else (),
                 margins=self._margins(row, pools) if row.uses_margins else (),
+                difficulties=self._scores(row.model_copy(update={"score": "difficulty"}), pools)
+                if row.uses_difficulty
+                else (),
                 strategy=row.strategy,
-                ratio=0.0 if row.strategy == "none" else self.config.pruning.ratio if row.ratio is None else row.ratio,
-                radius=row.radius,
-                epsilon=self.config.threat.epsilon,
+                drop=self._amount(row, table),
+                per=row.per,
+                radius=RadiusSettings(rule=row.radius, epsilon=epsilon * row.epsilon, gap=epsilon * row.gap),
                 validation_images=recipe.validation_images,
                 seed=self.config.seeds[0],
             )
         )
+
+    def _amount(self, row: Row, table: Table) -> AnyAmount:
+        """How many images a row drops: as it says, as many as another row, or the configured share."""
+        if row.same_size_as is None:
+            return row.amount or DropShare(shares=row.shares_of(self.config.pruning.ratio))
+        followed = table.row(row.same_size_as)
+        pools, others = (self._pools(self.config.training.named(one.recipe)) for one in (row, followed))
+        if pools != others:
+            raise UserError(
+                f"{table.target}: {row.method!r} learns from {', '.join(pools)}, so it cannot have the size of "
+                f"{followed.method!r}, which learns from {', '.join(others)}"
+            )
+        return DropAsMany(manifest=self._manifest(followed, table))
 
     def _evaluation(self, model: str) -> str:
         return self._add(

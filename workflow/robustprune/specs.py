@@ -18,17 +18,19 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, TypeAdapter
 
 from robustprune.settings import (
+    AnyAmount,
     AnyRecipe,
     Architecture,
     CrossEntropyAttack,
     DeepFoolSettings,
+    DropAsMany,
     EvaluationSettings,
     GeneratorSettings,
     LossScoreName,
     Norm,
     NormalizationSettings,
-    Radius,
-    RadiusRule,
+    Per,
+    RadiusSettings,
     SamplerSettings,
     Settings,
     Strategy,
@@ -347,20 +349,21 @@ class LossScoreSpec(Spec):
 class ManifestSpec(Spec):
     """Which rows of which pools are kept, and with what radius each is attacked.
 
-    ``scores`` (what the strategy sorts by) and ``margins`` (what the radius follows) have an id for each of the pools,
-    or none where they are not needed.
+    ``scores`` (what the strategy goes by), ``margins`` and ``difficulties`` (what the radius follows) have an id for
+    each of the pools, or none where they are not needed.
     """
 
     room = "pruning.stage"
-    modules = ("pruning.strategies", "pruning.radii", "pruning.manifest")
+    modules = ("pruning.candidates", "pruning.manifest", "pruning.radii", "pruning.strategies", "randomness")
     kind: Literal["manifests"] = "manifests"
     pools: tuple[StageId, ...]
     scores: tuple[StageId, ...]
     margins: tuple[StageId, ...]
+    difficulties: tuple[StageId, ...]
     strategy: Strategy
-    ratio: float = Field(ge=0, lt=1)
-    radius: RadiusRule
-    epsilon: Radius
+    drop: AnyAmount
+    per: Per
+    radius: RadiusSettings
     validation_images: int = Field(ge=0)
     seed: int = Field(ge=0)
 
@@ -370,8 +373,13 @@ class ManifestSpec(Spec):
 
     @property
     def upstream(self) -> tuple[tuple[str, str], ...]:
-        scores = dict.fromkeys((*self.scores, *self.margins))
-        return (*(("pools", pool) for pool in self.pools), *(("scores", score) for score in scores))
+        scores = dict.fromkeys((*self.scores, *self.margins, *self.difficulties))
+        followed = (("manifests", self.drop.manifest),) if isinstance(self.drop, DropAsMany) else ()
+        return (
+            *(("pools", pool) for pool in self.pools),
+            *(("scores", score) for score in scores),
+            *followed,
+        )
 
 
 class EvaluationSpec(Spec):

@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -15,7 +15,7 @@ from robustprune.errors import UserError
 from robustprune.files import replacing
 from robustprune.pools.format import Pool
 
-DEFINITION = 1
+DEFINITION = 2
 MANIFEST_FILE = "manifest.parquet"
 SCHEMA = pa.schema(
     [
@@ -27,28 +27,68 @@ SCHEMA = pa.schema(
     ]
 )
 METADATA_KEY = b"robustprune"
+GROUP_ROWS = 2**20  # rows of a Parquet row group, which can be read alone
 
-Kept = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]  # rows, signed radii
+
+@dataclass(frozen=True)
+class Rows:
+    """The kept images, sorted by pool and index.
+
+    Attributes:
+        pool: (M,) int32, which of the pools.
+        index: (M,) int64, row in the pool.
+        label: (M,) int16.
+        score: (M,) float32, or None where the strategy goes by none.
+        epsilon: (M,) float32, signed radius.
+    """
+
+    pool: npt.NDArray[np.int32]
+    index: npt.NDArray[np.int64]
+    label: npt.NDArray[np.int16]
+    score: npt.NDArray[np.float32] | None
+    epsilon: npt.NDArray[np.float32]
 
 
-def write_manifest(path: Path, rows: pd.DataFrame, *, pools: Mapping[str, Pool], facts: Mapping[str, Any]) -> None:
-    """Write the kept rows, sorted by pool and index, with the digest of each pool and the facts in the metadata.
+class Kept(NamedTuple):
+    """The kept images of a pool.
+
+    Attributes:
+        rows: (M,) int64, ascending.
+        epsilon: (M,) float32, signed radii.
+    """
+
+    rows: npt.NDArray[np.int64]
+    epsilon: npt.NDArray[np.float32]
+
+
+def write_manifest(path: Path, rows: Rows, *, pools: Mapping[str, Pool], metadata: Mapping[str, Any]) -> None:
+    """Write the kept rows, with the digest of each pool and the metadata in the file's own.
 
     Args:
         path: the Parquet file.
-        rows: columns pool, index, label, score, epsilon.
-        pools: every pool the manifest chooses from, by id.
-        facts: spec and counts, for people and for ``robustprune show``.
+        rows: what is kept.
+        pools: every pool the manifest chooses from, by id, in the order ``rows.pool`` counts them.
+        metadata: spec and facts, for people and for ``robustprune show``.
     """
-    order = {pool_id: position for position, pool_id in enumerate(pools)}
-    rows = rows.sort_values(
-        ["pool", "index"], key=lambda column: column.map(order) if column.name == "pool" else column
-    )
-    metadata = {**facts, "pools": {pool_id: pool.info.digest for pool_id, pool in pools.items()}}
-    table = pa.Table.from_pandas(rows, schema=SCHEMA, preserve_index=False)
-    table = table.replace_schema_metadata({METADATA_KEY: json.dumps(metadata, sort_keys=True)})
+    content = {**metadata, "pools": {pool_id: pool.info.digest for pool_id, pool in pools.items()}}
+    schema = SCHEMA.with_metadata({METADATA_KEY: json.dumps(content, sort_keys=True)})
+    names = pa.array(list(pools), pa.string())
+    columns = [
+        pa.DictionaryArray.from_arrays(rows.pool, names),
+        pa.array(rows.index),
+        pa.array(rows.label),
+        pa.nulls(len(rows.index), pa.float32()) if rows.score is None else pa.array(rows.score),
+        pa.array(rows.epsilon),
+    ]
+    table = pa.Table.from_arrays(columns, schema=schema)
     with replacing(path) as temporary:
-        pq.write_table(table, temporary)
+        pq.write_table(
+            table,
+            temporary,
+            row_group_size=GROUP_ROWS,
+            use_dictionary=["pool", "label"],
+            column_encoding={"index": "DELTA_BINARY_PACKED"},
+        )
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -67,31 +107,54 @@ def read_manifest(directory: Path, pools: Mapping[str, Pool]) -> dict[str, Kept]
         directory: of the manifest's stage.
         pools: the open pools, by id.
 
-    Returns:
-        For each pool: (M,) int64 rows, ascending, and (M,) float32 signed radii.
-
     Raises:
-        UserError: when the manifest was made for other pools, or has rows or labels that they do not.
+        UserError: when the manifest was made for other pools, has rows or labels that they do not, has a row twice
+            that was not drawn twice, or a radius that is not a number.
     """
     path = directory / MANIFEST_FILE
-    expected = read_metadata(path)["pools"]
+    metadata = read_metadata(path)
+    expected = metadata["pools"]
     actual = {pool_id: pool.info.digest for pool_id, pool in pools.items()}
     if expected != actual:
         raise UserError(f"{path} was made for the pools {expected}, not for {actual}; make it again")
-    table = pq.read_table(path, schema=SCHEMA).to_pandas()
+    repeats = metadata.get("spec", {}).get("strategy") == "random_with_replacement"
+    rows, names = read_rows(path)
+    if not np.isfinite(rows.epsilon).all():
+        raise UserError(f"{path}: {int((~np.isfinite(rows.epsilon)).sum())} values of epsilon are not finite")
+    if not set(names) <= set(pools):
+        raise UserError(f"{path} has rows of {', '.join(set(names) - set(pools))}, which its metadata does not name")
     kept: dict[str, Kept] = {}
     for pool_id, pool in pools.items():
-        rows = table[table["pool"] == pool_id]
-        index = rows["index"].to_numpy(np.int64)
-        _check_rows(path, pool_id, pool, index, rows["label"].to_numpy(np.int16))
-        kept[pool_id] = (index, rows["epsilon"].to_numpy(np.float32))
+        own = np.flatnonzero(rows.pool == names.index(pool_id)) if pool_id in names else np.empty(0, dtype=np.int64)
+        _check_rows(path, pool_id, pool, rows.index[own], rows.label[own], repeats=repeats)
+        kept[pool_id] = Kept(rows.index[own], rows.epsilon[own])
     return kept
 
 
+def read_rows(path: Path) -> tuple[Rows, list[str]]:
+    """All rows of a manifest, and the names that ``Rows.pool`` counts. Raises UserError for other columns."""
+    try:
+        table = pq.read_table(path, columns=SCHEMA.names).cast(SCHEMA).unify_dictionaries()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError, KeyError) as error:
+        raise UserError(f"{path} does not have a manifest's columns: {error}") from None
+    pool = table["pool"].combine_chunks()
+    score = None if table["score"].null_count == len(table) else table["score"].to_numpy()
+    index, label, epsilon = (table[name].to_numpy() for name in ("index", "label", "epsilon"))
+    return Rows(pool.indices.to_numpy(), index, label, score, epsilon), pool.dictionary.to_pylist()
+
+
 def _check_rows(
-    path: Path, pool_id: str, pool: Pool, index: npt.NDArray[np.int64], labels: npt.NDArray[np.int16]
+    path: Path,
+    pool_id: str,
+    pool: Pool,
+    index: npt.NDArray[np.int64],
+    labels: npt.NDArray[np.int16],
+    *,
+    repeats: bool,
 ) -> None:
-    if len(index) and (index[0] < 0 or index[-1] >= len(pool) or (np.diff(index) <= 0).any()):
-        raise UserError(f"{path}: rows of {pool_id} should rise from 0 to at most {len(pool) - 1}, each once")
+    smallest_step = 0 if repeats else 1
+    if len(index) and (index[0] < 0 or index[-1] >= len(pool) or (np.diff(index) < smallest_step).any()):
+        once = "" if repeats else ", each once"
+        raise UserError(f"{path}: rows of {pool_id} should rise from 0 to at most {len(pool) - 1}{once}")
     if (pool.labels[index] != labels).any():
         raise UserError(f"{path}: {int((pool.labels[index] != labels).sum())} labels differ from those of {pool_id}")

@@ -1,62 +1,115 @@
-"""Which images are kept: one small function a strategy, registered by the papers' name.
+"""Which images are kept: a strategy drops images from one end of a ranking, or from two.
 
-To add one: write ``def name(scores, drop, rng) -> keep`` here, put it into ``STRATEGIES``, and its name into
-``settings.Strategy``.
+``settings.pruning.ENDS`` says which ends each strategy drops from; here is how an end ranks the images. To add a
+strategy, add its name there; to add an end, add its ranking to ``_ranking``.
 """
 
-from collections.abc import Callable
+from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
 
-from robustprune.settings import Strategy
+from robustprune.pruning.candidates import Candidates, Positions
+from robustprune.settings import ENDS, AnyAmount, DropBeyond, DropShare, End, Per, Strategy
 
-DEFINITION = 1
+DEFINITION = 2
 
-Scores = npt.NDArray[np.float32]
-Keep = npt.NDArray[np.bool_]
-
-
-def keep_all(scores: Scores, drop: int, rng: np.random.Generator) -> Keep:
-    """Drop nothing."""
-    return np.ones(len(scores), dtype=bool)
+Ranking = npt.NDArray[np.float32] | npt.NDArray[np.uint64]
+"""(M,): the image with the lowest value is dropped first."""
 
 
-def random(scores: Scores, drop: int, rng: np.random.Generator) -> Keep:
-    """Drop ``drop`` images at random, without replacement."""
-    keep = np.ones(len(scores), dtype=bool)
-    keep[rng.permutation(len(scores))[:drop]] = False
-    return keep
+def choose(
+    images: Candidates, *, strategy: Strategy, drop: AnyAmount, per: Per, seed: int, dropped: dict[str, int]
+) -> Positions:
+    """The positions of the images that are kept, ascending; each once, but where it is drawn with replacement.
 
-
-def puma(scores: Scores, drop: int, rng: np.random.Generator) -> Keep:
-    """Drop the ``drop`` images of highest margin, ties in random order (PUMA, Section 4)."""
-    keep = np.ones(len(scores), dtype=bool)
-    order = np.lexsort((rng.random(len(scores)), -scores))
-    keep[order[:drop]] = False
-    return keep
-
-
-STRATEGIES: dict[Strategy, Callable[[Scores, int, np.random.Generator], Keep]] = {
-    "none": keep_all,
-    "random": random,
-    "puma": puma,
-}
-"""Each takes (N,) scores, the number to drop and a seeded generator, and returns the (N,) mask of what is kept."""
-
-
-def choose(strategy: Strategy, scores: Scores, *, ratio: float, seed: int) -> Keep:
-    """The mask of kept images.
+    Shares are rounded to the nearest image. At a threshold, the easy, high or low end drops the scores beyond it, the
+    difficult end also those at it (PUMA: PE is CD < 0.02, PD is CD = 1). Which of several images with the same score
+    goes is drawn by ``seed``; the choice depends neither on the order nor on the number of the other candidates with
+    another score.
 
     Args:
-        strategy: a name in ``STRATEGIES``.
-        scores: (N,) float32; infinite where no boundary was found.
-        ratio: share to drop; the number is rounded to the nearest image.
-        seed: seed of random choices and of the order of ties.
-
-    Raises:
-        ValueError: when a score is NaN, that is, was never computed.
+        images: what is chosen from.
+        strategy: a name in ``ENDS``.
+        drop: how many are dropped.
+        per: among which images that many are dropped.
+        seed: seed of chance and ties.
+        dropped: how many to drop of each group, by its name, where ``drop`` goes by another manifest.
     """
-    if np.isnan(scores).any():
-        raise ValueError(f"{int(np.isnan(scores).sum())} of {len(scores)} scores are NaN (not computed)")
-    return STRATEGIES[strategy](scores, round(ratio * len(scores)), np.random.default_rng(seed))
+    kept = [_keep(images, rows, strategy, drop, seed, dropped.get(name, 0)) for name, rows in images.groups(per)]
+    return np.sort(np.concatenate(kept), kind="stable")  # merges ascending runs in one pass
+
+
+def _keep(
+    images: Candidates, rows: Positions, strategy: Strategy, drop: AnyAmount, seed: int, as_many: int
+) -> Positions:
+    """What is kept of a group."""
+    ends, total = ENDS[strategy], len(rows)
+    counts = _shares(total, drop.shares) if isinstance(drop, DropShare) else _even_parts(as_many, len(ends))
+    if strategy == "random_with_replacement":
+        return _draw(images, rows, total - sum(counts), seed)
+    for number, end in enumerate(ends):
+        ranking = _ranking(images, rows, end, seed)
+        if isinstance(drop, DropBeyond):
+            lowest = _beyond(images, ranking, end, float(drop.thresholds[number]))
+        else:
+            lowest = _lowest(ranking, counts[number], images, rows, seed)
+        rows = rows[~lowest]
+    return rows
+
+
+def _shares(total: int, shares: tuple[float, ...]) -> list[int]:
+    """How many of ``total`` each share is; their sum is the sum of the shares, rounded."""
+    return _differences([round(share * total) for share in accumulate(shares)])
+
+
+def _even_parts(number: int, parts: int) -> list[int]:
+    return _differences([number * (part + 1) // parts for part in range(parts)])
+
+
+def _differences(stops: list[int]) -> list[int]:
+    return [stop - start for start, stop in zip([0, *stops], stops, strict=False)]
+
+
+def _ranking(images: Candidates, rows: Positions, end: End, seed: int) -> Ranking:
+    if end == "chance":
+        return images.keys(rows, seed)
+    if images.score is None:
+        raise ValueError(f"to drop from the {end} end, the images need a score")
+    score = images.score[rows]
+    if end == "middle":
+        finite = score[np.isfinite(score)]
+        mean = np.float32(finite.sum(dtype=np.float64) / max(len(finite), 1))
+        return np.asarray(np.abs(score - mean))
+    return np.asarray(_sign(images, end) * score)
+
+
+def _sign(images: Candidates, end: End) -> np.float32:
+    """-1 where an end begins with the highest scores, else 1."""
+    opposite = {"high": "low", "low": "high"}
+    side = {"easy": images.easy, "difficult": opposite[images.easy]}.get(end, end)
+    return np.float32(-1 if side == "high" else 1)
+
+
+def _beyond(images: Candidates, ranking: Ranking, end: End, threshold: float) -> npt.NDArray[np.bool_]:
+    limit = _sign(images, end) * np.float32(threshold)
+    return np.asarray(ranking <= limit if end == "difficult" else ranking < limit)
+
+
+def _lowest(ranking: Ranking, count: int, images: Candidates, rows: Positions, seed: int) -> npt.NDArray[np.bool_]:
+    """(M,) mask of the ``count`` images that rank lowest; among equals, those with the lowest keys."""
+    if count == 0:
+        return np.zeros(len(ranking), dtype=bool)
+    border = np.partition(ranking, count - 1)[count - 1]
+    lowest = np.asarray(ranking < border)
+    equal = np.flatnonzero(ranking == border)
+    missing = count - int(np.count_nonzero(lowest))
+    keys = images.keys(rows[equal], seed)
+    lowest[equal[np.argpartition(keys, missing - 1)[:missing]]] = True
+    return lowest
+
+
+def _draw(images: Candidates, rows: Positions, count: int, seed: int) -> Positions:
+    """``count`` of the images, each drawn from all of them, so that some come twice and others not at all."""
+    by_key = rows[np.argsort(images.keys(rows, seed))]
+    return np.sort(by_key[np.random.default_rng(seed).integers(len(rows), size=count)])

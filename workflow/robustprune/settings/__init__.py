@@ -4,11 +4,23 @@ The classes here are the sections of ``config.yaml`` (see ``config``) and, uncha
 ``specs``), so that a setting is described once and hashed as it was written.
 """
 
-from robustprune.settings.base import Norm, Radius, Settings, ThreatModel
+from robustprune.settings.base import Exact, Norm, Radius, Settings, ThreatModel
 from robustprune.settings.evaluation import EvaluationSettings
 from robustprune.settings.generation import GeneratorSettings, SamplerSettings
 from robustprune.settings.models import NORMALIZING, Architecture, CheckpointSettings, NormalizationSettings
-from robustprune.settings.pruning import PruningSettings, RadiusRule, Strategy
+from robustprune.settings.pruning import (
+    ENDS,
+    AnyAmount,
+    DropAsMany,
+    DropBeyond,
+    DropShare,
+    End,
+    Per,
+    PruningSettings,
+    RadiusRule,
+    RadiusSettings,
+    Strategy,
+)
 from robustprune.settings.scores import CrossEntropyAttack, DeepFoolSettings, DynamicsSettings, LossScoreName, ScoreName
 from robustprune.settings.training import (
     AnyRecipe,
@@ -23,23 +35,32 @@ from robustprune.settings.training import (
 )
 
 __all__ = [
+    "ENDS",
     "NORMALIZING",
+    "AnyAmount",
     "AnyRecipe",
     "Architecture",
     "CheckpointSettings",
     "CrossEntropyAttack",
     "DeepFoolSettings",
+    "DropAsMany",
+    "DropBeyond",
+    "DropShare",
     "DynamicsSettings",
+    "End",
     "EvaluationSettings",
+    "Exact",
     "GeneratorSettings",
     "LossScoreName",
     "MultiStepRecipe",
     "Norm",
     "NormalizationSettings",
+    "Per",
     "PgdAtRecipe",
     "PruningSettings",
     "Radius",
     "RadiusRule",
+    "RadiusSettings",
     "Recipe",
     "RecipeName",
     "Recipes",

@@ -21,13 +21,11 @@ def _parse_fraction(value: Any) -> Fraction:
         raise ValueError("should be a number or a fraction such as 8/255") from None
 
 
-Radius = Annotated[
-    Fraction,
-    BeforeValidator(_parse_fraction),
-    PlainSerializer(str, return_type=str),
-    Field(ge=0, description="a distance between images with pixels in [0, 1]"),
-]
-"""A distance in units of the pixel range [0, 1], kept exactly: ``8/255`` stays ``8/255``."""
+Exact = Annotated[Fraction, BeforeValidator(_parse_fraction), PlainSerializer(str, return_type=str)]
+"""A number kept exactly as it was written: ``8/255`` stays ``8/255``, 0.1 is 1/10."""
+
+Radius = Annotated[Exact, Field(ge=0, description="a distance between images with pixels in [0, 1]")]
+"""A distance in units of the pixel range [0, 1]."""
 
 Norm = Literal["Linf", "L2"]
 

@@ -1,0 +1,84 @@
+"""The images a manifest chooses from, and the key of each that decides where chance or a tie has to."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from robustprune.randomness import derive_seed
+from robustprune.settings import Per
+
+DEFINITION = 1
+
+Positions = npt.NDArray[np.int64]
+"""(M,) ascending positions among the candidates."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Images of several pools, pool after pool, the rows of each ascending.
+
+    Attributes:
+        pools: id of each pool.
+        first: the first row of each pool that is a candidate; all rows after it are.
+        counts: number of candidates of each pool.
+        labels: (N,) int16.
+        score: (N,) float32 without NaN, infinite where no boundary was found; None where chance decides.
+        easy: the end of the score at which the easy images are.
+    """
+
+    pools: tuple[str, ...]
+    first: tuple[int, ...]
+    counts: tuple[int, ...]
+    labels: npt.NDArray[np.int16]
+    score: npt.NDArray[np.float32] | None = None
+    easy: Literal["high", "low"] = "high"
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def scored(self, score: npt.NDArray[np.float32], easy: Literal["high", "low"]) -> "Candidates":
+        """The same images with a score."""
+        return replace(self, score=score, easy=easy)
+
+    def pool_numbers(self, positions: Positions) -> npt.NDArray[np.int32]:
+        """(M,): which of the pools each image is of."""
+        return np.searchsorted(np.cumsum(self.counts), positions, side="right").astype(np.int32)
+
+    def indices(self, positions: Positions) -> Positions:
+        """(M,): the row of each image in its pool."""
+        shifts = np.array(self.first) - (np.cumsum(self.counts) - self.counts)
+        return np.asarray(positions + shifts[self.pool_numbers(positions)])
+
+    def keys(self, positions: Positions, seed: int) -> npt.NDArray[np.uint64]:
+        """(M,): 64 random bits for each image, from the seed, its pool's id and its row, and from nothing else."""
+        seeds = np.array([derive_seed(seed, "pruning", pool) for pool in self.pools], dtype=np.uint64)
+        keys = self.indices(positions).view(np.uint64)
+        keys *= np.uint64(0x9E3779B97F4A7C15)
+        keys += seeds[self.pool_numbers(positions)]
+        return _mix(keys)
+
+    def groups(self, per: Per) -> Iterator[tuple[str, Positions]]:
+        """Name and positions of all candidates, of those of each class, or of those of each source."""
+        if per == "all":
+            yield "all", np.arange(len(self))
+        elif per == "source":
+            stops = np.cumsum(self.counts)
+            for pool, start, stop in zip(self.pools, stops - self.counts, stops, strict=True):
+                yield pool, np.arange(start, stop)
+        else:
+            order = np.argsort(self.labels, kind="stable")
+            classes, starts = np.unique(self.labels[order], return_index=True)
+            for label, positions in zip(classes, np.split(order, starts[1:]), strict=True):
+                yield str(label), positions
+
+
+def _mix(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """The finalizer of SplitMix64 (Steele et al. 2014, https://doi.org/10.1145/2714064.2660195), in place."""
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        keys ^= keys >> np.uint64(shift)
+        keys *= np.uint64(factor)
+    keys ^= keys >> np.uint64(31)
+    return keys
