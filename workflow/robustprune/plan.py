@@ -275,14 +275,13 @@ class _Planner:
         epsilon = self.config.threat.epsilon
         recipe = self.config.training.named(row.recipe)
         pools = self._pools(recipe)
+        by_difficulty = row.model_copy(update={"score": "difficulty"})
         return self._add(
             ManifestSpec(
                 pools=pools,
                 scores=self._scores(row, pools) if row.uses_score else (),
                 margins=self._margins(row, pools) if row.uses_margins else (),
-                difficulties=self._scores(row.model_copy(update={"score": "difficulty"}), pools)
-                if row.uses_difficulty
-                else (),
+                difficulties=self._scores(by_difficulty, pools) if row.uses_difficulty else (),
                 strategy=row.strategy,
                 drop=self._amount(row, table),
                 per=row.per,
