@@ -79,7 +79,7 @@ class StageResources(Settings):
 
 
 class Resources(Settings):
-    """Resources of each stage kind but tables, which take seconds; ``ingest`` is for pools that are not generated."""
+    """Resources of each stage kind but tables, which take seconds; ``ingest`` is for images and models brought in."""
 
     ingest: StageResources = StageResources()
     pools: StageResources = StageResources()

@@ -65,7 +65,7 @@ class Plan:
     def resources(self, stage_id: str) -> StageResources:
         """What a stage's job asks of the scheduler."""
         spec = self._spec(stage_id)
-        kind = "ingest" if isinstance(spec, IngestedPoolSpec) else spec.kind
+        kind = "ingest" if isinstance(spec, IngestedPoolSpec | ImportedModelSpec) else spec.kind
         resources: StageResources = getattr(self.config.resources, kind)
         return resources
 

@@ -1,4 +1,4 @@
-# Models: adversarial training on whole pools, or on what a manifest keeps of them.
+# Models: trained on whole pools or on what a manifest keeps of them, or brought in from elsewhere.
 rule model:
     input:
         upstream,
@@ -12,6 +12,6 @@ rule model:
         runtime=runtime,
         gpu=gpu,
     message:
-        "Training model {wildcards.id}"
+        "Making model {wildcards.id}"
     shell:
         "{RUN} {RESULTS}/models/{wildcards.id}/spec.json --threads {threads} --log {log}"

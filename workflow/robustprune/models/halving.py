@@ -19,8 +19,8 @@ class HalvingConv2d(nn.Conv2d):
         super().__init__(in_channels, out_channels, 4, stride=2, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, H, W) with even sides to (N, out_channels, H / 2, W / 2)."""
-        if x.device.type != "cpu":
+        """(N, in_channels, H, W) to (N, out_channels, H / 2, W / 2), sides rounded down."""
+        if x.device.type != "cpu" or x.shape[2] % 2 or x.shape[3] % 2:
             return super().forward(x)
         if self.in_channels < 4:
             blocks, weight = F.pixel_unshuffle(F.pad(x, (1, 1, 1, 1)), 2), F.pixel_unshuffle(self.weight, 2)
