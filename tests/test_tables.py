@@ -1,6 +1,7 @@
 """A table's rows: statistics against numpy's, printed numbers against the files."""
 
 from statistics import mean, stdev
+from typing import Any
 
 import pytest
 
@@ -30,8 +31,8 @@ def summary(clean: float, pgd: float, autoattack: float) -> dict[str, dict[str, 
 
 
 def row_of(*summaries: dict[str, dict[str, float]], row: RowSpec = ROW) -> dict[str, object]:
-    seconds = [10.0, 20.0, 60.0][: len(summaries)]
-    return table_row(SPEC, row, summaries=summaries, training_seconds=seconds, images_kept=4000)
+    models = [{"training_seconds": seconds, "images_kept": 4000} for seconds in (10.0, 20.0, 60.0)]
+    return table_row(SPEC, row, summaries=summaries, models=models[: len(summaries)])
 
 
 def test_mean_and_sample_standard_deviation_over_seeds() -> None:
@@ -48,6 +49,16 @@ def test_one_seed_has_no_standard_deviation() -> None:
     assert row_of(summary(0.9, 0.6, 0.5))["accuracy_std"] is None
 
 
+def test_collapsed_runs_are_counted_where_all_runs_were_watched() -> None:
+    found: list[dict[str, Any]] = [
+        {"training_seconds": 1.0, "images_kept": 3, "catastrophic_overfitting_epoch": epoch} for epoch in (None, 4, 9)
+    ]
+    summaries = [summary(0.9, 0.6, 0.5)] * 3
+    assert table_row(SPEC, ROW, summaries=summaries, models=found)["collapsed_runs"] == 2
+    del found[0]["catastrophic_overfitting_epoch"]
+    assert table_row(SPEC, ROW, summaries=summaries, models=found)["collapsed_runs"] is None
+
+
 def test_printed_numbers_stand_in_columns_of_their_own() -> None:
     row = row_of(summary(0.9, 0.6, 0.5))
     assert row["paper_cifar10_accuracy_mean"] == 91.37
@@ -62,8 +73,7 @@ def test_a_table_of_ours_alone_has_no_printed_columns() -> None:
         ours,
         ROW.model_copy(update={"printed": None}),
         summaries=[summary(0.9, 0.6, 0.5)],
-        training_seconds=[1],
-        images_kept=3,
+        models=[{"training_seconds": 1.0, "images_kept": 3}],
     )
     assert not any(column.startswith("paper") for column in row)
 

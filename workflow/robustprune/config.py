@@ -24,6 +24,7 @@ from robustprune.settings import (
     SamplerSettings,
     Settings,
     ThreatModel,
+    Weights,
 )
 
 WORKFLOW = Path(__file__).resolve().parents[1]
@@ -104,6 +105,9 @@ class Config(Settings):
     )
     threat: ThreatModel
     training: Recipes = Field(description="how models are trained, by recipe")
+    weights: Weights = Field(
+        "last", description="which weights of a model are scored and evaluated: last, or best in validation"
+    )
     margins: DeepFoolSettings = DeepFoolSettings()
     dynamics: DynamicsSettings = DynamicsSettings()
     pruning: PruningSettings = PruningSettings()

@@ -18,6 +18,7 @@ from robustprune.settings import (
     ScoreName,
     Settings,
     Strategy,
+    Weights,
 )
 
 
@@ -43,6 +44,9 @@ class Row(Settings):
     margin_model: str | None = Field(
         None,
         description="a checkpoint that measures scores and margins; margin_model of the config where absent",
+    )
+    weights: Weights | None = Field(
+        None, description="which weights of its models are evaluated; the table's or config's where absent"
     )
     printed: str | None = Field(None, description="the method's name in the file of printed numbers")
 
@@ -129,6 +133,7 @@ class Table(Settings):
         None, description="file in workflow/reference with the printed numbers; none where a paper prints none"
     )
     printed_setting: str = Field("", description="what the printed numbers were measured on, for the column names")
+    weights: Weights | None = Field(None, description="which weights of its rows' models are evaluated")
     rows: tuple[Row, ...] = Field(min_length=1)
 
     def row(self, method: str) -> Row:

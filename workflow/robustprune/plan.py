@@ -13,7 +13,7 @@ from robustprune.errors import UserError
 from robustprune.experiments import Row, Table
 from robustprune.files import digest
 from robustprune.paths import RECORD_FILE, SPEC_FILE, stage_directory
-from robustprune.settings import AnyAmount, AnyRecipe, DropAsMany, DropShare, LossScoreName, RadiusSettings
+from robustprune.settings import AnyAmount, AnyRecipe, DropAsMany, DropShare, LossScoreName, RadiusSettings, Weights
 from robustprune.sources import checkpoint_file, real_source, synthetic_source
 from robustprune.specs import (
     EvaluationSpec,
@@ -153,12 +153,25 @@ class _Planner:
             models: tuple[str, ...] = (self._imported(row.checkpoint),)
         else:
             models = tuple(self._model(recipe, manifest, seed) for seed in self.config.seeds)
+        asked = row.weights or table.weights or self.config.weights
         return RowSpec(
             method=row.method,
             models=models,
-            evaluations=tuple(self._evaluation(model) for model in models),
+            evaluations=tuple(self._evaluation(model, asked) for model in models),
             printed=row.printed,
         )
+
+    def _weights(self, model: str, asked: Weights) -> Weights:
+        """The weights of a model that were asked for, where it has them; an imported one has but one set."""
+        spec = self.stages[model]
+        if not isinstance(spec, ModelSpec):
+            return "last"
+        if asked == "best" and not spec.training.validates:
+            raise UserError(
+                f"weights = best, but training.{spec.training.recipe} has no validation; set its validation_images and "
+                "validate_every above 0"
+            )
+        return asked
 
     def _real_pool(self, split: str) -> str:
         data = self.config.data
@@ -255,7 +268,15 @@ class _Planner:
     def _margins(self, row: Row, pools: tuple[str, ...]) -> tuple[str, ...]:
         config, model = self.config, self._scoring_model(row)
         return tuple(
-            self._add(MarginSpec(pool=pool, model=model, norm=config.threat.norm, settings=config.margins))
+            self._add(
+                MarginSpec(
+                    pool=pool,
+                    model=model,
+                    weights=self._weights(model, config.weights),
+                    norm=config.threat.norm,
+                    settings=config.margins,
+                )
+            )
             for pool in pools
         )
 
@@ -265,7 +286,13 @@ class _Planner:
         return tuple(
             self._add(
                 LossScoreSpec(
-                    score=name, pool=pool, model=model, threat=config.threat, attack=attack, seed=config.seeds[0]
+                    score=name,
+                    pool=pool,
+                    model=model,
+                    weights=self._weights(model, config.weights),
+                    threat=config.threat,
+                    attack=attack,
+                    seed=config.seeds[0],
                 )
             )
             for pool in pools
@@ -286,7 +313,7 @@ class _Planner:
                 drop=self._amount(row, table),
                 per=row.per,
                 radius=RadiusSettings(rule=row.radius, epsilon=epsilon * row.epsilon, gap=epsilon * row.gap),
-                validation_images=recipe.validation_images,
+                validation_images=recipe.held_out_images,
                 seed=self.config.seeds[0],
             )
         )
@@ -304,11 +331,12 @@ class _Planner:
             )
         return DropAsMany(manifest=self._manifest(followed, table))
 
-    def _evaluation(self, model: str) -> str:
+    def _evaluation(self, model: str, asked: Weights) -> str:
         return self._add(
             EvaluationSpec(
                 pool=self._real_pool("test"),
                 model=model,
+                weights=self._weights(model, asked),
                 threat=self.config.threat,
                 settings=self.config.evaluation,
             )

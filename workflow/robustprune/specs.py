@@ -35,6 +35,7 @@ from robustprune.settings import (
     Settings,
     Strategy,
     ThreatModel,
+    Weights,
 )
 
 ID_PATTERN = r"[a-z0-9]+(?:-[a-z0-9]+)*-[0-9a-f]{10}"
@@ -217,6 +218,8 @@ class ModelSpec(Spec):
 
     room = "training.stage"
     modules = (
+        "attacks.inputs",
+        "attacks.margin_loss",
         "attacks.norms",
         "attacks.pgd",
         "randomness",
@@ -232,6 +235,7 @@ class ModelSpec(Spec):
         "training.sampler",
         "training.schedules",
         "training.trainset",
+        "training.validation",
     )
     kind: Literal["models"] = "models"
     origin: Literal["trained"] = "trained"
@@ -304,6 +308,7 @@ class MarginSpec(Spec):
     score: Literal["margin"] = "margin"
     pool: StageId
     model: StageId
+    weights: Weights = "last"
     norm: Norm
     settings: DeepFoolSettings
 
@@ -333,6 +338,7 @@ class LossScoreSpec(Spec):
     score: LossScoreName
     pool: StageId
     model: StageId
+    weights: Weights = "last"
     threat: ThreatModel
     attack: CrossEntropyAttack | None
     seed: int = Field(ge=0)
@@ -398,6 +404,7 @@ class EvaluationSpec(Spec):
     kind: Literal["evaluations"] = "evaluations"
     pool: StageId
     model: StageId
+    weights: Weights = "last"
     threat: ThreatModel
     settings: EvaluationSettings
 

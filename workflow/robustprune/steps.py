@@ -2,7 +2,11 @@
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+import torch
 
 from robustprune.job import Job
 from robustprune.state import load_state, save_state
@@ -20,6 +24,7 @@ class ResumableSteps(ABC):
         job: the running stage; its checkpoints and ``partial/`` are used.
         step: steps done.
         seconds: time they took, over all attempts.
+        apart: time of what was done beside the steps, by name; not in ``seconds``.
     """
 
     what: str
@@ -28,6 +33,8 @@ class ResumableSteps(ABC):
     def __init__(self, job: Job, total: int) -> None:
         self.job, self.total = job, total
         self.step, self.seconds = 0, 0.0
+        self.apart: dict[str, float] = {}
+        self._began = time.monotonic()  # moved so that ``seconds`` have passed since
 
     @abstractmethod
     def take_step(self) -> None:
@@ -44,12 +51,12 @@ class ResumableSteps(ABC):
     def run(self) -> None:
         """Go to the last step, from the last checkpoint where there is one. Raises Interrupted on a signal."""
         self._resume()
-        started = time.monotonic() - self.seconds
+        self._began = time.monotonic() - self.seconds
         progress = self.job.progress(self.what, total=self.total, unit="steps", done=self.step)
         with progress, self.job.checkpoints:
             while self.step < self.total:
                 self.one_step()
-                self.seconds = time.monotonic() - started
+                self.seconds = time.monotonic() - self._began
                 progress.advance()
                 self.job.checkpoints.tick(self.save)
         self.save()
@@ -59,13 +66,27 @@ class ResumableSteps(ABC):
         self.take_step()
         self.step += 1
 
+    @contextmanager
+    def timed_apart(self, name: str) -> Iterator[None]:
+        """What is done in the block counts under ``apart[name]``, not as time of the steps."""
+        began = self._now()
+        yield
+        seconds = self._now() - began
+        self.apart[name] = self.apart.get(name, 0.0) + seconds
+        self._began += seconds
+
+    def _now(self) -> float:
+        if self.job.device.type == "cuda":
+            torch.cuda.synchronize(self.job.device)
+        return time.monotonic()
+
     def save(self) -> None:
         """Replace the checkpoint."""
-        state = {"step": self.step, "seconds": self.seconds, "state": self.state()}
+        state = {"step": self.step, "seconds": self.seconds, "apart": self.apart, "state": self.state()}
         save_state(self.job.partial / CHECKPOINT_FILE, state)
 
     def _resume(self) -> None:
         saved = load_state(self.job.partial / CHECKPOINT_FILE)
         if saved is not None:
-            self.step, self.seconds = saved["step"], saved["seconds"]
+            self.step, self.seconds, self.apart = saved["step"], saved["seconds"], saved["apart"]
             self.load(saved["state"])

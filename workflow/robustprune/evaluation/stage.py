@@ -25,7 +25,7 @@ def run(job: Job, spec: EvaluationSpec) -> dict[str, Any]:
     Raises:
         UserError: when the pool or the model is damaged, or the model is one on which attacks mean nothing.
     """
-    model = load_model(job.upstream("models", spec.model), job.device)
+    model = load_model(job.upstream("models", spec.model), job.device, spec.weights)
     pool = open_pool(job.upstream("pools", spec.pool))
     count = min(spec.settings.images or len(pool), len(pool))
     attacked = min(spec.settings.autoattack_images or count, count)

@@ -12,7 +12,7 @@ from robustprune.blocks import Columns, collect, compute_rows
 from robustprune.files import digest
 from robustprune.job import Job
 from robustprune.margins.deepfool import signed_margins
-from robustprune.models.checkpoint import WEIGHTS_FILE, load_model
+from robustprune.models.checkpoint import WEIGHTS_FILES, load_model
 from robustprune.pools.format import Pool, open_pool
 from robustprune.scores.files import Meaning, publish_score
 from robustprune.specs import MarginSpec
@@ -37,7 +37,7 @@ def run(job: Job, spec: MarginSpec) -> dict[str, Any]:
         UserError: when the pool or the model is damaged, or the model is one on which margins mean nothing.
     """
     model_directory = job.upstream("models", spec.model)
-    model, pool = load_model(model_directory, job.device), open_pool(job.upstream("pools", spec.pool))
+    model, pool = load_model(model_directory, job.device, spec.weights), open_pool(job.upstream("pools", spec.pool))
     check_classifier(model, *as_inputs(pool, 0, min(CHECKED_IMAGES, len(pool)), job.device), origin=spec.model)
     columns = collect(compute_rows(job, len(pool), partial(_measure, job, spec, model, pool), what="measuring margins"))
     meaning = Meaning(
@@ -46,7 +46,7 @@ def run(job: Job, spec: MarginSpec) -> dict[str, Any]:
         easy="high",
         sign=SIGN[spec.settings.negative],
     )
-    digests = {"pool_digest": pool.info.digest, "model_digest": digest(model_directory / WEIGHTS_FILE)}
+    digests = {"pool_digest": pool.info.digest, "model_digest": digest(model_directory / WEIGHTS_FILES[spec.weights])}
     return publish_score(job, spec, columns, meaning, digests)
 
 

@@ -10,11 +10,15 @@ from torch import nn
 from robustprune.errors import UserError
 from robustprune.files import replacing
 from robustprune.models.registry import build_model
+from robustprune.settings import Weights
 from robustprune.specs import ImportedModelSpec, ModelSpec
 from robustprune.stagefile import read_spec
 
-WEIGHTS_FILE = "weights.safetensors"  # averaged: what is scored and evaluated
-RAW_FILE = "raw.safetensors"  # the last step's
+WEIGHTS_FILE = "weights.safetensors"  # averaged
+BEST_FILE = "best.safetensors"  # averaged, as in the epoch that was best in validation
+RAW_FILE = "raw.safetensors"  # the last step's, not averaged
+WEIGHTS_FILES: dict[Weights, str] = {"last": WEIGHTS_FILE, "best": BEST_FILE}
+"""What can be scored and evaluated."""
 
 
 def save_weights(state: dict[str, torch.Tensor], path: Path) -> None:
@@ -32,8 +36,13 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
         raise UserError(f"{path} is not a readable safetensors file: {error}") from None
 
 
-def load_model(directory: Path, device: torch.device) -> nn.Module:
+def load_model(directory: Path, device: torch.device, weights: Weights = "last") -> nn.Module:
     """The averaged model of a complete model stage, in eval mode, its parameters frozen.
+
+    Args:
+        directory: of the model's stage.
+        device: where it shall be.
+        weights: which of its averaged weights.
 
     Raises:
         UserError: when the directory does not hold a model or its weights do not fit the architecture.
@@ -45,8 +54,9 @@ def load_model(directory: Path, device: torch.device) -> nn.Module:
     model = build_model(
         spec.architecture, image_shape=spec.image_shape, classes=spec.classes, normalization=normalization
     )
+    path = directory / WEIGHTS_FILES[weights]
     try:
-        model.load_state_dict(load_weights(directory / WEIGHTS_FILE))
+        model.load_state_dict(load_weights(path))
     except RuntimeError as error:
-        raise UserError(f"{directory / WEIGHTS_FILE} does not fit {spec.architecture}: {error}") from None
+        raise UserError(f"{path} does not fit {spec.architecture}: {error}") from None
     return model.to(device).eval().requires_grad_(False)

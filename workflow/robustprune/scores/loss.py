@@ -13,7 +13,7 @@ from robustprune.attacks.inputs import CHECKED_IMAGES, as_inputs, check_classifi
 from robustprune.blocks import Columns, collect, compute_rows
 from robustprune.files import digest
 from robustprune.job import Job
-from robustprune.models.checkpoint import WEIGHTS_FILE, load_model
+from robustprune.models.checkpoint import WEIGHTS_FILES, load_model
 from robustprune.pools.format import Pool, open_pool
 from robustprune.scores.files import Meaning, publish_score
 from robustprune.specs import LossScoreSpec
@@ -33,7 +33,7 @@ def run(job: Job, spec: LossScoreSpec) -> dict[str, Any]:
         UserError: when the pool or the model is damaged, or the model is one on which attacks mean nothing.
     """
     model_directory = job.upstream("models", spec.model)
-    model, pool = load_model(model_directory, job.device), open_pool(job.upstream("pools", spec.pool))
+    model, pool = load_model(model_directory, job.device, spec.weights), open_pool(job.upstream("pools", spec.pool))
     check_classifier(model, *as_inputs(pool, 0, min(CHECKED_IMAGES, len(pool)), job.device), origin=spec.model)
     columns = collect(compute_rows(job, len(pool), partial(_measure, job, spec, model, pool), what="measuring losses"))
     meaning = Meaning(
@@ -42,7 +42,7 @@ def run(job: Job, spec: LossScoreSpec) -> dict[str, Any]:
         easy="low",
         sign="a small loss is an easy image; none is negative",
     )
-    digests = {"pool_digest": pool.info.digest, "model_digest": digest(model_directory / WEIGHTS_FILE)}
+    digests = {"pool_digest": pool.info.digest, "model_digest": digest(model_directory / WEIGHTS_FILES[spec.weights])}
     return publish_score(job, spec, columns, meaning, digests)
 
 

@@ -4,7 +4,7 @@ The classes here are the sections of ``config.yaml`` (see ``config``) and, uncha
 ``specs``), so that a setting is described once and hashed as it was written.
 """
 
-from robustprune.settings.base import Exact, Norm, Radius, Settings, ThreatModel
+from robustprune.settings.base import Exact, Norm, Radius, Settings, ThreatModel, Weights
 from robustprune.settings.evaluation import EvaluationSettings
 from robustprune.settings.generation import GeneratorSettings, SamplerSettings
 from robustprune.settings.models import NORMALIZING, Architecture, CheckpointSettings, NormalizationSettings
@@ -23,6 +23,7 @@ from robustprune.settings.pruning import (
 )
 from robustprune.settings.scores import CrossEntropyAttack, DeepFoolSettings, DynamicsSettings, LossScoreName, ScoreName
 from robustprune.settings.training import (
+    AdversarialRecipe,
     AnyRecipe,
     MultiStepRecipe,
     PgdAtRecipe,
@@ -37,6 +38,7 @@ from robustprune.settings.training import (
 __all__ = [
     "ENDS",
     "NORMALIZING",
+    "AdversarialRecipe",
     "AnyAmount",
     "AnyRecipe",
     "Architecture",
@@ -72,4 +74,5 @@ __all__ = [
     "Strategy",
     "ThreatModel",
     "TradesRecipe",
+    "Weights",
 ]

@@ -29,6 +29,9 @@ Radius = Annotated[Exact, Field(ge=0, description="a distance between images wit
 
 Norm = Literal["Linf", "L2"]
 
+Weights = Literal["last", "best"]
+"""Of a trained model, averaged: those of the last step, or of the epoch that was best in validation."""
+
 
 class ThreatModel(Settings):
     """What the adversary may do."""

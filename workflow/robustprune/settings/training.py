@@ -56,7 +56,21 @@ class Recipe(Settings):
         "float32",
         description="of the network's arithmetic; bfloat16 (weights, loss and attack stay in float32) is for GPUs",
     )
-    validation_images: int = Field(0, ge=0, description="first images of the real training pool kept out of training")
+    validation_images: int = Field(0, ge=0, description="first images of the real training pool to validate on")
+    validation_held_out: bool = Field(True, description="whether they are kept out of training")
+    validate_every: int = Field(
+        1, ge=0, description="epochs from one validation of the averaged weights to the next, and at the end; 0: never"
+    )
+
+    @property
+    def held_out_images(self) -> int:
+        """First images of the real training pool that are never learnt from."""
+        return self.validation_images if self.validation_held_out else 0
+
+    @property
+    def validates(self) -> bool:
+        """Whether there is a validation, and so a best epoch."""
+        return self.validation_images > 0 and self.validate_every > 0
 
     def synthetic_among(self, images: int) -> int:
         """Number of synthetic images in a batch of so many: 358 of 512 at 0.7."""
@@ -87,7 +101,16 @@ class StandardRecipe(Recipe):
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the label spread over all classes")
 
 
-class MultiStepRecipe(Recipe):
+class AdversarialRecipe(Recipe):
+    """What recipes have that train, and so are validated, under attack: by PGD on the CW margin (Wang et al.)."""
+
+    validation_steps: int = Field(40, ge=1, description="steps of the validation's attack")
+    validation_step: float = Field(
+        0.25, gt=0, description="its step in units of epsilon (Wang et al.: 2/255 of 8/255, 32/255 of 128/255 in L2)"
+    )
+
+
+class MultiStepRecipe(AdversarialRecipe):
     """What recipes have that attack by projected gradient ascent."""
 
     attack_steps: int = Field(10, ge=1, description="steps of the training attack")
@@ -110,7 +133,7 @@ class TradesRecipe(MultiStepRecipe):
     beta: float = Field(5.0, ge=0, description="TRADES' weight of the robust term")
 
 
-class RsFgsmRecipe(Recipe):
+class RsFgsmRecipe(AdversarialRecipe):
     """One gradient step from a random start (Wong et al. 2020), as Kaufmann et al. train. Facts: section 5."""
 
     recipe: Literal["rs_fgsm"] = Field("rs_fgsm", description="the recipe's own name")
@@ -128,6 +151,7 @@ class RsFgsmRecipe(Recipe):
     statistics_from_first_batch: bool = Field(
         False, description="whether BatchNorm's running statistics begin as those of the first batch, not as 0 and 1"
     )
+    validation_held_out: bool = Field(False, description="whether they are kept out of training")
 
 
 AnyRecipe = StandardRecipe | PgdAtRecipe | TradesRecipe | RsFgsmRecipe

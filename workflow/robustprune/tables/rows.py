@@ -11,10 +11,13 @@ from robustprune.config import REFERENCE
 from robustprune.errors import UserError
 from robustprune.specs import RowSpec, TableSpec
 
-DEFINITION = 1
+DEFINITION = 2
 
 METRICS = {"accuracy": "clean", "robustness_cw": "pgd", "autoattack": "autoattack"}
 """Our columns, and the attack in an evaluation's summary each comes from."""
+
+COLLAPSE = "catastrophic_overfitting_epoch"
+"""What a model's record calls it; see ``training.validation``."""
 
 PRINTED = {
     "accuracy_mean": "accuracy",
@@ -30,8 +33,7 @@ def table_row(
     row: RowSpec,
     *,
     summaries: Sequence[dict[str, Any]],
-    training_seconds: Sequence[float | None],
-    images_kept: int | None,
+    models: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
     """One line of the table; accuracies in percent, std with ddof 1 over seeds.
 
@@ -39,8 +41,7 @@ def table_row(
         spec: the table.
         row: the line's spec.
         summaries: summary.json of each seed's evaluation.
-        training_seconds: of each seed's model; None for one that was trained elsewhere.
-        images_kept: training images of the method; None where a model was trained elsewhere.
+        models: the facts in the record of each seed's model; one that was trained elsewhere tells less.
     """
     line: dict[str, Any] = {"method": row.method}
     for column, attack in METRICS.items():
@@ -50,10 +51,18 @@ def table_row(
     line["seeds"] = len(summaries)
     line["test_images"] = summaries[0]["clean"]["images"]
     line["autoattack_images"] = summaries[0]["autoattack"]["images"]
-    line["images_kept"] = images_kept
-    known = [seconds for seconds in training_seconds if seconds is not None]
-    line["training_seconds_mean"] = round(float(np.mean(known)), 1) if known else None
+    line["images_kept"] = models[0].get("images_kept")
+    seconds = [facts["training_seconds"] for facts in models if "training_seconds" in facts]
+    line["training_seconds_mean"] = round(float(np.mean(seconds)), 1) if seconds else None
+    line["collapsed_runs"] = _collapsed(models)
     return {**line, **_printed(spec, row)}
+
+
+def _collapsed(models: Sequence[dict[str, Any]]) -> int | None:
+    """Runs that overfitted catastrophically; None where that was not watched for."""
+    if any(COLLAPSE not in facts for facts in models):
+        return None
+    return sum(facts[COLLAPSE] is not None for facts in models)
 
 
 def _printed(spec: TableSpec, row: RowSpec) -> dict[str, Any]:

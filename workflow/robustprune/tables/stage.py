@@ -31,6 +31,5 @@ def _row(job: Job, spec: TableSpec, row: RowSpec) -> dict[str, Any]:
         spec,
         row,
         summaries=[json.loads((directory / SUMMARY_FILE).read_text()) for directory in evaluations],
-        training_seconds=[facts["training_seconds"] for facts in models],
-        images_kept=models[0]["images_kept"],
+        models=models,
     )

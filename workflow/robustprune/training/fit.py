@@ -23,6 +23,7 @@ from robustprune.training.recipes.registry import build_recipe
 from robustprune.training.sampler import EpochSampler
 from robustprune.training.schedules import cycle_point
 from robustprune.training.trainset import KeptImages
+from robustprune.training.validation import Validation
 
 DEFINITION = 2
 
@@ -50,8 +51,10 @@ class Training(ResumableSteps):
         self.sampler = EpochSampler(real=len(kept[0]), synthetic=synthetic, settings=settings, seed=spec.seed)
         self.batches = open_batches(kept, job.device, self._positions, total=self.total)
         self.first_broken = torch.tensor(NEVER, device=job.device)  # step whose loss or gradient is not finite
+        self.validation = Validation(spec, kept[0].pool, job.device)
         self.tally = Tally(job.device)
         self.history: list[dict[str, float]] = []
+        self.best: dict[str, Any] = {}  # epoch, accuracy and averaged weights of the best validation so far
 
     def take_step(self) -> None:
         """Attack the step's batch, update model and average. Nothing waits for the device but at the end of an epoch.
@@ -115,8 +118,21 @@ class Training(ResumableSteps):
     def _end_epoch(self, position: Position) -> None:
         self._refuse_broken_steps()
         rate = self.optimizer.param_groups[0]["lr"]
-        self.history.append({"epoch": position.epoch + 1, **self.tally.means(), "learning_rate": rate})
+        row = {"epoch": position.epoch + 1, **self.tally.means(), "learning_rate": rate}
         self.tally.clear()
+        if self.validation.is_due(position):
+            with self.timed_apart("validation"):
+                row |= self._validate(position.epoch + 1)
+        self.history.append(row)
+
+    def _validate(self, epoch: int) -> dict[str, float]:
+        """The averaged model's accuracies; it is kept where none before was better."""
+        found = self.validation.accuracies(self.average.averaged_model().eval().requires_grad_(False))
+        accuracy = found[self.validation.criterion]
+        if accuracy >= self.best.get("accuracy", 0.0):
+            weights = {name: value.to("cpu", copy=True) for name, value in self.average.state_dict().items()}
+            self.best = {"epoch": epoch, "accuracy": accuracy, "weights": weights}
+        return found
 
     def state(self) -> dict[str, Any]:
         """What a step changes. Raises UserError where a loss or gradient was not finite: that state is not kept."""
@@ -127,6 +143,7 @@ class Training(ResumableSteps):
             "optimizer": self.optimizer.state_dict(),
             "tally": self.tally.sums,
             "history": self.history,
+            "best": self.best,
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -135,13 +152,14 @@ class Training(ResumableSteps):
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.tally.sums.copy_(state["tally"])
-        self.history = state["history"]
+        self.history, self.best = state["history"], state["best"]
 
     def history_table(self) -> pd.DataFrame:
         """One row an epoch.
 
         Columns: epoch (from 1); loss and training_accuracy, means over the epoch's images as they were learnt from,
-        that is augmented and attacked; learning_rate of its last step.
+        that is augmented and attacked; learning_rate of its last step; where the recipe validates, validation_clean
+        and (where it attacks) validation_pgd, accuracies of the averaged model, NaN after epochs without.
         """
         return pd.DataFrame(self.history).astype({"epoch": "int32"})
 

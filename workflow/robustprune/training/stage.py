@@ -5,19 +5,21 @@ from typing import Any
 from robustprune.errors import UserError
 from robustprune.files import replacing
 from robustprune.job import Job
-from robustprune.models.checkpoint import RAW_FILE, WEIGHTS_FILE, save_weights
+from robustprune.models.checkpoint import BEST_FILE, RAW_FILE, WEIGHTS_FILE, save_weights
 from robustprune.specs import ModelSpec
 from robustprune.training.fit import Training
 from robustprune.training.trainset import load_training_images
+from robustprune.training.validation import PGD, catastrophic_overfitting_epoch
 
 HISTORY_FILE = "history.parquet"
 
 
 def run(job: Job, spec: ModelSpec) -> dict[str, Any]:
-    """Train, and publish averaged weights, raw weights and the history.
+    """Train, and publish the history and the weights: averaged, raw, and averaged in the best epoch.
 
     Returns:
-        training_seconds (over all attempts), images_kept, and how a batch is composed.
+        training_seconds (over all attempts) and what took its time beside, images_kept, how a batch is composed, and
+        where the recipe validates, the best epoch and (where it attacks) that of catastrophic overfitting.
 
     Raises:
         UserError: when pools or manifest do not fit, or the loss is not finite.
@@ -36,10 +38,24 @@ def run(job: Job, spec: ModelSpec) -> dict[str, Any]:
     with replacing(job.partial / HISTORY_FILE) as temporary:
         training.history_table().to_parquet(temporary, index=False)
     job.publish(WEIGHTS_FILE, RAW_FILE, HISTORY_FILE)
+    if training.best:
+        save_weights(training.best["weights"], job.partial / BEST_FILE)
+        job.publish(BEST_FILE)
     return {
         "training_seconds": round(training.seconds, 3),
+        **{f"{name}_seconds": round(seconds, 3) for name, seconds in training.apart.items()},
+        **_validated(training),
         "steps": training.step,
         "images_kept": sum(len(images) for images in kept),
         "real_in_batch": spec.training.batch_size - synthetic,
         "synthetic_in_batch": synthetic,
     }
+
+
+def _validated(training: Training) -> dict[str, Any]:
+    if not training.best:
+        return {}
+    facts = {"best_epoch": training.best["epoch"], "best_accuracy": training.best["accuracy"]}
+    if training.validation.criterion == PGD:
+        facts["catastrophic_overfitting_epoch"] = catastrophic_overfitting_epoch(training.history)
+    return facts

@@ -64,6 +64,6 @@ def load_training_images(job: Job, spec: ModelSpec) -> list[KeptImages]:
 
 
 def _all_rows(pool: Pool, spec: ModelSpec, *, skip_validation: bool) -> KeptImages:
-    first = spec.training.validation_images if skip_validation else 0
+    first = spec.training.held_out_images if skip_validation else 0
     rows = np.arange(min(first, len(pool)), len(pool), dtype=np.int64)
     return KeptImages(pool, rows, np.full(len(rows), float(spec.threat.epsilon), dtype=np.float32))

@@ -1,0 +1,191 @@
+"""Validation: accuracies against a plain loop, best weights, undisturbed bits, time kept apart, collapses told."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor, nn
+
+from robustprune.config import merge
+from robustprune.errors import UserError
+from robustprune.execution import Execution
+from robustprune.job import Job, run_stage
+from robustprune.models.checkpoint import load_model, load_weights
+from robustprune.plan import Plan
+from robustprune.pools.format import open_pool
+from robustprune.randomness import per_sample
+from robustprune.record import read_record
+from robustprune.specs import EvaluationSpec, MarginSpec, ModelSpec
+from robustprune.steps import ResumableSteps
+from robustprune.training.clock import Clock
+from robustprune.training.validation import Validation, catastrophic_overfitting_epoch
+from tiny import stage_of, tiny_plan
+
+CPU = torch.device("cpu")
+SCALE = {
+    "epochs": 4,
+    "epoch_images": 320,
+    "batch_size": 64,
+    "attack_steps": 2,
+    "synthetic_fraction": 0,
+    "validation_images": 70,
+    "validation_steps": 5,
+}
+
+
+def trained(results: Path, **settings: Any) -> tuple[Plan, Path]:
+    """A small model of the digits, trained in this process with the settings over SCALE; its plan and directory."""
+    plan = tiny_plan(results, {"training": {"trades": merge(SCALE, settings)}})
+    model = stage_of(plan, "models", "trades")
+    for stage in plan.needed_for([model]):
+        run_stage(plan.directory(stage) / "spec.json", Execution(device="cpu"))
+    return plan, plan.directory(model)
+
+
+@pytest.fixture(scope="module")
+def validated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Path]:
+    torch.set_num_threads(1)
+    return trained(tmp_path_factory.mktemp("validated") / "results")
+
+
+def accuracies_by_hand(model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> tuple[float, float]:
+    """Clean and PGD accuracy, each image attacked on its own: 5 steps of epsilon / 4 on the CW margin, in the box."""
+    clean, robust = [], []
+    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
+        clean.append(bool(model(image[None]).argmax() == label))
+        draw = per_sample("uniform", tuple(image.shape), torch.tensor([index]), seed, "validation start")[0]
+        point = (image + 0.15 * draw).clamp(0, 1)
+        for _ in range(5):
+            point = point.detach().requires_grad_()
+            logits = model(point[None])[0]
+            other = torch.cat([logits[:label], logits[label + 1 :]]).max()
+            (gradient,) = torch.autograd.grad((other - logits[label]).clamp(max=0), point)
+            point = (image + (point + 0.0375 * gradient.sign() - image).clamp(-0.15, 0.15)).clamp(0, 1)
+        robust.append(bool(model(point.detach()[None]).argmax() == label))
+    return float(np.mean(clean)), float(np.mean(robust))
+
+
+def test_accuracies_are_those_of_a_plain_loop_over_the_averaged_model(validated: tuple[Plan, Path]) -> None:
+    plan, directory = validated
+    history = pd.read_parquet(directory / "history.parquet")
+    spec = plan.stages[directory.name]
+    assert isinstance(spec, ModelSpec)
+    pool = open_pool(plan.directory(spec.real))
+    images = torch.tensor(np.array(pool.images[:70])).float() / 255
+    found = accuracies_by_hand(load_model(directory, CPU), images, torch.tensor(pool.labels[:70].astype(int)), 0)
+    assert (history["validation_clean"].iloc[-1], history["validation_pgd"].iloc[-1]) == pytest.approx(found)
+    assert 0 < found[1] < found[0] < 1
+
+
+def test_the_best_weights_are_those_of_the_best_epoch_and_ties_go_to_the_later(validated: tuple[Plan, Path]) -> None:
+    plan, directory = validated
+    history, facts = pd.read_parquet(directory / "history.parquet"), read_record(directory).facts
+    highest = history["validation_pgd"].max()
+    assert facts["best_accuracy"] == highest
+    assert facts["best_epoch"] == history[history["validation_pgd"] == highest]["epoch"].max()
+    spec = plan.stages[directory.name]
+    assert isinstance(spec, ModelSpec)
+    validation = Validation(spec, open_pool(plan.directory(spec.real)), CPU)
+    assert validation.accuracies(load_model(directory, CPU, "best"))["validation_pgd"] == highest
+
+
+def test_validation_images_that_are_held_out_are_not_learnt_from(tmp_path: Path, validated: tuple[Plan, Path]) -> None:
+    kept = read_record(validated[1]).facts["images_kept"]
+    _, directory = trained(tmp_path / "results", validation_held_out=False, validate_every=0)
+    assert read_record(directory).facts["images_kept"] == kept + 70
+
+
+def test_validating_changes_no_bit_of_the_training(tmp_path: Path, validated: tuple[Plan, Path]) -> None:
+    _, without = trained(tmp_path / "results", validate_every=0)
+    for name in ("weights.safetensors", "raw.safetensors"):
+        ours, theirs = load_weights(validated[1] / name), load_weights(without / name)
+        assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
+    assert not (without / "best.safetensors").exists()
+    columns = pd.read_parquet(without / "history.parquet").columns
+    assert [column for column in columns if column.startswith("validation")] == []
+    assert "catastrophic_overfitting_epoch" not in read_record(without).facts
+
+
+@pytest.mark.parametrize(
+    ("every", "epochs", "expected"), [(1, 3, [1, 2, 3]), (2, 5, [2, 4, 5]), (9, 3, [3]), (0, 3, [])]
+)
+def test_when_validation_is_due(every: int, epochs: int, expected: list[int], validated: tuple[Plan, Path]) -> None:
+    plan, directory = validated
+    spec = plan.stages[directory.name]
+    assert isinstance(spec, ModelSpec)
+    settings = spec.training.model_copy(update={"validate_every": every})
+    pool, clock = open_pool(plan.directory(spec.real)), Clock((2, *(3,) * (epochs - 1)))
+    validation = Validation(spec.model_copy(update={"training": settings}), pool, CPU)
+    due = [clock.position(step) for step in range(clock.total) if validation.is_due(clock.position(step))]
+    assert [position.epoch + 1 for position in due] == expected
+    assert all(position.ends_epoch for position in due)
+
+
+def test_what_is_timed_apart_is_not_time_of_the_steps(make_job: Callable[..., Job]) -> None:
+    class Steps(ResumableSteps):
+        what = "stepping"
+
+        def take_step(self) -> None:
+            time.sleep(0.01)
+            with self.timed_apart("resting"):
+                time.sleep(0.1)
+
+        def state(self) -> dict[str, Any]:
+            return {}
+
+        def load(self, state: dict[str, Any]) -> None:
+            pass
+
+    steps = Steps(make_job("models", "m-0123456789"), total=3)
+    steps.run()
+    again = Steps(steps.job, total=3)
+    again.run()
+    for each in (steps, again):
+        assert each.apart["resting"] == pytest.approx(0.3, abs=0.05)
+        assert 0.03 <= each.seconds < 0.2
+
+
+COLLAPSES: dict[str, tuple[list[tuple[float, float]], int | None]] = {
+    "robust and right on": ([(0.5, 0.4), (0.6, 0.5), (0.65, 0.55)], None),
+    "collapsed in epoch 3": ([(0.5, 0.4), (0.6, 0.5), (0.9, 0.0)], 3),
+    "in two steps": ([(0.5, 0.4), (0.55, 0.25), (0.8, 0.1)], 3),
+    "collapsed and recovered": ([(0.5, 0.4), (0.9, 0.0), (0.6, 0.5)], 2),
+    "diverged: both fall": ([(0.5, 0.4), (0.1, 0.1)], None),
+    "fell by 20 points, not more": ([(0.5, 0.4), (0.6, 0.2)], None),
+    "one epoch": ([(0.5, 0.4)], None),
+}
+
+
+@pytest.mark.parametrize(("course", "epoch"), COLLAPSES.values(), ids=COLLAPSES)
+def test_a_collapse_is_a_fall_under_pgd_while_the_training_accuracy_rises(
+    course: list[tuple[float, float]], epoch: int | None
+) -> None:
+    history = [
+        {"epoch": number, "training_accuracy": training, "validation_pgd": robust}
+        for number, (training, robust) in enumerate(course, start=1)
+    ]
+    assert catastrophic_overfitting_epoch(history) == epoch
+    unwatched = [{**row, "epoch": row["epoch"] * 2} for row in history]
+    gaps = [{"epoch": row["epoch"] - 1, "training_accuracy": 1.0} for row in unwatched]
+    spread = [row for pair in zip(gaps, unwatched, strict=True) for row in pair]
+    assert catastrophic_overfitting_epoch(spread) == (None if epoch is None else 2 * epoch)
+
+
+def test_the_weights_that_are_used_are_the_configs_or_the_rows(tmp_path: Path) -> None:
+    plan = tiny_plan(tmp_path, {"weights": "best"})
+    used = {spec.weights for spec in plan.stages.values() if isinstance(spec, EvaluationSpec | MarginSpec)}
+    assert used == {"best"}
+    assert {spec.weights for spec in tiny_plan(tmp_path).stages.values() if isinstance(spec, EvaluationSpec)} == {
+        "last"
+    }
+
+
+def test_best_weights_need_a_validation(tmp_path: Path) -> None:
+    overrides = {"weights": "best", "training": {"trades": {"validate_every": 0}}}
+    with pytest.raises(UserError, match=r"weights = best, but training.trades has no validation; set"):
+        tiny_plan(tmp_path, overrides)
