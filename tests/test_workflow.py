@@ -171,7 +171,15 @@ def test_mnist_runs_on_idx_files(shared: Path, tmp_path: Path) -> None:
         "seeds": [0],
         "data": {"source": f"idx:{shared}/data/mnist/MNIST/raw"},
         "synthetic": {"count": 100, "generator": {"base_channels": 8, "blocks": 1, "steps": 5, "batch_size": 16}},
-        "training": {"trades": {"epochs": 2, "epoch_images": 2560, "batch_size": 128, "validation_images": 59_000}},
+        "training": {
+            "trades": {
+                "epochs": 2,
+                "epoch_images": 2560,
+                "batch_size": 128,
+                "validation_images": 59_000,
+                "validate_every": 0,
+            }
+        },
         "margins": {"max_steps": 5, "bisection_steps": 2},
         "evaluation": {"images": 50, "pgd_steps": 5, "autoattack_images": 4},
     }
