@@ -16,9 +16,9 @@ from robustprune.experiments import Row, Table, load_experiments
 from robustprune.plan import Plan, _Planner, make_plan, stages_of_target
 from robustprune.planview import describe_plan
 from robustprune.pruning.radii import RADIUS_RULES
-from robustprune.settings import ENDS, RadiusRule, RecipeName, Strategy
+from robustprune.settings import ENDS, RadiusRule, RecipeName, ScoreName, Strategy
 from robustprune.stagefile import read_spec, write_spec
-from tiny import TABLE_1
+from tiny import TABLE_1, table_of_scores
 
 TARGET = "results/table1.csv"
 
@@ -102,7 +102,7 @@ def imported_by(module: str) -> set[str]:
 
 
 ROOMS = ["edm.stage", "evaluation.stage", "pruning.stage", "margins.stage", "models.imported", "tables.stage"]
-ROOMS += ["training.stage"]
+ROOMS += ["scores.dynamics", "scores.loss", "training.stage"]
 
 
 def test_a_recipe_that_shows_synthetic_images_needs_some() -> None:
@@ -141,12 +141,13 @@ def test_every_decisive_module_states_its_definition() -> None:
 
 
 def _modules(preset: str) -> set[str]:
-    """What decides the stages of the shipped tables, and of a row by each recipe."""
+    """What decides the stages of the shipped tables, of a row by each recipe, and of a row by each score."""
     shipped = next(iter(load_experiments().values()))
     rows = tuple(Row(method=recipe, recipe=recipe) for recipe in get_args(RecipeName))
-    tables = {**load_experiments(), "test.recipes": shipped.model_copy(update={"rows": rows})}
-    stages = make_plan(load_config({"preset": preset}), tables).stages.values()
-    return {module for spec in stages for module in spec.decisive_modules}
+    tables = {**load_experiments(), "test.recipes": shipped.model_copy(update={"rows": rows, "target": "r.csv"})}
+    plan = make_plan(load_config({"preset": preset}), tables | table_of_scores(*get_args(ScoreName)))
+    assert plan.problems == {}
+    return {module for spec in plan.stages.values() for module in spec.decisive_modules}
 
 
 def test_the_registries_are_the_names_that_settings_allow() -> None:

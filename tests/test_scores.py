@@ -2,42 +2,31 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from torch import Tensor, nn
 
 from robustprune.attacks.cross_entropy import attack_cross_entropy
 from robustprune.attacks.norms import norm_named
-from robustprune.config import load_config, merge
+from robustprune.errors import UserError
 from robustprune.execution import Execution
-from robustprune.experiments import Row, Table
 from robustprune.job import run_stage
 from robustprune.models.checkpoint import load_model
-from robustprune.plan import Plan, make_plan
+from robustprune.paths import dynamics_name
+from robustprune.plan import Plan
 from robustprune.pools.format import open_pool
 from robustprune.scores.files import STORE_NAME, read_score
-from robustprune.settings import CrossEntropyAttack, ThreatModel
-from robustprune.specs import LossScoreSpec
-from robustprune.store import open_store
-from tiny import TINY, run_upstream
+from robustprune.settings import CrossEntropyAttack, DynamicsScoreName, ThreatModel
+from robustprune.show import describe_path
+from robustprune.specs import DynamicsScoreSpec, LossScoreSpec
+from robustprune.store import Store, open_store
+from tiny import plan_of_scores, run_upstream
 
-SMALL: dict[str, Any] = merge(
-    TINY, {"synthetic": {"source": "none"}, "training": {"trades": {"synthetic_fraction": 0, "epoch_images": 512}}}
-)
-"""The tiny configuration on real digits alone, which needs no generator."""
-
-
-def plan_of_scores(results: Path, *names: str, overrides: dict[str, Any] | None = None) -> Plan:
-    """A plan of a table with a row for each score, its specs written."""
-    rows = tuple(Row.model_validate({"method": name, "strategy": "puma", "score": name}) for name in names)
-    table = Table(title="t", target="t.csv", printed_file="puma_table1.csv", printed_setting="cifar10", rows=rows)
-    plan = make_plan(load_config(merge(SMALL, overrides or {})), {"t": table}, results=results)
-    plan.write_specs()
-    return plan
+Floats = npt.NDArray[np.float64]
 
 
 def score_stages(plan: Plan) -> dict[str, str]:
@@ -96,6 +85,68 @@ def test_losses_read_the_averaged_model_that_margins_read(losses: Finished) -> N
     both = plan_of_scores(losses.plan.results, "margin", "loss")
     models = {spec.model_dump()["model"] for spec in both.stages.values() if spec.kind == "scores"}
     assert len(models) == 1
+
+
+@pytest.fixture(scope="module")
+def dynamics(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    """Every score of training dynamics, made."""
+    plan = plan_of_scores(tmp_path_factory.mktemp("dynamics"), *get_args(DynamicsScoreName))
+    for stage in score_stages(plan).values():
+        run_upstream(plan, stage)
+        run_stage(plan.directory(stage) / "spec.json", Execution(device="cpu"))
+    return plan
+
+
+def recorded_by(plan: Plan, stage: str) -> tuple[DynamicsScoreSpec, list[Store]]:
+    """A score's spec, and the recordings it was made from."""
+    spec = plan.stages[stage]
+    assert isinstance(spec, DynamicsScoreSpec)
+    return spec, [open_store(plan.directory(model) / dynamics_name(spec.pool)) for model in spec.models]
+
+
+def windows(values: Floats) -> Floats:
+    """The standard deviations of one window of three out of four epochs: all that K - J leaves."""
+    return np.asarray(np.sqrt(((values[:3] - values[:3].mean(0)) ** 2).sum(0) / 2))
+
+
+BY_HAND: dict[str, tuple[str, str, Callable[[Floats], Floats]]] = {
+    "difficulty": ("trades", "clean_averaged_correct", lambda correct: (1 - correct).sum(0) / 4),
+    "uncertainty": ("standard", "clean_confidence", windows),
+    "uncertainty_adversarial": ("trades", "clean_confidence", windows),
+    "uncertainty_tilde": ("trades", "adversarial_confidence", windows),
+    "frequency": ("trades", "clean_confidence", lambda values: np.abs(np.fft.fft(values, axis=0))[1:].sum(0)),
+    "frequency_adversarial": (
+        "trades", "adversarial_confidence", lambda values: np.abs(np.fft.fft(values, axis=0))[1:].sum(0),
+    ),
+    "el2n": ("standard", "clean_error", lambda errors: errors[0]),
+    "forgetting": (
+        "standard", "clean_correct",
+        lambda correct: np.where(correct.any(0), (np.diff(correct, axis=0) < 0).sum(0), np.inf),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", get_args(DynamicsScoreName))
+def test_every_score_of_dynamics_is_what_its_paper_says_of_the_recording(name: str, dynamics: Plan) -> None:
+    stage = score_stages(dynamics)[name]
+    spec, recordings = recorded_by(dynamics, stage)
+    recipe, column, by_hand = BY_HAND[name]
+    assert all(f"recorded-{recipe}" in model for model in spec.models)
+    assert len(spec.models) == (2 if name == "el2n" else 1)
+    expected = np.mean([by_hand(recording.read(column).astype(np.float64)) for recording in recordings], axis=0)
+    pool = open_pool(dynamics.directory(spec.pool))
+    score, meaning = read_score(dynamics.directory(stage), pool_digest=pool.info.digest)
+    np.testing.assert_allclose(score, expected, atol=1e-5)
+    assert len(np.unique(score)) > 1
+    assert (meaning.column, meaning.easy) == (name, "low")
+    assert name in describe_path(dynamics.directory(stage))
+
+
+def test_a_recording_of_another_pool_is_refused(dynamics: Plan) -> None:
+    stage = score_stages(dynamics)["forgetting"]
+    _, (recording,) = recorded_by(dynamics, stage)
+    with pytest.raises(UserError, match="not 0000"):
+        open_store(recording.path, pool_digest="0000")
 
 
 class Linear(nn.Module):

@@ -5,7 +5,7 @@ from typing import Any
 
 from robustprune.config import load_config, merge
 from robustprune.execution import Execution
-from robustprune.experiments import load_experiments
+from robustprune.experiments import Row, Table, load_experiments
 from robustprune.job import run_stage
 from robustprune.plan import Plan, make_plan
 
@@ -27,6 +27,33 @@ TINY: dict[str, Any] = {
 def tiny_plan(results: Path, overrides: dict[str, Any] | None = None) -> Plan:
     """The tiny plan of PUMA's Table 1 with its specs written below ``results``."""
     plan = make_plan(load_config(merge(TINY, overrides or {})), TABLE_1, results=results)
+    plan.write_specs()
+    return plan
+
+
+FOUR_EPOCHS = {"epochs": 4, "epoch_images": 512, "synthetic_fraction": 0}
+
+SCORED: dict[str, Any] = merge(
+    TINY,
+    {
+        "seeds": [0, 1],
+        "synthetic": {"source": "none"},
+        "training": {"trades": FOUR_EPOCHS, "standard": {**FOUR_EPOCHS, "batch_size": 64}},
+        "dynamics": {"uncertainty": {"window": 3}, "recording": {"attack": {"steps": 2, "step": 0.5}}},
+    },
+)
+"""The tiny configuration on real digits alone, which needs no generator, with epochs enough for a window of three."""
+
+
+def table_of_scores(*names: str) -> dict[str, Table]:
+    """A table with a row for each score."""
+    rows = tuple(Row.model_validate({"method": name, "strategy": "puma", "score": name}) for name in names)
+    return {"scores": Table(title="scores", target="scores.csv", rows=rows)}
+
+
+def plan_of_scores(results: Path, *names: str, overrides: dict[str, Any] | None = None) -> Plan:
+    """A plan of a table with a row for each score, its specs written."""
+    plan = make_plan(load_config(merge(SCORED, overrides or {})), table_of_scores(*names), results=results)
     plan.write_specs()
     return plan
 

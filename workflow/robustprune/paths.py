@@ -11,3 +11,8 @@ PARTIAL = "partial"
 def stage_directory(results: Path, kind: str, stage_id: str) -> Path:
     """``results/<preset>/<kind>/<id>``; ``results`` includes the preset."""
     return results / kind / stage_id
+
+
+def dynamics_name(pool_id: str) -> str:
+    """The store of what a training recorded of a pool's images, in the model's directory."""
+    return f"dynamics-{pool_id}.zarr"

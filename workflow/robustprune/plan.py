@@ -7,15 +7,28 @@ for everything: inputs, directories, resources, targets.
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast, get_args
 
 from robustprune.config import REFERENCE, Config, StageResources
 from robustprune.errors import UserError
 from robustprune.experiments import Row, Table
 from robustprune.files import digest
 from robustprune.paths import RECORD_FILE, SPEC_FILE, stage_directory
-from robustprune.settings import AnyAmount, AnyRecipe, DropAsMany, DropShare, LossScoreName, RadiusSettings, Weights
+from robustprune.settings import (
+    AnyAmount,
+    AnyRecipe,
+    DropAsMany,
+    DropShare,
+    DynamicsScoreName,
+    LossScoreName,
+    RadiusSettings,
+    RecordingSettings,
+    Weights,
+)
+from robustprune.settings.scores import Source
 from robustprune.sources import checkpoint_file, real_source, synthetic_source
 from robustprune.specs import (
+    DynamicsScoreSpec,
     EvaluationSpec,
     GeneratedPoolSpec,
     GeneratorSpec,
@@ -217,7 +230,9 @@ class _Planner:
             )
         )
 
-    def _model(self, recipe: AnyRecipe, manifest: str | None, seed: int) -> str:
+    def _model(
+        self, recipe: AnyRecipe, manifest: str | None, seed: int, recording: RecordingSettings | None = None
+    ) -> str:
         config = self.config
         real, *synthetic = self._pools(recipe)
         return self._add(
@@ -231,6 +246,7 @@ class _Planner:
                 threat=config.threat,
                 training=recipe,
                 seed=seed,
+                recording=recording,
             )
         )
 
@@ -256,7 +272,9 @@ class _Planner:
         """The stages that score each of ``pools``."""
         if row.score == "margin":
             return self._margins(row, pools)
-        return self._losses(row.score, row, pools)
+        if row.score in get_args(LossScoreName):
+            return self._losses(cast(LossScoreName, row.score), row, pools)
+        return self._dynamics(cast(DynamicsScoreName, row.score), pools)
 
     def _scoring_model(self, row: Row) -> str:
         """A checkpoint, or TRADES on everything with the first seed, as for PUMA's Table 1 (facts P14)."""
@@ -297,6 +315,44 @@ class _Planner:
             )
             for pool in pools
         )
+
+    def _dynamics(self, name: DynamicsScoreName, pools: tuple[str, ...]) -> tuple[str, ...]:
+        """Recorded models see everything; several where the metric is a mean over seeds, else the first seed's."""
+        source = self.config.dynamics.source(name)
+        recipe, recording = self.config.training.named(source.recipe), self.config.dynamics.recording
+        if problem := self._recording_problem(source, recipe, pools):
+            raise UserError(f"the score {name} is not to be had: {problem}")
+        if source.recipe == "standard":
+            recording = recording.without_attack()
+        seeds = self.config.seeds if source.metric.metric == "el2n" else self.config.seeds[:1]
+        models = tuple(self._model(recipe, None, seed, recording) for seed in seeds)
+        return tuple(
+            self._add(
+                DynamicsScoreSpec(
+                    score=name, pool=pool, models=models, trajectory=source.trajectory, metric=source.metric
+                )
+            )
+            for pool in pools
+        )
+
+    def _recording_problem(self, source: Source, recipe: AnyRecipe, pools: tuple[str, ...]) -> str | None:
+        """Why a score cannot be made from what trainings by this recipe would record; None where it can."""
+        recording, epochs = self.config.dynamics.recording, recipe.epochs
+        if not set(pools) <= set(self._pools(recipe)):
+            return (
+                f"training.{source.recipe}.synthetic_fraction = {recipe.synthetic_fraction}, so no training records "
+                "the synthetic images"
+            )
+        if source.trajectory not in recording.trajectories:
+            return f"dynamics.recording.trajectories = {list(recording.trajectories)} lacks {source.trajectory}"
+        if (recording.epochs or 0) > epochs:
+            return f"dynamics.recording.epochs = {recording.epochs}, but training.{source.recipe}.epochs = {epochs}"
+        recorded, metric = recording.epochs or epochs, source.metric
+        if metric.metric == "uncertainty" and recorded - metric.window + metric.last_window < 1:
+            return f"dynamics.uncertainty.window = {metric.window} is too long for the {recorded} epochs recorded"
+        if metric.metric == "difficulty" and (metric.checkpoints or 0) > recorded:
+            return f"dynamics.difficulty.checkpoints = {metric.checkpoints}, but only {recorded} epochs are recorded"
+        return None
 
     def _manifest(self, row: Row, table: Table) -> str:
         epsilon = self.config.threat.epsilon

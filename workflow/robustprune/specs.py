@@ -19,11 +19,13 @@ from pydantic import Field, TypeAdapter
 
 from robustprune.settings import (
     AnyAmount,
+    AnyMetric,
     AnyRecipe,
     Architecture,
     CrossEntropyAttack,
     DeepFoolSettings,
     DropAsMany,
+    DynamicsScoreName,
     EvaluationSettings,
     GeneratorSettings,
     LossScoreName,
@@ -31,10 +33,12 @@ from robustprune.settings import (
     NormalizationSettings,
     Per,
     RadiusSettings,
+    RecordingSettings,
     SamplerSettings,
     Settings,
     Strategy,
     ThreatModel,
+    Trajectory,
     Weights,
 )
 
@@ -213,8 +217,11 @@ class GeneratedPoolSpec(Spec):
         return (("generators", self.generator),)
 
 
+RECORDING_MODULES = ("attacks.cross_entropy", "attacks.inputs", "attacks.margin_loss", "training.dynamics")
+
+
 class ModelSpec(Spec):
-    """A classifier trained adversarially, on whole pools or on what a manifest keeps of them."""
+    """A classifier trained on whole pools or on what a manifest keeps of them; its course is recorded where asked."""
 
     room = "training.stage"
     modules = (
@@ -248,17 +255,20 @@ class ModelSpec(Spec):
     threat: ThreatModel
     training: AnyRecipe = Field(discriminator="recipe")
     seed: int = Field(ge=0)
+    recording: RecordingSettings | None = None
 
     @property
     def slug(self) -> str:
         pruning = () if self.manifest is None else (self.manifest.rsplit("-", 1)[0],)
-        words = (*pruning, self.training.recipe, self.architecture, f"seed{self.seed}")
+        recorded = () if self.recording is None else ("recorded",)
+        words = (*pruning, *recorded, self.training.recipe, self.architecture, f"seed{self.seed}")
         return "-".join(word.replace("_", "") for word in words)
 
     @property
     def decisive_modules(self) -> tuple[str, ...]:
         recipe = f"training.recipes.{self.training.recipe}"
-        return (*self.modules, *architecture_modules(self.architecture), recipe)
+        recording = () if self.recording is None else RECORDING_MODULES
+        return (*self.modules, *architecture_modules(self.architecture), recipe, *recording)
 
     @property
     def pools(self) -> tuple[str, ...]:
@@ -319,6 +329,27 @@ class MarginSpec(Spec):
     @property
     def upstream(self) -> tuple[tuple[str, str], ...]:
         return (("pools", self.pool), ("models", self.model))
+
+
+class DynamicsScoreSpec(Spec):
+    """What the recorded course of one or more trainings says of each image of a pool that they learnt from."""
+
+    room = "scores.dynamics"
+    modules = ("scores.dynamics", "scores.metrics")
+    kind: Literal["scores"] = "scores"
+    score: DynamicsScoreName
+    pool: StageId
+    models: tuple[StageId, ...] = Field(min_length=1)
+    trajectory: Trajectory
+    metric: AnyMetric
+
+    @property
+    def slug(self) -> str:
+        return f"{self.score.replace('_', '-')}-{self.pool.rsplit('-', 1)[0]}"
+
+    @property
+    def upstream(self) -> tuple[tuple[str, str], ...]:
+        return (("pools", self.pool), *(("models", model) for model in self.models))
 
 
 class LossScoreSpec(Spec):
@@ -452,7 +483,7 @@ class TableSpec(Spec):
 
 AnyPoolSpec = Annotated[IngestedPoolSpec | GeneratedPoolSpec, Field(discriminator="origin")]
 AnyModelSpec = Annotated[ModelSpec | ImportedModelSpec, Field(discriminator="origin")]
-AnyScoreSpec = Annotated[MarginSpec | LossScoreSpec, Field(discriminator="score")]
+AnyScoreSpec = Annotated[MarginSpec | DynamicsScoreSpec | LossScoreSpec, Field(discriminator="score")]
 AnySpec = Annotated[
     AnyPoolSpec | GeneratorSpec | AnyModelSpec | AnyScoreSpec | ManifestSpec | EvaluationSpec | TableSpec,
     Field(discriminator="kind"),

@@ -48,13 +48,23 @@ class ResumableSteps(ABC):
     def load(self, state: dict[str, Any]) -> None:
         """Take back what ``state`` gave; tensors are on the CPU."""
 
-    def run(self) -> None:
-        """Go to the last step, from the last checkpoint where there is one. Raises Interrupted on a signal."""
-        self._resume()
+    def run(self, until: int | None = None) -> None:
+        """Go on until so many steps are done, by default all, from the last checkpoint where there is one.
+
+        The state is saved at the end, so that what follows belongs to it.
+
+        Raises:
+            Interrupted: after a signal, with the state saved.
+        """
+        if self.step == 0:
+            self._resume()
+        until = self.total if until is None else until
+        if self.step >= until:
+            return
         self._began = time.monotonic() - self.seconds
         progress = self.job.progress(self.what, total=self.total, unit="steps", done=self.step)
         with progress, self.job.checkpoints:
-            while self.step < self.total:
+            while self.step < until:
                 self.one_step()
                 self.seconds = time.monotonic() - self._began
                 progress.advance()

@@ -300,7 +300,7 @@ def write_store(path: Path, blocks: Iterable[Columns], rows: int, attributes: Ma
     _checksum(attributes)  # fails early when they are not JSON
     rmtree(path, ignore_errors=True)
     writer, start = None, 0
-    for columns in _recut(blocks, SHARD_ROWS):
+    for columns in recut(blocks, SHARD_ROWS):
         if writer is None:
             dtypes = {name: str(values.dtype) for name, values in columns.items()}
             writer = StoreWriter(path, dtypes, rows)
@@ -311,7 +311,7 @@ def write_store(path: Path, blocks: Iterable[Columns], rows: int, attributes: Ma
     writer.finish(attributes)
 
 
-def _recut(blocks: Iterable[Columns], length: int) -> Iterator[Columns]:
+def recut(blocks: Iterable[Columns], length: int) -> Iterator[Columns]:
     """The same rows in blocks of ``length`` rows; the last one has what is left."""
     waiting: list[Columns] = []
     rows = 0

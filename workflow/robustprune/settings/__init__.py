@@ -21,7 +21,17 @@ from robustprune.settings.pruning import (
     RadiusSettings,
     Strategy,
 )
-from robustprune.settings.scores import CrossEntropyAttack, DeepFoolSettings, DynamicsSettings, LossScoreName, ScoreName
+from robustprune.settings.scores import (
+    AnyMetric,
+    CrossEntropyAttack,
+    DeepFoolSettings,
+    DynamicsScoreName,
+    DynamicsSettings,
+    LossScoreName,
+    RecordingSettings,
+    ScoreName,
+    Trajectory,
+)
 from robustprune.settings.training import (
     AdversarialRecipe,
     AnyRecipe,
@@ -40,6 +50,7 @@ __all__ = [
     "NORMALIZING",
     "AdversarialRecipe",
     "AnyAmount",
+    "AnyMetric",
     "AnyRecipe",
     "Architecture",
     "CheckpointSettings",
@@ -48,6 +59,7 @@ __all__ = [
     "DropAsMany",
     "DropBeyond",
     "DropShare",
+    "DynamicsScoreName",
     "DynamicsSettings",
     "End",
     "EvaluationSettings",
@@ -66,6 +78,7 @@ __all__ = [
     "Recipe",
     "RecipeName",
     "Recipes",
+    "RecordingSettings",
     "RsFgsmRecipe",
     "SamplerSettings",
     "ScoreName",
@@ -74,5 +87,6 @@ __all__ = [
     "Strategy",
     "ThreatModel",
     "TradesRecipe",
+    "Trajectory",
     "Weights",
 ]

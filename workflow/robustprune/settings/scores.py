@@ -1,10 +1,11 @@
 """Settings of the scores: margins and what else is measured of a training image."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
 from robustprune.settings.base import Settings
+from robustprune.settings.training import RecipeName
 
 DynamicsScoreName = Literal[
     "difficulty",
@@ -21,7 +22,7 @@ DynamicsScoreName = Literal[
 LossScoreName = Literal["loss", "loss_adversarial"]
 """Scores made from the loss of a trained model."""
 
-ScoreName = Literal["margin", LossScoreName]
+ScoreName = Literal["margin", LossScoreName, DynamicsScoreName]
 """What an experiment's row can prune by. Each is described in docs/scores.md."""
 
 
@@ -68,6 +69,10 @@ class RecordingSettings(Settings):
         """The same for a model that is not trained adversarially."""
         clean = tuple(name for name in self.trajectories if name.startswith("clean"))
         return self.model_copy(update={"trajectories": clean})
+
+    def recorded_after(self, epochs: int) -> tuple[int, ...]:
+        """After which epochs of a training, counted from 1, it is recorded. Raises ValueError for too few epochs."""
+        return evenly_spaced(epochs, self.epochs or epochs)
 
 
 class DifficultySettings(Settings):
@@ -118,6 +123,20 @@ AnyMetric = Annotated[
 """How a recorded trajectory becomes a score; the functions are in ``scores.metrics``."""
 
 
+class Source(NamedTuple):
+    """What a score is made from.
+
+    Attributes:
+        recipe: how the recorded models are trained.
+        trajectory: which of the recorded trajectories is looked at.
+        metric: how it becomes a score.
+    """
+
+    recipe: RecipeName
+    trajectory: Trajectory
+    metric: AnyMetric
+
+
 class DynamicsSettings(Settings):
     """The scores that come from a training's course, and from its loss in the end."""
 
@@ -129,6 +148,21 @@ class DynamicsSettings(Settings):
         CrossEntropyAttack(steps=1, step=1.25),
         description="the attack of the score loss_adversarial (RS-FGSM as Kaufmann et al. train with)",
     )
+
+    def source(self, name: DynamicsScoreName) -> Source:
+        """What the score of that name is made from, as its paper has it."""
+        averaged = self.difficulty.weights == "averaged"
+        sources: dict[DynamicsScoreName, Source] = {
+            "difficulty": Source("trades", "clean_averaged" if averaged else "clean", self.difficulty),
+            "uncertainty": Source("standard", "clean", self.uncertainty),
+            "uncertainty_adversarial": Source("trades", "clean", self.uncertainty),
+            "uncertainty_tilde": Source("trades", "adversarial", self.uncertainty),
+            "frequency": Source("trades", "clean", FrequencySettings()),
+            "frequency_adversarial": Source("trades", "adversarial", FrequencySettings()),
+            "el2n": Source("standard", "clean", self.el2n),
+            "forgetting": Source("standard", "clean", ForgettingSettings()),
+        }
+        return sources[name]
 
 
 def evenly_spaced(total: int, count: int) -> tuple[int, ...]:

@@ -60,6 +60,10 @@ class Clock:
         """Steps of the whole training."""
         return self._ends[-1]
 
+    def end_of(self, epoch: int) -> int:
+        """Steps done at the end of an epoch, counted from 1."""
+        return self._ends[epoch - 1]
+
     def position(self, number: int) -> Position:
         """The place of step ``number``, 0 ... ``total`` - 1."""
         epoch = bisect_right(self._ends, number)

@@ -7,6 +7,7 @@ from robustprune.files import replacing
 from robustprune.job import Job
 from robustprune.models.checkpoint import BEST_FILE, RAW_FILE, WEIGHTS_FILE, save_weights
 from robustprune.specs import ModelSpec
+from robustprune.training.dynamics import Recorder
 from robustprune.training.fit import Training
 from robustprune.training.trainset import load_training_images
 from robustprune.training.validation import PGD, catastrophic_overfitting_epoch
@@ -15,7 +16,7 @@ HISTORY_FILE = "history.parquet"
 
 
 def run(job: Job, spec: ModelSpec) -> dict[str, Any]:
-    """Train, and publish the history and the weights: averaged, raw, and averaged in the best epoch.
+    """Train, and publish the history, the weights (averaged, raw, averaged in the best epoch) and what was recorded.
 
     Returns:
         training_seconds (over all attempts) and what took its time beside, images_kept, how a batch is composed, and
@@ -32,12 +33,18 @@ def run(job: Job, spec: ModelSpec) -> dict[str, Any]:
             f"training.synthetic_fraction = {spec.training.synthetic_fraction}, but there is no synthetic pool"
         )
     training = Training(job, spec, kept)
+    recorder = None if spec.recording is None else Recorder(job, spec, spec.recording)
+    if recorder is not None:
+        for epoch in recorder.after:
+            training.run(until=training.clock.end_of(epoch))
+            with training.timed_apart("recording"):
+                recorder.record(epoch, training)
     training.run()
     save_weights(training.average.state_dict(), job.partial / WEIGHTS_FILE)
     save_weights(training.model.state_dict(), job.partial / RAW_FILE)
     with replacing(job.partial / HISTORY_FILE) as temporary:
         training.history_table().to_parquet(temporary, index=False)
-    job.publish(WEIGHTS_FILE, RAW_FILE, HISTORY_FILE)
+    job.publish(WEIGHTS_FILE, RAW_FILE, HISTORY_FILE, *(recorder.finish() if recorder is not None else ()))
     if training.best:
         save_weights(training.best["weights"], job.partial / BEST_FILE)
         job.publish(BEST_FILE)

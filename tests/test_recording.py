@@ -1,0 +1,227 @@
+"""What trainings record: the models they had, epoch after epoch, whatever kills them, and without a trace in them."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from torch import nn
+
+from robustprune.attacks.cross_entropy import attack_cross_entropy
+from robustprune.errors import Interrupted, UserError
+from robustprune.execution import Execution
+from robustprune.files import digest
+from robustprune.interruption import Checkpoints
+from robustprune.job import run_stage
+from robustprune.models.checkpoint import RAW_FILE, WEIGHTS_FILE, load_model, load_weights
+from robustprune.paths import dynamics_name
+from robustprune.plan import Plan
+from robustprune.pools.format import open_pool
+from robustprune.record import read_record
+from robustprune.settings.scores import evenly_spaced
+from robustprune.specs import ModelSpec
+from robustprune.stagefile import read_spec
+from robustprune.store import Store, open_store
+from tiny import plan_of_scores, run_upstream
+
+EXECUTION = Execution(device="cpu", batch_size=256)
+
+
+def models_of(plan: Plan, word: str) -> list[str]:
+    return [stage for stage, spec in plan.stages.items() if spec.kind == "models" and stage.startswith(word)]
+
+
+def run(plan: Plan, stage: str) -> Path:
+    """Do a stage and what it reads; returns its directory."""
+    run_upstream(plan, stage)
+    run_stage(plan.directory(stage) / "spec.json", EXECUTION)
+    return plan.directory(stage)
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a TRADES model whose four epochs are recorded."""
+    plan = plan_of_scores(tmp_path_factory.mktemp("recorded"), "difficulty")
+    (model,) = models_of(plan, "recorded-trades")
+    return run(plan, model)
+
+
+def spec_and_store(directory: Path) -> tuple[ModelSpec, Store, Any]:
+    spec = read_spec(directory)
+    assert isinstance(spec, ModelSpec)
+    pool = open_pool(directory.parents[1] / "pools" / spec.real)
+    return spec, open_store(directory / dynamics_name(spec.real), pool_digest=pool.info.digest), pool
+
+
+def expected(model: nn.Module, images: torch.Tensor, labels: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], ...]:
+    """Confidence, error and correct in float64."""
+    logits = model(images).detach().double().numpy()
+    shifted = np.exp(logits - logits.max(1, keepdims=True))
+    probabilities = shifted / shifted.sum(1, keepdims=True)
+    hot = np.eye(10)[labels]
+    error = np.sqrt(((probabilities - hot) ** 2).sum(1))
+    return (probabilities * hot).sum(1), error, logits.argmax(1) == labels
+
+
+@pytest.mark.parametrize("trajectory", ["clean", "adversarial", "clean_averaged"])
+def test_the_last_epoch_is_what_the_published_weights_say(trajectory: str, recorded: Path) -> None:
+    spec, store, pool = spec_and_store(recorded)
+    model = load_model(recorded, torch.device("cpu"))
+    if "averaged" not in trajectory:
+        model.load_state_dict(load_weights(recorded / RAW_FILE))
+    images = torch.from_numpy(np.array(pool.images)).float() / 255
+    if trajectory == "adversarial":
+        assert spec.recording is not None
+        images = attack_cross_entropy(
+            model,
+            images,
+            torch.from_numpy(pool.labels.astype(np.int64)),
+            torch.arange(len(pool)),
+            attack=spec.recording.attack,
+            threat=spec.threat,
+            seed=spec.seed,
+            purpose="recording 0 4",
+        )
+    confidence, error, correct = expected(model, images, pool.labels)
+    np.testing.assert_allclose(store.read(f"{trajectory}_confidence")[-1], confidence, atol=1e-3)
+    np.testing.assert_allclose(store.read(f"{trajectory}_error")[-1], error, atol=2e-3)
+    assert np.mean(store.read(f"{trajectory}_correct")[-1] == correct) > 0.999  # a tie may round another way
+
+
+def test_the_model_learns_and_the_attack_hurts_it(recorded: Path) -> None:
+    _, store, _ = spec_and_store(recorded)
+    clean, adversarial = (store.read(f"{name}_correct").mean(axis=1) for name in ("clean", "adversarial"))
+    assert store.attributes["recorded_after"] == [1, 2, 3, 4]
+    assert clean[-1] > clean[0]
+    assert adversarial[-1] < clean[-1]
+    facts = read_record(recorded).facts
+    assert facts["recording_seconds"] > 0
+    assert facts["training_seconds"] + facts["recording_seconds"] < read_record(recorded).seconds
+
+
+def test_recording_leaves_no_trace_in_the_training(recorded: Path, tmp_path: Path) -> None:
+    plan = plan_of_scores(tmp_path, "loss")
+    unrecorded = run(plan, models_of(plan, "trades")[0])
+    for name in (WEIGHTS_FILE, RAW_FILE, "history.parquet"):
+        assert digest(recorded / name) == digest(unrecorded / name)
+
+
+def test_a_part_of_the_epochs_is_those_epochs_of_the_whole(recorded: Path, tmp_path: Path) -> None:
+    plan = plan_of_scores(tmp_path, "difficulty", overrides={"dynamics": {"recording": {"epochs": 2}}})
+    half = run(plan, models_of(plan, "recorded-trades")[0])
+    _, whole, _ = spec_and_store(recorded)
+    _, part, _ = spec_and_store(half)
+    assert part.attributes["recorded_after"] == [2, 4]
+    for column in part.dtypes:
+        np.testing.assert_array_equal(part.read(column), whole.read(column)[[1, 3]])
+    assert digest(half / WEIGHTS_FILE) == digest(recorded / WEIGHTS_FILE)
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+def killing_tick(at: int, *, saved: bool) -> Callable[..., None]:
+    """A ``tick`` that ends the process at its call number ``at``: before anything is saved, or by a signal."""
+    calls = 0
+
+    def tick(checkpoints: Checkpoints, save: Callable[[], None]) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == at and not saved:
+            raise Killed
+        if calls % 3 == 0 or calls == at:
+            save()
+        if calls == at:
+            raise Interrupted("stopped")
+
+    return tick
+
+
+@pytest.mark.parametrize("saved", [True, False], ids=["by a signal", "by kill -9"])
+def test_killed_in_training_and_in_recording_it_ends_in_the_same_bytes(
+    saved: bool, recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of_scores(tmp_path, "difficulty")
+    (model,) = models_of(plan, "recorded-trades")
+    run_upstream(plan, model)
+    partial = plan.directory(model) / "partial"
+    in_recording = 0
+    # An epoch is 8 steps, its recording 6 batches: kills fall into both, at many places.
+    for at in (5, 6, 12, 3, 9, 2, 7):
+        monkeypatch.setattr(Checkpoints, "tick", killing_tick(at, saved=saved))
+        with pytest.raises((Interrupted, Killed)):
+            run_stage(plan.directory(model) / "spec.json", EXECUTION)
+        in_recording += any(partial.glob("recording-*/*.npz"))
+    monkeypatch.undo()
+    assert 0 < in_recording < 7
+    run_stage(plan.directory(model) / "spec.json", EXECUTION)
+    for name in (WEIGHTS_FILE, RAW_FILE, "history.parquet"):
+        assert digest(plan.directory(model) / name) == digest(recorded / name)
+    (_, ours, _), (_, theirs, _) = spec_and_store(plan.directory(model)), spec_and_store(recorded)
+    assert ours.files == theirs.files
+    assert ours.attributes == theirs.attributes
+
+
+IMPOSSIBLE: list[tuple[str, dict[str, Any], str]] = [
+    (
+        "uncertainty",
+        {"dynamics": {"uncertainty": {"window": 4}}},
+        "uncertainty.window = 4 is too long for the 4 epochs recorded",
+    ),
+    (
+        "difficulty",
+        {"dynamics": {"difficulty": {"checkpoints": 5}}},
+        "difficulty.checkpoints = 5, but only 4 epochs are recorded",
+    ),
+    (
+        "difficulty",
+        {"dynamics": {"recording": {"epochs": 5}}},
+        "recording.epochs = 5, but training.trades.epochs = 4",
+    ),
+    (
+        "uncertainty_tilde",
+        {"dynamics": {"recording": {"trajectories": ["clean"]}}},
+        "recording.trajectories = ['clean'] lacks adversarial",
+    ),
+    (
+        "forgetting",
+        {"synthetic": {"source": "generate"}, "training": {"trades": {"synthetic_fraction": 0.5}}},
+        "training.standard.synthetic_fraction = 0.0, so no training records the synthetic images",
+    ),
+]
+
+
+@pytest.mark.parametrize(("score", "overrides", "says"), IMPOSSIBLE, ids=[case[2][:30] for case in IMPOSSIBLE])
+def test_a_score_that_cannot_be_is_refused_before_anything_runs(
+    score: str, overrides: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=re.escape(f"the score {score} is not to be had")) as caught:
+        plan_of_scores(tmp_path, score, overrides=overrides)
+    assert says in str(caught.value)
+
+
+def test_only_models_that_a_score_needs_are_recorded(tmp_path: Path) -> None:
+    assert models_of(plan_of_scores(tmp_path, "margin", "loss"), "recorded") == []
+    plan = plan_of_scores(tmp_path, "difficulty", "uncertainty_tilde", "uncertainty", "el2n", "forgetting")
+    recorded = models_of(plan, "recorded")
+    assert [stage.rsplit("-", 1)[0] for stage in recorded] == [
+        "recorded-trades-smallcnn-seed0", "recorded-standard-smallcnn-seed0", "recorded-standard-smallcnn-seed1",
+    ]  # fmt: skip
+    for stage in recorded:
+        spec = plan.stages[stage]
+        assert isinstance(spec, ModelSpec)
+        assert spec.recording is not None
+        assert ("adversarial" in spec.recording.trajectories) == (spec.training.recipe == "trades")
+
+
+def test_epochs_are_evenly_spaced_and_end_with_the_last() -> None:
+    assert evenly_spaced(400, 50) == tuple(range(8, 401, 8))
+    assert evenly_spaced(10, 4) == (2, 5, 7, 10)
+    assert evenly_spaced(3, 3) == (1, 2, 3)
+    with pytest.raises(ValueError, match="no 4 different numbers from 1 to 3"):
+        evenly_spaced(3, 4)

@@ -1,0 +1,97 @@
+"""The stage that scores each image of a pool by what trainings recorded of it."""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from robustprune.blocks import Columns, collect, compute_rows
+from robustprune.job import Job
+from robustprune.paths import dynamics_name
+from robustprune.pools.format import Pool, open_pool
+from robustprune.scores.files import Meaning, publish_score
+from robustprune.scores.metrics import difficulty, el2n, forgetting, frequency, uncertainty
+from robustprune.settings.scores import (
+    DifficultySettings,
+    El2nSettings,
+    ForgettingSettings,
+    FrequencySettings,
+    UncertaintySettings,
+    evenly_spaced,
+)
+from robustprune.specs import DynamicsScoreSpec
+from robustprune.store import CHUNK_ROWS, Store, open_store
+
+DEFINITION = 1
+
+UNIT_AND_SIGN = {
+    "difficulty": ("share of epochs misclassified", "0 was always right, an easy image; 1 was never right"),
+    "uncertainty": ("standard deviation of the label's probability", "0 never moved: easy, or given up"),
+    "frequency": ("summed magnitudes of the DFT of the label's probability", "0 never moved: easy, or given up"),
+    "el2n": (
+        "L2 norm of softmax - one-hot label",
+        "0 was learnt early, an easy image; sqrt 2 is sure of another class",
+    ),
+    "forgetting": ("times", "0 was learnt and never forgotten, an easy image; infinite was never learnt"),
+}
+"""By metric; at all of them the low end is the easy one."""
+
+LOOKED_AT = {
+    "difficulty": "correct",
+    "uncertainty": "confidence",
+    "frequency": "confidence",
+    "el2n": "error",
+    "forgetting": "correct",
+}
+"""Which of the recorded values a metric is made from."""
+
+
+def run(job: Job, spec: DynamicsScoreSpec) -> dict[str, Any]:
+    """Publish a store with the score, one row a sample.
+
+    Returns:
+        what ``publish_score`` found.
+
+    Raises:
+        UserError: when the pool or a recording is damaged, or they do not belong together.
+    """
+    pool = open_pool(job.upstream("pools", spec.pool))
+    recordings = [_open_recording(job, model, spec.pool, pool) for model in spec.models]
+    columns = collect(
+        compute_rows(
+            job, len(pool), partial(_score, spec, recordings), what=f"scoring {spec.score}", batch_size=CHUNK_ROWS
+        )
+    )
+    unit, sign = UNIT_AND_SIGN[spec.metric.metric]
+    meaning = Meaning(column=spec.score, unit=unit, easy="low", sign=sign)
+    return publish_score(job, spec, columns, meaning, {"pool_digest": pool.info.digest})
+
+
+def _open_recording(job: Job, model: str, pool_id: str, pool: Pool) -> Store:
+    path = job.upstream("models", model) / dynamics_name(pool_id)
+    return open_store(path, pool_digest=pool.info.digest)
+
+
+def _score(spec: DynamicsScoreSpec, recordings: list[Store], start: int, stop: int) -> Columns:
+    column = f"{spec.trajectory}_{LOOKED_AT[spec.metric.metric]}"
+    trajectories = [recording.read(column, start, stop) for recording in recordings]  # (epochs, rows) each
+    match spec.metric:
+        case El2nSettings(after=after):
+            score = el2n([_early(*pair, after) for pair in zip(trajectories, recordings, strict=True)])
+        case UncertaintySettings(window=window, last_window=last_window):
+            score = uncertainty(trajectories[0], window=window, last_window=last_window)
+        case FrequencySettings():
+            score = frequency(trajectories[0])
+        case DifficultySettings(checkpoints=checkpoints):
+            epochs = len(trajectories[0])
+            score = difficulty(trajectories[0][np.array(evenly_spaced(epochs, checkpoints or epochs)) - 1])
+        case ForgettingSettings():
+            score = forgetting(trajectories[0])
+    return {spec.score: score}
+
+
+def _early(errors: npt.NDArray[Any], recording: Store, share: float) -> npt.NDArray[Any]:
+    """(rows,): the errors of the recorded epoch nearest to that share of the training, the earlier of two."""
+    after = np.array(recording.attributes["recorded_after"])
+    return np.asarray(errors[np.argmin(np.abs(after - share * after[-1]))])

@@ -1,0 +1,149 @@
+"""What a training writes down of each of its images after an epoch: its dynamics, which scores are made from.
+
+Facts 2.1: images are un-augmented, models in eval mode. One store a pool, an epoch at a time; a killed recording goes
+on within its epoch. Nothing here touches the model in training or its random draws.
+"""
+
+import copy
+import json
+import shutil
+from collections.abc import Iterator
+from functools import partial
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from robustprune.attacks.cross_entropy import attack_cross_entropy
+from robustprune.attacks.inputs import as_inputs
+from robustprune.blocks import Columns, compute_rows
+from robustprune.files import write_text
+from robustprune.job import Job
+from robustprune.paths import dynamics_name
+from robustprune.pools.format import open_pool
+from robustprune.settings import RecordingSettings
+from robustprune.specs import ModelSpec
+from robustprune.store import SHARD_ROWS, StoreWriter, recut
+from robustprune.training.fit import Training
+
+DEFINITION = 1
+
+STATE_FILE = "recording.json"
+DTYPES = {"confidence": "float16", "error": "float16", "correct": "bool"}
+"""What is recorded of an image: the probability of its label, the L2 norm of softmax - one-hot label, and whether the
+largest logit is the label's."""
+
+
+class Recorder:
+    """Records a training's dynamics over every row of every pool it learns from.
+
+    Args:
+        job: the running stage; its batch size, checkpoints and ``partial/`` are used.
+        spec: the model's spec.
+        settings: what is recorded, and when.
+
+    Attributes:
+        after: the epochs, counted from 1, after which is recorded.
+    """
+
+    def __init__(self, job: Job, spec: ModelSpec, settings: RecordingSettings) -> None:
+        self.job, self.spec, self.settings = job, spec, settings
+        self.after = settings.recorded_after(spec.training.epochs)
+        self.pools = {pool_id: open_pool(job.upstream("pools", pool_id)) for pool_id in spec.pools}
+        self._done = self._load()
+
+    def record(self, epoch: int, training: Training) -> None:
+        """Record the state after ``epoch``, one of ``after``; nothing where an earlier attempt did.
+
+        Raises:
+            Interrupted: after a signal, with the finished rows saved.
+        """
+        models = {"raw": training.model, "averaged": training.average.averaged_model()}
+        frozen = {name: copy.deepcopy(model).eval().requires_grad_(False) for name, model in models.items()}
+        for number, pool_id in enumerate(self.spec.pools):
+            task = self.after.index(epoch) * len(self.pools) + number
+            if task == self._done:
+                self._record_pool(epoch, pool_id, frozen)
+                self._done = task + 1
+                write_text(self.job.partial / STATE_FILE, json.dumps({"pools_recorded": self._done}))
+
+    def finish(self) -> list[str]:
+        """State what the stores hold; returns their names in ``partial/``."""
+        for pool_id, pool in self.pools.items():
+            self._writer(pool_id).finish(
+                {
+                    "pool": pool_id,
+                    "pool_digest": pool.info.digest,
+                    "model": self.spec.id,
+                    "recorded_after": list(self.after),
+                    "recording": self.settings.model_dump(mode="json"),
+                }
+            )
+        return [dynamics_name(pool_id) for pool_id in self.pools]
+
+    def _record_pool(self, epoch: int, pool_id: str, models: dict[str, nn.Module]) -> None:
+        name = f"recording-{epoch}-{pool_id}"
+        blocks = compute_rows(
+            self.job,
+            len(self.pools[pool_id]),
+            partial(self._observe, epoch, pool_id, models),
+            what=f"recording epoch {epoch} of {self.spec.training.epochs}",
+            name=name,
+        )
+        writer = self._writer(pool_id)
+        for start, columns in self._shards(blocks):
+            writer.write(columns, start=start, epoch=self.after.index(epoch))
+        shutil.rmtree(self.job.partial / name)
+
+    @staticmethod
+    def _shards(blocks: Iterator[Columns]) -> Iterator[tuple[int, Columns]]:
+        return ((number * SHARD_ROWS, columns) for number, columns in enumerate(recut(blocks, SHARD_ROWS)))
+
+    def _writer(self, pool_id: str) -> StoreWriter:
+        dtypes = {f"{name}_{value}": dtype for name in self.settings.trajectories for value, dtype in DTYPES.items()}
+        path = self.job.partial / dynamics_name(pool_id)
+        return StoreWriter(path, dtypes, len(self.pools[pool_id]), epochs=len(self.after))
+
+    def _observe(self, epoch: int, pool_id: str, models: dict[str, nn.Module], start: int, stop: int) -> Columns:
+        columns: Columns = {}
+        images, labels = as_inputs(self.pools[pool_id], start, stop, self.job.device)
+        for trajectory in self.settings.trajectories:
+            attack, _, average = trajectory.partition("_")
+            model, seen = models[average or "raw"], images
+            if attack == "adversarial":
+                seen = attack_cross_entropy(
+                    model,
+                    images,
+                    labels,
+                    torch.arange(start, stop),
+                    attack=self.settings.attack,
+                    threat=self.spec.threat,
+                    seed=self.spec.seed,
+                    purpose=f"recording {self.spec.pools.index(pool_id)} {epoch}",
+                )
+            columns |= {f"{trajectory}_{name}": value for name, value in observe(model, seen, labels).items()}
+        return columns
+
+    def _load(self) -> int:
+        """Pools that earlier attempts have recorded, epoch after epoch."""
+        path = self.job.partial / STATE_FILE
+        return int(json.loads(path.read_text())["pools_recorded"]) if path.is_file() else 0
+
+
+@torch.no_grad()
+def observe(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> Columns:
+    """What a model says of some images, as ``DTYPES`` has it.
+
+    Args:
+        model: gives (N, K) logits, in eval mode.
+        images: (N, C, H, W) float32 in [0, 1].
+        labels: (N,) int64.
+    """
+    logits = model(images).float()
+    probabilities = logits.softmax(1)
+    error = probabilities - F.one_hot(labels, logits.shape[1])
+    return {
+        "confidence": probabilities.gather(1, labels[:, None]).squeeze(1).half().cpu().numpy(),
+        "error": error.norm(dim=1).half().cpu().numpy(),
+        "correct": (logits.argmax(1) == labels).cpu().numpy(),
+    }
