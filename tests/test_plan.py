@@ -229,3 +229,56 @@ def test_a_bad_experiment_row_is_named(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(f"paper: mine\ntables: {{table1: {rows}}}\n")
     with pytest.raises(UserError, match=r"mine.yaml: tables.table1.rows.0.strategie = 'puma'"):
         load_experiments(tmp_path)
+
+
+def test_a_control_of_equal_size_follows_its_rows_manifest() -> None:
+    rows = (
+        Row(method="PUMA", strategy="puma", radius="margin", ratio=0.3),
+        Row(method="control", strategy="random", same_size_as="PUMA", per="class"),
+    )
+    plan = make_plan(load_config({}), {"t.t": Table(title="t", target="t.csv", rows=rows)})
+    followed, control = (spec for spec in plan.stages.values() if isinstance(spec, specs.ManifestSpec))
+    assert ("manifests", followed.id) in control.upstream
+    order = list(stages_of_target(plan, "results/t.csv"))
+    assert order.index(followed.id) < order.index(control.id)
+
+
+def test_a_control_that_learns_from_other_pools_is_refused() -> None:
+    rows = (
+        Row(method="PUMA", strategy="puma"),
+        Row(method="control", strategy="random", same_size_as="PUMA", recipe="rs_fgsm"),
+    )
+    with pytest.raises(UserError, match="cannot have the size of 'PUMA'"):
+        make_plan(load_config({}), {"t.t": Table(title="t", target="t.csv", rows=rows)})
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ({"strategy": "puma", "ratio": 0.2, "threshold": 0.1}, "at most 1 of ratio, threshold"),
+        ({"strategy": "none", "ratio": 0.2}, "at most 0 of ratio"),
+        ({"strategy": "random", "threshold": 0.1}, "needs a strategy that goes by a score"),
+        ({"strategy": "low_high_loss_literal", "threshold": 0.1}, "takes no threshold"),
+        ({"strategy": "puma", "ratio": [0.1, 0.1]}, "drops from 1 ends"),
+        ({"strategy": "prune_easy_and_difficult", "threshold": 0.1}, "drops from 2 ends"),
+        ({"strategy": "prune_easy_and_difficult", "ratio": [0.6, 0.4]}, "below 1 in all"),
+        ({"strategy": "puma", "ratio": 1}, "below 1 in all"),
+        ({"strategy": "puma", "gap": "1/8"}, "follows the margin"),
+    ],
+    ids=str,
+)
+def test_a_row_that_makes_no_sense_is_refused(keys: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        Row(method="m", **keys)
+
+
+def test_a_row_can_follow_only_one_that_prunes() -> None:
+    rows = (Row(method="all"), Row(method="control", strategy="random", same_size_as="all"))
+    with pytest.raises(ValueError, match="not among the rows that prune"):
+        Table(title="t", target="t.csv", rows=rows)
+
+
+def test_the_tables_of_pruning_plan_at_every_preset() -> None:
+    for preset in ("digits", "mnist", "cifar10"):
+        plan = make_plan(load_config({"preset": preset}), load_experiments())
+        assert {"results/effect.csv", "results/strategies.csv"} <= set(plan.targets)

@@ -12,6 +12,8 @@ from robustprune.settings import (
     DropBeyond,
     DropShare,
     Exact,
+    MidTraining,
+    OnlinePuma,
     Per,
     RadiusRule,
     RecipeName,
@@ -40,6 +42,8 @@ class Row(Settings):
     radius: RadiusRule = Field("constant", description="how hard each image is attacked; see docs/pruning.md")
     gap: Exact = Field(Fraction(0), ge=0, description="taken off each margin (Eq. 3), in units of threat.epsilon")
     epsilon: Exact = Field(Fraction(1), gt=0, description="largest radius, in units of threat.epsilon (PUMA, Table 5)")
+    mid_training: MidTraining | None = Field(None, description="pruning in the middle of the training")
+    online: OnlinePuma | None = Field(None, description="radii and pruning by the margins of the model in training")
     checkpoint: str | None = Field(None, description="a checkpoint of the config, evaluated in place of training")
     margin_model: str | None = Field(
         None,
@@ -58,7 +62,7 @@ class Row(Settings):
 
     @model_validator(mode="after")
     def _checkpoints_are_used(self) -> "Row":
-        if self.checkpoint is not None and self.uses_manifest:
+        if self.checkpoint is not None and (self.uses_manifest or self.mid_training or self.online):
             raise ValueError("a row with a checkpoint trains nothing: it has no strategy and no radius")
         if self.margin_model is not None and not (self.uses_score or self.uses_margins):
             raise ValueError("a row with a margin_model has a strategy that goes by a score, or radius: margin")
@@ -115,6 +119,8 @@ class Row(Settings):
             raise ValueError(f"strategy = {self.strategy} drops from {len(ends)} ends and needs as many numbers")
         if isinstance(self.amount, DropShare) and (min(self.amount.shares) < 0 or sum(self.amount.shares) >= 1):
             raise ValueError(f"ratio = {self.ratio} should be at least 0, and below 1 in all")
+        if self.online is not None and (self.recipe == "standard" or self.radius != "constant"):
+            raise ValueError("online takes the place of the radius, so it goes with radius: constant and an attack")
         if self.gap and not self.uses_margins:
             raise ValueError(f"gap = {self.gap} needs a radius that follows the margin, not {self.radius}")
         return self

@@ -165,7 +165,8 @@ class _Planner:
         if row.checkpoint is not None:
             models: tuple[str, ...] = (self._imported(row.checkpoint),)
         else:
-            models = tuple(self._model(recipe, manifest, seed) for seed in self.config.seeds)
+            self._check_mid_training(row, recipe)
+            models = tuple(self._model(recipe, manifest, seed, row) for seed in self.config.seeds)
         asked = row.weights or table.weights or self.config.weights
         return RowSpec(
             method=row.method,
@@ -230,8 +231,21 @@ class _Planner:
             )
         )
 
+    def _check_mid_training(self, row: Row, recipe: AnyRecipe) -> None:
+        midway = row.mid_training
+        if midway is not None and midway.after_epoch >= recipe.epochs:
+            raise UserError(
+                f"{row.method}: mid_training.after_epoch = {midway.after_epoch} should be below "
+                f"training.{recipe.recipe}.epochs = {recipe.epochs}"
+            )
+
     def _model(
-        self, recipe: AnyRecipe, manifest: str | None, seed: int, recording: RecordingSettings | None = None
+        self,
+        recipe: AnyRecipe,
+        manifest: str | None,
+        seed: int,
+        row: Row | None = None,
+        recording: RecordingSettings | None = None,
     ) -> str:
         config = self.config
         real, *synthetic = self._pools(recipe)
@@ -245,6 +259,8 @@ class _Planner:
                 manifest=manifest,
                 threat=config.threat,
                 training=recipe,
+                mid_training=row.mid_training if row else None,
+                online=row.online if row else None,
                 seed=seed,
                 recording=recording,
             )
@@ -325,7 +341,7 @@ class _Planner:
         if source.recipe == "standard":
             recording = recording.without_attack()
         seeds = self.config.seeds if source.metric.metric == "el2n" else self.config.seeds[:1]
-        models = tuple(self._model(recipe, None, seed, recording) for seed in seeds)
+        models = tuple(self._model(recipe, None, seed, recording=recording) for seed in seeds)
         return tuple(
             self._add(
                 DynamicsScoreSpec(

@@ -29,8 +29,10 @@ from robustprune.settings import (
     EvaluationSettings,
     GeneratorSettings,
     LossScoreName,
+    MidTraining,
     Norm,
     NormalizationSettings,
+    OnlinePuma,
     Per,
     RadiusSettings,
     RecordingSettings,
@@ -218,6 +220,15 @@ class GeneratedPoolSpec(Spec):
 
 
 RECORDING_MODULES = ("attacks.cross_entropy", "attacks.inputs", "attacks.margin_loss", "training.dynamics")
+MID_TRAINING_MODULES = (
+    "attacks.cross_entropy",
+    "attacks.margin_loss",
+    "margins.bisection",
+    "margins.deepfool",
+    "pruning.candidates",
+    "pruning.strategies",
+    "training.mid_training",
+)
 
 
 class ModelSpec(Spec):
@@ -254,6 +265,8 @@ class ModelSpec(Spec):
     manifest: StageId | None
     threat: ThreatModel
     training: AnyRecipe = Field(discriminator="recipe")
+    mid_training: MidTraining | None = None
+    online: OnlinePuma | None = None
     seed: int = Field(ge=0)
     recording: RecordingSettings | None = None
 
@@ -261,14 +274,18 @@ class ModelSpec(Spec):
     def slug(self) -> str:
         pruning = () if self.manifest is None else (self.manifest.rsplit("-", 1)[0],)
         recorded = () if self.recording is None else ("recorded",)
-        words = (*pruning, *recorded, self.training.recipe, self.architecture, f"seed{self.seed}")
+        midway = () if self.mid_training is None else ("midway", self.mid_training.strategy)
+        online = () if self.online is None else ("online",)
+        words = (*pruning, *midway, *online, *recorded, self.training.recipe, self.architecture, f"seed{self.seed}")
         return "-".join(word.replace("_", "") for word in words)
 
     @property
     def decisive_modules(self) -> tuple[str, ...]:
         recipe = f"training.recipes.{self.training.recipe}"
         recording = () if self.recording is None else RECORDING_MODULES
-        return (*self.modules, *architecture_modules(self.architecture), recipe, *recording)
+        midway = () if self.mid_training is None else MID_TRAINING_MODULES
+        online = () if self.online is None else ("training.online",)
+        return (*self.modules, *architecture_modules(self.architecture), recipe, *recording, *midway, *online)
 
     @property
     def pools(self) -> tuple[str, ...]:

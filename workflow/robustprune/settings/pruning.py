@@ -85,6 +85,32 @@ class RadiusSettings(Settings):
     gap: Radius = Field(description="taken off each margin (PUMA, Eq. 3)")
 
 
+class MidTraining(Settings):
+    """Pruning in the middle of a training (Kaufmann et al.)."""
+
+    after_epoch: int = Field(1, ge=1, description="epochs trained on everything before")
+    keep: float = Field(gt=0, le=1, description="share of each pool's images that is kept")
+    strategy: Literal[
+        "random", "low_distance", "high_distance", "low_high_distance", "low_loss", "high_loss", "low_high_loss_literal"
+    ] = Field(description="which images are dropped; see docs/pruning.md")
+    score: Literal["loss", "deepfool"] = Field(
+        "loss", description="loss, whose inverse is the distance; deepfool, the L2 distance to the boundary, unsigned"
+    )
+    at: Literal["adversarial", "clean"] = Field(
+        "adversarial", description="whether images are scored after an RS-FGSM step or as they are (facts K3, K4)"
+    )
+
+
+class OnlinePuma(Settings):
+    """PUMA by the margins of the model in training (PUMA, Section 5)."""
+
+    threshold: Exact | None = Field(
+        None, gt=0, description="margin from which images are dropped, in units of epsilon (26/8); null drops none"
+    )
+    warm_up_epochs: int = Field(0, ge=0, description="epochs before images are dropped, as the authors suggest")
+    bisection_steps: int = Field(8, ge=0, description="halvings of [-epsilon, epsilon] on the way to the margin")
+
+
 class PruningSettings(Settings):
     """How much is dropped, where a table's row does not say."""
 

@@ -17,6 +17,7 @@ from robustprune.training.averaging import WeightAverage, averaging_decay
 from robustprune.training.batches import Batch, open_batches
 from robustprune.training.batchnorm import set_statistics_momentum
 from robustprune.training.clock import Clock, Position
+from robustprune.training.mid_training import dropped_of, prune_midway
 from robustprune.training.optimizers import build_optimizer, set_cycle, update
 from robustprune.training.recipes.base import BatchLoss
 from robustprune.training.recipes.registry import build_recipe
@@ -37,19 +38,18 @@ class Training(ResumableSteps):
 
     def __init__(self, job: Job, spec: ModelSpec, kept: list[KeptImages]) -> None:
         settings = spec.training
-        self.clock = Clock((settings.steps_per_epoch(len(kept[0])),) * settings.epochs)
+        self.clock = clock_of(spec, len(kept[0]))
         super().__init__(job, total=self.clock.total)
         self.spec = spec
         torch.manual_seed(derive_seed(spec.seed, "initialisation"))
         model = build_model(spec.architecture, image_shape=spec.image_shape, classes=spec.classes)
         layout = memory_format(model, job.device, settings.precision)
         self.model: nn.Module = model.to(job.device).to(memory_format=layout).train()
-        self.recipe = build_recipe(settings, spec.threat)
+        self.recipe = build_recipe(settings, spec.threat, spec.online)
         self.optimizer = build_optimizer(self.model, settings)
         self.average = WeightAverage(self.model)
-        synthetic = len(kept[1]) if len(kept) > 1 else 0
-        self.sampler = EpochSampler(real=len(kept[0]), synthetic=synthetic, settings=settings, seed=spec.seed)
-        self.batches = open_batches(kept, job.device, self._positions, total=self.total)
+        self.prune_at = NEVER if spec.mid_training is None else self.clock.end_of(spec.mid_training.after_epoch)
+        self._open(kept, until=min(self.total, self.prune_at))
         self.first_broken = torch.tensor(NEVER, device=job.device)  # step whose loss or gradient is not finite
         self.validation = Validation(spec, kept[0].pool, job.device)
         self.tally = Tally(job.device)
@@ -62,14 +62,33 @@ class Training(ResumableSteps):
         Raises:
             UserError: at the end of an epoch in which a loss or gradient was not finite.
         """
+        if self.step == self.prune_at:
+            self._prune_midway()
         position = self.clock.position(self.step)
         self._set_pace(position)
-        batch = self.batches.at(self.step)
-        losses, right = self._losses(batch)
-        self._update(losses.mean())
-        self.tally.add(losses, right)
+        losses, right, easy = self._losses(self.batches.at(self.step))
+        pruned = torch.zeros_like(right) if easy is None or self._warms_up(position) else easy
+        loss = losses.mean() if easy is None else losses.where(~pruned, 0).sum() / (~pruned).sum().clamp(min=1)
+        self._update(loss, skip=pruned.all())
+        self.tally.add(losses, right, pruned)
         if position.ends_epoch:
             self._end_epoch(position)
+
+    def _open(self, kept: list[KeptImages], *, until: int) -> None:
+        """Draw from these images in the steps before ``until``."""
+        self.kept = kept
+        synthetic = len(kept[1]) if len(kept) > 1 else 0
+        settings = self.spec.training
+        self.sampler = EpochSampler(real=len(kept[0]), synthetic=synthetic, settings=settings, seed=self.spec.seed)
+        self.batches = open_batches(kept, self.job.device, self._positions, total=until)
+
+    def _prune_midway(self) -> None:
+        assert self.spec.mid_training is not None
+        kept = prune_midway(self.job, self.spec, self.spec.mid_training, self.model, self.kept)
+        self._open(kept, until=self.total)
+
+    def _warms_up(self, position: Position) -> bool:
+        return self.spec.online is not None and position.epoch < self.spec.online.warm_up_epochs
 
     def _positions(self, step: int) -> list[Tensor]:
         return self.sampler.positions(self.clock.position(step))
@@ -94,14 +113,17 @@ class Training(ResumableSteps):
         first = position.number == 0 and settings.statistics_from_first_batch
         set_statistics_momentum(self.model, 1.0 if first else settings.statistics_momentum)
 
-    def _update(self, loss: Tensor) -> None:
-        """Move the model against the gradient of the loss, if both are finite, and the average towards the model."""
+    def _update(self, loss: Tensor, *, skip: Tensor) -> None:
+        """Move the model against the gradient of the loss, if both are finite, and the average towards the model.
+
+        Where ``skip`` (() bool), all images of the batch were pruned and the model stays.
+        """
         settings = self.spec.training
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         gradients = [value.grad for value in self.model.parameters() if value.grad is not None]
         broken = ~torch.isfinite(nn.utils.get_total_norm(gradients) + loss.detach())
-        update(self.optimizer, broken=broken)
+        update(self.optimizer, broken=broken | skip)
         self.first_broken = torch.where(broken, self.first_broken.clamp(max=self.step), self.first_broken)
         warm_up = settings.averaging_warmup * self.clock.total
         self.average.update(averaging_decay(self.step + 1, warm_up=warm_up, highest=settings.averaging_decay))
@@ -118,7 +140,10 @@ class Training(ResumableSteps):
     def _end_epoch(self, position: Position) -> None:
         self._refuse_broken_steps()
         rate = self.optimizer.param_groups[0]["lr"]
-        row = {"epoch": position.epoch + 1, **self.tally.means(), "learning_rate": rate}
+        means = self.tally.means()
+        if self.spec.online is None:
+            del means["pruned"]
+        row = {"epoch": position.epoch + 1, **means, "learning_rate": rate}
         self.tally.clear()
         if self.validation.is_due(position):
             with self.timed_apart("validation"):
@@ -153,15 +178,28 @@ class Training(ResumableSteps):
         self.optimizer.load_state_dict(state["optimizer"])
         self.tally.sums.copy_(state["tally"])
         self.history, self.best = state["history"], state["best"]
+        if self.step > self.prune_at:
+            self._prune_midway()
 
     def history_table(self) -> pd.DataFrame:
         """One row an epoch.
 
         Columns: epoch (from 1); loss and training_accuracy, means over the epoch's images as they were learnt from,
-        that is augmented and attacked; learning_rate of its last step; where the recipe validates, validation_clean
-        and (where it attacks) validation_pgd, accuracies of the averaged model, NaN after epochs without.
+        that is augmented and attacked; pruned, the share of them that online pruning dropped, where there is any;
+        learning_rate of its last step; where the recipe validates, validation_clean and (where it attacks)
+        validation_pgd, accuracies of the averaged model, NaN after epochs without.
         """
         return pd.DataFrame(self.history).astype({"epoch": "int32"})
+
+
+def clock_of(spec: ModelSpec, real_images: int) -> Clock:
+    """The steps of each epoch; where an epoch is one pass, pruning in the middle shortens those after it."""
+    settings, midway = spec.training, spec.mid_training
+    steps = [settings.steps_per_epoch(real_images)] * settings.epochs
+    if midway is not None:
+        shorter = settings.steps_per_epoch(real_images - dropped_of(real_images, midway))
+        steps[midway.after_epoch :] = [shorter] * (settings.epochs - midway.after_epoch)
+    return Clock(tuple(steps))
 
 
 def memory_format(model: nn.Module, device: torch.device, precision: str) -> torch.memory_format:
@@ -175,16 +213,17 @@ class Tally:
     """Sums over the images of an epoch, kept on the device so that no step waits for it."""
 
     def __init__(self, device: torch.device) -> None:
-        self.sums = torch.zeros(3, dtype=torch.float64, device=device)  # images, losses, images classified rightly
+        self.sums = torch.zeros(4, dtype=torch.float64, device=device)  # images, losses, images right, images pruned
 
-    def add(self, losses: Tensor, right: Tensor) -> None:
-        """Take in a batch: (N,) losses and (N,) bool."""
-        self.sums += torch.stack([torch.ones_like(losses).sum(), losses.detach().sum(), right.sum()])
+    def add(self, losses: Tensor, right: Tensor, pruned: Tensor) -> None:
+        """Take in a batch: (N,) losses, (N,) bool and (N,) bool."""
+        sums = [torch.ones_like(losses).sum(), losses.detach().sum(), right.sum(), pruned.sum()]
+        self.sums += torch.stack(sums)
 
     def means(self) -> dict[str, float]:
-        """Loss and training_accuracy of an image, on average."""
-        images, loss, right = self.sums.tolist()
-        return {"loss": loss / images, "training_accuracy": right / images}
+        """Loss and training_accuracy of an image, on average, and the share pruned."""
+        images, loss, right, pruned = self.sums.tolist()
+        return {"loss": loss / images, "training_accuracy": right / images, "pruned": pruned / images}
 
     def clear(self) -> None:
         """Begin the next epoch."""

@@ -9,6 +9,7 @@ from robustprune.models.checkpoint import BEST_FILE, RAW_FILE, WEIGHTS_FILE, sav
 from robustprune.specs import ModelSpec
 from robustprune.training.dynamics import Recorder
 from robustprune.training.fit import Training
+from robustprune.training.mid_training import publish_choice
 from robustprune.training.trainset import load_training_images
 from robustprune.training.validation import PGD, catastrophic_overfitting_epoch
 
@@ -19,8 +20,9 @@ def run(job: Job, spec: ModelSpec) -> dict[str, Any]:
     """Train, and publish the history, the weights (averaged, raw, averaged in the best epoch) and what was recorded.
 
     Returns:
-        training_seconds (over all attempts) and what took its time beside, images_kept, how a batch is composed, and
-        where the recipe validates, the best epoch and (where it attacks) that of catastrophic overfitting.
+        training_seconds (over all attempts) and what took its time beside, images_kept (in the last epoch), how a batch
+        is composed, and where the recipe validates, the best epoch and (where it attacks) that of catastrophic
+        overfitting.
 
     Raises:
         UserError: when pools or manifest do not fit, or the loss is not finite.
@@ -48,12 +50,14 @@ def run(job: Job, spec: ModelSpec) -> dict[str, Any]:
     if training.best:
         save_weights(training.best["weights"], job.partial / BEST_FILE)
         job.publish(BEST_FILE)
+    if spec.mid_training is not None:
+        publish_choice(job)
     return {
         "training_seconds": round(training.seconds, 3),
         **{f"{name}_seconds": round(seconds, 3) for name, seconds in training.apart.items()},
         **_validated(training),
         "steps": training.step,
-        "images_kept": sum(len(images) for images in kept),
+        "images_kept": sum(len(images) for images in training.kept),
         "real_in_batch": spec.training.batch_size - synthetic,
         "synthetic_in_batch": synthetic,
     }

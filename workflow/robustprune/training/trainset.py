@@ -37,6 +37,10 @@ class KeptImages:
         """Bytes of the kept images, as uint8."""
         return len(self) * math.prod(self.pool.info.image_shape)
 
+    def at(self, positions: npt.NDArray[np.int64]) -> "KeptImages":
+        """Those at ``positions`` in the kept rows."""
+        return KeptImages(self.pool, self.rows[positions], self.epsilon[positions])
+
     def read(self, positions: npt.NDArray[np.int64]) -> tuple[Images, npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         """Images (N, C, H, W), labels (N,) and signed radii (N,) at ``positions`` in the kept rows."""
         rows = self.rows[positions]

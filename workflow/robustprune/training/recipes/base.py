@@ -6,6 +6,8 @@ from torch import Tensor, nn
 
 from robustprune.attacks.norms import NormGeometry
 from robustprune.randomness import BatchNoise
+from robustprune.settings import OnlinePuma
+from robustprune.training.online import move_to_margins
 
 DEFINITION = 1
 
@@ -17,10 +19,12 @@ class BatchLoss(NamedTuple):
         losses: (N,) float32, of each sample; their mean is minimised.
         right: (N,) bool, whether the image that was learnt from (attacked, where the recipe attacks) was classified
             rightly.
+        easy: (N,) bool, whether online pruning drops it; None where there is none.
     """
 
     losses: Tensor
     right: Tensor
+    easy: Tensor | None = None
 
 
 class TrainingRecipe(Protocol):
@@ -45,6 +49,16 @@ def random_start(norm: NormGeometry, images: Tensor, radius: Tensor, noise: Batc
     return norm.random_start(draw, radius)
 
 
-def batch_loss(losses: Tensor, logits: Tensor, labels: Tensor) -> BatchLoss:
+def batch_loss(losses: Tensor, logits: Tensor, labels: Tensor, easy: Tensor | None = None) -> BatchLoss:
     """The losses, with what the logits of the images learnt from say about accuracy."""
-    return BatchLoss(losses, logits.detach().argmax(1) == labels)
+    return BatchLoss(losses, logits.detach().argmax(1) == labels, easy)
+
+
+def learnt_from(
+    model: nn.Module, images: Tensor, attacked: Tensor, labels: Tensor, online: OnlinePuma | None
+) -> tuple[Tensor, Tensor | None]:
+    """The attacked images, brought back to their margins where those are taken online, and which are too easy."""
+    if online is None:
+        return attacked, None
+    moved = move_to_margins(model, images, attacked, labels, settings=online)
+    return moved.images, moved.easy

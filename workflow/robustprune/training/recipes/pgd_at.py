@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from robustprune.attacks.norms import norm_named
 from robustprune.attacks.pgd import pgd
 from robustprune.randomness import BatchNoise
-from robustprune.settings import PgdAtRecipe, ThreatModel
+from robustprune.settings import OnlinePuma, PgdAtRecipe, ThreatModel
 from robustprune.training.batchnorm import frozen_statistics
 from robustprune.training.losses import cross_entropy, label_objective
-from robustprune.training.recipes.base import BatchLoss, batch_loss, random_start
+from robustprune.training.recipes.base import BatchLoss, batch_loss, learnt_from, random_start
 
 DEFINITION = 1
 
@@ -22,6 +22,7 @@ class PgdAt:
 
     settings: PgdAtRecipe
     threat: ThreatModel
+    online: OnlinePuma | None = None
 
     def losses(self, model: nn.Module, images: Tensor, labels: Tensor, epsilon: Tensor, noise: BatchNoise) -> BatchLoss:
         """See ``TrainingRecipe.losses``. BatchNorm's running statistics stay during the attack, as in TRADES."""
@@ -37,5 +38,7 @@ class PgdAt:
                 norm=norm,
                 start=random_start(norm, images, radius, noise),
             )
+        attacked, easy = learnt_from(model, images, attacked, labels, self.online)
         logits = model(attacked)
-        return batch_loss(cross_entropy(logits, labels, label_smoothing=self.settings.label_smoothing), logits, labels)
+        losses = cross_entropy(logits, labels, label_smoothing=self.settings.label_smoothing)
+        return batch_loss(losses, logits, labels, easy)

@@ -1,6 +1,14 @@
 """From a recipe's settings to its attack and loss."""
 
-from robustprune.settings import AnyRecipe, PgdAtRecipe, RsFgsmRecipe, StandardRecipe, ThreatModel, TradesRecipe
+from robustprune.settings import (
+    AnyRecipe,
+    OnlinePuma,
+    PgdAtRecipe,
+    RsFgsmRecipe,
+    StandardRecipe,
+    ThreatModel,
+    TradesRecipe,
+)
 from robustprune.training.recipes.base import TrainingRecipe
 from robustprune.training.recipes.pgd_at import PgdAt
 from robustprune.training.recipes.rs_fgsm import RsFgsm
@@ -8,14 +16,14 @@ from robustprune.training.recipes.standard import Standard
 from robustprune.training.recipes.trades import Trades
 
 
-def build_recipe(settings: AnyRecipe, threat: ThreatModel) -> TrainingRecipe:
-    """The recipe that the settings are of, against that adversary."""
+def build_recipe(settings: AnyRecipe, threat: ThreatModel, online: OnlinePuma | None = None) -> TrainingRecipe:
+    """The recipe that the settings are of, against that adversary, by its own margins where ``online``."""
     match settings:
         case StandardRecipe():
             return Standard(settings)
         case PgdAtRecipe():
-            return PgdAt(settings, threat)
+            return PgdAt(settings, threat, online)
         case TradesRecipe():
-            return Trades(settings, threat)
+            return Trades(settings, threat, online)
         case RsFgsmRecipe():
-            return RsFgsm(settings, threat)
+            return RsFgsm(settings, threat, online)

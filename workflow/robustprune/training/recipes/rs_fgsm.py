@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from robustprune.attacks.norms import norm_named
 from robustprune.attacks.pgd import pgd
 from robustprune.randomness import BatchNoise
-from robustprune.settings import RsFgsmRecipe, ThreatModel
+from robustprune.settings import OnlinePuma, RsFgsmRecipe, ThreatModel
 from robustprune.training.losses import cross_entropy, label_objective
-from robustprune.training.recipes.base import BatchLoss, batch_loss, random_start
+from robustprune.training.recipes.base import BatchLoss, batch_loss, learnt_from, random_start
 
 DEFINITION = 1
 
@@ -21,6 +21,7 @@ class RsFgsm:
 
     settings: RsFgsmRecipe
     threat: ThreatModel
+    online: OnlinePuma | None = None
 
     def losses(self, model: nn.Module, images: Tensor, labels: Tensor, epsilon: Tensor, noise: BatchNoise) -> BatchLoss:
         """See ``TrainingRecipe.losses``. BatchNorm's running statistics move in the attack's pass, too, as Wong's."""
@@ -36,5 +37,7 @@ class RsFgsm:
             start=random_start(norm, images, radius, noise),
             clip_start=self.settings.clip_start,
         )
+        attacked, easy = learnt_from(model, images, attacked, labels, self.online)
         logits = model(attacked)
-        return batch_loss(cross_entropy(logits, labels, label_smoothing=self.settings.label_smoothing), logits, labels)
+        losses = cross_entropy(logits, labels, label_smoothing=self.settings.label_smoothing)
+        return batch_loss(losses, logits, labels, easy)

@@ -9,10 +9,10 @@ from torch.nn import functional as F
 from robustprune.attacks.norms import norm_named
 from robustprune.attacks.pgd import pgd
 from robustprune.randomness import BatchNoise
-from robustprune.settings import ThreatModel, TradesRecipe
+from robustprune.settings import OnlinePuma, ThreatModel, TradesRecipe
 from robustprune.training.batchnorm import frozen_statistics
 from robustprune.training.losses import divergence_objective, trades_losses
-from robustprune.training.recipes.base import BatchLoss, batch_loss, random_start
+from robustprune.training.recipes.base import BatchLoss, batch_loss, learnt_from, random_start
 
 DEFINITION = 1
 
@@ -25,17 +25,19 @@ class Trades:
 
     settings: TradesRecipe
     threat: ThreatModel
+    online: OnlinePuma | None = None
 
     def losses(self, model: nn.Module, images: Tensor, labels: Tensor, epsilon: Tensor, noise: BatchNoise) -> BatchLoss:
         """See ``TrainingRecipe.losses``. The attack's prediction of the image is that of the loss, detached."""
         natural = model(images)
         log_natural = F.log_softmax(natural.detach().float(), dim=1)
         attacked = self.attack(model, images, labels, epsilon, noise, log_natural=log_natural)
+        attacked, easy = learnt_from(model, images, attacked, labels, self.online)
         adversarial = model(attacked)
         losses = trades_losses(
             natural, adversarial, labels, beta=self.settings.beta, label_smoothing=self.settings.label_smoothing
         )
-        return batch_loss(losses, adversarial, labels)
+        return batch_loss(losses, adversarial, labels, easy)
 
     def attack(
         self,

@@ -1,0 +1,270 @@
+"""Pruning while a model is trained: in the middle, and batch by batch with margins taken along the attack."""
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from robustprune.config import load_config
+from robustprune.errors import UserError
+from robustprune.execution import Execution
+from robustprune.experiments import Row, Table
+from robustprune.job import Job
+from robustprune.plan import make_plan
+from robustprune.pools.format import open_pool, write_pool
+from robustprune.settings import MidTraining, OnlinePuma, RsFgsmRecipe, ThreatModel, TradesRecipe
+from robustprune.settings.training import AnyRecipe
+from robustprune.specs import ModelSpec
+from robustprune.training.batchnorm import frozen_statistics
+from robustprune.training.fit import Training
+from robustprune.training.mid_training import CHOICE_FILE
+from robustprune.training.online import move_to_margins
+from robustprune.training.trainset import KeptImages
+
+RS_FGSM = RsFgsmRecipe(
+    epochs=4,
+    epoch_images=None,
+    batch_size=10,
+    optimizer="adam",
+    learning_rate=5e-3,
+    weight_decay=0,
+    schedule="piecewise_linear",
+    clip_start=False,
+)
+TRADES = TradesRecipe.model_validate(
+    {"epochs": 3, "epoch_images": 30, "batch_size": 10, "step_size": 0.05, "synthetic_fraction": 0, "attack_steps": 2}
+)
+
+
+def kept_images(folder: Path, count: int = 60) -> KeptImages:
+    """Two of three rows of a pool whose classes differ in brightness."""
+    rng = np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    job = Job(folder, Execution(device="cpu"), threads=1, live=False)
+    job.partial.mkdir()
+    labels = rng.integers(10, size=count)
+    images = np.clip(rng.integers(60, size=(count, 1, 8, 8)) + 20 * labels[:, None, None, None], 0, 255)
+    write_pool(job, images.astype(np.uint8), labels, dataset="noise", source="a test", classes=10)
+    rows = np.flatnonzero(np.arange(count) % 3)
+    return KeptImages(open_pool(folder), rows, np.full(len(rows), 0.1, np.float32))
+
+
+def training(folder: Path, recipe: AnyRecipe, **how: Any) -> Training:
+    spec = ModelSpec(
+        architecture="small_cnn",
+        classes=10,
+        image_shape=(1, 8, 8),
+        real="noise-train-0123456789",
+        synthetic=None,
+        manifest=None,
+        threat=ThreatModel(epsilon=Fraction(1, 10)),
+        training=recipe,
+        seed=0,
+        **how,
+    )
+    job = Job(folder / "run", Execution(device="cpu"), threads=1, live=False)
+    job.partial.mkdir(parents=True)
+    return Training(job, spec, [kept_images(folder / "pool")])
+
+
+def finish(trained: Training) -> dict[str, Tensor]:
+    while trained.step < trained.total:
+        trained.one_step()
+    return trained.model.state_dict()
+
+
+def resumed(trained: Training, folder: Path, recipe: AnyRecipe, **how: Any) -> Training:
+    """Another training, begun with what a killed one left in ``partial/``."""
+    other = training(folder, recipe, **how)
+    for path in trained.job.partial.iterdir():
+        (other.job.partial / path.name).write_bytes(path.read_bytes())
+    other._resume()
+    return other
+
+
+MIDWAY = [
+    MidTraining(keep=0.6, strategy="low_distance"),
+    MidTraining(keep=0.35, strategy="low_high_distance", at="clean", after_epoch=2),
+    MidTraining(keep=0.6, strategy="high_distance", score="deepfool", at="clean"),
+    MidTraining(keep=0.6, strategy="random"),
+]
+
+
+@pytest.mark.parametrize("midway", MIDWAY, ids=lambda midway: f"{midway.strategy}-{midway.score}")
+def test_after_its_epoch_a_training_goes_on_with_the_share_kept(midway: MidTraining, tmp_path: Path) -> None:
+    trained = training(tmp_path, RS_FGSM, mid_training=midway)
+    seen: list[set[int]] = [set() for _ in range(4)]
+    counts = [0] * 4
+    while trained.step < trained.total:
+        position = trained.clock.position(trained.step)
+        trained.one_step()
+        drawn = trained.kept[0].rows[trained.sampler.real_positions(position).numpy()]
+        seen[position.epoch] |= set(drawn.tolist())
+        counts[position.epoch] += len(drawn)
+    table = pd.read_parquet(trained.job.partial / CHOICE_FILE)
+    assert table["index"].tolist() == kept_images(tmp_path / "again").rows.tolist()
+    left = round(midway.keep * 40)
+    assert counts == [40] * midway.after_epoch + [left] * (4 - midway.after_epoch)
+    for epoch, rows in enumerate(seen):
+        expected = table["index"] if epoch < midway.after_epoch else table["index"][table["kept"]]
+        assert rows == set(expected)
+    assert trained.history[-1]["learning_rate"] == 0  # the schedule went its whole way
+    assert trained.model.training
+
+
+def test_the_scores_are_those_of_the_model_at_that_point_and_the_strategy_is_the_papers(tmp_path: Path) -> None:
+    """Low distance: the images of high loss go; scored in eval mode, un-augmented, at the end of an RS-FGSM step."""
+    trained = training(tmp_path, RS_FGSM, mid_training=MidTraining(keep=0.6, strategy="low_distance", at="clean"))
+    while trained.step < trained.prune_at:
+        trained.one_step()
+    model = trained.model.eval()
+    pixels, labels, _ = trained.kept[0].read(np.arange(40))
+    with torch.no_grad():
+        expected = F.cross_entropy(model(torch.tensor(pixels) / 255), torch.tensor(labels), reduction="none")
+    model.train()
+    trained.one_step()
+    table = pd.read_parquet(trained.job.partial / CHOICE_FILE)
+    np.testing.assert_allclose(table["score"], expected, rtol=1e-5)
+    assert table["score"][table["kept"]].max() < table["score"][~table["kept"]].min()
+
+
+def test_the_adversarial_loss_is_higher_than_the_clean_one(tmp_path: Path) -> None:
+    scores = []
+    for at in ("clean", "adversarial"):
+        trained = training(tmp_path / at, RS_FGSM, mid_training=MidTraining(keep=0.6, strategy="low_distance", at=at))
+        while trained.step <= trained.prune_at:
+            trained.one_step()
+        scores.append(pd.read_parquet(trained.job.partial / CHOICE_FILE)["score"])
+    assert (scores[1] > scores[0]).mean() > 0.95
+
+
+@pytest.mark.parametrize("stop_after", [3, 4, 5, 8], ids=lambda step: f"step{step}")
+def test_a_pruned_training_goes_on_to_the_same_bits(stop_after: int, tmp_path: Path) -> None:
+    how = {"mid_training": MidTraining(keep=0.6, strategy="low_distance")}
+    expected = finish(training(tmp_path / "unbroken", RS_FGSM, **how))
+    first = training(tmp_path / "first", RS_FGSM, **how)
+    for _ in range(stop_after):
+        first.one_step()
+    first.save()
+    found = finish(resumed(first, tmp_path / "second", RS_FGSM, **how))
+    assert all(torch.equal(value, found[name]) for name, value in expected.items())
+
+
+@pytest.mark.parametrize("online", [OnlinePuma(), OnlinePuma(threshold=Fraction(1), warm_up_epochs=1)], ids=str)
+def test_an_online_training_goes_on_to_the_same_bits(online: OnlinePuma, tmp_path: Path) -> None:
+    expected = finish(training(tmp_path / "unbroken", TRADES, online=online))
+    first = training(tmp_path / "first", TRADES, online=online)
+    for _ in range(4):
+        first.one_step()
+    first.save()
+    found = finish(resumed(first, tmp_path / "second", TRADES, online=online))
+    assert all(torch.equal(value, found[name]) for name, value in expected.items())
+
+
+class TwoSided(nn.Module):
+    """Class 1 where w x > b, class 0 elsewhere."""
+
+    def __init__(self, slope: Tensor, offset: float) -> None:
+        super().__init__()
+        self.slope, self.offset = slope, offset
+
+    def forward(self, images: Tensor) -> Tensor:
+        lead = images.flatten(1) @ self.slope - self.offset
+        return torch.stack([-lead, lead], 1)
+
+
+def test_margins_along_the_attack_are_those_of_a_linear_model() -> None:
+    """Eq. 4: where the segment x + m (x' - x) crosses the border, clamped to [-1, 1]."""
+    generator = torch.Generator().manual_seed(0)
+    images = 0.4 + 0.2 * torch.rand(200, 1, 4, 4, generator=generator)
+    slope = torch.randn(16, generator=generator)
+    model = TwoSided(slope, float((images.flatten(1) @ slope).median()))
+    labels = torch.randint(2, (200,), generator=generator)
+    epsilon = 0.03
+    direction = torch.where(labels == 1, -1.0, 1.0).view(-1, 1, 1, 1) * slope.sign().view(1, 1, 4, 4)
+    attacked = images + epsilon * direction  # the worst perturbation
+    lead = (images.flatten(1) @ slope - model.offset) * torch.where(labels == 1, 1.0, -1.0)
+    exact = lead / (epsilon * slope.abs().sum())  # in units of epsilon, negative where the image is misclassified
+    settings = OnlinePuma(threshold=Fraction(3, 2), bisection_steps=12)
+    moved = move_to_margins(model, images, attacked, labels, settings=settings)
+    torch.testing.assert_close(moved.margin, exact.clamp(-1, 1), atol=2**-11, rtol=0)
+    assert (moved.margin.abs() == 1).any()
+    assert (moved.margin < 0).any()
+    expected = images + moved.margin.view(-1, 1, 1, 1) * (attacked - images)
+    torch.testing.assert_close(moved.images, expected)
+    assert torch.equal(moved.easy, exact > 1.5)
+    assert 0 < moved.easy.sum() < 200
+
+
+def test_points_beyond_the_pixel_range_are_clipped() -> None:
+    model = TwoSided(torch.ones(16), 100.0)  # always class 0
+    images = torch.full((3, 1, 4, 4), 0.95)
+    moved = move_to_margins(
+        model, images, images + 0.05, torch.zeros(3).long(), settings=OnlinePuma(threshold=Fraction(26, 8))
+    )
+    assert moved.easy.all()
+    assert moved.images.max() <= 1
+
+
+def test_without_a_threshold_nothing_is_pruned() -> None:
+    images = torch.full((3, 1, 4, 4), 0.5)
+    model = TwoSided(torch.ones(16), 100.0)
+    assert not move_to_margins(model, images, images, torch.zeros(3).long(), settings=OnlinePuma()).easy.any()
+
+
+def test_online_margins_leave_running_statistics_alone() -> None:
+    model = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(16, 2)).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    images = torch.rand(8, 1, 4, 4)
+    moved = move_to_margins(model, images, images + 0.1, torch.zeros(8).long(), settings=OnlinePuma())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    with torch.no_grad(), frozen_statistics(model):
+        assert (model(moved.images).argmax(1) == 0)[moved.margin == 1].all()
+
+
+def test_pruning_waits_for_the_warm_up_and_its_share_is_in_the_history(tmp_path: Path) -> None:
+    online = OnlinePuma(threshold=Fraction(1, 1000), warm_up_epochs=2)
+    trained = training(tmp_path, TRADES, online=online)
+    finish(trained)
+    pruned = trained.history_table()["pruned"].tolist()
+    assert pruned[:2] == [0, 0]
+    assert pruned[2] > 0
+    plain = training(tmp_path / "plain", TRADES)
+    finish(plain)
+    assert "pruned" not in plain.history_table()
+
+
+def test_a_batch_pruned_whole_moves_nothing_but_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = training(tmp_path, TRADES, online=OnlinePuma(threshold=Fraction(1)))
+    trained.one_step()
+    before = [value.detach().clone() for value in trained.model.parameters()]
+    sound = trained._losses
+    monkeypatch.setattr(trained, "_losses", lambda batch: sound(batch)._replace(easy=torch.ones(10, dtype=torch.bool)))
+    trained.one_step()
+    assert all(torch.equal(old, new) for old, new in zip(before, trained.model.parameters(), strict=True))
+
+
+def test_the_loss_is_the_mean_over_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = training(tmp_path, TRADES, online=OnlinePuma(threshold=Fraction(1)))
+    easy = torch.arange(10) % 2 == 0
+    sound, losses = trained._losses, torch.arange(10.0, requires_grad=True)
+    found: list[tuple[float, bool]] = []
+    monkeypatch.setattr(trained, "_losses", lambda batch: sound(batch)._replace(losses=losses, easy=easy))
+    monkeypatch.setattr(trained, "_update", lambda loss, skip: found.append((loss.item(), bool(skip))))
+    trained.one_step()
+    assert found == [(5.0, False)]
+
+
+def test_impossible_combinations_are_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="online takes the place of the radius"):
+        Row(method="m", online=OnlinePuma(), radius="margin")
+    row = Row(method="m", recipe="rs_fgsm", mid_training=MidTraining(keep=0.5, strategy="random", after_epoch=30))
+    table = Table(title="t", target="t.csv", rows=(row,))
+    with pytest.raises(UserError, match=r"after_epoch = 30 should be below training.rs_fgsm.epochs = 30"):
+        make_plan(load_config({}), {"t.t": table})

@@ -1,0 +1,145 @@
+"""Pruning in the middle of a training, by what the half-trained model says of each image (Kaufmann et al.).
+
+Their Algorithm 1 with its slips mended (facts K1, K3, K4): after an epoch every image is scored once, un-augmented, by
+the raw model in eval mode, and a share of each pool is kept for the epochs that follow.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from robustprune.attacks.cross_entropy import attack_cross_entropy
+from robustprune.attacks.norms import norm_named
+from robustprune.files import replacing
+from robustprune.job import Job
+from robustprune.margins.deepfool import signed_margins
+from robustprune.pruning.candidates import Candidates
+from robustprune.pruning.strategies import choose
+from robustprune.settings import CrossEntropyAttack, DeepFoolSettings, DropAsMany, MidTraining
+from robustprune.specs import ModelSpec
+from robustprune.training.trainset import KeptImages
+
+DEFINITION = 1
+MID_TRAINING_FILE = "mid_training.parquet"
+CHOICE_FILE = "choice.parquet"  # the same in ``partial/``, where a resumed training looks for it until the end
+
+RS_FGSM = CrossEntropyAttack(steps=1, step=1.25)
+DEEPFOOL = DeepFoolSettings(max_steps=50, overshoot=0.02, bisection_steps=0, negative="unsigned")
+SCORED_AT_ONCE = 500  # images; fixed, as the rounding of a model's arithmetic may depend on it
+EASY: dict[str, Literal["high", "low"]] = {"loss": "low", "deepfool": "high"}
+
+
+def dropped_of(images: int, settings: MidTraining) -> int:
+    """How many of a pool's images are dropped."""
+    return round((1 - settings.keep) * images)
+
+
+def prune_midway(
+    job: Job, spec: ModelSpec, settings: MidTraining, model: nn.Module, kept: list[KeptImages]
+) -> list[KeptImages]:
+    """What is trained on from here on, of the images trained on so far.
+
+    Scores and choice are written down: pool, index, score (NaN where chance decides), kept. What a killed attempt has
+    written is believed.
+
+    Args:
+        job: the running stage.
+        spec: the model in training.
+        settings: how it is pruned.
+        model: the raw model; its mode is put back.
+        kept: the images trained on so far, of each pool.
+    """
+    path = job.partial / CHOICE_FILE
+    if not path.is_file():
+        _write(path, spec, kept, *_choose(job, spec, settings, model, kept))
+    table = pd.read_parquet(path, columns=["pool", "kept"])
+    return [
+        images.at(np.flatnonzero(table["kept"].to_numpy()[table["pool"].to_numpy() == pool]))
+        for pool, images in zip(spec.pools, kept, strict=True)
+    ]
+
+
+def publish_choice(job: Job) -> None:
+    """Publish mid_training.parquet."""
+    with replacing(job.partial / MID_TRAINING_FILE) as temporary:
+        shutil.copyfile(job.partial / CHOICE_FILE, temporary)
+    job.publish(MID_TRAINING_FILE)
+
+
+def _choose(
+    job: Job, spec: ModelSpec, settings: MidTraining, model: nn.Module, kept: list[KeptImages]
+) -> tuple[npt.NDArray[np.float32] | None, npt.NDArray[np.int64]]:
+    """Scores of all images, pool after pool, and the positions of those that stay."""
+    counts = tuple(len(images) for images in kept)
+    candidates = Candidates(
+        pools=spec.pools,
+        first=(0,) * len(counts),
+        counts=counts,
+        labels=np.concatenate([images.pool.labels[images.rows] for images in kept]),
+    )
+    score = None
+    if settings.strategy != "random":
+        score = np.concatenate([_scores(job, spec, settings, model, images) for images in kept])
+        candidates = candidates.scored(score, EASY[settings.score])
+    dropped = {pool: dropped_of(count, settings) for pool, count in zip(spec.pools, counts, strict=True)}
+    amount = DropAsMany(manifest="")
+    return score, choose(
+        candidates, strategy=settings.strategy, drop=amount, per="source", seed=spec.seed, dropped=dropped
+    )
+
+
+def _scores(
+    job: Job, spec: ModelSpec, settings: MidTraining, model: nn.Module, kept: KeptImages
+) -> npt.NDArray[np.float32]:
+    """(M,) loss or DeepFool's L2 distance of each kept image, clean or after an RS-FGSM step of its own."""
+    was_training = model.training
+    model.eval()
+    parts = []
+    for start in range(0, len(kept), SCORED_AT_ONCE):
+        positions = np.arange(start, min(start + SCORED_AT_ONCE, len(kept)))
+        pixels, classes, _ = kept.read(positions)
+        images = torch.from_numpy(pixels).to(job.device).to(torch.float32) / 255
+        labels = torch.from_numpy(classes).to(job.device)
+        if settings.at == "adversarial":
+            ids = torch.from_numpy(kept.rows[positions])
+            images = attack_cross_entropy(
+                model, images, labels, ids, attack=RS_FGSM, threat=spec.threat, seed=spec.seed, purpose="mid training"
+            )
+        parts.append(_score(settings, model, images, labels).cpu().numpy())
+    model.train(was_training)
+    return np.concatenate(parts).astype(np.float32)
+
+
+def _score(settings: MidTraining, model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    if settings.score == "deepfool":
+        return signed_margins(model, images, labels, settings=DEEPFOOL, norm=norm_named("L2")).margin
+    with torch.no_grad():
+        return F.cross_entropy(model(images).float(), labels, reduction="none")
+
+
+def _write(
+    path: Path,
+    spec: ModelSpec,
+    kept: list[KeptImages],
+    score: npt.NDArray[np.float32] | None,
+    stay: npt.NDArray[np.int64],
+) -> None:
+    rows = np.concatenate([images.rows for images in kept])
+    pools = np.repeat(np.arange(len(kept)), [len(images) for images in kept])
+    table = pd.DataFrame(
+        {
+            "pool": pd.Categorical(np.array(spec.pools)[pools], categories=list(spec.pools)),
+            "index": rows,
+            "score": np.full(len(rows), np.nan, np.float32) if score is None else score,
+            "kept": np.isin(np.arange(len(rows)), stay),
+        }
+    )
+    with replacing(path) as temporary:
+        table.to_parquet(temporary, index=False)
