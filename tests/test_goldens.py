@@ -8,6 +8,7 @@ import json
 import platform
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from robustprune.models.checkpoint import load_weights
 from robustprune.plan import Plan
 from robustprune.pools.format import open_pool
 from robustprune.store import open_store
-from tiny import tiny_plan
+from tiny import recipe_table, tiny_plan
 
 GOLDENS = Path(__file__).parent / "goldens.json"
 TOLERANCE = 2e-3  # relative; processors round differently, algorithms differ by more
@@ -52,11 +53,19 @@ def numbers_of(plan: Plan, stage_id: str) -> dict[str, float]:
 
 
 def measure(folder: Path) -> dict[str, dict[str, Any]]:
-    """Run the tiny plan in this process and return each stage's numbers and definitions, by kind and position."""
+    """Run the tiny plan, and a model by each other recipe, in this process.
+
+    Returns:
+        each stage's numbers and definitions, by kind and position.
+    """
     torch.set_num_threads(1)
     plan = tiny_plan(folder)
+    recipes = tiny_plan(folder, tables=recipe_table("standard", "pgd_at", "rs_fgsm"))
+    stages = plan.needed_for(plan.targets.values())[:-1]
+    stages += [stage for stage, spec in recipes.stages.items() if spec.kind == "models"]
+    plan = replace(plan, stages={**plan.stages, **recipes.stages})
     measured: dict[str, dict[str, Any]] = {}
-    for position, stage_id in enumerate(plan.needed_for(plan.targets.values())[:-1]):
+    for position, stage_id in enumerate(stages):
         spec = plan.stages[stage_id]
         run_stage(plan.directory(stage_id) / "spec.json", Execution(device="cpu"))
         numbers = numbers_of(plan, stage_id)

@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 
 from robustprune.errors import Interrupted
-from tiny import run_upstream, stage_of, tiny_plan
+from robustprune.experiments import Table
+from robustprune.settings import RecipeName
+from tiny import recipe_table, run_upstream, stage_of, tiny_plan
 
 
 @dataclass(frozen=True)
@@ -26,12 +28,26 @@ class Long:
     word: str
     outputs: tuple[str, ...]
     overrides: dict[str, Any] = field(default_factory=dict)
+    tables: dict[str, Table] | None = None
+    kills: int = 2
+
+
+WEIGHTS = ("weights.safetensors", "raw.safetensors", "best.safetensors", "history.parquet")
+
+
+def recipe(name: RecipeName) -> Long:
+    """A training by another recipe than TRADES, on the real images alone."""
+    overrides = {"training": {name: {"epochs": 4, "validation_images": 20}}}
+    return Long("models", name.replace("_", ""), WEIGHTS, overrides, recipe_table(name), kills=1)
 
 
 STAGES = [
     Long("generators", "edm", ("weights.safetensors", "history.parquet"), {"synthetic": {"generator": {"steps": 300}}}),
     Long("pools", "generated", ("images.npy", "labels.npy")),
-    Long("models", "trades", ("weights.safetensors", "raw.safetensors"), {"training": {"trades": {"epochs": 8}}}),
+    Long("models", "trades", WEIGHTS, {"training": {"trades": {"epochs": 8}}}),
+    recipe("standard"),
+    recipe("pgd_at"),
+    recipe("rs_fgsm"),
     Long("scores", "generated", ("scores.zarr",)),
     Long("evaluations", "trades", ("outcome.parquet", "summary.json"), {"evaluation": {"autoattack_images": 40}}),
 ]
@@ -71,9 +87,9 @@ def content(stage: Path, outputs: tuple[str, ...]) -> dict[str, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", STAGES, ids=lambda case: case.kind)
+@pytest.mark.parametrize("case", STAGES, ids=lambda case: f"{case.kind}-{case.word}")
 def test_killed_and_started_again_it_ends_in_the_same_bytes(case: Long, tmp_path: Path) -> None:
-    plan = tiny_plan(tmp_path / "results", case.overrides)
+    plan = tiny_plan(tmp_path / "results", case.overrides, case.tables)
     stage_id = stage_of(plan, case.kind, case.word)
     run_upstream(plan, stage_id)
     stage = plan.directory(stage_id)
@@ -81,7 +97,7 @@ def test_killed_and_started_again_it_ends_in_the_same_bytes(case: Long, tmp_path
     unbroken = tmp_path / "unbroken" / stage.relative_to(tmp_path / "results")
     subprocess.run(command(unbroken, 1e9), check=True, capture_output=True)
 
-    for _ in range(2):
+    for _ in range(case.kills):
         process = start_and_wait_for_a_checkpoint(stage)
         process.kill()
         process.communicate()

@@ -8,9 +8,11 @@ from robustprune.execution import Execution
 from robustprune.experiments import Row, Table, load_experiments
 from robustprune.job import run_stage
 from robustprune.plan import Plan, make_plan
+from robustprune.settings import RecipeName
 
 TABLE_1 = {name: table for name, table in load_experiments().items() if name == "puma.table1"}
 
+SCALE: dict[str, Any] = {"epochs": 2, "epoch_images": 960, "batch_size": 64}
 TINY: dict[str, Any] = {
     "preset": "digits",
     "seeds": [0],
@@ -19,14 +21,25 @@ TINY: dict[str, Any] = {
         "generator": {"base_channels": 8, "blocks": 1, "steps": 60, "batch_size": 32},
         "sampler": {"steps": 4},
     },
-    "training": {"trades": {"epochs": 2, "epoch_images": 960, "batch_size": 64, "attack_steps": 2}},
+    "training": {
+        "standard": {**SCALE, "synthetic_fraction": 0},
+        "pgd_at": {**SCALE, "synthetic_fraction": 0, "attack_steps": 2},
+        "trades": {**SCALE, "attack_steps": 2},
+        "rs_fgsm": {"epochs": 2},
+    },
     "evaluation": {"images": 40, "pgd_steps": 5, "autoattack_images": 10},
 }
 
 
-def tiny_plan(results: Path, overrides: dict[str, Any] | None = None) -> Plan:
-    """The tiny plan of PUMA's Table 1 with its specs written below ``results``."""
-    plan = make_plan(load_config(merge(TINY, overrides or {})), TABLE_1, results=results)
+def recipe_table(*recipes: RecipeName) -> dict[str, Table]:
+    """A table with a row for each of the recipes, trained on everything."""
+    rows = tuple(Row(method=recipe, recipe=recipe) for recipe in recipes)
+    return {"tiny.recipes": Table(title="recipes", target="recipes.csv", rows=rows)}
+
+
+def tiny_plan(results: Path, overrides: dict[str, Any] | None = None, tables: dict[str, Table] | None = None) -> Plan:
+    """The tiny plan of PUMA's Table 1, or of other tables, with its specs written below ``results``."""
+    plan = make_plan(load_config(merge(TINY, overrides or {})), tables or TABLE_1, results=results)
     plan.write_specs()
     return plan
 
