@@ -38,7 +38,8 @@ def test_the_default_plan_has_the_stages_of_table_1() -> None:
     kinds = [spec.kind for spec in plan.stages.values()]
     counts = {kind: kinds.count(kind) for kind in specs.KINDS}
     assert counts == {
-        "pools": 3, "generators": 1, "models": 6, "scores": 2, "manifests": 1, "evaluations": 6, "tables": 1,
+        "pools": 3, "generators": 1, "models": 6, "embeddings": 0, "scores": 2, "manifests": 1, "evaluations": 6,
+        "tables": 1,
     }  # fmt: skip
     assert set(stages_of_target(plan, TARGET)) == set(plan.stages)
 
@@ -82,7 +83,14 @@ def test_without_synthetic_images_in_a_batch_none_are_made() -> None:
 NEUTRAL = {
     *("blocks", "config", "device", "errors", "execution", "experiments", "files", "interruption", "job", "paths"),
     *("plan", "progress", "record", "scores.files", "sources", "specs", "stagefile", "state", "steps", "store"),
-    *("models.checkpoint", "models.registry", "training.recipes.registry", "pools.contact_sheet", "scores.figure"),
+    *(
+        "embeddings.files",
+        "models.checkpoint",
+        "models.registry",
+        "training.recipes.registry",
+        "pools.contact_sheet",
+        "scores.figure",
+    ),
 }
 """Modules that decide no numbers: they carry them, describe them, or draw them."""
 
@@ -102,7 +110,7 @@ def imported_by(module: str) -> set[str]:
 
 
 ROOMS = ["edm.stage", "evaluation.stage", "pruning.stage", "margins.stage", "models.imported", "tables.stage"]
-ROOMS += ["scores.dynamics", "scores.loss", "training.stage"]
+ROOMS += ["embeddings.stage", "extrapolation.stage", "scores.dynamics", "scores.loss", "training.stage"]
 
 
 def test_a_recipe_that_shows_synthetic_images_needs_some() -> None:
@@ -113,7 +121,8 @@ def test_a_recipe_that_shows_synthetic_images_needs_some() -> None:
 @pytest.mark.parametrize("room", ROOMS)
 def test_every_module_a_room_runs_is_decisive_somewhere_or_known_to_be_neutral(room: str) -> None:
     decisive = {module for preset in ("digits", "mnist", "cifar10") for module in _modules(preset)}
-    decisive |= set(specs.ImportedModelSpec.modules)
+    for spec in (specs.ImportedModelSpec, specs.EmbeddingSpec, specs.ExtrapolatedScoreSpec):
+        decisive |= set(spec.modules)
     modules = {module for module in imported_by(room) if not module.endswith(".stage")}
     unknown = {module for module in modules if not module.startswith("settings")} - decisive - NEUTRAL
     assert unknown == set()

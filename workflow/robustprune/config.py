@@ -17,8 +17,10 @@ from robustprune.settings import (
     CheckpointSettings,
     DeepFoolSettings,
     DynamicsSettings,
+    EmbeddingSettings,
     EvaluationSettings,
     GeneratorSettings,
+    NeighbourSettings,
     PruningSettings,
     Recipes,
     SamplerSettings,
@@ -70,6 +72,26 @@ class SyntheticSettings(Settings):
     sampler: SamplerSettings = Field(default_factory=lambda: SamplerSettings())
 
 
+class ExtrapolationSettings(Settings):
+    """Scores of generated images from those of their neighbours, for rows with ``extrapolated: true``."""
+
+    source: str = Field(
+        "none",
+        pattern=SYNTHETIC_PATTERN,
+        description="generated images that are scored directly, besides the real ones: generate (drawn for this from "
+        "the generator of the synthetic pool) | npz:FILE | parquet:FILE | none",
+    )
+    source_images: int = Field(1000, gt=0, description="images drawn for it where source is generate")
+    embedding: EmbeddingSettings = EmbeddingSettings()
+    neighbours: NeighbourSettings = NeighbourSettings()
+
+    @model_validator(mode="after")
+    def _sources_exist(self) -> "ExtrapolationSettings":
+        if self.source == "none" and "synthetic" in self.neighbours.sources:
+            raise ValueError("neighbours.sources = synthetic needs generated images that are scored: set source")
+        return self
+
+
 class StageResources(Settings):
     """What one job of a stage kind asks of the scheduler on its first attempt; a retry asks for more."""
 
@@ -86,6 +108,7 @@ class Resources(Settings):
     pools: StageResources = StageResources()
     generators: StageResources = StageResources()
     models: StageResources = StageResources()
+    embeddings: StageResources = StageResources()
     scores: StageResources = StageResources()
     manifests: StageResources = StageResources()
     evaluations: StageResources = StageResources()
@@ -110,6 +133,7 @@ class Config(Settings):
     )
     margins: DeepFoolSettings = DeepFoolSettings()
     dynamics: DynamicsSettings = DynamicsSettings()
+    extrapolation: ExtrapolationSettings = ExtrapolationSettings()
     pruning: PruningSettings = PruningSettings()
     evaluation: EvaluationSettings
     execution: Execution = Execution()

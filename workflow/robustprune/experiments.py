@@ -44,6 +44,9 @@ class Row(Settings):
     epsilon: Exact = Field(Fraction(1), gt=0, description="largest radius, in units of threat.epsilon (PUMA, Table 5)")
     mid_training: MidTraining | None = Field(None, description="pruning in the middle of the training")
     online: OnlinePuma | None = Field(None, description="radii and pruning by the margins of the model in training")
+    extrapolated: bool = Field(
+        False, description="generated images get scores and margins from their nearest scored neighbours"
+    )
     checkpoint: str | None = Field(None, description="a checkpoint of the config, evaluated in place of training")
     margin_model: str | None = Field(
         None,

@@ -4,7 +4,7 @@ Configuration and experiment rows go in, a graph of stage specs comes out. The S
 for everything: inputs, directories, resources, targets.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast, get_args
@@ -26,10 +26,14 @@ from robustprune.settings import (
     Weights,
 )
 from robustprune.settings.scores import Source
-from robustprune.sources import checkpoint_file, real_source, synthetic_source
+from robustprune.sources import checkpoint_file, encoder_source, real_source, synthetic_source
 from robustprune.specs import (
     DynamicsScoreSpec,
+    EmbeddingSpec,
     EvaluationSpec,
+    ExtrapolatedScoreSpec,
+    FileEncoder,
+    FileSource,
     GeneratedPoolSpec,
     GeneratorSpec,
     ImportedModelSpec,
@@ -37,12 +41,18 @@ from robustprune.specs import (
     LossScoreSpec,
     ManifestSpec,
     MarginSpec,
+    ModelEncoder,
     ModelSpec,
     RowSpec,
+    ScoredPool,
     Spec,
     TableSpec,
+    TorchvisionEncoder,
 )
 from robustprune.stagefile import write_spec
+
+DirectScores = Callable[[Row, tuple[str, ...]], tuple[str, ...]]
+"""Adds the stages that score each of some pools for a row, and returns their ids."""
 
 
 @dataclass(frozen=True)
@@ -200,17 +210,38 @@ class _Planner:
         )
 
     def _synthetic_pool(self) -> str:
-        data, synthetic = self.config.data, self.config.synthetic
+        synthetic = self.config.synthetic
         if synthetic.source != "generate":
-            return self._add(
-                IngestedPoolSpec(
-                    dataset=data.name,
-                    split="synthetic",
-                    classes=data.classes,
-                    image_shape=data.image_shape,
-                    source=synthetic_source(synthetic.source),
-                )
+            return self._ready_made_pool(synthetic_source(synthetic.source))
+        return self._drawn_pool(synthetic.count, seed=synthetic.sampler.seed)
+
+    def _source_pool(self) -> str:
+        """Generated images that are scored directly: other ones than those of the synthetic pool."""
+        config = self.config
+        source = config.extrapolation.source
+        if source != "generate":
+            return self._ready_made_pool(synthetic_source(source, setting="extrapolation.source"))
+        if config.synthetic.source != "generate":
+            raise UserError(
+                f"extrapolation.source = generate, but synthetic.source = {config.synthetic.source}, so there is no "
+                "generator to draw from; name a file or none"
             )
+        return self._drawn_pool(config.extrapolation.source_images, seed=config.synthetic.sampler.seed + 1)
+
+    def _ready_made_pool(self, source: FileSource) -> str:
+        data = self.config.data
+        return self._add(
+            IngestedPoolSpec(
+                dataset=data.name,
+                split="synthetic",
+                classes=data.classes,
+                image_shape=data.image_shape,
+                source=source,
+            )
+        )
+
+    def _drawn_pool(self, count: int, *, seed: int) -> str:
+        data, synthetic = self.config.data, self.config.synthetic
         generator = self._add(
             GeneratorSpec(
                 dataset=data.name,
@@ -226,8 +257,8 @@ class _Planner:
                 generator=generator,
                 classes=data.classes,
                 image_shape=data.image_shape,
-                count=synthetic.count,
-                sampler=synthetic.sampler,
+                count=count,
+                sampler=synthetic.sampler.model_copy(update={"seed": seed}),
             )
         )
 
@@ -246,9 +277,10 @@ class _Planner:
         seed: int,
         row: Row | None = None,
         recording: RecordingSettings | None = None,
+        pools: tuple[str, ...] | None = None,
     ) -> str:
         config = self.config
-        real, *synthetic = self._pools(recipe)
+        real, *synthetic = pools or self._pools(recipe)
         return self._add(
             ModelSpec(
                 architecture=config.architecture,
@@ -333,7 +365,10 @@ class _Planner:
         )
 
     def _dynamics(self, name: DynamicsScoreName, pools: tuple[str, ...]) -> tuple[str, ...]:
-        """Recorded models see everything; several where the metric is a mean over seeds, else the first seed's."""
+        """Recorded models see everything, or the other generated images that they are to score in its place.
+
+        They are several where the metric is a mean over seeds, else the first seed's.
+        """
         source = self.config.dynamics.source(name)
         recipe, recording = self.config.training.named(source.recipe), self.config.dynamics.recording
         if problem := self._recording_problem(source, recipe, pools):
@@ -341,7 +376,8 @@ class _Planner:
         if source.recipe == "standard":
             recording = recording.without_attack()
         seeds = self.config.seeds if source.metric.metric == "el2n" else self.config.seeds[:1]
-        models = tuple(self._model(recipe, None, seed, recording=recording) for seed in seeds)
+        seen = self._seen(recipe, pools)
+        models = tuple(self._model(recipe, None, seed, recording=recording, pools=seen) for seed in seeds)
         return tuple(
             self._add(
                 DynamicsScoreSpec(
@@ -351,10 +387,15 @@ class _Planner:
             for pool in pools
         )
 
+    def _seen(self, recipe: AnyRecipe, scored: tuple[str, ...]) -> tuple[str, ...]:
+        """The pools that a recorded training learns from."""
+        usual = self._pools(recipe)
+        return scored if len(scored) == len(usual) else usual
+
     def _recording_problem(self, source: Source, recipe: AnyRecipe, pools: tuple[str, ...]) -> str | None:
         """Why a score cannot be made from what trainings by this recipe would record; None where it can."""
         recording, epochs = self.config.dynamics.recording, recipe.epochs
-        if not set(pools) <= set(self._pools(recipe)):
+        if not set(pools) <= set(self._seen(recipe, pools)):
             return (
                 f"training.{source.recipe}.synthetic_fraction = {recipe.synthetic_fraction}, so no training records "
                 "the synthetic images"
@@ -370,6 +411,35 @@ class _Planner:
             return f"dynamics.difficulty.checkpoints = {metric.checkpoints}, but only {recorded} epochs are recorded"
         return None
 
+    def _scored(self, direct: DirectScores, row: Row, pools: tuple[str, ...]) -> tuple[str, ...]:
+        """The stages that score each of ``pools``: all directly, or the synthetic one by extrapolation."""
+        if not row.extrapolated or len(pools) == 1:
+            return direct(row, pools)
+        real, synthetic = pools
+        sources = (real,) if self.config.extrapolation.source == "none" else (real, self._source_pool())
+        scores = direct(row, sources)
+        extrapolated = ExtrapolatedScoreSpec(
+            pool=synthetic,
+            embedding=self._embedding(scores[0], synthetic, "synthetic"),
+            sources=tuple(
+                ScoredPool(pool=pool, score=score, embedding=self._embedding(scores[0], pool, role))
+                for pool, score, role in zip(sources, scores, ("train", "source"), strict=False)
+            ),
+            settings=self.config.extrapolation.neighbours,
+        )
+        return (scores[0], self._add(extrapolated))
+
+    def _embedding(self, score: str, pool: str, role: str) -> str:
+        """``ours`` is the first model behind a direct score, as Nieth et al. suggest."""
+        settings = self.config.extrapolation.embedding
+        encoder: ModelEncoder | TorchvisionEncoder | FileEncoder
+        if settings.source == "ours":
+            model = next(stage for kind, stage in self.stages[score].upstream if kind == "models")
+            encoder = ModelEncoder(model=model)
+        else:
+            encoder = encoder_source(settings, role=role)
+        return self._add(EmbeddingSpec(pool=pool, encoder=encoder, dtype=settings.dtype))
+
     def _manifest(self, row: Row, table: Table) -> str:
         epsilon = self.config.threat.epsilon
         recipe = self.config.training.named(row.recipe)
@@ -378,9 +448,9 @@ class _Planner:
         return self._add(
             ManifestSpec(
                 pools=pools,
-                scores=self._scores(row, pools) if row.uses_score else (),
-                margins=self._margins(row, pools) if row.uses_margins else (),
-                difficulties=self._scores(by_difficulty, pools) if row.uses_difficulty else (),
+                scores=self._scored(self._scores, row, pools) if row.uses_score else (),
+                margins=self._scored(self._margins, row, pools) if row.uses_margins else (),
+                difficulties=self._scored(self._scores, by_difficulty, pools) if row.uses_difficulty else (),
                 strategy=row.strategy,
                 drop=self._amount(row, table),
                 per=row.per,

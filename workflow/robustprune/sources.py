@@ -10,8 +10,15 @@ from typing import Literal
 
 from robustprune.errors import UserError
 from robustprune.files import digest, write_text
-from robustprune.settings import CheckpointSettings
-from robustprune.specs import DigitsSource, FileSource, TorchvisionLocation, TorchvisionSource
+from robustprune.settings import CheckpointSettings, EmbeddingSettings
+from robustprune.specs import (
+    DigitsSource,
+    FileEncoder,
+    FileSource,
+    TorchvisionEncoder,
+    TorchvisionLocation,
+    TorchvisionSource,
+)
 
 DIGEST_CACHE = Path("results/.digests.json")
 TORCHVISION_NAMES: dict[str, Literal["MNIST", "CIFAR10"]] = {"mnist": "MNIST", "cifar10": "CIFAR10"}
@@ -55,10 +62,32 @@ def real_source(text: str, *, name: str, split: str) -> DigitsSource | Torchvisi
     return _file_source(form, files, setting=f"data.source = {text}")
 
 
-def synthetic_source(text: str) -> FileSource:
-    """The source that ``synthetic.source`` names when it is a file. Raises UserError where it is missing."""
+def synthetic_source(text: str, *, setting: str = "synthetic.source") -> FileSource:
+    """The source that the key ``setting`` names when it is a file. Raises UserError where it is missing."""
     form, _, place = text.partition(":")
-    return _file_source(form, [Path(place)], setting=f"synthetic.source = {text}")
+    return _file_source(form, [Path(place)], setting=f"{setting} = {text}")
+
+
+def encoder_source(settings: EmbeddingSettings, *, role: str) -> TorchvisionEncoder | FileEncoder:
+    """What ``extrapolation.embedding.source`` names when it is not a model of ours.
+
+    Args:
+        settings: of the embedding.
+        role: of the pool that is embedded: ``train``, ``synthetic`` or ``source``.
+
+    Raises:
+        UserError: where a file is missing.
+    """
+    form, _, place = settings.source.partition(":")
+    name, _, weights = place.partition(":")
+    path = Path(place, f"{role}.npy") if form == "file" else Path(weights)
+    if not path.is_file():
+        hint = "an npy file with one row an image" if form == "file" else "weights are not downloaded"
+        raise UserError(f"extrapolation.embedding.source = {settings.source}: there is no file {path}; {hint}")
+    location = str(path.absolute())
+    if form == "file":
+        return FileEncoder(digest=file_digest(path), location=location)
+    return TorchvisionEncoder(name=name, digest=file_digest(path), resize=settings.resize, location=location)
 
 
 def checkpoint_file(name: str, checkpoint: CheckpointSettings) -> str:

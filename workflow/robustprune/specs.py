@@ -30,6 +30,7 @@ from robustprune.settings import (
     GeneratorSettings,
     LossScoreName,
     MidTraining,
+    NeighbourSettings,
     Norm,
     NormalizationSettings,
     OnlinePuma,
@@ -46,6 +47,7 @@ from robustprune.settings import (
 
 ID_PATTERN = r"[a-z0-9]+(?:-[a-z0-9]+)*-[0-9a-f]{10}"
 StageId = Annotated[str, Field(pattern=f"^{ID_PATTERN}$")]
+DIGEST_PATTERN = "^[0-9a-f]{64}$"
 ImageShape = tuple[int, int, int]  # channels, height, width
 
 
@@ -125,7 +127,7 @@ class FileSource(Settings):
     """Images in files. ``digest`` is what they are, ``location`` where they lie now."""
 
     format: Literal["idx", "npz", "parquet"]
-    digest: str = Field(pattern="^[0-9a-f]{64}$")
+    digest: str = Field(pattern=DIGEST_PATTERN)
     location: tuple[str, ...]
 
 
@@ -400,6 +402,108 @@ class LossScoreSpec(Spec):
         return (("pools", self.pool), ("models", self.model))
 
 
+class ModelEncoder(Settings):
+    """One of our models; what goes into its last linear layer."""
+
+    form: Literal["model"] = "model"
+    model: StageId
+
+    def describe(self) -> str:
+        """For people."""
+        return f"last features of {self.model}"
+
+
+class TorchvisionEncoder(Settings):
+    """A classifier that torchvision has, with weights in a file; what goes into its last linear layer."""
+
+    form: Literal["torchvision"] = "torchvision"
+    name: str
+    digest: str = Field(pattern=DIGEST_PATTERN)
+    resize: int
+    location: str
+
+    def describe(self) -> str:
+        """For people."""
+        return f"last features of torchvision's {self.name} with the weights {Path(self.location).name}"
+
+
+class FileEncoder(Settings):
+    """Embeddings that somebody else made: an npy file with one row an image of the pool."""
+
+    form: Literal["file"] = "file"
+    digest: str = Field(pattern=DIGEST_PATTERN)
+    location: str
+
+    def describe(self) -> str:
+        """For people."""
+        return f"read from {Path(self.location).name}"
+
+
+class EmbeddingSpec(Spec):
+    """A vector for each image of a pool, un-augmented."""
+
+    room = "embeddings.stage"
+    modules = ("attacks.inputs", "embeddings.encoders")
+    kind: Literal["embeddings"] = "embeddings"
+    pool: StageId
+    encoder: Annotated[ModelEncoder | TorchvisionEncoder | FileEncoder, Field(discriminator="form")]
+    dtype: Literal["float32", "float16"]
+
+    @property
+    def slug(self) -> str:
+        return f"embedding-{self.pool.rsplit('-', 1)[0]}"
+
+    @property
+    def upstream(self) -> tuple[tuple[str, str], ...]:
+        model = (("models", self.encoder.model),) if isinstance(self.encoder, ModelEncoder) else ()
+        return (("pools", self.pool), *model)
+
+
+class ScoredPool(Settings):
+    """A pool that is scored directly, and its embedding."""
+
+    pool: StageId
+    score: StageId
+    embedding: StageId
+
+
+class ExtrapolatedScoreSpec(Spec):
+    """The score of every image of a pool, from those of its nearest neighbours in pools that are scored directly.
+
+    ``sources`` are the real pool and, where there is one, a synthetic pool; images of the last are held out to choose
+    among the settings.
+    """
+
+    room = "extrapolation.stage"
+    modules = (
+        "extrapolation.choice",
+        "extrapolation.neighbours",
+        "extrapolation.overlap",
+        "extrapolation.regression",
+        "extrapolation.sources",
+        "randomness",
+    )
+    kind: Literal["scores"] = "scores"
+    score: Literal["extrapolated"] = "extrapolated"
+    pool: StageId
+    embedding: StageId
+    sources: tuple[ScoredPool, ...] = Field(min_length=1, max_length=2)
+    settings: NeighbourSettings
+
+    @property
+    def slug(self) -> str:
+        return f"extrapolated-{self.pool.rsplit('-', 1)[0]}"
+
+    @property
+    def upstream(self) -> tuple[tuple[str, str], ...]:
+        sources = [
+            pair
+            for source in self.sources
+            for pair in (("pools", source.pool), ("scores", source.score), ("embeddings", source.embedding))
+        ]
+        return tuple(dict.fromkeys([("pools", self.pool), ("embeddings", self.embedding), *sources]))
+
+
 class ManifestSpec(Spec):
     """Which rows of which pools are kept, and with what radius each is attacked.
 
@@ -500,10 +604,19 @@ class TableSpec(Spec):
 
 AnyPoolSpec = Annotated[IngestedPoolSpec | GeneratedPoolSpec, Field(discriminator="origin")]
 AnyModelSpec = Annotated[ModelSpec | ImportedModelSpec, Field(discriminator="origin")]
-AnyScoreSpec = Annotated[MarginSpec | DynamicsScoreSpec | LossScoreSpec, Field(discriminator="score")]
+AnyScoreSpec = Annotated[
+    MarginSpec | DynamicsScoreSpec | LossScoreSpec | ExtrapolatedScoreSpec, Field(discriminator="score")
+]
 AnySpec = Annotated[
-    AnyPoolSpec | GeneratorSpec | AnyModelSpec | AnyScoreSpec | ManifestSpec | EvaluationSpec | TableSpec,
+    AnyPoolSpec
+    | GeneratorSpec
+    | AnyModelSpec
+    | EmbeddingSpec
+    | AnyScoreSpec
+    | ManifestSpec
+    | EvaluationSpec
+    | TableSpec,
     Field(discriminator="kind"),
 ]
-KINDS = ("pools", "generators", "models", "scores", "manifests", "evaluations", "tables")
+KINDS = ("pools", "generators", "models", "embeddings", "scores", "manifests", "evaluations", "tables")
 SPEC_ADAPTER: TypeAdapter[Spec] = TypeAdapter(AnySpec)

@@ -6,6 +6,7 @@ The classes here are the sections of ``config.yaml`` (see ``config``) and, uncha
 
 from robustprune.settings.base import Exact, Norm, Radius, Settings, ThreatModel, Weights
 from robustprune.settings.evaluation import EvaluationSettings
+from robustprune.settings.extrapolation import EmbeddingSettings, Metric, NeighbourSettings, Sources, Weighting
 from robustprune.settings.generation import GeneratorSettings, SamplerSettings
 from robustprune.settings.models import NORMALIZING, Architecture, CheckpointSettings, NormalizationSettings
 from robustprune.settings.pruning import (
@@ -63,13 +64,16 @@ __all__ = [
     "DropShare",
     "DynamicsScoreName",
     "DynamicsSettings",
+    "EmbeddingSettings",
     "End",
     "EvaluationSettings",
     "Exact",
     "GeneratorSettings",
     "LossScoreName",
+    "Metric",
     "MidTraining",
     "MultiStepRecipe",
+    "NeighbourSettings",
     "Norm",
     "NormalizationSettings",
     "OnlinePuma",
@@ -87,10 +91,12 @@ __all__ = [
     "SamplerSettings",
     "ScoreName",
     "Settings",
+    "Sources",
     "StandardRecipe",
     "Strategy",
     "ThreatModel",
     "TradesRecipe",
     "Trajectory",
+    "Weighting",
     "Weights",
 ]

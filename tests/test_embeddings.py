@@ -1,0 +1,260 @@
+"""Embeddings: by a hand-made forward pass, from torchvision, from a file; and what is refused."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision.models
+from torch import Tensor, nn
+
+from robustprune.embeddings.encoders import features_of, torchvision_encoder
+from robustprune.embeddings.files import ARRAY_FILE, INFO_FILE, EmbeddingInfo, open_embeddings, write_embeddings
+from robustprune.embeddings.stage import run
+from robustprune.errors import Interrupted, UserError
+from robustprune.interruption import Checkpoints
+from robustprune.job import Job
+from robustprune.models.resnet18 import ResNet18
+from robustprune.models.small_cnn import build
+from robustprune.pools.format import Pool, open_pool, write_pool
+from robustprune.settings import EmbeddingSettings
+from robustprune.sources import encoder_source
+from robustprune.specs import EmbeddingSpec, FileEncoder, TorchvisionEncoder
+
+POOL = "some-train-0123456789"
+CPU = torch.device("cpu")
+
+MakeJob = Callable[..., Job]
+
+
+@pytest.fixture
+def pool(make_job: MakeJob) -> Pool:
+    """Forty random grey images of 8 x 8 pixels."""
+    job = make_job("pools", POOL)
+    source = np.random.default_rng(0)
+    images = source.integers(0, 256, (40, 1, 8, 8), dtype=np.uint8)
+    write_pool(job, images, source.integers(0, 4, 40), dataset="some", source="a test", classes=4)
+    return open_pool(job.directory)
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def from_file(path: Path, dtype: str = "float32") -> EmbeddingSpec:
+    encoder = FileEncoder(digest=sha256(path), location=str(path))
+    return EmbeddingSpec.model_validate({"pool": POOL, "encoder": encoder, "dtype": dtype})
+
+
+def images_like(count: int, *shape: int) -> Tensor:
+    return torch.rand(count, *shape, generator=torch.Generator().manual_seed(0))
+
+
+def test_features_are_what_the_last_linear_layer_is_given() -> None:
+    small, images = build((1, 8, 8), 10).eval(), images_like(5, 1, 8, 8)
+    assert torch.equal(features_of(small, images, origin="small"), small[:-1](images))
+    large, images = ResNet18(3, 10).eval(), images_like(2, 3, 32, 32)
+    features = features_of(large, images, origin="large")
+    assert features.shape == (2, 512)
+    torch.testing.assert_close(large.linear(features), large(images))
+    assert not large.linear._forward_hooks
+
+
+class Twice(nn.Module):
+    """A linear layer that is used twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layer(self.layer(images.flatten(1)))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (nn.Sequential(nn.Conv2d(1, 2, 2), nn.Flatten()), "it has no linear layer"),
+        (Twice(), "not given one row an image"),
+        (nn.Linear(2, 3), "not given one row an image"),
+    ],
+    ids=["none", "twice", "images"],
+)
+def test_a_model_without_features_is_refused(model: nn.Module, message: str) -> None:
+    with pytest.raises(UserError, match=message.replace("it has", "has")):
+        features_of(model.eval(), torch.zeros(3, 1, 2, 2), origin="it")
+
+
+def torchvision_spec(path: Path, name: str = "resnet18", resize: int = 32) -> TorchvisionEncoder:
+    return TorchvisionEncoder(name=name, digest=sha256(path), resize=resize, location=str(path))
+
+
+@pytest.fixture(scope="module")
+def resnet() -> nn.Module:
+    """Torchvision's ResNet-18 for seven classes, with random weights."""
+    torch.manual_seed(0)
+    model: nn.Module = torchvision.models.resnet18(weights=None, num_classes=7)
+    return model.eval()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_torchvision_model_with_weights_of_ones_own(channels: int, resnet: nn.Module, tmp_path: Path) -> None:
+    torch.save(resnet.state_dict(), tmp_path / "mine.pth")
+    images = images_like(3, channels, 8, 8)
+    found = torchvision_encoder(torchvision_spec(tmp_path / "mine.pth"), CPU)(images)
+    sized = F.interpolate(images.repeat(1, 3 // channels, 1, 1), size=(32, 32), mode="bilinear", antialias=True)
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    x = (sized - mean[:, None, None]) / std[:, None, None]
+    with torch.no_grad():
+        for name, layer in resnet.named_children():
+            x = x if name == "fc" else layer(x)
+    torch.testing.assert_close(found, x.flatten(1), rtol=1e-4, atol=1e-5)
+
+
+def test_weights_that_cannot_be_used_are_refused(resnet: nn.Module, tmp_path: Path) -> None:
+    path = tmp_path / "mine.pth"
+
+    def refused(content: Any, match: str, name: str = "resnet18") -> None:
+        torch.save(content, path)
+        with pytest.raises(UserError, match=match):
+            torchvision_encoder(torchvision_spec(path, name), CPU)
+
+    refused(resnet.state_dict(), r"no classifier 'resnet19'; it has .*resnet18", "resnet19")
+    refused(resnet.state_dict(), "squeezenet1_1 has no linear layer", "squeezenet1_1")
+    refused(resnet.state_dict(), r"lacks classifier\.3\.weight", "mobilenet_v3_small")
+    refused({"fc.weight": torch.zeros(7, 512)}, r"mine\.pth does not fit .* Missing key")
+    refused([torch.zeros(1)], "holds a list that is not a state dict")
+    refused(resnet, "is not a file of weights")
+    path.write_bytes(b"no weights")
+    with pytest.raises(UserError, match="is not a file of weights"):
+        torchvision_encoder(torchvision_spec(path), CPU)
+    spec = torchvision_spec(path)
+    path.write_bytes(b"other")
+    with pytest.raises(UserError, match="gone or changed since the plan"):
+        torchvision_encoder(spec, CPU)
+
+
+def test_a_file_of_embeddings_is_taken_over(pool: Pool, make_job: MakeJob, tmp_path: Path) -> None:
+    values = np.random.default_rng(0).standard_normal((40, 6))
+    values[[3, 8]] = 0
+    np.save(tmp_path / "train.npy", np.asfortranarray(values))
+    spec = from_file(tmp_path / "train.npy", "float16")
+    job = make_job("embeddings", spec.id, batch_size=7)
+    assert run(job, spec) == {"count": 40, "dimension": 6, "all_zero": 2}
+    found = open_embeddings(job.directory, pool)
+    assert isinstance(found, np.memmap)
+    assert found.dtype == np.float16
+    assert np.array_equal(found, values.astype(np.float16))
+    assert [path.name for path in job.outputs] == [ARRAY_FILE, INFO_FILE]
+
+
+@dataclass
+class Bad:
+    """A file of embeddings that is refused."""
+
+    content: Any
+    message: str
+    dtype: str = "float32"
+
+
+def spoiled(value: float) -> np.ndarray[Any, Any]:
+    values = np.ones((40, 6), np.float32)
+    values[17, 2] = value
+    return values
+
+
+BAD = {
+    "short": Bad(np.ones((39, 6)), r"shape \(39, 6\), but should have \(40, D\)"),
+    "flat": Bad(np.ones(40), r"shape \(40,\)"),
+    "empty": Bad(np.ones((40, 0)), r"shape \(40, 0\)"),
+    "integers": Bad(np.ones((40, 6), int), "holds int64, but should hold float16, float32 or float64"),
+    "nan": Bad(spoiled(np.nan), "embedding of image 17 has a value that is not finite"),
+    "large": Bad(spoiled(1e5), "image 17 has a value that is beyond the range of float16", "float16"),
+    "pickle": Bad(np.array([[{}]]), "not a readable npy file"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD.values(), ids=BAD.keys())
+def test_a_file_that_is_no_embedding_of_the_pool_is_refused(
+    bad: Bad, pool: Pool, make_job: MakeJob, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "train.npy", bad.content)
+    spec = from_file(tmp_path / "train.npy", bad.dtype)
+    with pytest.raises(UserError, match=bad.message):
+        run(make_job("embeddings", spec.id), spec)
+
+
+def test_an_archive_or_a_changed_file_is_refused(pool: Pool, make_job: MakeJob, tmp_path: Path) -> None:
+    path = tmp_path / "train.npy"
+    with path.open("wb") as file:
+        np.savez(file, image=np.ones((40, 6)))
+    spec = from_file(path)
+    job = make_job("embeddings", spec.id)
+    with pytest.raises(UserError, match="holds several arrays"):
+        run(job, spec)
+    np.save(path, np.ones((40, 6)))
+    with pytest.raises(UserError, match="gone or changed since the plan"):
+        run(job, spec)
+
+
+class StopAfterTwo(Checkpoints):
+    """Saves every batch and interrupts after the second."""
+
+    count = 0
+
+    def tick(self, save: Callable[[], None]) -> None:
+        save()
+        self.count += 1
+        if self.count == 2:
+            raise Interrupted("stopped by a test")
+
+
+def test_a_resumed_embedding_has_the_same_bytes(pool: Pool, make_job: MakeJob, tmp_path: Path) -> None:
+    np.save(tmp_path / "train.npy", np.random.default_rng(0).standard_normal((40, 6)))
+    spec = from_file(tmp_path / "train.npy")
+    whole, broken = make_job("embeddings", spec.id, batch_size=9), make_job("embeddings", "broken", batch_size=9)
+    run(whole, spec)
+    broken.checkpoints = StopAfterTwo(0)
+    with pytest.raises(Interrupted):
+        run(broken, spec)
+    broken.checkpoints = Checkpoints(0)
+    run(broken, spec)
+    for name in (ARRAY_FILE, INFO_FILE):
+        assert (whole.directory / name).read_bytes() == (broken.directory / name).read_bytes()
+
+
+def test_embeddings_of_another_pool_or_damaged_ones_are_refused(pool: Pool, tmp_path: Path) -> None:
+    info = EmbeddingInfo(pool_digest=pool.info.digest, encoder="a test", count=2, dimension=3, dtype="float32")
+    rows = np.ones((2, 3), np.float32)
+    write_embeddings(tmp_path, iter([rows[:1], rows[1:]]), info)
+    assert np.array_equal(open_embeddings(tmp_path, pool), rows)
+    write_embeddings(tmp_path, iter([rows]), info.model_copy(update={"pool_digest": "another"}))
+    with pytest.raises(UserError, match="of the pool with digest another"):
+        open_embeddings(tmp_path, pool)
+    np.save(tmp_path / ARRAY_FILE, rows[:1])
+    with pytest.raises(UserError, match=r"float32 \(1, 3\), but embeddings.json states float32 \(2, 3\)"):
+        open_embeddings(tmp_path, pool)
+    (tmp_path / INFO_FILE).write_text("{}")
+    with pytest.raises(UserError, match="no readable embeddings"):
+        open_embeddings(tmp_path, pool)
+
+
+def test_the_configured_source_of_embeddings_is_found_while_the_plan_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("synthetic.npy", "mine.pth"):
+        (tmp_path / name).write_bytes(name.encode())
+    file = encoder_source(EmbeddingSettings(source=f"file:{tmp_path}"), role="synthetic")
+    assert file == FileEncoder(digest=sha256(tmp_path / "synthetic.npy"), location=str(tmp_path / "synthetic.npy"))
+    weights = encoder_source(EmbeddingSettings(source="torchvision:resnet18:mine.pth", resize=64), role="train")
+    assert weights == torchvision_spec(tmp_path / "mine.pth", resize=64)
+    with pytest.raises(UserError, match=r"source = file:.*: there is no file .*/train.npy; an npy file with one row"):
+        encoder_source(EmbeddingSettings(source=f"file:{tmp_path}"), role="train")
+    with pytest.raises(UserError, match=r"there is no file yours.pth; weights are not downloaded"):
+        encoder_source(EmbeddingSettings(source="torchvision:resnet18:yours.pth"), role="train")

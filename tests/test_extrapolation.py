@@ -1,0 +1,421 @@
+"""The extrapolation stage on small pools with known scores, against loops; and the plan that leads to it."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pytest
+import yaml
+from sklearn.neighbors import KNeighborsRegressor
+
+from robustprune.config import load_config, merge
+from robustprune.embeddings.files import EmbeddingInfo, open_embeddings, write_embeddings
+from robustprune.errors import Interrupted, UserError
+from robustprune.execution import Execution
+from robustprune.experiments import Table
+from robustprune.extrapolation import stage
+from robustprune.extrapolation.overlap import image_digests, shared_rows
+from robustprune.extrapolation.sources import hold_out
+from robustprune.interruption import Checkpoints
+from robustprune.job import Job, run_stage
+from robustprune.plan import Plan, make_plan
+from robustprune.pools.format import open_pool, write_pool
+from robustprune.pruning.manifest import read_manifest
+from robustprune.record import read_record
+from robustprune.scores.files import read_score
+from robustprune.specs import (
+    DynamicsScoreSpec,
+    EmbeddingSpec,
+    ExtrapolatedScoreSpec,
+    GeneratedPoolSpec,
+    ManifestSpec,
+    MarginSpec,
+    ModelEncoder,
+    ModelSpec,
+)
+from robustprune.store import open_store, write_store
+from tiny import TINY
+
+MakeJob = Callable[..., Job]
+Features = npt.NDArray[np.float32]
+
+REAL, SOURCE, TARGET = (f"some-{word}-0123456789" for word in ("real", "source", "target"))
+MEANING = {"column": "margin", "unit": "metres", "easy": "high", "sign": "large is easy"}
+COUNTS = {REAL: 120, SOURCE: 80, TARGET: 50}
+
+
+def score_of(features: Features) -> npt.NDArray[np.float32]:
+    """A smooth function of the embedding, so that neighbours say something of it."""
+    return np.sin(features[:, 0]) + features[:, 1]
+
+
+class World:
+    """Three pools of random images with embeddings, the first two with scores."""
+
+    def __init__(self, make_job: MakeJob) -> None:
+        self.make_job = make_job
+        source = np.random.default_rng(0)
+        self.images = {pool: source.integers(0, 256, (n, 1, 4, 4), dtype=np.uint8) for pool, n in COUNTS.items()}
+        self.features = {pool: source.standard_normal((n, 3), dtype=np.float32) for pool, n in COUNTS.items()}
+        self.scores = {pool: score_of(self.features[pool]) for pool in (REAL, SOURCE)}
+        self.meanings: dict[str, dict[str, str]] = {REAL: MEANING, SOURCE: MEANING}
+
+    def write(self) -> None:
+        """Put everything where jobs look for it."""
+        for pool, images in self.images.items():
+            job = self.make_job("pools", pool)
+            labels = np.zeros(len(images), int)
+            digest = write_pool(job, images, labels, dataset="some", source="a test", classes=4).digest
+            features = self.features[pool]
+            directory = self.make_job("embeddings", pool).directory
+            info = EmbeddingInfo(
+                pool_digest=digest, encoder="a test", count=len(images), dimension=features.shape[1], dtype="float32"
+            )
+            write_embeddings(directory, iter([features]), info)
+            if pool in self.scores:
+                attributes = {"pool_digest": digest, "score": self.meanings[pool]}
+                directory = self.make_job("scores", pool).directory
+                write_store(directory / "scores.zarr", [{"margin": self.scores[pool]}], len(images), attributes)
+
+
+@pytest.fixture
+def world(make_job: MakeJob) -> World:
+    return World(make_job)
+
+
+def spec_of(*sources: str, target: str = TARGET, **settings: Any) -> ExtrapolatedScoreSpec:
+    return ExtrapolatedScoreSpec.model_validate(
+        {
+            "pool": target,
+            "embedding": target,
+            "sources": [{"pool": source, "score": source, "embedding": source} for source in sources],
+            "settings": {"k": [3], "held_out": 0.25, **settings},
+        }
+    )
+
+
+def extrapolated(job: Job) -> npt.NDArray[np.float32]:
+    values: npt.NDArray[np.float32] = open_store(job.directory / "scores.zarr").read("margin")
+    return values
+
+
+def run(world: World, spec: ExtrapolatedScoreSpec) -> tuple[Job, dict[str, Any]]:
+    world.write()
+    job = world.make_job("scores", spec.id)
+    return job, stage.run(job, spec)
+
+
+def test_scores_are_the_mean_of_the_nearest_in_all_sources(world: World) -> None:
+    spec = spec_of(REAL, SOURCE, metric=["euclidean"])
+    job, facts = run(world, spec)
+    features = np.concatenate([world.features[REAL], world.features[SOURCE]]).astype(np.float64)
+    scores = np.concatenate([world.scores[REAL], world.scores[SOURCE]])
+    regressor = KNeighborsRegressor(3, algorithm="brute").fit(features, scores)
+    targets = world.features[TARGET].astype(np.float64)
+    np.testing.assert_allclose(extrapolated(job), regressor.predict(targets), rtol=1e-5, atol=1e-6)
+    nearest = open_store(job.directory / "scores.zarr").read("nearest")
+    np.testing.assert_allclose(nearest, regressor.kneighbors(targets, 1)[0][:, 0], rtol=1e-3)
+    assert facts["sources"] == {REAL: {"used": 120, "censored": 0}, SOURCE: {"used": 80, "censored": 0}}
+    assert facts["shared_images"] == 0
+    assert facts["images"] == 50
+
+
+def test_the_store_reads_as_the_scores_it_was_made_from(world: World) -> None:
+    job, facts = run(world, spec_of(REAL))
+    pool = open_pool(job.upstream("pools", TARGET))
+    values, meaning = read_score(job.directory, pool_digest=pool.info.digest)
+    assert (len(values), meaning.column, meaning.unit, meaning.easy) == (50, "margin", "metres", "high")
+    assert meaning.sign == "large is easy; extrapolated from the nearest images that are scored"
+    attributes = open_store(job.directory / "scores.zarr").attributes
+    assert attributes["extrapolation"]["held_out"] == facts["held_out"]
+    assert {path.name for path in job.outputs} == {"grid.csv", "scores.zarr", "scores.png"}
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_one_neighbour_of_a_pool_in_itself_is_its_own_score(metric: str, world: World) -> None:
+    job, facts = run(world, spec_of(REAL, target=REAL, k=[1], metric=[metric], allow_overlap=True))
+    assert np.array_equal(extrapolated(job), world.scores[REAL])
+    assert facts["shared_images"] == 120
+    assert facts["held_out"]["mae"] > 0.05  # held-out images do not find themselves
+
+
+def test_images_in_both_pools_are_refused_by_number_and_first_ids(world: World) -> None:
+    world.images[TARGET][[4, 7]] = world.images[SOURCE][[60, 2]]
+    with pytest.raises(UserError, match=r"2 of the 50 images of some-target.* in some-source.*: 4 \(there 60\), 7 \("):
+        run(world, spec_of(REAL, SOURCE))
+
+
+def test_overlap_that_is_allowed_is_counted(world: World) -> None:
+    world.images[TARGET][[4, 7]] = world.images[SOURCE][[60, 2]]
+    _, facts = run(world, spec_of(REAL, SOURCE, allow_overlap=True))
+    assert facts["shared_images"] == 2
+
+
+def test_digests_tell_images_apart_by_every_pixel() -> None:
+    images = np.zeros((4, 3, 4, 4), dtype=np.uint8)
+    images[1, 2, 3, 3], images[2, 0, 0, 0] = 1, 1
+    digests = image_digests(images)
+    assert (digests[0] == digests[3], len(set(digests.tolist()))) == (True, 3)
+    assert image_digests(np.asfortranarray(images)).tolist() == digests.tolist()
+    targets, sources = np.array([b"a\0b\0", b"abc\0", b"\0\0\0\0"], "S4"), np.array([b"a\0b\0", b"a\0b\1"], "S4")
+    assert shared_rows(targets, sources).tolist() == [0]
+
+
+def test_infinite_scores_are_left_out_and_counted(world: World) -> None:
+    world.scores[REAL][::5] = np.inf
+    job, facts = run(world, spec_of(REAL, metric=["euclidean"]))
+    finite = np.isfinite(world.scores[REAL])
+    regressor = KNeighborsRegressor(3, algorithm="brute").fit(world.features[REAL][finite], world.scores[REAL][finite])
+    np.testing.assert_allclose(extrapolated(job), regressor.predict(world.features[TARGET]), rtol=1e-5, atol=1e-6)
+    assert facts["sources"] == {REAL: {"used": 96, "censored": 24}}
+    assert facts["held_out"]["images"] == 24
+
+
+GRID: dict[str, Any] = {
+    "k": [1, 4],
+    "metric": ["cosine", "euclidean"],
+    "weighting": ["mean", "distance"],
+    "sources": ["all", "real", "synthetic"],
+}
+
+
+def test_the_grid_is_every_combination_and_the_best_is_used(world: World) -> None:
+    job, facts = run(world, spec_of(REAL, SOURCE, **GRID))
+    grid = pd.read_csv(job.directory / "grid.csv")
+    assert len(grid) == len(grid.drop_duplicates(["sources", "metric", "k", "weighting"])) == 24
+    best = grid.iloc[int(grid["mae"].argmin())]
+    assert facts["settings"] == {name: best[name] for name in ("sources", "metric", "k", "weighting")}
+    assert facts["held_out"]["mae"] == best["mae"] < best["constant_mae"]
+    assert (grid["images"] == 20).all()
+    alone, _ = run_again(world, {name: [value] for name, value in facts["settings"].items()})
+    assert np.array_equal(extrapolated(alone), extrapolated(job))
+
+
+def run_again(world: World, settings: dict[str, Any]) -> tuple[Job, dict[str, Any]]:
+    spec = spec_of(REAL, SOURCE, **settings)
+    job = world.make_job("scores", spec.id)
+    return job, stage.run(job, spec)
+
+
+def test_the_error_is_that_of_a_regression_which_never_saw_the_held_out(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[npt.NDArray[np.int64]] = []
+
+    def spy(*arguments: Any) -> Any:
+        rows, rest = hold_out(*arguments)
+        held.append(rows)
+        return rows, rest
+
+    monkeypatch.setattr(stage, "hold_out", spy)
+    job, _ = run(world, spec_of(REAL, SOURCE, **GRID))
+    (rows,) = held
+    rest = np.setdiff1d(np.arange(80), rows)
+    known = {"real": [(REAL, np.arange(120))], "synthetic": [(SOURCE, rest)]}
+    known["all"] = known["real"] + known["synthetic"]
+    true = world.scores[SOURCE][rows]
+    for line in pd.read_csv(job.directory / "grid.csv").to_dict("records"):
+        features = np.concatenate([world.features[pool][part] for pool, part in known[line["sources"]]])
+        scores = np.concatenate([world.scores[pool][part] for pool, part in known[line["sources"]]])
+        weights = "uniform" if line["weighting"] == "mean" else "distance"
+        regressor = KNeighborsRegressor(line["k"], weights=weights, metric=line["metric"], algorithm="brute")
+        predicted = regressor.fit(features.astype(float), scores).predict(world.features[SOURCE][rows].astype(float))
+        assert line["mae"] == pytest.approx(np.abs(predicted - true).mean(), rel=1e-4)
+        assert line["constant_mae"] == pytest.approx(np.abs(world.scores[SOURCE][rest].mean() - true).mean(), rel=1e-5)
+
+
+def test_an_image_that_is_in_the_source_twice_is_not_held_out(world: World) -> None:
+    world.images[REAL][:] = world.images[REAL][0]
+    with pytest.raises(UserError, match="leaves 0 of the 120 scored images of some-real"):
+        run(world, spec_of(REAL))
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "k": ({"k": [1, 500]}, r"k = 500, but sources = all leaves 180 images"),
+    "held_out": ({"held_out": 0.05}, r"held_out = 0.05 leaves 4 of the 80 .* at least 10"),
+}
+
+
+@pytest.mark.parametrize(("settings", "message"), BAD.values(), ids=BAD.keys())
+def test_settings_that_leave_too_few_images_are_refused(settings: dict[str, Any], message: str, world: World) -> None:
+    with pytest.raises(UserError, match=message):
+        run(world, spec_of(REAL, SOURCE, **settings))
+
+
+def test_sources_that_do_not_fit_together_are_refused(world: World, make_job: MakeJob) -> None:
+    world.meanings[SOURCE] = {**MEANING, "unit": "feet"}
+    with pytest.raises(UserError, match=r"scores of some-source.*feet.* but those of some-real.*metres"):
+        run(world, spec_of(REAL, SOURCE))
+
+
+def test_embeddings_of_different_lengths_are_refused(world: World) -> None:
+    world.features[TARGET] = world.features[TARGET][:, :2].copy()
+    with pytest.raises(UserError, match=r"some-real.* have 3 numbers an image, but those .* 2; one network"):
+        run(world, spec_of(REAL))
+
+
+def test_a_source_without_finite_scores_is_refused(world: World) -> None:
+    world.scores[REAL][:] = np.inf
+    with pytest.raises(UserError, match="some-real-0123456789 has no image with a finite score"):
+        run(world, spec_of(REAL, SOURCE))
+
+
+class StopAfterTwo(Checkpoints):
+    """Saves every batch and interrupts after the second."""
+
+    count = 0
+
+    def tick(self, save: Callable[[], None]) -> None:
+        save()
+        self.count += 1
+        if self.count == 2:
+            raise Interrupted("stopped by a test")
+
+
+def test_resumed_twice_it_ends_in_the_same_bytes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "BLOCK_ROWS", 8)
+    spec = spec_of(REAL, SOURCE, **GRID)
+    whole, _ = run(world, spec)
+    broken = world.make_job("scores", "broken")
+    for _ in range(3):
+        broken.checkpoints = StopAfterTwo(0)
+        with pytest.raises(Interrupted):
+            stage.run(broken, spec)
+    broken.checkpoints = Checkpoints(0)
+    stage.run(broken, spec)
+    files = [path.relative_to(whole.directory) for path in whole.directory.glob("[!p]*/**/*") if path.is_file()]
+    assert len(files) >= 5
+    for name in [Path("grid.csv"), Path("scores.png"), *files]:
+        assert (whole.directory / name).read_bytes() == (broken.directory / name).read_bytes()
+
+
+ROW = {"method": "PUMA", "strategy": "puma", "radius": "margin", "extrapolated": True}
+SMALL = {
+    "synthetic": {"count": 100, "generator": {"steps": 20}},
+    "extrapolation": {"source": "generate", "source_images": 120, "neighbours": {"held_out": 0.3}},
+}
+
+
+def plan_of(results: Path, overrides: dict[str, Any], row: dict[str, Any] = ROW) -> Plan:
+    table = Table.model_validate({"title": "t", "target": "t.csv", "rows": [row]})
+    plan = make_plan(load_config(merge(TINY, overrides)), {"mine.t": table}, results=results)
+    plan.write_specs()
+    return plan
+
+
+def test_a_row_that_says_so_gets_extrapolated_scores_for_generated_images(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, SMALL)
+    (manifest,) = [spec for spec in plan.stages.values() if isinstance(spec, ManifestSpec)]
+    real, target = (plan.stages[score] for score in manifest.scores)
+    assert manifest.scores == manifest.margins
+    assert isinstance(real, MarginSpec)
+    assert isinstance(target, ExtrapolatedScoreSpec)
+    assert (real.pool, target.pool) == manifest.pools
+    drawn = [plan.stages[source.pool] for source in target.sources]
+    assert drawn[0].id == real.pool
+    assert isinstance(drawn[1], GeneratedPoolSpec)
+    synthetic = plan.stages[target.pool]
+    assert isinstance(synthetic, GeneratedPoolSpec)
+    assert (drawn[1].count, drawn[1].generator) == (120, synthetic.generator)
+    assert drawn[1].sampler.seed != synthetic.sampler.seed
+    margins = [spec.pool for spec in plan.stages.values() if isinstance(spec, MarginSpec)]
+    assert sorted(margins) == sorted(spec.id for spec in drawn)
+    embeddings = [spec for spec in plan.stages.values() if isinstance(spec, EmbeddingSpec)]
+    assert {spec.pool for spec in embeddings} == {*manifest.pools, drawn[1].id}
+    assert {spec.encoder for spec in embeddings} == {ModelEncoder(model=real.model)}
+
+
+def test_without_a_source_the_real_pool_is_the_only_one_and_without_generated_images_nothing_is_extrapolated(
+    tmp_path: Path,
+) -> None:
+    specs = plan_of(tmp_path, {"extrapolation": {"source": "none"}}).stages.values()
+    (extrapolation,) = [spec for spec in specs if isinstance(spec, ExtrapolatedScoreSpec)]
+    assert len(extrapolation.sources) == 1
+    bare = plan_of(tmp_path, {"training": {"trades": {"synthetic_fraction": 0}}})
+    assert not any(isinstance(spec, (ExtrapolatedScoreSpec, EmbeddingSpec)) for spec in bare.stages.values())
+
+
+def test_a_pruning_score_and_radii_are_extrapolated_apart(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, {}, {**ROW, "score": "loss"})
+    (manifest,) = [spec for spec in plan.stages.values() if isinstance(spec, ManifestSpec)]
+    extrapolated = [plan.stages[stages[1]] for stages in (manifest.scores, manifest.margins)]
+    sources = [spec.sources[0].score for spec in extrapolated if isinstance(spec, ExtrapolatedScoreSpec)]
+    assert sources == [manifest.scores[0], manifest.margins[0]]
+    assert [plan.stages[score].slug for score in sources] == ["loss-digits-train", "margin-linf-digits-train"]
+
+
+def test_training_dynamics_are_recorded_of_the_sources_alone(tmp_path: Path) -> None:
+    overrides = {**SMALL, "training": {"trades": {"epochs": 12}}}
+    plan = plan_of(tmp_path, overrides, {**ROW, "score": "uncertainty_adversarial", "radius": "constant"})
+    (manifest,) = [spec for spec in plan.stages.values() if isinstance(spec, ManifestSpec)]
+    (extrapolated,) = [spec for spec in plan.stages.values() if isinstance(spec, ExtrapolatedScoreSpec)]
+    direct = plan.stages[extrapolated.sources[1].score]
+    assert isinstance(direct, DynamicsScoreSpec)
+    assert manifest.scores == (extrapolated.sources[0].score, extrapolated.id)
+    for model in direct.models:
+        trained = plan.stages[model]
+        assert isinstance(trained, ModelSpec)
+        assert trained.pools == tuple(source.pool for source in extrapolated.sources)
+    embeddings = [spec.encoder for spec in plan.stages.values() if isinstance(spec, EmbeddingSpec)]
+    assert embeddings == [ModelEncoder(model=direct.models[0])] * 3
+
+
+@pytest.mark.slow
+def test_from_the_generator_to_the_manifest(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, SMALL)
+    (manifest,) = [spec for spec in plan.stages.values() if isinstance(spec, ManifestSpec)]
+    for stage_id in plan.needed_for([manifest.id]):
+        run_stage(plan.directory(stage_id) / "spec.json", Execution(device="cpu"))
+    pools = {pool: open_pool(plan.directory(pool)) for pool in manifest.pools}
+    kept = read_manifest(plan.directory(manifest.id), pools)
+    assert sum(len(rows) for rows, _ in kept.values()) == round(0.8 * (1297 - manifest.validation_images + 100))
+    record = read_record(plan.directory(manifest.scores[1]))
+    assert list(record.digests) == ["grid.csv", "scores.zarr", "scores.png"]
+    assert record.facts["settings"]["k"] in (5, 13, 35)
+    embedding = next(spec for spec in plan.stages.values() if isinstance(spec, EmbeddingSpec))
+    array = open_embeddings(plan.directory(embedding.id), open_pool(plan.directory(embedding.pool)))
+    assert array.shape[1] == 64
+    assert (array >= 0).all()  # behind a ReLU
+    spec = json.loads((plan.directory(manifest.scores[1]) / "spec.json").read_text())
+    assert spec["spec"]["score"] == "extrapolated"
+
+
+CONFLICTS: dict[str, tuple[dict[str, Any], str]] = {
+    "two k alike": ({"neighbours": {"k": [5, 5]}}, r"extrapolation.neighbours.k = .* should have each value once"),
+    "k": ({"neighbours": {"k": [0]}}, r"extrapolation.neighbours.k.0 = 0: .* greater than or equal to 1"),
+    "metric": ({"neighbours": {"metric": ["l2"]}}, r"extrapolation.neighbours.metric.0 = 'l2'"),
+    "sources": (
+        {"source": "none", "neighbours": {"sources": ["synthetic"]}},
+        "sources = synthetic needs generated images",
+    ),
+    "embedding": ({"embedding": {"source": "dinov2"}}, r"extrapolation.embedding.source = 'dinov2'"),
+    "key": ({"neighbors": {}}, "did you mean 'neighbours'"),
+}
+
+
+@pytest.mark.parametrize(("section", "message"), CONFLICTS.values(), ids=CONFLICTS.keys())
+def test_a_setting_that_cannot_be_is_named(section: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_config({"extrapolation": section})
+
+
+def test_without_a_generator_nothing_can_be_drawn(tmp_path: Path) -> None:
+    np.savez(tmp_path / "some.npz", image=0)
+    overrides = {"synthetic": {"source": f"npz:{tmp_path}/some.npz"}, "extrapolation": {"source": "generate"}}
+    with pytest.raises(UserError, match=r"extrapolation.source = generate, but synthetic.source = npz:.*some.npz"):
+        plan_of(tmp_path, overrides)
+    plan = plan_of(tmp_path, {**overrides, "extrapolation": {"source": f"npz:{tmp_path}/some.npz"}})
+    (spec,) = [spec for spec in plan.stages.values() if isinstance(spec, ExtrapolatedScoreSpec)]
+    assert spec.sources[1].pool == spec.pool  # the stage will refuse what they share
+
+
+def test_the_examples_of_the_page_on_scores_are_valid(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "scores.md").read_text().partition("## Extrapolated scores")[2]
+    (row,), section = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)[:2])
+    plan = plan_of(tmp_path, section, row)
+    assert any(isinstance(spec, ExtrapolatedScoreSpec) for spec in plan.stages.values())

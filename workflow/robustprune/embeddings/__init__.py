@@ -1,0 +1,1 @@
+"""What an image is described by, so that like images lie near each other."""

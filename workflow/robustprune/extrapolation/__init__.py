@@ -1,0 +1,1 @@
+"""Scores of images that were not scored, from those of their nearest neighbours that were."""

@@ -1,0 +1,124 @@
+"""Images that are scored directly, and what of them is held out to choose the settings by."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from robustprune.embeddings.files import Embeddings, open_embeddings
+from robustprune.errors import UserError
+from robustprune.extrapolation.overlap import Digests
+from robustprune.extrapolation.regression import Scores
+from robustprune.job import Job
+from robustprune.pools.format import Pool, open_pool
+from robustprune.randomness import derive_seed
+from robustprune.scores.files import Meaning, read_score
+from robustprune.settings import NeighbourSettings, Sources
+from robustprune.specs import ScoredPool
+
+DEFINITION = 1
+
+T = TypeVar("T")
+
+LEAST_HELD_OUT = 10  # images, for a mean absolute error to say something
+
+
+@dataclass(frozen=True)
+class Source:
+    """A pool with scores and embeddings.
+
+    Attributes:
+        pool_id: its id.
+        pool: its images.
+        embeddings: (N, D), memory-mapped.
+        scores: (N,) float32.
+        meaning: what the scores say.
+        rows: (M,) int64, ascending: the images that may be neighbours; those of infinite score never.
+    """
+
+    pool_id: str
+    pool: Pool
+    embeddings: Embeddings
+    scores: Scores
+    meaning: Meaning
+    rows: npt.NDArray[np.int64]
+
+    @property
+    def censored(self) -> int:
+        """Number of images whose score is not finite."""
+        return int((~np.isfinite(self.scores)).sum())
+
+    def without(self, rows: npt.NDArray[np.int64]) -> "Source":
+        """The same with fewer images."""
+        return replace(self, rows=np.setdiff1d(self.rows, rows))
+
+
+def open_source(job: Job, spec: ScoredPool) -> Source:
+    """Open what an upstream made. Raises UserError where it is damaged or of different pools."""
+    pool = open_pool(job.upstream("pools", spec.pool))
+    scores, meaning = read_score(job.upstream("scores", spec.score), pool_digest=pool.info.digest)
+    embeddings = open_embeddings(job.upstream("embeddings", spec.embedding), pool)
+    return Source(spec.pool, pool, embeddings, scores, meaning, np.flatnonzero(np.isfinite(scores)))
+
+
+def check_sources(sources: Sequence[Source], target: Embeddings, settings: NeighbourSettings) -> None:
+    """Raise UserError where the sources' scores or embeddings cannot be used together, or are too few for a k."""
+    first = sources[0]
+    for source in sources:
+        if not len(source.rows):
+            raise UserError(f"{source.pool_id} has no image with a finite score to extrapolate from")
+        if source.meaning != first.meaning:
+            raise UserError(
+                f"the scores of {source.pool_id} are {source.meaning}, but those of {first.pool_id} {first.meaning}"
+            )
+        if source.embeddings.shape[1] != target.shape[1]:
+            raise UserError(
+                f"the embeddings of {source.pool_id} have {source.embeddings.shape[1]} numbers an image, but those of "
+                f"the images to which scores are extrapolated {target.shape[1]}; one network should make all"
+            )
+    for name in settings.sources:
+        usable = sum(len(source.rows) for source in chosen(sources, name))
+        if usable < max(settings.k):
+            raise UserError(
+                f"extrapolation.neighbours.k = {max(settings.k)}, but sources = {name} leaves {usable} images that are "
+                "scored and not held out; take a smaller k or score more images"
+            )
+
+
+def chosen(sources: Sequence[T], name: Sources) -> Sequence[T]:
+    """Those of the sources that a setting names: all, the first (real) or the second (synthetic)."""
+    return {"all": sources, "real": sources[:1], "synthetic": sources[1:]}[name]
+
+
+def hold_out(
+    sources: Sequence[Source], digests: Sequence[Digests], settings: NeighbourSettings
+) -> tuple[npt.NDArray[np.int64], list[Source]]:
+    """Take images from the last source, the one that is most like the target.
+
+    Images that are a second time among those left are not held out: their score would be copied, not predicted.
+
+    Args:
+        sources: all sources.
+        digests: of each source's images.
+        settings: share and seed.
+
+    Returns:
+        (H,) int64 rows of the last source, ascending, and the sources without all that was drawn.
+
+    Raises:
+        UserError: when too few images are held out.
+    """
+    last = sources[-1]
+    draw = np.random.default_rng(derive_seed(settings.seed, "held-out")).permutation(last.rows)
+    drawn = np.sort(draw[: round(settings.held_out * len(last.rows))])
+    rest = [*sources[:-1], last.without(drawn)]
+    known = np.concatenate([own[source.rows] for own, source in zip(digests, rest, strict=True)])
+    held_out = drawn[~np.isin(digests[-1][drawn], known)]
+    if len(held_out) < LEAST_HELD_OUT:
+        raise UserError(
+            f"extrapolation.neighbours.held_out = {settings.held_out} leaves {len(held_out)} of the {len(last.rows)} "
+            f"scored images of {last.pool_id} to choose the settings by; it should be at least {LEAST_HELD_OUT}"
+        )
+    return held_out, rest

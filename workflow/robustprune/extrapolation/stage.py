@@ -1,0 +1,150 @@
+"""The stage that extrapolates a score from pools that were scored to one that was not."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+
+from robustprune.blocks import Columns, collect, compute_rows
+from robustprune.embeddings.files import open_embeddings
+from robustprune.extrapolation.choice import Found, Trial, best, merge, trials
+from robustprune.extrapolation.neighbours import BLOCK_ROWS, Embeddings, Points, Space, nearest
+from robustprune.extrapolation.overlap import image_digests, refuse_shared, shared_rows
+from robustprune.extrapolation.regression import predict
+from robustprune.extrapolation.sources import Source, check_sources, chosen, hold_out, open_source
+from robustprune.files import replacing
+from robustprune.job import Job
+from robustprune.pools.format import open_pool
+from robustprune.scores.files import publish_score
+from robustprune.settings import Metric
+from robustprune.specs import ExtrapolatedScoreSpec
+
+GRID_FILE = "grid.csv"
+
+
+class Search:
+    """Looks for neighbours in a source.
+
+    Args:
+        job: the running stage.
+        source: what is searched.
+        metric: in which metric.
+        k: number of neighbours; all images of the source where it has fewer.
+    """
+
+    def __init__(self, job: Job, source: Source, metric: Metric, k: int) -> None:
+        self._device, self._scores = job.device, source.scores
+        self._points = Points(source.embeddings, source.rows)
+        self._space = Space(metric, self._points)
+        self._k = min(k, len(self._points))
+
+    def of(self, targets: Embeddings) -> Found:
+        """The neighbours of (M, D) targets."""
+        placed = torch.from_numpy(np.array(targets)).to(self._device).to(torch.float32)
+        found = nearest(placed, self._points, self._space, k=self._k)
+        return Found(found.distance, self._scores[found.row])
+
+
+def run(job: Job, spec: ExtrapolatedScoreSpec) -> dict[str, Any]:
+    """Choose the settings on held-out images, then publish the extrapolated scores and grid.csv, all that was tried.
+
+    The store has the column of the sources' score and ``nearest``, the distance of the nearest neighbour.
+
+    Returns:
+        what ``publish_score`` does; the sources' images and how many of them have infinite scores; images shared with
+        the target; the settings chosen and how well they predict the held-out images.
+
+    Raises:
+        UserError: where pools overlap, scores or embeddings do not fit each other, or too few images are scored.
+    """
+    pool = open_pool(job.upstream("pools", spec.pool))
+    embeddings = open_embeddings(job.upstream("embeddings", spec.embedding), pool)
+    sources = [open_source(job, source) for source in spec.sources]
+    digests = [image_digests(source.pool.images) for source in sources]
+    own = image_digests(pool.images)
+    if not spec.settings.allow_overlap:
+        for source, theirs in zip(sources, digests, strict=True):
+            refuse_shared(own, theirs, target=spec.pool, source=source.pool_id)
+    held_out, rest = hold_out(sources, digests, spec.settings)
+    check_sources(rest, embeddings, spec.settings)
+    tried = _try(job, spec, rest, sources[-1], held_out)
+    choice = best(tried)
+
+    facts = {
+        "sources": {source.pool_id: {"used": len(source.rows), "censored": source.censored} for source in sources},
+        "shared_images": len(shared_rows(own, np.concatenate(digests))),
+        "held_out": {"images": len(held_out), **asdict(choice.quality)},
+        "settings": _settings(choice),
+    }
+    columns = _extrapolate(job, sources, embeddings, choice)
+    _write_grid(job, tried, images=len(held_out))
+    meaning = replace(
+        sources[0].meaning, sign=f"{sources[0].meaning.sign}; extrapolated from the nearest images that are scored"
+    )
+    attributes = {"pool_digest": pool.info.digest, "extrapolation": facts}
+    return {**publish_score(job, spec, columns, meaning, attributes), **facts}
+
+
+def _try(
+    job: Job, spec: ExtrapolatedScoreSpec, rest: list[Source], last: Source, held_out: npt.NDArray[np.int64]
+) -> list[Trial]:
+    """Every combination of the settings, on the held-out images."""
+    settings, numbers = spec.settings, range(len(rest))
+    searches = {
+        (metric, number): Search(job, rest[number], metric, max(settings.k))
+        for metric in settings.metric
+        for number in numbers
+    }
+
+    def search(start: int, stop: int) -> Columns:
+        targets = last.embeddings[held_out[start:stop]]
+        found = {key: search.of(targets) for key, search in searches.items()}
+        return {
+            f"{name}-{metric}-{number}": values
+            for (metric, number), part in found.items()
+            for name, values in vars(part).items()
+        }
+
+    columns = collect(
+        compute_rows(job, len(held_out), search, what="choosing the settings", batch_size=BLOCK_ROWS, name="held-out")
+    )
+    found = {
+        (metric, name): merge(
+            [
+                Found(columns[f"distance-{metric}-{number}"], columns[f"score-{metric}-{number}"])
+                for number in chosen(numbers, name)
+            ]
+        )
+        for metric in settings.metric
+        for name in settings.sources
+    }
+    constant = float(rest[-1].scores[rest[-1].rows].mean(dtype=np.float64))
+    return list(trials(found, last.scores[held_out], settings, constant=constant))
+
+
+def _extrapolate(job: Job, sources: list[Source], targets: Embeddings, choice: Trial) -> Columns:
+    """The scores of all targets, from all sources of the choice, the held-out images among them."""
+    searches = [Search(job, source, choice.metric, choice.k) for source in chosen(sources, choice.sources)]
+
+    def extrapolate(start: int, stop: int) -> Columns:
+        found = merge([search.of(targets[start:stop]) for search in searches]).first(choice.k)
+        scores = predict(found.score, found.distance, weighting=choice.weighting)
+        return {sources[0].meaning.column: scores, "nearest": found.distance[:, 0].copy()}
+
+    return collect(compute_rows(job, len(targets), extrapolate, what="extrapolating scores", batch_size=BLOCK_ROWS))
+
+
+def _settings(trial: Trial) -> dict[str, Any]:
+    return {"sources": trial.sources, "metric": trial.metric, "k": trial.k, "weighting": trial.weighting}
+
+
+def _write_grid(job: Job, tried: Sequence[Trial], *, images: int) -> None:
+    """What was tried, one line a combination, as in Figure 1 of Nieth et al. (2024)."""
+    lines = [{**_settings(trial), **asdict(trial.quality), "images": images} for trial in tried]
+    with replacing(job.partial / GRID_FILE) as temporary:
+        pd.DataFrame(lines).to_csv(temporary, index=False)
+    job.publish(GRID_FILE)

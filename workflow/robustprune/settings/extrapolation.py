@@ -1,0 +1,54 @@
+"""Settings of extrapolated scores: what an image is described by, and how its neighbours are looked for."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from robustprune.settings.base import Settings
+
+Metric = Literal["cosine", "euclidean"]
+Weighting = Literal["mean", "distance"]
+Sources = Literal["all", "real", "synthetic"]
+
+
+class EmbeddingSettings(Settings):
+    """What an image is described by."""
+
+    source: str = Field(
+        "ours",
+        pattern=r"^(ours|torchvision:[a-z0-9_]+:.+|file:.+)$",
+        description="ours (last features of the model that scored) | torchvision:MODEL:WEIGHTS_FILE (no download) | "
+        "file:FOLDER (train.npy, synthetic.npy and, where extrapolation.source is not none, source.npy: one row an "
+        "image)",
+    )
+    dtype: Literal["float32", "float16"] = Field("float32", description="how a number is stored")
+    resize: int = Field(
+        224, ge=8, le=1024, description="side, pixels, to which images are brought for a torchvision model"
+    )
+
+
+class NeighbourSettings(Settings):
+    """The k-nearest-neighbour regression of Nieth et al. (2024, section 2).
+
+    Every combination of ``k``, ``metric``, ``weighting`` and ``sources`` is tried on the held-out images; the one of
+    lowest mean absolute error is used. Facts: section 2.4.
+    """
+
+    k: tuple[Annotated[int, Field(ge=1)], ...] = Field((5, 13, 35), min_length=1, description="numbers of neighbours")
+    metric: tuple[Metric, ...] = Field(("cosine",), min_length=1, description="cosine | euclidean")
+    weighting: tuple[Weighting, ...] = Field(
+        ("mean",), min_length=1, description="mean of the neighbours' scores, or weighted by 1 / distance"
+    )
+    sources: tuple[Sources, ...] = Field(
+        ("all",), min_length=1, description="directly scored images that neighbours are looked for in"
+    )
+    held_out: float = Field(0.1, gt=0, lt=1, description="share of the last source on which the choice is made")
+    allow_overlap: bool = Field(False, description="allow images that are both scored directly and extrapolated to")
+    seed: int = Field(0, ge=0, description="which images are held out")
+
+    @field_validator("k", "metric", "weighting", "sources")
+    @classmethod
+    def _distinct(cls, value: tuple[object, ...]) -> tuple[object, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError("should have each value once")
+        return value
