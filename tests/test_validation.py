@@ -9,20 +9,25 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from robustprune.config import merge
 from robustprune.errors import UserError
 from robustprune.execution import Execution
+from robustprune.experiments import Row
 from robustprune.job import Job, run_stage
 from robustprune.models.checkpoint import load_model, load_weights
 from robustprune.plan import Plan
 from robustprune.pools.format import open_pool
 from robustprune.randomness import per_sample
 from robustprune.record import read_record
+from robustprune.settings import RecipeName
 from robustprune.specs import EvaluationSpec, MarginSpec, ModelSpec
 from robustprune.steps import ResumableSteps
 from robustprune.training.clock import Clock
+from robustprune.training.stage import _warn_of_unused_radii
+from robustprune.training.trainset import KeptImages
 from robustprune.training.validation import Validation, catastrophic_overfitting_epoch
 from tiny import stage_of, tiny_plan
 
@@ -183,6 +188,27 @@ def test_the_weights_that_are_used_are_the_configs_or_the_rows(tmp_path: Path) -
     assert {spec.weights for spec in tiny_plan(tmp_path).stages.values() if isinstance(spec, EvaluationSpec)} == {
         "last"
     }
+
+
+@pytest.mark.parametrize("recipe", ["standard", "trades"])
+def test_radii_that_nothing_uses_are_told_of(
+    recipe: RecipeName, validated: tuple[Plan, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    plan, directory = validated
+    spec = plan.stages[directory.name]
+    assert isinstance(spec, ModelSpec)
+    spec = spec.model_copy(update={"training": plan.config.training.named(recipe), "manifest": "puma-0123456789"})
+    pool, rows = open_pool(plan.directory(spec.real)), np.arange(3)
+    _warn_of_unused_radii(spec, [KeptImages(pool, rows, np.full(3, 0.15, np.float32))])
+    assert caplog.text == ""
+    _warn_of_unused_radii(spec, [KeptImages(pool, rows, np.array([0.15, -0.1, 0.15], np.float32))])
+    assert ("so the radii of puma-0123456789 are not used" in caplog.text) == (recipe == "standard")
+
+
+@pytest.mark.parametrize(("changes", "says"), [({"radius": "margin"}, "radius = margin"), ({"epsilon": 0.5}, "1/2")])
+def test_a_row_cannot_give_radii_to_a_training_that_attacks_nothing(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValidationError, match=f"recipe = standard attacks nothing, so .*{says} would change nothing"):
+        Row.model_validate({"method": "m", "recipe": "standard", **changes})
 
 
 def test_best_weights_need_a_validation(tmp_path: Path) -> None:

@@ -59,8 +59,9 @@ class Row(Settings):
 
     @model_validator(mode="after")
     def _radii_are_used(self) -> "Row":
-        if self.recipe == "standard" and self.radius != "constant":
-            raise ValueError(f"recipe = standard attacks nothing, so radius = {self.radius} would change nothing")
+        if self.recipe == "standard" and (self.radius != "constant" or self.epsilon != 1):
+            given = f"radius = {self.radius}" if self.radius != "constant" else f"epsilon = {self.epsilon}"
+            raise ValueError(f"recipe = standard attacks nothing, so {given} would change nothing")
         return self
 
     @model_validator(mode="after")

@@ -1,17 +1,23 @@
 """The stage that trains a model."""
 
+import logging
 from typing import Any
+
+import numpy as np
 
 from robustprune.errors import UserError
 from robustprune.files import replacing
 from robustprune.job import Job
 from robustprune.models.checkpoint import BEST_FILE, RAW_FILE, WEIGHTS_FILE, save_weights
+from robustprune.settings import StandardRecipe
 from robustprune.specs import ModelSpec
 from robustprune.training.dynamics import Recorder
 from robustprune.training.fit import Training
 from robustprune.training.mid_training import publish_choice
-from robustprune.training.trainset import load_training_images
+from robustprune.training.trainset import KeptImages, load_training_images
 from robustprune.training.validation import PGD, catastrophic_overfitting_epoch
+
+logger = logging.getLogger(__name__)
 
 HISTORY_FILE = "history.parquet"
 
@@ -34,6 +40,7 @@ def run(job: Job, spec: ModelSpec) -> dict[str, Any]:
         raise UserError(
             f"training.synthetic_fraction = {spec.training.synthetic_fraction}, but there is no synthetic pool"
         )
+    _warn_of_unused_radii(spec, kept)
     training = Training(job, spec, kept)
     recorder = None if spec.recording is None else Recorder(job, spec, spec.recording)
     if recorder is not None:
@@ -61,6 +68,12 @@ def run(job: Job, spec: ModelSpec) -> dict[str, Any]:
         "real_in_batch": spec.training.batch_size - synthetic,
         "synthetic_in_batch": synthetic,
     }
+
+
+def _warn_of_unused_radii(spec: ModelSpec, kept: list[KeptImages]) -> None:
+    epsilon = np.float32(spec.threat.epsilon)
+    if isinstance(spec.training, StandardRecipe) and any((images.epsilon != epsilon).any() for images in kept):
+        logger.warning("recipe standard attacks nothing, so the radii of %s are not used", spec.manifest)
 
 
 def _validated(training: Training) -> dict[str, Any]:
