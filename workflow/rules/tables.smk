@@ -20,6 +20,8 @@ rule target:
         table_of_target,
     output:
         "results/{target}.csv",
+    wildcard_constraints:
+        target=f"(?!{RESULTS.name}/).+",  # a stage's own table is not a copy
     localrule: True
     shell:
         "cp {input} {output}"
