@@ -25,6 +25,7 @@ ELSEWHERE = {
     "snakemake results/table1.csv": "test_workflow.py",
     "snakemake results/effect.csv": "the same rules as table1.csv; the planning of its rows is tested below",
     "snakemake results/strategies.csv": "the same",
+    "robustprune show results/digits/manifests/A results/digits/manifests/B": "test_pruning.py",
     "snakemake -n --config preset=mnist": "test_workflow.py",
     "snakemake -n --config preset=cifar10": "test_workflow.py",
     "snakemake --profile slurm results/table1.csv": "test_slurm.py",

@@ -9,10 +9,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from robustprune.cli import main
 from robustprune.errors import UserError
 from robustprune.pools.format import Pool, PoolInfo
 from robustprune.pruning.manifest import MANIFEST_FILE, Rows, read_manifest, read_metadata, read_rows, write_manifest
+from robustprune.pruning.overlap import agreement, compare_manifests
 
 
 def pool(count: int, digest: str) -> Pool:
@@ -111,6 +115,53 @@ def test_a_manifest_edited_with_pandas_is_read_and_one_with_a_strange_pool_is_no
     )
     with pytest.raises(UserError, match="toy-other-2222222222"):
         read_manifest(tmp_path, POOLS)
+
+
+@given(st.sets(st.integers(0, 29)), st.sets(st.integers(0, 29)))
+def test_agreement_against_sets(first: set[int], second: set[int]) -> None:
+    found = agreement(len(first), len(second), len(first & second), 30)
+    assert found.same_decision == pytest.approx(sum((i in first) == (i in second) for i in range(30)) / 30)
+    assert found.of_all == pytest.approx(len(first & second) / 30)
+    if first:
+        assert found.of_first == pytest.approx(sum(i in second for i in first) / len(first))
+    if first | second:
+        assert found.jaccard == pytest.approx(len(first & second) / len(first | second))
+
+
+def test_the_numbers_of_nieth_cannot_all_be_true() -> None:
+    """With sets of half the images, s = q, J = q / (2 - q) and the share of all is q / 2 (facts N11)."""
+    found = agreement(500, 500, 335, 1000)
+    assert (found.same_decision, found.of_first) == pytest.approx((0.67, 0.67))
+    assert (found.jaccard, found.of_all) == pytest.approx((0.67 / 1.33, 0.335))
+
+
+def test_two_manifests_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = [tmp_path / name for name in "AB"]
+    contents = [([2, 7, 3, 19], [2, 1, 0, 1]), ([2, 8, 3, 19], [2, 2, 0, 1])]
+    for folder, (index, labels) in zip(folders, contents, strict=True):
+        folder.mkdir()
+        content = rows(index=np.array(index), label=np.array(labels, np.int16))
+        counts = {str(label): labels.count(label) for label in range(3)}
+        write_manifest(
+            folder / MANIFEST_FILE,
+            content,
+            pools=POOLS,
+            metadata={"facts": {"images": 30, "kept": 4, "kept_by_class": counts}},
+        )
+    assert main(["show", *map(str, folders)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("4 of 30 images kept")
+    found = [[float(word) for word in line.split()[-2:]] for line in lines[3:7]]
+    assert found == [[0.9333, 0.9333], [0.75, 0.9615], [0.6, 0.9259], [0.1, 0.8333]]
+    assert lines[-2].split() == ["1", "2", "1", "0.5000", "0.2500", "-0.2500"]
+
+
+def test_manifests_of_other_images_are_not_compared(tmp_path: Path) -> None:
+    for name, pools in (("A", POOLS), ("B", {**POOLS, "toy-train-0000000000": pool(10, "c" * 64)})):
+        (tmp_path / name).mkdir()
+        write_manifest(tmp_path / name / MANIFEST_FILE, rows(), pools=pools, metadata={"facts": {"images": 30}})
+    with pytest.raises(UserError, match="choose from other images"):
+        compare_manifests(tmp_path / "A", tmp_path / "B")
 
 
 def test_a_manifest_without_a_score_says_null(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Pruning while a model is trained: in the middle, and batch by batch with margins taken along the attack."""
 
+import re
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,21 +12,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from robustprune.config import load_config
+from robustprune.config import load_config, merge
 from robustprune.errors import UserError
 from robustprune.execution import Execution
-from robustprune.experiments import Row, Table
-from robustprune.job import Job
-from robustprune.plan import make_plan
+from robustprune.experiments import Row, Table, load_experiments
+from robustprune.job import Job, run_stage
+from robustprune.plan import Plan, make_plan
 from robustprune.pools.format import open_pool, write_pool
+from robustprune.pruning.manifest import read_metadata
+from robustprune.record import read_record
 from robustprune.settings import MidTraining, OnlinePuma, RsFgsmRecipe, ThreatModel, TradesRecipe
 from robustprune.settings.training import AnyRecipe
 from robustprune.specs import ModelSpec
 from robustprune.training.batchnorm import frozen_statistics
 from robustprune.training.fit import Training
-from robustprune.training.mid_training import CHOICE_FILE
+from robustprune.training.mid_training import CHOICE_FILE, MID_TRAINING_FILE
 from robustprune.training.online import move_to_margins
 from robustprune.training.trainset import KeptImages
+from tiny import TINY, run_upstream
 
 RS_FGSM = RsFgsmRecipe(
     epochs=4,
@@ -268,3 +272,40 @@ def test_impossible_combinations_are_refused_by_name() -> None:
     table = Table(title="t", target="t.csv", rows=(row,))
     with pytest.raises(UserError, match=r"after_epoch = 30 should be below training.rs_fgsm.epochs = 30"):
         make_plan(load_config({}), {"t.t": table})
+
+
+@pytest.mark.slow
+def test_every_way_to_prune_runs_from_the_pools_to_weights(tmp_path: Path) -> None:
+    """The manifests of the table of strategies, by their counts; a model pruned midway; one pruned online."""
+    table = load_experiments()["pruning.strategies"]
+    difficult = Row(method="difficult", strategy="prune_easy", score="loss", radius="weak_if_difficult")
+    tiny = merge(TINY, {"training": {"rs_fgsm": {"epochs": 2}}})
+    tables = {"pruning.strategies": table.model_copy(update={"rows": (*table.rows, difficult)})}
+    plan = make_plan(load_config(tiny), tables, results=tmp_path)
+    plan.write_specs()
+    manifests = {
+        stage: read_metadata(run(plan, stage) / "manifest.parquet")["facts"]
+        for stage, spec in plan.stages.items()
+        if spec.kind == "manifests"
+    }
+    total = {facts["images"] for facts in manifests.values()}.pop()
+    kept = {stage.rsplit("-", 1)[0]: facts["kept"] for stage, facts in manifests.items()}
+    assert kept["random-with-replacement"] == total - round(0.2 * total)
+    assert kept["prune-easy-and-difficult"] == total - round(0.34 * total)
+    puma = next(facts for stage, facts in manifests.items() if stage.startswith("puma"))
+    control = next(facts for stage, facts in manifests.items() if re.fullmatch("random-[0-9a-f]{10}", stage))
+    assert control["kept_by_class"] == puma["kept_by_class"]
+
+    midway = run(plan, next(stage for stage in plan.stages if stage.startswith("midway-lowdistance")))
+    record = read_record(midway).facts
+    chosen = pd.read_parquet(midway / MID_TRAINING_FILE)
+    assert chosen["kept"].sum() == record["images_kept"] == round(0.6 * len(chosen))
+    online = run(plan, next(stage for stage in plan.stages if stage.startswith("online")))
+    assert "pruned" in pd.read_parquet(online / "history.parquet")
+
+
+def run(plan: Plan, stage_id: str) -> Path:
+    """Do a stage and all it reads, and return its directory."""
+    run_upstream(plan, stage_id)
+    run_stage(plan.directory(stage_id) / "spec.json", Execution(device="cpu"))
+    return plan.directory(stage_id)

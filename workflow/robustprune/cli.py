@@ -65,8 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--write", action="store_true", help="put each stage's spec.json in place, for 'robustprune run'")
     plan.set_defaults(command=_plan)
 
-    show = commands.add_parser("show", help="tell what a stage directory or a table holds")
-    show.add_argument("path", type=Path, help="a stage's directory, or a table's CSV file")
+    show = commands.add_parser("show", help="tell what a stage directory or a table holds, or compare two manifests")
+    show.add_argument("path", type=Path, help="a stage's directory, or a table's CSV file; or a manifest, with OTHER")
+    show.add_argument("other", type=Path, nargs="?", metavar="OTHER", help="a manifest to compare with")
     show.set_defaults(command=_show)
     return parser
 
@@ -101,9 +102,13 @@ def _plan(options: argparse.Namespace) -> None:
 
 
 def _show(options: argparse.Namespace) -> None:
+    from robustprune.pruning.overlap import compare_manifests
     from robustprune.show import describe_path
 
-    print(describe_path(options.path))
+    if options.other is None:
+        print(describe_path(options.path))
+    else:
+        print(compare_manifests(options.path, options.other))
 
 
 def _overrides(pairs: Sequence[str]) -> dict[str, Any]:
