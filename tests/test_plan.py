@@ -89,6 +89,7 @@ NEUTRAL = {
         "models.registry",
         "training.recipes.registry",
         "pools.contact_sheet",
+        "scores.distribution",
         "scores.figure",
     ),
 }

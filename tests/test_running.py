@@ -202,19 +202,30 @@ def test_a_gpu_that_is_not_there_is_not_replaced_in_silence() -> None:
     assert prepare_device("auto", threads=1) == torch.device("cpu")
 
 
-def test_a_second_job_waits_for_the_first(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("first", "second", "order"),
+    [
+        (False, False, ["first", "second"]),
+        (True, False, ["first", "second"]),  # the last job waits for a part
+        (False, True, ["first", "second"]),
+        (True, True, ["second", "first"]),  # two parts
+    ],
+)
+def test_jobs_of_a_stage_wait_for_each_other_unless_both_are_parts(
+    tmp_path: Path, first: bool, second: bool, order: list[str]
+) -> None:
     from robustprune.job import _alone
 
     events: list[str] = []
 
-    def second() -> None:
-        with _alone(tmp_path / ".lock"):
+    def run_second() -> None:
+        with _alone(tmp_path / ".lock", shared=second):
             events.append("second")
 
-    with _alone(tmp_path / ".lock"):
-        thread = threading.Thread(target=second)
+    with _alone(tmp_path / ".lock", shared=first):
+        thread = threading.Thread(target=run_second)
         thread.start()
         time.sleep(0.2)
         events.append("first")
     thread.join()
-    assert events == ["first", "second"]
+    assert events == order

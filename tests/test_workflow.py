@@ -3,21 +3,25 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
 from checkout import Checkout, rules_in
-from robustprune.config import load_config
+from robustprune.config import load_config, merge
 from robustprune.experiments import load_experiments
 from robustprune.plan import make_plan
+from robustprune.store import open_store
 from tiny import TINY, stage_of
 
 pytestmark = pytest.mark.slow
@@ -101,6 +105,25 @@ def test_a_deleted_stage_is_made_again_alone(checkout: Checkout) -> None:
     before = {path: path.read_text() for path in checkout.folder.glob("results/digits/*/*/record.json")}
     assert rules_run(checkout, target) == Counter({"score": 1})
     assert all(path.read_text() == text for path, text in before.items())
+
+
+def test_a_large_pool_is_scored_in_parts_and_their_size_reruns_nothing(checkout: Checkout) -> None:
+    overrides: dict[str, Any] = {"execution": {"part_rows": 128, "batch_size": 32}}
+    checkout.configure(overrides)
+    plan = make_plan(load_config(merge(TINY, overrides)), load_experiments())
+    score = stage_of(plan, "scores", "generated")
+    stage, target = checkout.file(str(plan.directory(score))), str(plan.record(score))
+    whole = open_store(stage / "scores.zarr").read("margin")
+    shutil.rmtree(stage)
+    assert rules_run(checkout, target) == Counter({"score_part": 3, "score": 1})
+    assert "going on from 300 of 300 images" in (stage / "job.log").read_text()
+    np.testing.assert_allclose(open_store(stage / "scores.zarr").read("margin"), whole, rtol=1e-4)
+    assert not list((stage / "parts").glob("*.json"))
+    assert not (stage / "partial").exists()
+    written = (stage / "scores.zarr" / "zarr.json").stat().st_mtime_ns
+    checkout.configure({"execution": {"part_rows": 64, "batch_size": 32}})
+    checkout.snakemake(target)
+    assert (stage / "scores.zarr" / "zarr.json").stat().st_mtime_ns == written
 
 
 @pytest.mark.parametrize("preset", ["digits", "mnist", "cifar10"])

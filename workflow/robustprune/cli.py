@@ -3,6 +3,7 @@
 import argparse
 import errno
 import logging
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,6 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--checkpoint-seconds", type=float, default=defaults.checkpoint_seconds, help="seconds between two checkpoints"
     )
+    run.add_argument(
+        "--rows", type=_rows, metavar="START:STOP", help="compute these rows only, as one of several jobs of the stage"
+    )
     run.add_argument("--log", type=Path, help="also write the log to this file")
     run.set_defaults(command=_run)
 
@@ -73,9 +77,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from robustprune.job import run_stage  # imports torch, which planning does not need
+    from robustprune.job import run_part, run_stage  # imports torch, which planning does not need
 
-    settings = {name: getattr(options, name) for name in Execution.model_fields}
+    settings = {name: value for name, value in vars(options).items() if name in Execution.model_fields}
     try:
         execution = Execution.model_validate(settings)
     except ValidationError as error:
@@ -85,7 +89,17 @@ def _run(options: argparse.Namespace) -> None:
     if options.threads < 1:
         raise UserError(f"--threads {options.threads}: should be at least 1")
     live = sys.stderr.isatty() and options.log is None
-    run_stage(options.spec, execution, threads=options.threads, live=live)
+    if options.rows is None:
+        run_stage(options.spec, execution, threads=options.threads, live=live)
+    else:
+        run_part(options.spec, options.rows, execution, threads=options.threads, live=live)
+
+
+def _rows(text: str) -> range:
+    match = re.fullmatch(r"(\d+):(\d+)", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} should be START:STOP, e.g. 0:1048576")
+    return range(int(match[1]), int(match[2]))
 
 
 def _plan(options: argparse.Namespace) -> None:

@@ -6,6 +6,7 @@ A job finds its inputs beside its own directory, works in ``partial/``, moves fi
 
 import fcntl
 import importlib
+import json
 import logging
 import shutil
 import time
@@ -19,9 +20,9 @@ import torch
 from robustprune.device import describe, prepare_device
 from robustprune.errors import UserError
 from robustprune.execution import Execution
-from robustprune.files import move_over
+from robustprune.files import move_over, write_text
 from robustprune.interruption import Checkpoints
-from robustprune.paths import PARTIAL, stage_directory
+from robustprune.paths import LOCK_FILE, PARTIAL, part_marker, stage_directory
 from robustprune.progress import Progress
 from robustprune.record import make_record, read_record, restore_record
 from robustprune.specs import Spec
@@ -72,24 +73,62 @@ def run_stage(spec_path: Path, execution: Execution, *, threads: int = 1, live: 
         UserError: for anything a user can put right, before the costly part.
         Interrupted: after SIGTERM or SIGUSR1, with the state saved.
     """
-    spec = read_spec(spec_path)
-    directory = (spec_path if spec_path.is_dir() else spec_path.parent).absolute()
-    job = Job(directory, execution, threads=threads, live=live)
-    _require_upstream(job, spec)
-    with _alone(job.directory / ".lock"):
-        if restore_record(directory):
-            logger.info("%s is complete", spec.id)
+    job, spec = _open_job(spec_path, execution, threads=threads, live=live)
+    with _alone(job.directory / LOCK_FILE):
+        if _is_complete(job, spec):
             shutil.rmtree(job.partial, ignore_errors=True)
             return
         job.partial.mkdir(exist_ok=True)
         _do(job, spec)
 
 
+def run_part(spec_path: Path, rows: range, execution: Execution, *, threads: int = 1, live: bool = False) -> None:
+    """Compute some rows of a stage into blocks in its ``partial/``, and mark them as done in ``parts/``.
+
+    ``run_stage`` goes on from all blocks there are, whoever made them. Parts may run at once, but not beside it.
+
+    Raises:
+        UserError: for a stage that has no rows to share, rows out of place, and as ``run_stage``.
+        Interrupted: after SIGTERM or SIGUSR1, with finished rows saved.
+    """
+    job, spec = _open_job(spec_path, execution, threads=threads, live=live)
+    if spec.shared_rows is None:
+        raise UserError(f"--rows {rows.start}:{rows.stop}: {spec.id} is of kind {spec.kind}, which is one job")
+    marker = part_marker(job.directory, rows)
+    marker.parent.mkdir(exist_ok=True)
+    with _alone(job.directory / LOCK_FILE, shared=True), _alone(marker.with_suffix(".lock")):
+        started = time.monotonic()
+        if not _is_complete(job, spec):
+            job.partial.mkdir(exist_ok=True)
+            logger.info("%s, rows %d to %d, on %s", spec.id, rows.start, rows.stop, describe(job.device))
+            _room(spec).row_pass(job, spec)(rows=rows)
+        done = {"id": spec.id, "rows": [rows.start, rows.stop], "seconds": round(time.monotonic() - started, 3)}
+        write_text(marker, json.dumps(done) + "\n")
+
+
+def _open_job(spec_path: Path, execution: Execution, *, threads: int, live: bool) -> tuple[Job, Spec]:
+    spec = read_spec(spec_path)
+    directory = (spec_path if spec_path.is_dir() else spec_path.parent).absolute()
+    job = Job(directory, execution, threads=threads, live=live)
+    _require_upstream(job, spec)
+    return job, spec
+
+
+def _is_complete(job: Job, spec: Spec) -> bool:
+    complete = restore_record(job.directory)
+    if complete:
+        logger.info("%s is complete", spec.id)
+    return complete
+
+
+def _room(spec: Spec) -> Any:
+    return importlib.import_module(f"robustprune.{spec.room}")
+
+
 def _do(job: Job, spec: Spec) -> None:
     started = time.monotonic()
     logger.info("%s on %s", spec.id, describe(job.device))
-    room = importlib.import_module(f"robustprune.{spec.room}")
-    facts: dict[str, Any] = room.run(job, spec)
+    facts: dict[str, Any] = _room(spec).run(job, spec)
     on_gpu = job.device.type == "cuda"
     record = make_record(
         spec.id,
@@ -112,14 +151,18 @@ def _require_upstream(job: Job, spec: Spec) -> None:
 
 
 @contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Wait until no other process does this stage: a scheduler may start a job again while its orphan still runs."""
+def _alone(lock: Path, *, shared: bool = False) -> Iterator[None]:
+    """Wait until no other process does this stage: a scheduler may start a job again while its orphan still runs.
+
+    Processes that take the lock as ``shared`` wait only for one that does not.
+    """
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     with lock.open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             logger.info("another process does this stage; waiting for it")
-            fcntl.flock(file, fcntl.LOCK_EX)
+            fcntl.flock(file, kind)
         except OSError as error:
             logger.warning("this file system has no locks (%s), so two jobs may do this stage at once", error)
         yield

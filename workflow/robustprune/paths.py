@@ -6,6 +6,8 @@ SPEC_FILE = "spec.json"
 RECORD_FILE = "record.json"
 KEPT_RECORD_FILE = ".record.json"  # a copy that Snakemake, which deletes declared outputs before a rerun, does not know
 PARTIAL = "partial"
+PARTS = "parts"
+LOCK_FILE = ".lock"
 
 
 def stage_directory(results: Path, kind: str, stage_id: str) -> Path:
@@ -16,3 +18,8 @@ def stage_directory(results: Path, kind: str, stage_id: str) -> Path:
 def dynamics_name(pool_id: str) -> str:
     """The store of what a training recorded of a pool's images, in the model's directory."""
     return f"dynamics-{pool_id}.zarr"
+
+
+def part_marker(directory: Path, rows: range) -> Path:
+    """The file in a stage's directory that says that a job has computed these rows."""
+    return directory / PARTS / f"{rows.start}-{rows.stop}.json"

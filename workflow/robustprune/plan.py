@@ -26,7 +26,7 @@ from robustprune.settings import (
     Weights,
 )
 from robustprune.settings.scores import Source
-from robustprune.sources import checkpoint_file, encoder_source, real_source, synthetic_source
+from robustprune.sources import checkpoint_file, encoder_source, planned_rows, real_source, synthetic_source
 from robustprune.specs import (
     DynamicsScoreSpec,
     EmbeddingSpec,
@@ -85,6 +85,17 @@ class Plan:
         """The records of the stages that ``stage_id`` reads."""
         return [self.record(upstream) for _, upstream in self._spec(stage_id).upstream]
 
+    def parts(self, stage_id: str) -> list[range]:
+        """The rows of each job that computes a part of a stage; none where the stage is one job."""
+        pool_id = self._spec(stage_id).shared_rows
+        if pool_id is None:
+            return []
+        pool, length = self.stages[pool_id], self.config.execution.part_rows
+        count = pool.count if isinstance(pool, GeneratedPoolSpec) else self._ingested_rows(pool)
+        if count is None or count <= length:
+            return []
+        return [range(start, min(start + length, count)) for start in range(0, count, length)]
+
     def resources(self, stage_id: str) -> StageResources:
         """What a stage's job asks of the scheduler."""
         spec = self._spec(stage_id)
@@ -109,6 +120,9 @@ class Plan:
         """Put each stage's spec.json where its job looks for it."""
         for stage_id, spec in self.stages.items():
             write_spec(self.directory(stage_id) / SPEC_FILE, spec)
+
+    def _ingested_rows(self, pool: Spec) -> int | None:
+        return planned_rows(pool.source) if isinstance(pool, IngestedPoolSpec) else None
 
     def _spec(self, stage_id: str) -> Spec:
         if stage_id not in self.stages:

@@ -1,12 +1,19 @@
 """From ``data.source`` in the configuration to what the images are: found and fingerprinted while the plan is made."""
 
+import gzip
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Literal
+
+import numpy as np
+import pyarrow.parquet as pq
 
 from robustprune.errors import UserError
 from robustprune.files import digest, write_text
@@ -127,6 +134,39 @@ def planned_files(source: FileSource) -> list[Path]:
         names = ", ".join(source.location)
         raise UserError(f"{names}: the content changed since the plan was made; bring it back or plan again")
     return files
+
+
+def planned_rows(source: FileSource | TorchvisionSource | DigitsSource) -> int | None:
+    """The number of images a source holds, as its files' headers say.
+
+    None for the small sets that come from a library, and where a header cannot be read: ingesting says why.
+    """
+    if not isinstance(source, FileSource):
+        return None
+    try:
+        return HEADERS[source.format]([Path(file) for file in source.location])
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error, struct.error):
+        return None
+
+
+def _idx_rows(files: list[Path]) -> int:
+    """Of images and labels: a number that says what follows, then the number of items."""
+    with gzip.open(files[0]) if files[0].suffix == ".gz" else files[0].open("rb") as file:
+        return int(struct.unpack(">ii", file.read(8))[1])
+
+
+def _npz_rows(files: list[Path]) -> int:
+    with zipfile.ZipFile(files[0]) as archive, archive.open("label.npy") as member:
+        version = np.lib.format.read_magic(member)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        return int(read(member)[0][0])
+
+
+def _parquet_rows(files: list[Path]) -> int:
+    return sum(pq.read_metadata(file).num_rows for file in files)
+
+
+HEADERS: dict[str, Callable[[list[Path]], int]] = {"idx": _idx_rows, "npz": _npz_rows, "parquet": _parquet_rows}
 
 
 def _torchvision_source(place: str, *, name: str) -> TorchvisionSource:

@@ -114,6 +114,14 @@ class Spec(Settings, ABC):
     def upstream(self) -> tuple[tuple[str, str], ...]:
         """(kind, id) of each stage this one reads."""
 
+    @property
+    def shared_rows(self) -> str | None:
+        """The pool whose rows this stage computes one by one, so that several jobs can share them; None for one job.
+
+        The room of such a stage has ``row_pass(job, spec) -> blocks.RowPass``.
+        """
+        return None
+
 
 def _without_locations(value: Any) -> Any:
     if isinstance(value, dict):
@@ -346,6 +354,10 @@ class MarginSpec(Spec):
         return f"margin-{self.norm.lower()}-{self.pool.rsplit('-', 1)[0]}"
 
     @property
+    def shared_rows(self) -> str:
+        return self.pool
+
+    @property
     def upstream(self) -> tuple[tuple[str, str], ...]:
         return (("pools", self.pool), ("models", self.model))
 
@@ -396,6 +408,10 @@ class LossScoreSpec(Spec):
     @property
     def slug(self) -> str:
         return f"{self.score.replace('_', '-')}-{self.pool.rsplit('-', 1)[0]}"
+
+    @property
+    def shared_rows(self) -> str:
+        return self.pool
 
     @property
     def upstream(self) -> tuple[tuple[str, str], ...]:

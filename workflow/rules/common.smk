@@ -2,6 +2,7 @@
 from robustprune.config import load_config
 from robustprune.errors import UserError
 from robustprune.experiments import load_experiments
+from robustprune.paths import part_marker
 from robustprune.plan import make_plan, stages_of_target
 from robustprune.specs import ID_PATTERN
 
@@ -19,6 +20,8 @@ RUN = (
 
 wildcard_constraints:
     id=ID_PATTERN,
+    start=r"\d+",
+    stop=r"\d+",
 
 
 def upstream(wildcards):
@@ -27,6 +30,14 @@ def upstream(wildcards):
         return [ancient(str(record)) for record in PLAN.upstream_records(wildcards.id)]
     except UserError as error:
         raise WorkflowError(str(error))
+
+
+def parts(wildcards):
+    """What marks the parts of a stage as computed; nothing where the stage is one job."""
+    directory = PLAN.directory(wildcards.id)
+    return [
+        ancient(str(part_marker(directory, rows))) for rows in PLAN.parts(wildcards.id)
+    ]
 
 
 def threads(wildcards):

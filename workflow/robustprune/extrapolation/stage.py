@@ -1,6 +1,6 @@
 """The stage that extrapolates a score from pools that were scored to one that was not."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -80,13 +80,12 @@ def run(job: Job, spec: ExtrapolatedScoreSpec) -> dict[str, Any]:
         "held_out": {"images": len(held_out), **asdict(choice.quality)},
         "settings": _settings(choice),
     }
-    columns = _extrapolate(job, sources, embeddings, choice)
+    blocks = _extrapolate(job, sources, embeddings, choice)
     _write_grid(job, tried, images=len(held_out))
     meaning = replace(
         sources[0].meaning, sign=f"{sources[0].meaning.sign}; extrapolated from the nearest images that are scored"
     )
-    attributes = {"pool_digest": pool.info.digest, "extrapolation": facts}
-    return {**publish_score(job, spec, columns, meaning, attributes), **facts}
+    return {**publish_score(job, spec, blocks, meaning, pool, {"extrapolation": facts}), **facts}
 
 
 def _try(
@@ -126,7 +125,7 @@ def _try(
     return list(trials(found, last.scores[held_out], settings, constant=constant))
 
 
-def _extrapolate(job: Job, sources: list[Source], targets: Embeddings, choice: Trial) -> Columns:
+def _extrapolate(job: Job, sources: list[Source], targets: Embeddings, choice: Trial) -> Iterator[Columns]:
     """The scores of all targets, from all sources of the choice, the held-out images among them."""
     searches = [Search(job, source, choice.metric, choice.k) for source in chosen(sources, choice.sources)]
 
@@ -135,7 +134,7 @@ def _extrapolate(job: Job, sources: list[Source], targets: Embeddings, choice: T
         scores = predict(found.score, found.distance, weighting=choice.weighting)
         return {sources[0].meaning.column: scores, "nearest": found.distance[:, 0].copy()}
 
-    return collect(compute_rows(job, len(targets), extrapolate, what="extrapolating scores", batch_size=BLOCK_ROWS))
+    return compute_rows(job, len(targets), extrapolate, what="extrapolating scores", batch_size=BLOCK_ROWS)
 
 
 def _settings(trial: Trial) -> dict[str, Any]:

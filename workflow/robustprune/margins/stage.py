@@ -8,7 +8,7 @@ from torch import nn
 
 from robustprune.attacks.inputs import CHECKED_IMAGES, as_inputs, check_classifier
 from robustprune.attacks.norms import norm_named
-from robustprune.blocks import Columns, collect, compute_rows
+from robustprune.blocks import Columns, RowPass, compute_rows
 from robustprune.files import digest
 from robustprune.job import Job
 from robustprune.margins.deepfool import signed_margins
@@ -27,27 +27,34 @@ SIGN = {
 """Which end is easy, for each way to measure misclassified images."""
 
 
-def run(job: Job, spec: MarginSpec) -> dict[str, Any]:
-    """Publish a store with margin, prediction, converged and steps, one row a sample.
-
-    Returns:
-        images, shares of negative and of infinite margins, and quantiles of the finite ones.
+def row_pass(job: Job, spec: MarginSpec) -> RowPass:
+    """How the margins of some or all images are measured.
 
     Raises:
         UserError: when the pool or the model is damaged, or the model is one on which margins mean nothing.
     """
-    model_directory = job.upstream("models", spec.model)
-    model, pool = load_model(model_directory, job.device, spec.weights), open_pool(job.upstream("pools", spec.pool))
+    model = load_model(job.upstream("models", spec.model), job.device, spec.weights)
+    pool = open_pool(job.upstream("pools", spec.pool))
     check_classifier(model, *as_inputs(pool, 0, min(CHECKED_IMAGES, len(pool)), job.device), origin=spec.model)
-    columns = collect(compute_rows(job, len(pool), partial(_measure, job, spec, model, pool), what="measuring margins"))
+    return partial(compute_rows, job, len(pool), partial(_measure, job, spec, model, pool), what="measuring margins")
+
+
+def run(job: Job, spec: MarginSpec) -> dict[str, Any]:
+    """Publish a store with margin, prediction, converged and steps, one row a sample; returns what it found.
+
+    Raises:
+        UserError: as ``row_pass``.
+    """
+    blocks = row_pass(job, spec)()
     meaning = Meaning(
         column="margin",
         unit=f"{spec.norm} distance, pixel range [0, 1]",
         easy="high",
         sign=SIGN[spec.settings.negative],
     )
-    digests = {"pool_digest": pool.info.digest, "model_digest": digest(model_directory / WEIGHTS_FILES[spec.weights])}
-    return publish_score(job, spec, columns, meaning, digests)
+    weights = job.upstream("models", spec.model) / WEIGHTS_FILES[spec.weights]
+    pool = open_pool(job.upstream("pools", spec.pool))
+    return publish_score(job, spec, blocks, meaning, pool, {"model_digest": digest(weights)})
 
 
 def _measure(job: Job, spec: MarginSpec, model: nn.Module, pool: Pool, start: int, stop: int) -> Columns:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from robustprune.blocks import Columns, collect, compute_rows
+from robustprune.blocks import Columns, compute_rows
 from robustprune.job import Job
 from robustprune.paths import dynamics_name
 from robustprune.pools.format import Pool, open_pool
@@ -58,14 +58,12 @@ def run(job: Job, spec: DynamicsScoreSpec) -> dict[str, Any]:
     """
     pool = open_pool(job.upstream("pools", spec.pool))
     recordings = [_open_recording(job, model, spec.pool, pool) for model in spec.models]
-    columns = collect(
-        compute_rows(
-            job, len(pool), partial(_score, spec, recordings), what=f"scoring {spec.score}", batch_size=CHUNK_ROWS
-        )
+    blocks = compute_rows(
+        job, len(pool), partial(_score, spec, recordings), what=f"scoring {spec.score}", batch_size=CHUNK_ROWS
     )
     unit, sign = UNIT_AND_SIGN[spec.metric.metric]
     meaning = Meaning(column=spec.score, unit=unit, easy="low", sign=sign)
-    return publish_score(job, spec, columns, meaning, {"pool_digest": pool.info.digest})
+    return publish_score(job, spec, blocks, meaning, pool, {})
 
 
 def _open_recording(job: Job, model: str, pool_id: str, pool: Pool) -> Store:

@@ -1,6 +1,7 @@
 """What every score stage publishes, and how it is read: a store with one leading column, and a picture of it."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,12 +11,13 @@ import numpy.typing as npt
 from robustprune.blocks import Columns
 from robustprune.errors import UserError
 from robustprune.job import Job
+from robustprune.pools.format import Pool
+from robustprune.scores.distribution import Histogram, describe_scores
 from robustprune.scores.figure import draw_scores
 from robustprune.specs import Spec
-from robustprune.store import open_store, write_store
+from robustprune.store import Store, open_store, write_store
 
 STORE_NAME, FIGURE_FILE = "scores.zarr", "scores.png"
-QUANTILES = (0, 1, 5, 25, 50, 75, 95, 99, 100)  # percent
 
 
 @dataclass(frozen=True)
@@ -36,32 +38,39 @@ class Meaning:
 
 
 def publish_score(
-    job: Job, spec: Spec, columns: Columns, meaning: Meaning, attributes: dict[str, Any]
+    job: Job, spec: Spec, blocks: Iterable[Columns], meaning: Meaning, pool: Pool, attributes: dict[str, Any]
 ) -> dict[str, Any]:
-    """Write scores.zarr and scores.png, and publish both.
+    """Write scores.zarr and scores.png, and publish both, with a block or two in memory.
 
     Args:
         job: the running stage.
         spec: its spec, stored as an attribute.
-        columns: (N,) arrays, a row a sample of the pool; ``meaning.column`` is among them.
+        blocks: columns of the pool's rows, in order, in blocks of any length; ``meaning.column`` is among them.
         meaning: what the leading column says.
-        attributes: what else a reader should know; ``pool_digest`` is among them.
+        pool: the pool whose images these are the scores of.
+        attributes: what else a reader should know.
 
     Returns:
-        images, shares of negative and of infinite scores, and quantiles of the finite ones.
+        where the images come from, and what ``distribution.describe_scores`` tells of them.
     """
-    values = columns[meaning.column]
-    facts = _facts(values)
-    said = {"column": meaning.column, "unit": meaning.unit, "easy": meaning.easy, "sign": meaning.sign}
-    write_store(
-        job.partial / STORE_NAME,
-        [columns],
-        len(values),
-        {"spec": spec.model_dump(mode="json"), "score": said, "facts": facts, **attributes},
+    path = job.partial / STORE_NAME
+    stated = {"spec": spec.model_dump(mode="json"), "score": asdict(meaning), "pool_digest": pool.info.digest}
+    write_store(path, blocks, len(pool), {**stated, **attributes})
+    store = open_store(path)
+    facts = describe_scores(lambda: _leading(store, meaning), pool.labels, pool.info.classes)
+    draw_scores(
+        Histogram(**facts["histogram"]),
+        job.partial / FIGURE_FILE,
+        censored=facts["censored"],
+        label=f"{meaning.column} ({meaning.unit})",
+        title=spec.id,
     )
-    draw_scores(values, job.partial / FIGURE_FILE, label=f"{meaning.column} ({meaning.unit})", title=spec.id)
     job.publish(STORE_NAME, FIGURE_FILE)
-    return facts
+    return {"source": pool.info.source, **facts}
+
+
+def _leading(store: Store, meaning: Meaning) -> Iterator[npt.NDArray[np.float32]]:
+    return (block[meaning.column] for block in store.blocks(meaning.column))
 
 
 def read_score(directory: Path, *, pool_digest: str) -> tuple[npt.NDArray[np.float32], Meaning]:
@@ -76,16 +85,3 @@ def read_score(directory: Path, *, pool_digest: str) -> tuple[npt.NDArray[np.flo
     except (KeyError, TypeError) as error:
         raise UserError(f"{store.path} does not say which column is its score ({error})") from None
     return store.read(meaning.column), meaning
-
-
-def _facts(values: npt.NDArray[np.float32]) -> dict[str, Any]:
-    finite = values[np.isfinite(values)]
-    quantiles = np.percentile(finite, QUANTILES) if len(finite) else np.empty(0)
-    return {
-        "images": len(values),
-        "negative": int(np.sum(values < 0)),
-        "censored": len(values) - len(finite),
-        "share_negative": float(np.mean(values < 0)),
-        "share_censored": 1 - len(finite) / len(values),
-        "quantiles": {f"{share}%": float(value) for share, value in zip(QUANTILES, quantiles, strict=False)},
-    }

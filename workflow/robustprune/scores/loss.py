@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from robustprune.attacks.cross_entropy import attack_cross_entropy
 from robustprune.attacks.inputs import CHECKED_IMAGES, as_inputs, check_classifier
-from robustprune.blocks import Columns, collect, compute_rows
+from robustprune.blocks import Columns, RowPass, compute_rows
 from robustprune.files import digest
 from robustprune.job import Job
 from robustprune.models.checkpoint import WEIGHTS_FILES, load_model
@@ -23,6 +23,18 @@ DEFINITION = 1
 EPS_LOSS = 1e-12  # far below the loss of any image that a float32 softmax tells from certain; keeps 1 / loss finite
 
 
+def row_pass(job: Job, spec: LossScoreSpec) -> RowPass:
+    """How the losses of some or all images are measured.
+
+    Raises:
+        UserError: when the pool or the model is damaged, or the model is one on which attacks mean nothing.
+    """
+    model = load_model(job.upstream("models", spec.model), job.device, spec.weights)
+    pool = open_pool(job.upstream("pools", spec.pool))
+    check_classifier(model, *as_inputs(pool, 0, min(CHECKED_IMAGES, len(pool)), job.device), origin=spec.model)
+    return partial(compute_rows, job, len(pool), partial(_measure, job, spec, model, pool), what="measuring losses")
+
+
 def run(job: Job, spec: LossScoreSpec) -> dict[str, Any]:
     """Publish a store with loss and distance = 1 / loss (Kaufmann et al.'s cheap proxy), one row a sample.
 
@@ -30,20 +42,18 @@ def run(job: Job, spec: LossScoreSpec) -> dict[str, Any]:
         what ``publish_score`` found.
 
     Raises:
-        UserError: when the pool or the model is damaged, or the model is one on which attacks mean nothing.
+        UserError: as ``row_pass``.
     """
-    model_directory = job.upstream("models", spec.model)
-    model, pool = load_model(model_directory, job.device, spec.weights), open_pool(job.upstream("pools", spec.pool))
-    check_classifier(model, *as_inputs(pool, 0, min(CHECKED_IMAGES, len(pool)), job.device), origin=spec.model)
-    columns = collect(compute_rows(job, len(pool), partial(_measure, job, spec, model, pool), what="measuring losses"))
+    blocks = row_pass(job, spec)()
     meaning = Meaning(
         column="loss",
         unit="cross-entropy, nats",
         easy="low",
         sign="a small loss is an easy image; none is negative",
     )
-    digests = {"pool_digest": pool.info.digest, "model_digest": digest(model_directory / WEIGHTS_FILES[spec.weights])}
-    return publish_score(job, spec, columns, meaning, digests)
+    weights = job.upstream("models", spec.model) / WEIGHTS_FILES[spec.weights]
+    pool = open_pool(job.upstream("pools", spec.pool))
+    return publish_score(job, spec, blocks, meaning, pool, {"model_digest": digest(weights)})
 
 
 def _measure(job: Job, spec: LossScoreSpec, model: nn.Module, pool: Pool, start: int, stop: int) -> Columns:

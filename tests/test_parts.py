@@ -1,0 +1,218 @@
+"""Several jobs share the rows of a score stage: the same bytes as one job, whatever is killed in between."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from robustprune.blocks import collect, compute_rows
+from robustprune.config import load_config
+from robustprune.errors import UserError
+from robustprune.execution import Execution
+from robustprune.experiments import load_experiments
+from robustprune.files import digest
+from robustprune.job import Job, run_part, run_stage
+from robustprune.plan import Plan, make_plan
+from robustprune.sources import planned_rows
+from robustprune.specs import DigitsSource, FileSource
+from tiny import TINY, run_upstream, stage_of, tiny_plan
+
+CPU = Execution(device="cpu", batch_size=32)
+
+
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, str]:
+    """A plan, and a score stage of it, of 300 generated images, all of whose upstream is there."""
+    plan = tiny_plan(tmp_path_factory.mktemp("parts") / "results")
+    stage_id = stage_of(plan, "scores", "generated")
+    run_upstream(plan, stage_id)
+    return plan, stage_id
+
+
+@pytest.fixture(scope="module")
+def in_one_job(ready: tuple[Plan, str]) -> Path:
+    """The stage's directory when one job did it."""
+    plan, stage_id = ready
+    copy = plan.results.parents[1] / "one" / plan.results.name
+    shutil.copytree(plan.results, copy)
+    stage = copy / plan.directory(stage_id).relative_to(plan.results)
+    run_stage(stage, CPU)
+    return stage
+
+
+@pytest.fixture
+def stage(ready: tuple[Plan, str], tmp_path: Path) -> Path:
+    """The directory of the stage, not begun."""
+    plan, stage_id = ready
+    shutil.copytree(plan.results, tmp_path / "results" / plan.results.name)
+    return tmp_path / "results" / plan.results.name / plan.directory(stage_id).relative_to(plan.results)
+
+
+def assert_same_outputs(stage: Path, other: Path) -> None:
+    for name in ("scores.zarr", "scores.png"):
+        assert digest(stage / name) == digest(other / name)
+    facts = [json.loads((folder / "record.json").read_text())["facts"] for folder in (stage, other)]
+    assert facts[0] == facts[1]
+
+
+def test_parts_in_any_order_end_in_the_bytes_of_one_job(stage: Path, in_one_job: Path) -> None:
+    for rows in (range(128, 256), range(256, 300), range(128)):
+        run_part(stage, rows, CPU)
+    marker = json.loads((stage / "parts" / "128-256.json").read_text())
+    assert (marker["id"], marker["rows"]) == (stage.name, [128, 256])
+    assert not (stage / "record.json").exists()
+    run_stage(stage, CPU)
+    assert_same_outputs(stage, in_one_job)
+    assert not (stage / "partial").exists()
+
+
+def test_the_last_job_computes_what_no_part_did(
+    stage: Path, in_one_job: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    run_part(stage, range(64, 128), CPU)
+    run_stage(stage, CPU)
+    assert "measuring margins: going on from 64 of 300 images" in caplog.messages
+    assert_same_outputs(stage, in_one_job)
+
+
+def test_a_part_of_a_complete_stage_is_done_at_once(in_one_job: Path, tmp_path: Path) -> None:
+    stage = shutil.copytree(in_one_job.parents[2], tmp_path / "results") / in_one_job.relative_to(in_one_job.parents[2])
+    run_part(stage, range(128), CPU)
+    assert (stage / "parts" / "0-128.json").is_file()
+    assert not (stage / "partial").exists()
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        (range(100), r"--rows 0:100: should begin and end at multiples of 32, .* or end at the last row, 300"),
+        (range(288, 320), "--rows 288:320"),
+        (range(16, 64), "--rows 16:64"),
+        (range(64, 64), "--rows 64:64"),
+    ],
+    ids=str,
+)
+def test_rows_out_of_place_are_refused(stage: Path, rows: range, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        run_part(stage, rows, CPU)
+    assert not (stage / "parts").exists() or not list((stage / "parts").glob("*.json"))
+
+
+def test_a_stage_that_is_one_job_has_no_parts(ready: tuple[Plan, str]) -> None:
+    plan, _ = ready
+    with pytest.raises(UserError, match="is of kind models, which is one job"):
+        run_part(plan.directory(stage_of(plan, "models")), range(10), CPU)
+
+
+def command(stage: Path, *arguments: str) -> list[str]:
+    options = ["--device", "cpu", "--batch-size", "32", "--checkpoint-seconds", "0"]
+    return [sys.executable, "-m", "robustprune", "run", str(stage), *options, *arguments]
+
+
+@pytest.mark.slow
+def test_killed_parts_go_on(stage: Path, in_one_job: Path) -> None:
+    """Real processes and kill -9."""
+    part = ("--rows", "0:192")
+    before = 0
+    for _ in range(2):
+        process = start(stage, *part)
+        wait_for_blocks(stage, before + 1, process)
+        process.kill()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        assert not (stage / "parts" / "0-192.json").exists()
+        before = len(blocks(stage))
+    again = subprocess.run(command(stage, *part), check=True, capture_output=True, text=True)
+    assert rows_found(again.stderr) == before * 32
+    run_stage(stage, CPU)
+    assert_same_outputs(stage, in_one_job)
+
+
+def start(stage: Path, *arguments: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(command(stage, *arguments), stderr=subprocess.PIPE, text=True)
+
+
+def rows_found(log: str) -> int:
+    """The number of rows that were there when a job began."""
+    line = next(line for line in log.splitlines() if "going on from" in line)
+    return int(line.split("going on from ")[1].split(" ")[0])
+
+
+def blocks(stage: Path) -> list[Path]:
+    return list((stage / "partial" / "blocks").glob("rows-*"))
+
+
+def wait_for_blocks(stage: Path, count: int, process: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + 120
+    while len(blocks(stage)) < count:
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def squares(start: int, stop: int) -> dict[str, Any]:
+    return {"square": np.arange(start, stop) ** 2}
+
+
+def test_rows_that_two_jobs_computed_come_once(make_job: Callable[..., Job]) -> None:
+    """As when the size of parts was changed between two runs."""
+    job = make_job("scores", "x", batch_size=4)
+    folder = job.partial / "blocks"
+    list(compute_rows(job, 20, squares, what="squaring", rows=range(8, 16)))
+    (folder / "rows-000000000008-000000000016.npz").rename(folder / "hidden")
+    list(compute_rows(job, 20, squares, what="squaring", rows=range(4, 12)))
+    (folder / "hidden").rename(folder / "rows-000000000008-000000000016.npz")
+    seen = collect(compute_rows(job, 20, squares, what="squaring"))
+    np.testing.assert_array_equal(seen["square"], np.arange(20) ** 2)
+    some = collect(compute_rows(job, 20, squares, what="squaring", rows=range(8, 20)))
+    np.testing.assert_array_equal(some["square"], np.arange(8, 20) ** 2)
+
+
+def test_a_damaged_block_is_named(make_job: Callable[..., Job]) -> None:
+    job = make_job("scores", "x", batch_size=4)
+    list(compute_rows(job, 8, squares, what="squaring"))
+    (path,) = (job.partial / "blocks").iterdir()
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(UserError, match=r"rows-000000000000-000000000008.npz is damaged .* delete it"):
+        list(compute_rows(job, 8, squares, what="squaring"))
+
+
+def plan_of(overrides: dict[str, Any]) -> Plan:
+    return make_plan(load_config({**TINY, **overrides}), load_experiments())
+
+
+def test_the_plan_cuts_large_pools_and_no_id_knows() -> None:
+    whole, cut = plan_of({}), plan_of({"execution": {"part_rows": 128}})
+    assert set(whole.stages) == set(cut.stages)
+    score = stage_of(cut, "scores", "generated")
+    assert whole.parts(score) == []
+    assert cut.parts(score) == [range(128), range(128, 256), range(256, 300)]
+    assert cut.parts(stage_of(cut, "models")) == []
+
+
+def test_rows_are_counted_from_headers(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "a.npz", image=np.zeros((7, 4, 4, 3), np.uint8), label=np.zeros(7, np.int64))
+    (tmp_path / "b-idx").write_bytes(bytes([0, 0, 8, 3, 0, 0, 0, 9]) + bytes(8))
+    for number in range(2):
+        pq.write_table(pa.table({"label": [1, 2, 3]}), tmp_path / f"c{number}.parquet")
+
+    def source(form: str, *names: str) -> FileSource:
+        location = [str(tmp_path / name) for name in names]
+        return FileSource.model_validate({"format": form, "digest": "0" * 64, "location": location})
+
+    assert planned_rows(source("npz", "a.npz")) == 7
+    assert planned_rows(source("idx", "b-idx", "b-idx")) == 9
+    assert planned_rows(source("parquet", "c0.parquet", "c1.parquet")) == 6
+    assert planned_rows(source("npz", "b-idx")) is None
+    assert planned_rows(DigitsSource()) is None
