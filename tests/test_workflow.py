@@ -22,7 +22,7 @@ from robustprune.config import load_config, merge
 from robustprune.experiments import load_experiments
 from robustprune.plan import make_plan
 from robustprune.store import open_store
-from tiny import TINY, stage_of
+from tiny import SCORED, TINY, stage_of
 
 pytestmark = pytest.mark.slow
 
@@ -135,6 +135,25 @@ def test_every_preset_passes_a_dry_run(preset: str, finished: Checkout) -> None:
         finished.configure({})
     assert jobs["model"] >= 5
     assert jobs["target"] == 1
+
+
+def test_the_table_of_scores_is_planned(finished: Checkout) -> None:
+    finished.file("config.yaml").write_text(yaml.safe_dump(SCORED))
+    try:
+        jobs = finished.jobs("results/scores.csv")
+    finally:
+        finished.configure({})
+    # Recorded: TRADES once, standard training for each seed. Plain: TRADES and eleven pruned ones for each seed.
+    assert jobs["score"] == 11
+    assert jobs["manifest"] == 11
+    assert jobs["model"] == 1 + 2 + 2 * 12
+
+
+def test_a_score_without_enough_epochs_stops_its_table_and_no_other(finished: Checkout) -> None:
+    assert finished.jobs(TABLE) == Counter()
+    done = finished.snakemake("-n", "results/scores.csv", check=False)
+    assert done.returncode != 0
+    assert "uncertainty.window = 10 is too long for the 2 epochs recorded" in done.stdout
 
 
 def test_a_mistake_in_the_config_stops_before_anything_runs(checkout: Checkout) -> None:
