@@ -28,8 +28,11 @@ ELSEWHERE = {
     "robustprune show results/digits/manifests/A results/digits/manifests/B": "test_pruning.py",
     "snakemake -n --config preset=mnist": "test_workflow.py",
     "snakemake -n --config preset=cifar10": "test_workflow.py",
-    "snakemake results/scores.csv": "test_scores.py makes every one of its scores, test_workflow.py plans it",
     "snakemake --profile slurm results/table1.csv": "test_slurm.py",
+    **{
+        f"python benchmarks/training.py {what}": "test_benchmarks.py, with smaller cases"
+        for what in ("step", "data", "precision", "seeds")
+    },
     "robustprune run results/<preset>/<kind>/<id>/spec.json": "test_restart.py",
 }
 
@@ -75,7 +78,7 @@ def test_the_make_targets_of_the_readme_exist() -> None:
 def test_links_and_paths_lead_somewhere(page: Path) -> None:
     text = page.read_text()
     links = re.findall(r"\]\((?!http)([^)#]+)", text)
-    paths = re.findall(r"`((?:workflow|envs|slurm|profiles|tests|docs)/[\w./-]+)`", text)
+    paths = re.findall(r"`((?:workflow|envs|slurm|profiles|tests|docs|benchmarks)/[\w./-]+)`", text)
     assert [link for link in links if not (page.parent / link).exists()] == []
     assert [path for path in paths if not (ROOT / path).exists()] == []
 

@@ -3,6 +3,8 @@
 import logging
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -229,3 +231,18 @@ def test_jobs_of_a_stage_wait_for_each_other_unless_both_are_parts(
         events.append("first")
     thread.join()
     assert events == order
+
+
+def test_a_step_gets_the_memory_that_the_one_before_it_freed() -> None:
+    program = """
+import resource, torch
+from robustprune.device import prepare_device
+prepare_device("cpu", threads=1)
+for step in range(6):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    tensors = [torch.ones(1_600_000) for _ in range(20)]  # 128 MB, 31,250 pages
+    del tensors
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    found = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert sum(map(int, found.stdout.split()[1:])) < 31_250

@@ -1,0 +1,341 @@
+"""How fast training is, and what bfloat16 does to it: ``python benchmarks/training.py {step,data,precision,seeds}``.
+
+What it printed is in docs/benchmarks.md. Sides are timed in turn, each on one thread, by the processor time of its
+process (by wall time on a GPU), so that other jobs on the machine disturb little; figures are medians.
+"""
+
+import argparse
+import copy
+import multiprocessing
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from robustprune.attacks.norms import norm_named
+from robustprune.attacks.pgd import pgd
+from robustprune.execution import Execution
+from robustprune.job import Job
+from robustprune.models.registry import build_model
+from robustprune.pools.format import Pool, PoolInfo
+from robustprune.pools.ingest.digits import read
+from robustprune.settings import ThreatModel, TradesRecipe
+from robustprune.specs import DigitsSource, IngestedPoolSpec, ModelSpec
+from robustprune.training.augmentation import crop_flip
+from robustprune.training.fit import Training
+from robustprune.training.losses import label_objective
+from robustprune.training.trainset import KeptImages
+
+Images = npt.NDArray[np.uint8]
+
+
+class Case(NamedTuple):
+    """A training to be timed."""
+
+    architecture: str
+    shape: tuple[int, int, int]
+    batch_size: int
+    epsilon: str
+    step_size: str
+    augmentation: str
+
+
+RESNET = Case("resnet18", (3, 32, 32), 16, "8/255", "2/255", "crop_flip")
+MNIST = Case("fast_cnn", (1, 28, 28), 512, "3/10", "3/40", "none")
+DIGITS = Case("small_cnn", (1, 8, 8), 128, "3/20", "3/80", "none")
+STEP_CASES = (RESNET, MNIST, DIGITS)
+EPOCH_IMAGES = 5000  # of the comparison of precisions
+
+
+class PlainTrades:
+    """TRADES in the shape that Wang et al. (2023) published it (facts 1.3): eager float32.
+
+    One pass gives the target of the attack and another the loss; optimiser and average go parameter by parameter.
+    """
+
+    def __init__(self, case: Case, device: str) -> None:
+        self.model = build_plain(case.architecture, case.shape).to(device).train()
+        self.averaged = copy.deepcopy(self.model)
+        self.epsilon, self.step_size = (_number(text) for text in (case.epsilon, case.step_size))
+        self.optimizer = torch.optim.SGD(
+            self.model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, nesterov=True, foreach=False
+        )
+
+    def step(self, images: Tensor, labels: Tensor) -> None:
+        """Attack, update, average."""
+        model = self.model
+        self._track(on=False)
+        with torch.no_grad():
+            target = F.softmax(model(images), dim=1)
+        attacked = (images + torch.empty_like(images).uniform_(-self.epsilon, self.epsilon)).clamp(0, 1)
+        for _ in range(10):
+            attacked.requires_grad_()
+            divergence = F.kl_div(F.log_softmax(model(attacked), dim=1), target, reduction="batchmean")
+            (gradient,) = torch.autograd.grad(divergence, [attacked])
+            attacked = attacked.detach() + self.step_size * gradient.sign()
+            attacked = torch.min(torch.max(attacked, images - self.epsilon), images + self.epsilon).clamp(0, 1)
+        self._track(on=True)
+        self.optimizer.zero_grad()
+        natural, adversarial = model(images), model(attacked)
+        loss = F.cross_entropy(natural, labels, label_smoothing=0.1)
+        robust = F.kl_div(F.log_softmax(adversarial, dim=1), F.softmax(natural, dim=1), reduction="batchmean")
+        (loss + 5 * robust).backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        with torch.no_grad():
+            for average, value in zip(self.averaged.parameters(), model.parameters(), strict=True):
+                average.mul_(0.995).add_(0.005 * value)
+        loss.item()
+
+    def _track(self, *, on: bool) -> None:
+        for module in self.model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.track_running_stats = on
+
+
+def build_plain(architecture: str, shape: tuple[int, int, int]) -> nn.Module:
+    """Our network with torch's own convolutions."""
+    model = build_model(architecture, image_shape=shape, classes=10)
+    for name, module in list(model.named_children()):
+        if isinstance(module, nn.Conv2d) and type(module) is not nn.Conv2d:
+            plain = nn.Conv2d(module.in_channels, module.out_channels, 4, stride=2, padding=1)
+            plain.load_state_dict(module.state_dict())
+            setattr(model, name, plain)
+    return model
+
+
+@contextmanager
+def training(case: Case, images: Images, labels: npt.NDArray[Any], device: str, **recipe: Any) -> Iterator[Training]:
+    """Our training of the case on these images."""
+    info = PoolInfo(
+        dataset="benchmark",
+        source="",
+        classes=10,
+        image_shape=case.shape,
+        count=len(images),
+        class_counts=(),
+        digest="",
+    )
+    settings: dict[str, Any] = {
+        "epochs": 1,
+        "epoch_images": 10**6,
+        "batch_size": case.batch_size,
+        "learning_rate": 0.01,
+        "step_size": case.step_size,
+        "synthetic_fraction": 0,
+        "augmentation": case.augmentation,
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        job = Job(Path(folder), Execution(device=device), threads=1, live=False)
+        job.partial.mkdir()
+        seed = recipe.pop("seed", 0)
+        spec = ModelSpec(
+            architecture=case.architecture,
+            classes=10,
+            image_shape=case.shape,
+            real="benchmark-train-0123456789",
+            synthetic=None,
+            manifest=None,
+            threat=ThreatModel.model_validate({"epsilon": case.epsilon}),
+            training=TradesRecipe.model_validate({**settings, **recipe}),
+            seed=seed,
+        )
+        radius = np.full(len(images), _number(case.epsilon), dtype=np.float32)
+        kept = KeptImages(Pool(images, labels.astype(np.int16), info), np.arange(len(images)), radius)
+        yield Training(job, spec, [kept])
+
+
+def in_turn(sides: Mapping[str, Callable[[], float]], *, rounds: int) -> dict[str, float]:
+    """Median of the seconds that each side says it took; its first call does not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(rounds + 1):
+        for name, side in sides.items():
+            seconds[name].append(side())
+    return {name: statistics.median(values[1:]) for name, values in seconds.items()}
+
+
+def seconds_of(work: Callable[[], object], device: str) -> float:
+    """Seconds that work takes."""
+    clock = time.process_time if device == "cpu" else time.perf_counter
+    started = clock()
+    work()
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return clock() - started
+
+
+class PlainProcess:
+    """Plain TRADES in a process of its own, as what we tell torch and malloc would help it, too."""
+
+    step: Callable[[], None]
+
+    def __init__(self, case: Case, device: str) -> None:
+        self.device = device
+        self.pool = multiprocessing.get_context("spawn").Pool(1, self.begin, (case, device))
+
+    @classmethod
+    def begin(cls, case: Case, device: str) -> None:
+        """In that process: build the network and the batch."""
+        torch.set_num_threads(1)
+        images, labels = noise(case.batch_size, case.shape)
+        x, y = torch.from_numpy(images).to(device).float() / 255, torch.from_numpy(labels).to(device)
+        cls.step = staticmethod(partial(PlainTrades(case, device).step, x, y))
+
+    @classmethod
+    def take_step(cls, device: str) -> float:
+        """In that process: seconds of a step."""
+        return seconds_of(cls.step, device)
+
+    def seconds(self) -> float:
+        """Seconds of a step."""
+        return self.pool.apply(self.take_step, (self.device,))
+
+
+def noise(count: int, shape: tuple[int, int, int]) -> tuple[Images, npt.NDArray[Any]]:
+    """Images and labels that mean nothing."""
+    rng = np.random.default_rng(0)
+    return rng.integers(256, size=(count, *shape), dtype=np.uint8), rng.integers(10, size=count)
+
+
+def time_steps(device: str, rounds: int) -> None:
+    """A whole step of ours (batch, augmentation, attack, update, average) against the plain one on a ready batch."""
+    for case in STEP_CASES:
+        plain = PlainProcess(case, device)
+        for precision in ("float32", "bfloat16"):
+            with training(case, *noise(4096, case.shape), device, precision=precision) as ours:
+                sides: dict[str, Callable[[], float]] = {
+                    "plain": plain.seconds,
+                    "ours": partial(seconds_of, ours.one_step, device),
+                }
+                found = in_turn(sides, rounds=rounds)
+            rates = {name: case.batch_size / seconds for name, seconds in found.items()}
+            print(
+                f"{case.architecture:9} batch {case.batch_size:3} {precision:8}: plain {rates['plain']:6.1f} images/s, "
+                f"ours {rates['ours']:6.1f}, ratio {rates['ours'] / rates['plain']:.2f}",
+                flush=True,
+            )
+        plain.pool.terminate()
+
+
+def time_data(device: str, rounds: int) -> None:
+    """The share of a step that its batch takes, drawn from a million images, read and augmented."""
+    with tempfile.TemporaryFile() as file:
+        images: Images = np.memmap(file, dtype=np.uint8, mode="w+", shape=(10**6, *RESNET.shape))
+        with training(RESNET, images, np.zeros(len(images)), device) as ours:
+
+            def draw() -> None:
+                batch = ours.batches._take(int(torch.randint(ours.total, ())))
+                crop_flip(batch.images, ours._noise("augmentation", len(batch.images)))
+
+            sides = {"step": partial(seconds_of, ours.one_step, device), "batch": partial(seconds_of, draw, device)}
+            found = in_turn(sides, rounds=rounds)
+    share = found["batch"] / found["step"]
+    print(f"batch of {RESNET.batch_size} from 1,000,000 images: {found['batch'] * 1e3:.2f} ms, {share:.2%} of a step")
+
+
+def compare_precisions(device: str, seeds: int) -> None:
+    """Accuracy on 500 test digits, clean and under PGD-40, of networks trained in each precision."""
+    digits = {split: read_digits(split) for split in ("train", "test")}
+    x = torch.from_numpy(digits["test"][0]).to(device).float() / 255
+    y = torch.from_numpy(digits["test"][1].astype(np.int64)).to(device)
+    for precision in ("float32", "bfloat16"):
+        found = []
+        for seed in range(seeds):
+            recipe: dict[str, Any] = {
+                "epochs": 8,
+                "epoch_images": EPOCH_IMAGES,
+                "learning_rate": 0.2,
+                "precision": precision,
+                "seed": seed,
+            }
+            with training(DIGITS, *digits["train"], device, **recipe) as run:
+                while run.step < run.total:
+                    run.one_step()
+                model = run.average.averaged_model().eval()
+            found.append((accuracy(model, x, y), accuracy(model, attack(model, x, y), y)))
+        columns = list(zip(*found, strict=True))
+        text = [f"{statistics.mean(column):.2f} +- {statistics.stdev(column):.2f}" for column in columns]
+        print(f"{precision:8} clean {text[0]} %, PGD-40 {text[1]} %, {seeds} seeds", flush=True)
+
+
+def read_digits(split: str) -> tuple[Images, npt.NDArray[Any]]:
+    """Images and labels of scikit-learn's digits."""
+    spec = {"dataset": "digits", "split": split, "classes": 10, "image_shape": DIGITS.shape, "source": DigitsSource()}
+    return read(IngestedPoolSpec.model_validate(spec))
+
+
+def attack(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """PGD-40 on the cross-entropy, from the image."""
+    radius = torch.full((len(images),), _number(DIGITS.epsilon), device=images.device)
+    return pgd(
+        model,
+        images,
+        radius=radius,
+        step_size=radius / 10,
+        steps=40,
+        objective=partial(label_objective, labels=labels, towards_label=radius < 0),
+        norm=norm_named("Linf"),
+        start=torch.zeros_like(images),
+    )
+
+
+def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
+    """Percent classified rightly."""
+    with torch.no_grad():
+        return 100 * float((model(images).argmax(1) == labels).double().mean())
+
+
+def time_seeds(device: str, rounds: int) -> None:
+    """One RS-FGSM step of 16 MNIST networks, one after the other and all in one ``torch.func.vmap``."""
+    models = [build_plain(MNIST.architecture, MNIST.shape).to(device) for _ in range(16)]
+    parameters, _ = torch.func.stack_module_state(models)
+    x, y = torch.rand(16, 100, *MNIST.shape, device=device), torch.randint(10, (16, 100), device=device)
+
+    def loss(values: dict[str, Tensor], images: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(torch.func.functional_call(models[0], values, (images,)), labels)
+
+    def together() -> None:
+        by_image = torch.func.vmap(torch.func.grad(loss, argnums=1))(parameters, x, y)
+        torch.func.vmap(torch.func.grad(loss))(parameters, (x + 0.375 * by_image.sign()).clamp(0, 1), y)
+
+    def in_sequence() -> None:
+        for model, images, labels in zip(models, x, y, strict=True):
+            images.requires_grad_()
+            (by_image,) = torch.autograd.grad(F.cross_entropy(model(images), labels), images)
+            attacked = (images.detach() + 0.375 * by_image.sign()).clamp(0, 1)
+            torch.autograd.grad(F.cross_entropy(model(attacked), labels), list(model.parameters()))
+
+    works = {"sequence": in_sequence, "vmap": together}
+    found = in_turn({name: partial(seconds_of, work, device) for name, work in works.items()}, rounds=rounds)
+    text = ", ".join(f"{name} {seconds * 1e3:.0f} ms" for name, seconds in found.items())
+    print(f"16 networks, batch 100 each: {text}, ratio {found['sequence'] / found['vmap']:.2f}")
+
+
+def _number(fraction: str) -> float:
+    numerator, denominator = fraction.split("/")
+    return int(numerator) / int(denominator)
+
+
+def main() -> None:
+    """Run one benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["step", "data", "precision", "seeds"])
+    parser.add_argument("--rounds", type=int, default=5, help="steps timed, or seeds trained (default: %(default)s)")
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    benchmarks = {"step": time_steps, "data": time_data, "precision": compare_precisions, "seeds": time_seeds}
+    benchmarks[options.what](options.device, options.rounds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""The benchmarks run, on the smallest cases, and print what docs/benchmarks.md shows."""
+
+import importlib
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+PRINTED = {
+    "step": r"(small_cnn batch  16 (float32 |bfloat16): plain +\d.* images/s, ours +\d.*, ratio \d+\.\d\d\n){2}",
+    "data": r"batch of 16 from 1,000,000 images: \d+\.\d\d ms, \d+\.\d\d% of a step\n",
+    "precision": r"(\w+ +clean \d+\.\d\d \+- \d+\.\d\d %, PGD-40 \d+\.\d\d \+- \d+\.\d\d %, 2 seeds\n){2}",
+    "seeds": r"16 networks, batch 100 each: sequence \d+ ms, vmap \d+ ms, ratio \d+\.\d\d\n",
+}
+
+
+@pytest.mark.parametrize("what", PRINTED)
+def test_benchmarks_of_training(what: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    training = importlib.import_module("training")
+    small = training.DIGITS._replace(batch_size=16)
+    monkeypatch.setattr(training, "RESNET", small)
+    monkeypatch.setattr(training, "DIGITS", small)
+    monkeypatch.setattr(training, "STEP_CASES", (small,))
+    monkeypatch.setattr(training, "EPOCH_IMAGES", 32)
+    rounds = "2" if what == "precision" else "1"
+    monkeypatch.setattr(sys, "argv", ["training.py", what, "--rounds", rounds])
+    training.main()
+    assert re.fullmatch(PRINTED[what], capsys.readouterr().out)
