@@ -28,6 +28,7 @@ ELSEWHERE = {
     "robustprune show results/digits/manifests/A results/digits/manifests/B": "test_pruning.py",
     "snakemake -n --config preset=mnist": "test_workflow.py",
     "snakemake -n --config preset=cifar10": "test_workflow.py",
+    "snakemake results/scores.csv": "test_scores.py makes every one of its scores, test_workflow.py plans it",
     "snakemake --profile slurm results/table1.csv": "test_slurm.py",
     **{
         f"python benchmarks/training.py {what}": "test_benchmarks.py, with smaller cases"

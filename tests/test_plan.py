@@ -274,6 +274,7 @@ def test_a_control_that_learns_from_other_pools_is_refused() -> None:
         ({"strategy": "prune_easy_and_difficult", "ratio": [0.6, 0.4]}, "below 1 in all"),
         ({"strategy": "puma", "ratio": 1}, "below 1 in all"),
         ({"strategy": "puma", "gap": "1/8"}, "follows the margin"),
+        ({"strategy": "prune_easy", "score": "el2n", "margin_model": "theirs"}, "goes by a margin or a loss"),
     ],
     ids=str,
 )

@@ -14,13 +14,14 @@ from robustprune.attacks.cross_entropy import attack_cross_entropy
 from robustprune.attacks.norms import norm_named
 from robustprune.errors import UserError
 from robustprune.execution import Execution
+from robustprune.experiments import load_experiments
 from robustprune.job import run_stage
 from robustprune.models.checkpoint import load_model
 from robustprune.paths import dynamics_name
 from robustprune.plan import Plan
 from robustprune.pools.format import open_pool
 from robustprune.scores.files import STORE_NAME, read_score
-from robustprune.settings import CrossEntropyAttack, DynamicsScoreName, ThreatModel
+from robustprune.settings import CrossEntropyAttack, DynamicsScoreName, ScoreName, ThreatModel
 from robustprune.show import describe_path
 from robustprune.specs import DynamicsScoreSpec, LossScoreSpec
 from robustprune.store import Store, open_store
@@ -85,6 +86,11 @@ def test_losses_read_the_averaged_model_that_margins_read(losses: Finished) -> N
     both = plan_of_scores(losses.plan.results, "margin", "loss")
     models = {spec.model_dump()["model"] for spec in both.stages.values() if spec.kind == "scores"}
     assert len(models) == 1
+
+
+def test_the_table_of_scores_has_a_row_for_each() -> None:
+    (table,) = (table for table in load_experiments().values() if table.target == "scores.csv")
+    assert sorted(row.score for row in table.rows if row.uses_score) == sorted(get_args(ScoreName))
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from robustprune.config import load_config, merge
 from robustprune.experiments import load_experiments
 from robustprune.plan import make_plan
 from robustprune.store import open_store
-from tiny import TINY, stage_of
+from tiny import SCORED, TINY, stage_of
 
 pytestmark = pytest.mark.slow
 
@@ -45,12 +45,16 @@ def checkout(finished: Checkout) -> Iterator[Checkout]:
     finished.snakemake(TABLE)
 
 
+ATTACKED = {"autoattack": "autoattack_images", "robustness_cw": "test_images"}
+
+
 def test_the_table_has_our_numbers_beside_the_printed_ones(finished: Checkout) -> None:
     table = pd.read_csv(finished.file(TABLE)).set_index("method")
     assert list(table.index) == ["TRADES on everything", "PUMA"]
     assert table["accuracy_mean"].between(10, 100).all()
-    assert (table["autoattack_mean"] <= table["robustness_cw_mean"]).all()
-    assert table.loc["PUMA", "images_kept"] == round(0.8 * (1297 + 300))
+    withstood = {name: table[f"{name}_mean"] * table[images] for name, images in ATTACKED.items()}
+    assert (withstood["autoattack"] <= withstood["robustness_cw"]).all()  # the first of the images that PGD attacks
+    assert table.loc["PUMA", "images_kept"] == round(0.8 * (1197 + 300))  # without the 100 that are held out
     assert table.loc["TRADES on everything", "paper_cifar10_accuracy_mean"] == 87.87
     assert (table["seeds"] == 1).all()
 
@@ -70,10 +74,10 @@ AFTER_PRUNING = Counter({"manifest": 1, "model": 1, "evaluation": 1, "table": 1,
 def test_a_new_ratio_prunes_trains_and_evaluates_anew_and_setting_it_back_costs_nothing(checkout: Checkout) -> None:
     checkout.configure({"pruning": {"ratio": 0.3}})
     assert rules_run(checkout) == AFTER_PRUNING
-    assert pd.read_csv(checkout.file(TABLE))["images_kept"].tolist() == [1597, 1118]
+    assert pd.read_csv(checkout.file(TABLE))["images_kept"].tolist() == [1497, 1048]
     checkout.configure({})
     assert rules_run(checkout) == Counter({"target": 1})  # a copy
-    assert pd.read_csv(checkout.file(TABLE))["images_kept"].tolist() == [1597, 1278]
+    assert pd.read_csv(checkout.file(TABLE))["images_kept"].tolist() == [1497, 1198]
 
 
 def test_a_new_step_limit_of_deepfool_scores_anew_and_what_follows(checkout: Checkout) -> None:
@@ -135,6 +139,19 @@ def test_every_preset_passes_a_dry_run(preset: str, finished: Checkout) -> None:
         finished.configure({})
     assert jobs["model"] >= 5
     assert jobs["target"] == 1
+
+
+def test_the_table_of_scores_is_planned_where_the_recordings_allow_it(tmp_path: Path) -> None:
+    checkout = Checkout(tmp_path)
+    done = checkout.snakemake("-n", "results/scores.csv", check=False)
+    assert done.returncode != 0
+    assert "results/scores.csv cannot be made: the score uncertainty is not to be had" in done.stdout
+    assert checkout.jobs(TABLE)["table"] == 1  # what one table lacks is no matter to another
+
+    checkout.file("config.yaml").write_text(yaml.safe_dump(SCORED))
+    jobs = checkout.jobs("results/scores.csv")
+    # Recorded: TRADES once, standard training for each seed. Plain: TRADES and eleven pruned ones for each seed.
+    assert (jobs["score"], jobs["manifest"], jobs["model"]) == (11, 11, 1 + 2 + 2 * 12)
 
 
 def test_a_mistake_in_the_config_stops_before_anything_runs(checkout: Checkout) -> None:

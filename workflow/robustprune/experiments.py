@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 from pathlib import Path
+from typing import get_args
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -11,6 +12,7 @@ from robustprune.settings import (
     ENDS,
     DropBeyond,
     DropShare,
+    DynamicsScoreName,
     Exact,
     MidTraining,
     OnlinePuma,
@@ -68,8 +70,11 @@ class Row(Settings):
     def _checkpoints_are_used(self) -> "Row":
         if self.checkpoint is not None and (self.uses_manifest or self.mid_training or self.online):
             raise ValueError("a row with a checkpoint trains nothing: it has no strategy and no radius")
-        if self.margin_model is not None and not (self.uses_score or self.uses_margins):
-            raise ValueError("a row with a margin_model has a strategy that goes by a score, or radius: margin")
+        measured = self.uses_score and self.score not in get_args(DynamicsScoreName)
+        if self.margin_model is not None and not (measured or self.uses_margins):
+            raise ValueError(
+                "a row with a margin_model has a strategy that goes by a margin or a loss, or radius: margin"
+            )
         return self
 
     @property
