@@ -9,7 +9,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from robustprune.config import PRESETS, Config, load_config, merge, read_config_file
+from robustprune.config import METHODS, PRESETS, Config, load_config, merge, read_config_file
 from robustprune.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -54,6 +54,18 @@ BAD = [
         "a huge step",
         {"training": {"trades": {"step_size": 0.9}}},
         ("training.trades.step_size = 9/10", "threat.epsilon"),
+    ),
+    BadConfig("typo in a method's key", {"margins": {"max_stepz": 9}}, ("margins.max_stepz = 9", "'max_steps'")),
+    BadConfig("unknown method", {"margins": {"method": "fgsm"}}, ("margins", "deepfool or boundary_search")),
+    BadConfig(
+        "another method's key",
+        {"margins": {"method": "boundary_search", "overshoot": 0.1}},
+        ("margins.overshoot = 0.1", "allowed are method, step_size, max_steps, bisection_steps"),
+    ),
+    BadConfig(
+        "a search that ends before epsilon",
+        {"margins": {"method": "boundary_search", "max_steps": 38}},
+        ("margins.step_size * margins.max_steps = 38/255", "threat.epsilon = 3/20"),
     ),
     BadConfig(
         "epoch schedule too short",
@@ -141,6 +153,8 @@ def test_a_missing_or_broken_config_file_is_named(tmp_path: Path) -> None:
 
 def _leaves(model: type[BaseModel]) -> list[tuple[str, Any]]:
     leaves: list[tuple[str, Any]] = []
+    if model is Config:
+        leaves += [leaf for settings in METHODS.values() for leaf in _leaves(settings)]
     for name, info in model.model_fields.items():
         kind = info.annotation
         section = isinstance(kind, type) and issubclass(kind, BaseModel)

@@ -22,13 +22,13 @@ from robustprune.evaluation.outcome import summarise
 from robustprune.files import digest
 from robustprune.job import Job
 from robustprune.margins import stage as margins_stage
-from robustprune.margins.deepfool import signed_margins
+from robustprune.margins.signed import signed_margins
 from robustprune.models.checkpoint import WEIGHTS_FILE, save_weights
 from robustprune.models.registry import build_model
 from robustprune.pools.format import write_pool
 from robustprune.scores import files as score_files
 from robustprune.scores.figure import draw_scores
-from robustprune.settings import DeepFoolSettings, EvaluationSettings, ThreatModel, TradesRecipe
+from robustprune.settings import BoundarySearchSettings, DeepFoolSettings, EvaluationSettings, ThreatModel, TradesRecipe
 from robustprune.specs import DigitsSource, EvaluationSpec, IngestedPoolSpec, MarginSpec, ModelSpec
 from robustprune.stagefile import write_spec
 from robustprune.store import open_store
@@ -188,9 +188,25 @@ def test_scores_are_written_with_all_they_need(make_job: MakeJob, upstream: Path
     assert (job.directory / "scores.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_scoring_killed_between_batches_ends_in_the_same_bytes(
+def test_scores_by_boundary_search_count_the_censored(make_job: MakeJob, upstream: Path) -> None:
+    settings = BoundarySearchSettings.model_validate({"step_size": "1/100", "max_steps": 3})
+    spec = SCORES.model_copy(update={"settings": settings})
+    assert spec.id != SCORES.id
+    assert set(spec.definitions) - set(SCORES.definitions) == {"margins.boundary_search"}
+    job = make_job("scores", spec.id, batch_size=8)
+    facts = margins_stage.run(job, spec)
+    store = open_store(job.directory / "scores.zarr")
+    margin, converged = store.read("margin"), store.read("converged")
+    assert facts["censored"] == int(np.sum(~converged)) == int(np.sum(np.isinf(margin)))
+    assert 0 < facts["censored"] < COUNT
+    assert np.abs(margin[converged]).max() <= 0.03 + 1e-6
+    assert (store.read("steps")[~converged] == 3).all()
+
+
+def test_scoring_killed_between_chunks_ends_in_the_same_bytes(
     make_job: MakeJob, upstream: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(margins_stage, "CHUNK_BATCHES", 1)
     straight = make_job("scores", SCORES.id, batch_size=8)
     margins_stage.run(straight, SCORES)
     broken = make_job("scores", "margins-0123456789", batch_size=8, checkpoint_seconds=0)

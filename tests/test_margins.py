@@ -3,6 +3,7 @@
 import sys
 import types
 import warnings
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -12,13 +13,19 @@ import torch
 from scipy.optimize import linprog
 from torch import Tensor, nn
 
-from robustprune.attacks.norms import norm_named
-from robustprune.margins.bisection import bisect
-from robustprune.margins.deepfool import STEP_FLOOR, Margins, signed_margins
+from robustprune.attacks.norms import NormGeometry, norm_named
+from robustprune.margins import signed
+from robustprune.margins.active_set import run_active
+from robustprune.margins.bisection import narrow
+from robustprune.margins.deepfool import STEP_FLOOR
+from robustprune.margins.signed import Margins
 from robustprune.models.registry import build_model
-from robustprune.settings import DeepFoolSettings
+from robustprune.settings import AnyMarginSettings, BoundarySearchSettings, DeepFoolSettings
 
+Images = tuple[Tensor, Tensor]
 NORMS = ("Linf", "L2")
+EVERY_CLASS = DeepFoolSettings(bisection_steps=0, slope_ratio=None)
+"""DeepFool as foolbox and adv-lib have it."""
 DUAL_ORDERS: dict[str, float] = {"Linf": 1, "L2": 2}
 
 
@@ -27,6 +34,19 @@ def linear_model(weights: Tensor) -> nn.Sequential:
     with torch.no_grad():
         layer.weight.copy_(weights)
     return nn.Sequential(nn.Flatten(), layer).eval().requires_grad_(False)
+
+
+def signed_margins(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    settings: AnyMarginSettings,
+    norm: NormGeometry,
+    batch_size: int = 16,
+) -> Margins:
+    """In batches small enough that images come and go."""
+    return signed.signed_margins(model, images, labels, settings=settings, norm=norm, batch_size=batch_size)
 
 
 def problem(classes: int, *, seed: int = 0, count: int = 40) -> tuple[Tensor, Tensor, Tensor]:
@@ -197,28 +217,62 @@ def test_a_model_in_train_mode_is_refused() -> None:
         )
 
 
-def test_bisection_ends_beyond_and_close_to_the_border() -> None:
-    source = torch.Generator().manual_seed(0)
-    images, ends = torch.zeros(50, 1, 2, 2), torch.ones(50, 1, 2, 2)
-    border = torch.rand(50, generator=source) * 0.99
-
-    def crossed(points: Tensor) -> Tensor:
-        return points[:, 0, 0, 0] > border
-
-    points = bisect(images, ends, crossed, steps=12)
-    assert crossed(points).all()
-    assert (points[:, 0, 0, 0] - border <= 2**-12 + 1e-7).all()
-    assert torch.equal(bisect(images, ends, crossed, steps=0), ends)
+Function = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
+KINDS: dict[str, Callable[[float], Function]] = {
+    "straight": lambda root: lambda share: root - share,
+    "bent": lambda root: lambda share: (root - share) * np.exp(-6 * share),
+    "flat at the root": lambda root: lambda share: (root - share) ** 3,
+    "a jump": lambda root: lambda share: np.where(share < root, 1e6, -1e-6),
+    "several crossings": lambda root: lambda share: np.cos(9 * np.pi * share) + root - 0.5,
+}
 
 
-def test_bisection_over_several_crossings_still_ends_beyond() -> None:
-    images, ends = torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1)
+@pytest.mark.parametrize("halvings", [1, 10, 18])
+@pytest.mark.parametrize("kind", KINDS)
+def test_narrowing_ends_beyond_and_close_to_a_crossing(kind: str, halvings: int) -> None:
+    functions = [KINDS[kind](root) for root in np.random.default_rng(0).uniform(0.02, 0.98, 60)]
+    ends = np.array([[function(np.array(0.0)), function(np.array(1.0))] for function in functions])
+    evaluations = np.zeros(len(functions))
 
-    def crossed(points: Tensor) -> Tensor:
-        return ((points.flatten() * 5).int() % 2 == 0) & (points.flatten() > 0.01)
+    def gap(rows: Tensor, shares: Tensor) -> Tensor:
+        evaluations[rows.numpy()] += 1
+        found = [functions[row](share) for row, share in zip(rows.tolist(), shares.numpy(), strict=True)]
+        return torch.tensor(np.array(found))
 
-    assert crossed(ends * 0.9).all()
-    assert crossed(bisect(images, ends * 0.9, crossed, steps=15)).all()
+    shares = narrow(gap, torch.tensor(ends[:, 0]), torch.tensor(ends[:, 1]), halvings=halvings, batch_size=7).numpy()
+    for function, share in zip(functions, shares, strict=True):
+        assert function(share) < 0
+        assert (function(np.linspace(max(share - 2.0**-halvings, 0), share, 400)) >= 0).any()
+    assert evaluations.max() <= 2 * halvings
+    if kind == "straight":
+        assert evaluations.max() <= 5
+        assert evaluations.mean() <= 3
+
+
+def test_narrowing_without_halvings_leaves_the_far_ends() -> None:
+    def gap(rows: Tensor, shares: Tensor) -> Tensor:
+        raise AssertionError("nothing to evaluate")
+
+    assert narrow(gap, torch.ones(3), -torch.ones(3), halvings=0, batch_size=2).tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_the_active_set_is_full_until_no_row_waits(batch_size: int) -> None:
+    needed = torch.tensor([5, 1, 1, 9, 2, 1, 1, 1, 3, 4])
+    calls: list[list[int]] = []
+    made = torch.zeros_like(needed)
+
+    def advance(rows: Tensor) -> Tensor:
+        calls.append(rows.tolist())
+        made[rows] += 1
+        return made[rows] == needed[rows]
+
+    run_active(len(needed), advance, batch_size=batch_size)
+    assert torch.equal(made, needed)
+    last = next(number for number, rows in enumerate(calls) if 9 in rows)
+    assert all(len(rows) == min(batch_size, 10) for rows in calls[: last + 1])
+    assert max(map(len, calls)) <= batch_size
+    run_active(0, advance, batch_size=batch_size)
 
 
 @pytest.fixture
@@ -244,7 +298,7 @@ def check_against_foolbox(
         warnings.simplefilter("ignore", DeprecationWarning)  # foolbox imports from an old place in scipy
         import foolbox
         from foolbox.models.pytorch import PyTorchModel
-    settings, norm = DeepFoolSettings(bisection_steps=0, max_steps=steps), norm_named(name)
+    settings, norm = DeepFoolSettings(bisection_steps=0, max_steps=steps, slope_ratio=None), norm_named(name)
     ours = signed_margins(model, images, labels, settings=settings, norm=norm)
     wrapped = PyTorchModel(model, bounds=(0, 1), device="cpu")
     criterion = foolbox.criteria.Misclassification(labels)
@@ -267,7 +321,7 @@ def test_linf_is_adv_libs_sample_by_sample(
         from adv_lib.attacks.deepfool import df
     images, labels = first_test_images
     norm = norm_named("Linf")
-    ours = signed_margins(fgsm_model, images, labels, settings=DeepFoolSettings(bisection_steps=0), norm=norm)
+    ours = signed_margins(fgsm_model, images, labels, settings=EVERY_CLASS, norm=norm)
     theirs = norm.size(df(fgsm_model, images, labels, steps=50, norm=float("inf")) - images)
     assert ours.converged.all()
     assert int((ours.steps == 1).sum()) > 100
@@ -286,3 +340,153 @@ def test_halving_shortens_the_margins_of_a_real_model(
     assert within.converged.all()
     assert (within.margin <= without.margin).all()
     assert (within.margin < without.margin).float().mean() > 0.95
+
+
+STEP = 1 / 255
+
+
+@pytest.mark.parametrize("wrong", [False, True], ids=["correct", "misclassified"])
+@pytest.mark.parametrize("name", NORMS)
+def test_boundary_search_finds_the_exact_distances_of_a_linear_model(name: str, wrong: bool) -> None:
+    """With two classes the cross-entropy's slope is that of the boundary, so that the straight way is exact."""
+    weights, images, labels = problem(2)
+    settings = BoundarySearchSettings(max_steps=400, bisection_steps=12)
+    own = 1 - labels if wrong else labels
+    result = signed_margins(linear_model(weights), images, own, settings=settings, norm=norm_named(name))
+    exact = exact_distances(weights, images, labels, name)
+    beyond = (-result.margin if wrong else result.margin).numpy() - exact
+    assert (beyond >= -1e-6).all()
+    assert (beyond <= (exact + STEP) / 2**12 + 1e-6).all()
+    np.testing.assert_array_equal(result.steps.numpy(), np.ceil(exact / STEP))
+
+
+@pytest.mark.parametrize("wrong", [False, True], ids=["correct", "misclassified"])
+def test_boundary_search_is_the_algorithm_run_image_by_image(wrong: bool) -> None:
+    """Algorithm 1 with facts P5-P7 as a plain loop, and plain halving; the cross-entropy is torch's."""
+    model = small_model()
+    images = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    labels = model(images).argsort(1, descending=True)[:, 2 if wrong else 0]
+    settings = BoundarySearchSettings.model_validate({"max_steps": 30, "step_size": "1/100"})
+    result = signed_margins(model, images, labels, settings=settings, norm=norm_named("Linf"), batch_size=5)
+    plain = [_algorithm_1(model, image[None], label[None]) for image, label in zip(images, labels, strict=True)]
+    torch.testing.assert_close(result.margin, torch.tensor([margin for margin, _ in plain]), rtol=3e-3, atol=1e-5)
+    assert result.steps.tolist() == [steps for _, steps in plain]
+    assert result.converged.any()
+
+
+def _algorithm_1(model: nn.Module, image: Tensor, label: Tensor) -> tuple[float, int]:
+    sign = 1 if model(image).argmax(1) == label else -1
+    point, steps = image, 0
+    while bool(model(point).argmax(1) == label) == (sign > 0):
+        if steps == 30:
+            return sign * float("inf"), steps
+        point = point.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(nn.functional.cross_entropy(model(point), label), point)
+        point, steps = (point + sign * gradient.sign() / 100).detach().clamp(0, 1), steps + 1
+    near, far = 0.0, 1.0
+    for _ in range(12):
+        middle = (near + far) / 2
+        beyond = bool(model(image.lerp(point, middle)).argmax(1) == label) != (sign > 0)
+        near, far = (near, middle) if beyond else (middle, far)
+    return sign * float((image.lerp(point, far) - image).abs().max()), steps
+
+
+def test_images_further_away_than_all_steps_are_censored_with_their_sign() -> None:
+    weights, images, labels = problem(2)
+    exact = exact_distances(weights, images, labels, "Linf")
+    reached = float(np.median(exact))
+    settings = BoundarySearchSettings.model_validate({"max_steps": 4, "step_size": str(reached / 4)})
+    for own, sign in ((labels, 1), (1 - labels, -1)):
+        result = signed_margins(linear_model(weights), images, own, settings=settings, norm=norm_named("Linf"))
+        np.testing.assert_array_equal(result.converged.numpy(), exact < reached)
+        assert (result.margin[~result.converged] == sign * torch.inf).all()
+        assert (result.steps[~result.converged] == 4).all()
+        assert result.margin[result.converged].isfinite().all()
+
+
+def test_a_confident_image_does_not_stop_the_boundary_search() -> None:
+    """Where float32 has the probability of the label at 1 the cross-entropy has no gradient, but there is a way."""
+    weights, images, labels = problem(2)
+    model = linear_model(weights * 1e4)
+    assert (nn.functional.cross_entropy(model(images), labels, reduction="none") == 0).any()
+    settings = BoundarySearchSettings(max_steps=400)
+    result = signed_margins(model, images, labels, settings=settings, norm=norm_named("Linf"))
+    assert result.converged.all()
+
+
+METHODS: dict[str, AnyMarginSettings] = {
+    "deepfool": DeepFoolSettings(),
+    "deepfool, every class": DeepFoolSettings(slope_ratio=None),
+    "boundary_search": BoundarySearchSettings(),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_batch_size_order_and_split_change_nothing_but_rounding(method: str) -> None:
+    model, count = small_model(), 40
+    images = torch.rand(count, 1, 8, 8, generator=torch.Generator().manual_seed(2))
+    ranked = model(images).argsort(1, descending=True)
+    labels = ranked.gather(1, (torch.arange(count) % 2)[:, None])[:, 0]
+    shuffled = torch.randperm(count, generator=torch.Generator().manual_seed(3))
+
+    def measure(rows: Tensor, batch_size: int) -> Margins:
+        settings, norm = METHODS[method], norm_named("Linf")
+        return signed_margins(model, images[rows], labels[rows], settings=settings, norm=norm, batch_size=batch_size)
+
+    rows = torch.arange(count)
+    whole = measure(rows, 16)
+    for again in (1, 7, 100):
+        torch.testing.assert_close(measure(rows, again).margin, whole.margin, rtol=3e-3, atol=1e-5)
+    torch.testing.assert_close(measure(shuffled, 16).margin, whole.margin[shuffled], rtol=3e-3, atol=1e-5)
+    parts = torch.cat([measure(part, 16).margin for part in torch.split(rows, 23)])
+    torch.testing.assert_close(parts, whole.margin, rtol=3e-3, atol=1e-5)
+    assert torch.equal(measure(rows, 16).margin, whole.margin)
+
+
+def test_parameters_get_no_gradients_and_ask_for_them_again_afterwards() -> None:
+    model = small_model()
+    next(model.parameters()).requires_grad_(True)
+    asking = [parameter.requires_grad for parameter in model.parameters()]
+    images = torch.rand(4, 1, 8, 8)
+    signed_margins(model, images, model(images).argmax(1), settings=DeepFoolSettings(), norm=norm_named("L2"))
+    assert [parameter.requires_grad for parameter in model.parameters()] == asking
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_passing_over_classes_costs_little_margin(name: str, fgsm_model: nn.Module, mnist_test: Images) -> None:
+    """Mean over the images for which both find a boundary: in 50 steps of L2 a quarter of this model's have none."""
+    images, labels = (part[: 400 if name == "Linf" else 250] for part in mnist_test)
+    fast, every = (
+        signed_margins(
+            fgsm_model,
+            images,
+            labels,
+            settings=DeepFoolSettings(slope_ratio=ratio, max_steps=50 if name == "Linf" else 15),
+            norm=norm_named(name),
+            batch_size=200,
+        )
+        for ratio in (DeepFoolSettings().slope_ratio, None)
+    )
+    both = fast.converged & every.converged
+    assert float(fast.margin[both].abs().mean()) <= 1.005 * float(every.margin[both].abs().mean())
+    if name == "Linf":
+        assert float(fast.converged.float().mean()) >= 0.999
+    assert fast.converged.sum() >= every.converged.sum() - 0.01 * len(images)
+
+
+@pytest.mark.parametrize("candidates", [1, 2, 4, 9])
+def test_few_candidates_are_those_of_the_largest_logits(candidates: int) -> None:
+    """In the first step, where they are known, the way leads to the nearest of them."""
+    weights, images, labels = problem(5)
+    ranked = (images.flatten(1) @ weights.T).argsort(1, descending=True)[:, : candidates + 1]
+    settings = DeepFoolSettings(candidates=candidates, slope_ratio=None, max_steps=1, bisection_steps=0)
+    result = signed_margins(linear_model(weights), images, labels, settings=settings, norm=norm_named("L2"))
+    first = torch.zeros(1, dtype=torch.int64)
+    exact = [
+        exact_distances(weights[classes], image[None], first, "L2")[0]
+        for image, classes in zip(images, ranked, strict=True)
+    ]
+    np.testing.assert_allclose(result.margin.numpy(), 1.02 * (np.array(exact) + STEP_FLOOR), rtol=1e-4)
+    nearest = exact_distances(weights, images, labels, "L2")
+    assert (np.array(exact) > nearest * 1.01).any() == (candidates < 4)

@@ -22,12 +22,13 @@ from robustprune.execution import Execution
 from robustprune.experiments import load_experiments
 from robustprune.files import digest
 from robustprune.job import Job, run_part, run_stage
+from robustprune.margins.stage import CHUNK_BATCHES
 from robustprune.plan import Plan, make_plan
 from robustprune.sources import planned_rows
 from robustprune.specs import DigitsSource, FileSource
 from tiny import TINY, run_upstream, stage_of, tiny_plan
 
-CPU = Execution(device="cpu", batch_size=32)
+CPU = Execution(device="cpu", batch_size=32 // CHUNK_BATCHES)  # 32 rows are computed at a time
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +117,7 @@ def test_a_stage_that_is_one_job_has_no_parts(ready: tuple[Plan, str]) -> None:
 
 
 def command(stage: Path, *arguments: str) -> list[str]:
-    options = ["--device", "cpu", "--batch-size", "32", "--checkpoint-seconds", "0"]
+    options = ["--device", "cpu", "--batch-size", str(CPU.batch_size), "--checkpoint-seconds", "0"]
     return [sys.executable, "-m", "robustprune", "run", str(stage), *options, *arguments]
 
 

@@ -112,7 +112,7 @@ def test_a_deleted_stage_is_made_again_alone(checkout: Checkout) -> None:
 
 
 def test_a_large_pool_is_scored_in_parts_and_their_size_reruns_nothing(checkout: Checkout) -> None:
-    overrides: dict[str, Any] = {"execution": {"part_rows": 128, "batch_size": 32}}
+    overrides: dict[str, Any] = {"execution": {"part_rows": 128, "batch_size": 8}}
     checkout.configure(overrides)
     plan = make_plan(load_config(merge(TINY, overrides)), load_experiments())
     score = stage_of(plan, "scores", "generated")
@@ -125,7 +125,7 @@ def test_a_large_pool_is_scored_in_parts_and_their_size_reruns_nothing(checkout:
     assert not list((stage / "parts").glob("*.json"))
     assert not (stage / "partial").exists()
     written = (stage / "scores.zarr" / "zarr.json").stat().st_mtime_ns
-    checkout.configure({"execution": {"part_rows": 64, "batch_size": 32}})
+    checkout.configure({"execution": {"part_rows": 64, "batch_size": 8}})
     checkout.snakemake(target)
     assert (stage / "scores.zarr" / "zarr.json").stat().st_mtime_ns == written
 

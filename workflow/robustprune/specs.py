@@ -19,11 +19,11 @@ from pydantic import Field, TypeAdapter
 
 from robustprune.settings import (
     AnyAmount,
+    AnyMarginSettings,
     AnyMetric,
     AnyRecipe,
     Architecture,
     CrossEntropyAttack,
-    DeepFoolSettings,
     DropAsMany,
     DynamicsScoreName,
     EvaluationSettings,
@@ -230,10 +230,18 @@ class GeneratedPoolSpec(Spec):
 
 
 RECORDING_MODULES = ("attacks.cross_entropy", "attacks.inputs", "attacks.margin_loss", "training.dynamics")
+MARGIN_MODULES = (
+    "attacks.margin_loss",
+    "attacks.norms",
+    "margins.active_set",
+    "margins.bisection",
+    "margins.signed",
+    "margins.walk",
+)
+"""What runs in measuring margins whatever the method; the method's own module comes on top."""
 MID_TRAINING_MODULES = (
     "attacks.cross_entropy",
-    "attacks.margin_loss",
-    "margins.bisection",
+    *MARGIN_MODULES,
     "margins.deepfool",
     "pruning.candidates",
     "pruning.strategies",
@@ -340,18 +348,22 @@ class MarginSpec(Spec):
     """Signed margins of every image of a pool under a model."""
 
     room = "margins.stage"
-    modules = ("attacks.inputs", "attacks.margin_loss", "attacks.norms", "margins.bisection", "margins.deepfool")
+    modules = ("attacks.inputs", *MARGIN_MODULES)
     kind: Literal["scores"] = "scores"
     score: Literal["margin"] = "margin"
     pool: StageId
     model: StageId
     weights: Weights = "last"
     norm: Norm
-    settings: DeepFoolSettings
+    settings: AnyMarginSettings
 
     @property
     def slug(self) -> str:
         return f"margin-{self.norm.lower()}-{self.pool.rsplit('-', 1)[0]}"
+
+    @property
+    def decisive_modules(self) -> tuple[str, ...]:
+        return (*self.modules, f"margins.{self.settings.method}")
 
     @property
     def shared_rows(self) -> str:

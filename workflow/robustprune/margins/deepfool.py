@@ -1,148 +1,125 @@
-"""Signed distances to the decision boundary by DeepFool and bisection.
+"""DeepFool: step after step to the nearest boundary, as the boundaries look linearised.
 
-Moosavi-Dezfooli et al. (2016), https://arxiv.org/abs/1511.04599, Algorithm 2 and section 3.3 for Linf. Targets are all
-other classes, chosen anew in every step; misclassified images are led back to their class (facts P2).
+Moosavi-Dezfooli et al. (2016), https://arxiv.org/abs/1511.04599, Algorithm 2 and section 3.3 for Linf. The boundary is
+chosen anew in every step, but only classes that can be the nearest are differentiated. The distance to class k is
+gap_k / size_k, the lead over its logit by the dual norm of the lead's gradient; the gaps are known without a gradient,
+and a bound on the size bounds the distance from below. A size is taken to be at most ``slope_ratio`` times what the
+image's walk last saw of that class, or, where it saw nothing, the largest it saw of any. Classes are taken by rising
+bound until no bound is below the best distance. With ``slope_ratio`` and ``candidates`` null every class is
+differentiated in every step, as in the paper.
 """
-
-from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from robustprune.attacks.margin_loss import best_other
 from robustprune.attacks.norms import NormGeometry
-from robustprune.margins.bisection import bisect
+from robustprune.margins.walk import Crossing, Walk, logits_at, per_pixel
 from robustprune.settings import DeepFoolSettings
 
-DEFINITION = 1
+DEFINITION = 2
 
 STEP_FLOOR = 1e-4  # added to every step, as in the authors' code, so that a point on the boundary leaves it
+STEEPEST = 1e12  # a gradient larger than any: bounds made with it are in the order of the gaps, and exclude nothing
 
 
-@dataclass(frozen=True)
-class Margins:
-    """Signed margins of a batch.
+class DeepFool(Walk):
+    """The walks of a chunk of images.
 
-    Attributes:
-        margin: (N,) float32, distance in the norm from the image to the boundary, in units of the pixel range; negative
-            for a misclassified image (unless unsigned), infinite with that sign where no boundary was found.
-        converged: (N,) bool, whether one was found.
-        steps: (N,) int64, DeepFool's steps.
-        prediction: (N,) int64, class of the clean image.
-    """
-
-    margin: Tensor
-    converged: Tensor
-    steps: Tensor
-    prediction: Tensor
-
-
-def signed_margins(
-    model: nn.Module, images: Tensor, labels: Tensor, *, settings: DeepFoolSettings, norm: NormGeometry
-) -> Margins:
-    """Measure how far each image is from being classified otherwise.
-
-    A correctly classified image has the distance to the nearest other class. A misclassified one has minus the distance
-    to its own class (``negative = targeted``), minus the distance from the class it is taken for (``nearest``), or that
-    distance itself (``unsigned``). An image's margin does not depend on its batch mates, up to the rounding of the
-    model's arithmetic.
+    Beside its point, each keeps its way so far without overshoot and clipping, (N, C, H, W), the logits where it is,
+    (N, K), and the dual norms of the gradients last seen, (N, K), 0 where none was.
 
     Args:
-        model: gives (N, K) logits, in eval mode.
+        model: gives (N, K) logits.
         images: (N, C, H, W) float32 in [0, 1].
-        labels: (N,) int64.
-        settings: steps, overshoot, halvings, and what a misclassified image gets.
-        norm: the norm of the distance.
-
-    Raises:
-        ValueError: when the model is in train mode.
+        logits: (N, K) at the images.
+        crossing: which boundary each is led over.
+        settings: steps, overshoot and candidates.
+        norm: the norm of the steps.
     """
-    if model.training:
-        raise ValueError("the model is in train mode, but margins are measured in eval mode")
-    prediction = _predict(model, images)
-    wrong = prediction != labels
-    led_back = wrong & (settings.negative == "targeted")
-    distance, steps = torch.empty(len(images), device=images.device), torch.zeros_like(labels)
-    for towards, classes in ((False, prediction), (True, labels)):
-        rows = (led_back == towards).nonzero().squeeze(1)
-        distance[rows], steps[rows] = _distances(
-            model, images[rows], classes[rows], towards=towards, settings=settings, norm=norm
-        )
-    margin = distance.where(~wrong | (settings.negative == "unsigned"), -distance)
-    return Margins(margin=margin, converged=margin.isfinite(), steps=steps, prediction=prediction)
+
+    def __init__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        logits: Tensor,
+        crossing: Crossing,
+        *,
+        settings: DeepFoolSettings,
+        norm: NormGeometry,
+    ) -> None:
+        super().__init__(model, images, logits, crossing, max_steps=settings.max_steps)
+        self.images, self.settings, self.norm = images, settings, norm
+        self.logits, self.sizes, self.travelled = logits.clone(), torch.zeros_like(logits), torch.zeros_like(images)
+
+    def advance(self, rows: Tensor) -> Tensor:
+        """One step; the logits after it tell whether it crossed, and are what the next one is chosen by."""
+        travelled = self.travelled[rows].add_(self._way(rows))
+        points = self.images[rows].add_(travelled, alpha=1 + self.settings.overshoot).clamp_(0, 1)
+        logits = logits_at(self.model, points)
+        self.travelled[rows], self.points[rows], self.logits[rows] = travelled, points, logits
+        self.gaps[rows] = self.crossing[rows].gap(logits)
+        self.steps[rows] += 1
+        return self.finished(rows)
+
+    def _way(self, rows: Tensor) -> Tensor:
+        """(n, C, H, W): the way to the nearest linearised boundary, longer by STEP_FLOOR; 0 where all are flat."""
+        points, crossing, sizes = self.points[rows], self.crossing[rows], self.sizes[rows]
+        gaps = class_gaps(self.logits[rows], crossing, self.settings.candidates)
+        distance, slope = torch.full_like(gaps[:, 0], torch.inf), torch.zeros_like(points)
+        while True:
+            bound, nearest = lower_bounds(gaps, sizes, self.settings.slope_ratio).min(1)
+            active = (bound < distance).nonzero().squeeze(1)
+            if len(active) == 0:
+                break
+            others = nearest[active]
+            gap, gradient = gap_and_gradient(self.model, points[active], others, crossing[active])
+            size = self.norm.dual_size(gradient)
+            sizes[active, others], gaps[active, others] = size, torch.inf
+            found = gap / size
+            nearer = found < distance[active]  # never true for a gradient of 0: x / 0 is infinite, 0 / 0 is NaN
+            distance[active[nearer]], slope[active[nearer]] = found[nearer], gradient[nearer]
+        self.sizes[rows] = sizes
+        length = distance.where(distance.isfinite(), 0) + STEP_FLOOR
+        return self.norm.steepest(slope).mul_(-per_pixel(length, points))
 
 
-def _distances(
-    model: nn.Module, images: Tensor, classes: Tensor, *, towards: bool, settings: DeepFoolSettings, norm: NormGeometry
-) -> tuple[Tensor, Tensor]:
-    """(N,) distances out of ``classes``, or into them, infinite where not reached; (N,) steps."""
-    ends, steps, reached = _walk(model, images, classes, towards=towards, settings=settings, norm=norm)
-    rows = reached.nonzero().squeeze(1)
-    crossed = partial(_crossed, model, classes=classes[rows], towards=towards)
-    points = bisect(images[rows], ends[rows], crossed, steps=settings.bisection_steps)
-    distances = torch.full((len(images),), torch.inf, device=images.device)
-    distances[rows] = norm.size(points - images[rows]).where(crossed(points), torch.inf)
-    return distances, steps
+def class_gaps(logits: Tensor, crossing: Crossing, candidates: int | None) -> Tensor:
+    """(n, K): the lead that has to fall for each other class; infinite for classes that are not considered.
+
+    Out of a class, its lead over each of the others, or over the ``candidates`` largest of them. Into a class, the lead
+    of the best other alone: no boundary to another one is the class's own.
+    """
+    others = logits.scatter(1, crossing.classes[:, None], -torch.inf)
+    own = logits.gather(1, crossing.classes[:, None])
+    count = min(candidates or logits.shape[1], logits.shape[1] - 1)
+    ranked = others.argsort(dim=1, descending=True, stable=True)[:, :count]
+    leads = own - others.gather(1, ranked)
+    into = torch.full_like(leads, torch.inf)
+    into[:, 0] = -leads[:, 0]
+    kept = torch.where(crossing.into[:, None], into, leads)
+    return torch.full_like(logits, torch.inf).scatter(1, ranked, kept)
 
 
-def _walk(
-    model: nn.Module, images: Tensor, classes: Tensor, *, towards: bool, settings: DeepFoolSettings, norm: NormGeometry
-) -> tuple[Tensor, Tensor, Tensor]:
-    """DeepFool: (N, C, H, W) last points, (N,) steps, (N,) whether the boundary is crossed there."""
-    points, travelled, steps = images.clone(), torch.zeros_like(images), torch.zeros_like(classes)
-    rows = torch.arange(len(images), device=images.device)  # of the images that are still on their way
-    for _ in range(settings.max_steps):
-        if len(rows) == 0:
-            break
-        travelled[rows] += _step(model, points[rows], classes[rows], towards=towards, norm=norm)
-        points[rows] = (images[rows] + (1 + settings.overshoot) * travelled[rows]).clamp(0, 1)
-        steps[rows] += 1
-        rows = rows[~_crossed(model, points[rows], classes[rows], towards=towards)]
-    reached = torch.ones_like(classes, dtype=torch.bool)
-    reached[rows] = False
-    return points, steps, reached
+def lower_bounds(gaps: Tensor, sizes: Tensor, slope_ratio: float | None) -> Tensor:
+    """(n, K): how near each class can be.
+
+    Args:
+        gaps: (n, K), infinite for classes that are out of the question.
+        sizes: (n, K) dual norms of the gradients last seen, 0 where none was.
+        slope_ratio: how many times larger they can be; null for without limit.
+    """
+    if slope_ratio is None:
+        return gaps / STEEPEST
+    assumed = sizes.where(sizes > 0, sizes.amax(1, keepdim=True)) * slope_ratio
+    return gaps / assumed.where(assumed > 0, STEEPEST)
 
 
-def _step(model: nn.Module, points: Tensor, classes: Tensor, *, towards: bool, norm: NormGeometry) -> Tensor:
-    """(N, C, H, W): the way to the nearest of the boundaries as they look linearised at the points."""
+def gap_and_gradient(model: nn.Module, points: Tensor, others: Tensor, crossing: Crossing) -> tuple[Tensor, Tensor]:
+    """(n,) the lead that has to fall, between the crossing's class and the other, and its gradient, (n, C, H, W)."""
     with torch.enable_grad():
         points = points.detach().requires_grad_()
-        gaps = _gaps(model(points), classes, towards=towards)
-        distance, slope = torch.full_like(classes, torch.inf, dtype=points.dtype), torch.zeros_like(points)
-        for gap in gaps.unbind(1):
-            (gradient,) = torch.autograd.grad(gap.sum(), points, retain_graph=True)
-            candidate = gap.detach() / norm.dual_size(gradient)
-            nearer = candidate < distance  # never true for a gradient of 0: x / 0 is infinite, 0 / 0 is NaN
-            distance = distance.where(~nearer, candidate)
-            slope = slope.where(~_per_pixel(nearer, points), gradient)
-    length = distance.where(distance.isfinite(), 0) + STEP_FLOOR
-    return -_per_pixel(length, points) * norm.steepest(slope)
-
-
-def _gaps(logits: Tensor, classes: Tensor, *, towards: bool) -> Tensor:
-    """(N, J) differences of logits, one of which a sample must bring below 0.
-
-    Out of a class: its lead over each of the K - 1 others. Into a class: the lead of the best other.
-    """
-    own = logits.gather(1, classes[:, None])
-    if towards:
-        return best_other(logits, classes)[:, None] - own
-    others = (classes[:, None] + torch.arange(1, logits.shape[1], device=logits.device)) % logits.shape[1]
-    return own - logits.gather(1, others)
-
-
-def _crossed(model: nn.Module, points: Tensor, classes: Tensor, *, towards: bool) -> Tensor:
-    """(N,) bool: whether the points are out of ``classes``, or in them."""
-    return (_predict(model, points) == classes) == towards
-
-
-@torch.no_grad()
-def _predict(model: nn.Module, points: Tensor) -> Tensor:
-    """(N,) int64: the class with the largest logit."""
-    logits: Tensor = model(points)
-    return logits.argmax(1)
-
-
-def _per_pixel(values: Tensor, like: Tensor) -> Tensor:
-    return values.view(-1, *[1] * (like.ndim - 1))
+        logits = model(points).float()
+        lead = (logits.gather(1, crossing.classes[:, None]) - logits.gather(1, others[:, None])).squeeze(1)
+        gap = torch.where(crossing.into, -lead, lead)
+        (gradient,) = torch.autograd.grad(gap.sum(), points)
+    return gap.detach(), gradient

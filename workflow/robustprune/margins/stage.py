@@ -11,11 +11,15 @@ from robustprune.attacks.norms import norm_named
 from robustprune.blocks import Columns, RowPass, compute_rows
 from robustprune.files import digest
 from robustprune.job import Job
-from robustprune.margins.deepfool import signed_margins
+from robustprune.margins.signed import signed_margins
 from robustprune.models.checkpoint import WEIGHTS_FILES, load_model
 from robustprune.pools.format import Pool, open_pool
 from robustprune.scores.files import Meaning, publish_score
 from robustprune.specs import MarginSpec
+
+CHUNK_BATCHES = 8
+"""Batches in a chunk, the rows that are measured together: enough that batches are full most of the time, few enough
+that the chunk fits the device, where its images lie several times in float32."""
 
 SIGN = {
     "targeted": "a large margin is an easy image; a negative one is minus the distance of a misclassified image to its "
@@ -36,7 +40,8 @@ def row_pass(job: Job, spec: MarginSpec) -> RowPass:
     model = load_model(job.upstream("models", spec.model), job.device, spec.weights)
     pool = open_pool(job.upstream("pools", spec.pool))
     check_classifier(model, *as_inputs(pool, 0, min(CHECKED_IMAGES, len(pool)), job.device), origin=spec.model)
-    return partial(compute_rows, job, len(pool), partial(_measure, job, spec, model, pool), what="measuring margins")
+    measure, chunk = partial(_measure, job, spec, model, pool), CHUNK_BATCHES * job.execution.batch_size
+    return partial(compute_rows, job, len(pool), measure, what="measuring margins", batch_size=chunk)
 
 
 def run(job: Job, spec: MarginSpec) -> dict[str, Any]:
@@ -59,7 +64,14 @@ def run(job: Job, spec: MarginSpec) -> dict[str, Any]:
 
 def _measure(job: Job, spec: MarginSpec, model: nn.Module, pool: Pool, start: int, stop: int) -> Columns:
     images, labels = as_inputs(pool, start, stop, job.device)
-    result = signed_margins(model, images, labels, settings=spec.settings, norm=norm_named(spec.norm))
+    result = signed_margins(
+        model,
+        images,
+        labels,
+        settings=spec.settings,
+        norm=norm_named(spec.norm),
+        batch_size=job.execution.batch_size,
+    )
     return {
         "margin": result.margin.cpu().numpy(),
         "prediction": result.prediction.to(torch.int16).cpu().numpy(),

@@ -8,6 +8,7 @@ from robustprune.settings.base import Exact, Norm, Radius, Settings, ThreatModel
 from robustprune.settings.evaluation import EvaluationSettings
 from robustprune.settings.extrapolation import EmbeddingSettings, Metric, NeighbourSettings, Sources, Weighting
 from robustprune.settings.generation import GeneratorSettings, SamplerSettings
+from robustprune.settings.margins import AnyMarginSettings, BoundarySearchSettings, DeepFoolSettings
 from robustprune.settings.models import NORMALIZING, Architecture, CheckpointSettings, NormalizationSettings
 from robustprune.settings.pruning import (
     ENDS,
@@ -27,7 +28,6 @@ from robustprune.settings.pruning import (
 from robustprune.settings.scores import (
     AnyMetric,
     CrossEntropyAttack,
-    DeepFoolSettings,
     DynamicsScoreName,
     DynamicsSettings,
     LossScoreName,
@@ -53,9 +53,11 @@ __all__ = [
     "NORMALIZING",
     "AdversarialRecipe",
     "AnyAmount",
+    "AnyMarginSettings",
     "AnyMetric",
     "AnyRecipe",
     "Architecture",
+    "BoundarySearchSettings",
     "CheckpointSettings",
     "CrossEntropyAttack",
     "DeepFoolSettings",

@@ -19,7 +19,7 @@ from robustprune.attacks.cross_entropy import attack_cross_entropy
 from robustprune.attacks.norms import norm_named
 from robustprune.files import replacing
 from robustprune.job import Job
-from robustprune.margins.deepfool import signed_margins
+from robustprune.margins.signed import signed_margins
 from robustprune.pruning.candidates import Candidates
 from robustprune.pruning.strategies import choose
 from robustprune.settings import CrossEntropyAttack, DeepFoolSettings, DropAsMany, MidTraining
@@ -119,7 +119,9 @@ def _scores(
 
 def _score(settings: MidTraining, model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     if settings.score == "deepfool":
-        return signed_margins(model, images, labels, settings=DEEPFOOL, norm=norm_named("L2")).margin
+        return signed_margins(
+            model, images, labels, settings=DEEPFOOL, norm=norm_named("L2"), batch_size=SCORED_AT_ONCE
+        ).margin
     with torch.no_grad():
         return F.cross_entropy(model(images).float(), labels, reduction="none")
 
