@@ -18,7 +18,7 @@ class DeepFoolSettings(Settings):
         None, ge=1, description="other classes considered in a step, those of the largest logits; null for all"
     )
     slope_ratio: float | None = Field(
-        1.5,
+        1.75,
         ge=1,
         description="how much steeper a logit can be than known, for its class to be worth a gradient; null for all",
     )
