@@ -21,6 +21,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 ELSEWHERE = {
     "make table1": "the workflow tests run its snakemake command, and CI its installation",
     "make test": "this is it",
+    "python benchmarks/extrapolation.py --threads 1 --targets 4096": "test_neighbours.py, with fewer vectors",
     "pip install -e .": "the Makefile does it",
     "snakemake results/table1.csv": "test_workflow.py",
     "snakemake results/effect.csv": "the same rules as table1.csv; the planning of its rows is tested below",

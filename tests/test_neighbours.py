@@ -1,5 +1,8 @@
 """Nearest neighbours against brute force in float64, and scikit-learn's regression."""
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -122,3 +125,11 @@ def test_the_errors_by_hand_and_spearman_by_scipy() -> None:
     spearman = quality(noisy, exact, constant=0).spearman
     assert spearman == pytest.approx(spearmanr(noisy, exact).statistic, abs=1e-12)
     assert quality(np.ones(4, np.float32), true, constant=0).spearman is None
+
+
+def test_the_benchmark_runs_and_all_searches_agree() -> None:
+    script = Path(__file__).parents[1] / "benchmarks" / "extrapolation.py"
+    sizes = ["--sources", "700", "--targets", "90", "--dimension", "16", "--k", "5", "--rounds", "2", "--threads", "1"]
+    done = subprocess.run([sys.executable, script, *sizes], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("90 x 700, D = 16, k = 5, 1 threads, median of 2\nours ")
+    assert "scikit-learn" in done.stdout
