@@ -58,6 +58,9 @@ BAD = [
     BadConfig("typo in a method's key", {"margins": {"max_stepz": 9}}, ("margins.max_stepz = 9", "'max_steps'")),
     BadConfig("unknown method", {"margins": {"method": "fgsm"}}, ("margins", "deepfool or boundary_search")),
     BadConfig(
+        "halvings finer than float32", {"margins": {"bisection_steps": 24}}, ("margins.bisection_steps = 24", "23")
+    ),
+    BadConfig(
         "another method's key",
         {"margins": {"method": "boundary_search", "overshoot": 0.1}},
         ("margins.overshoot = 0.1", "allowed are method, step_size, max_steps, bisection_steps"),

@@ -249,6 +249,21 @@ def test_narrowing_ends_beyond_and_close_to_a_crossing(kind: str, halvings: int)
         assert evaluations.mean() <= 3
 
 
+def test_as_many_halvings_as_are_allowed_come_to_an_end() -> None:
+    """Shares are float32, of which there are none between neighbours."""
+    roots = torch.linspace(0.001, 0.999, 400)
+    calls = 0
+
+    def gap(rows: Tensor, shares: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        assert calls <= 2 * 23
+        return (roots[rows] - shares) ** 3
+
+    shares = narrow(gap, roots**3, (roots - 1) ** 3, halvings=23, batch_size=400)
+    assert ((shares > roots) & (shares - roots <= 2.0**-23)).all()
+
+
 def test_narrowing_without_halvings_leaves_the_far_ends() -> None:
     def gap(rows: Tensor, shares: Tensor) -> Tensor:
         raise AssertionError("nothing to evaluate")

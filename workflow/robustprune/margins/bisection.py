@@ -25,7 +25,7 @@ def narrow(gap: Gap, near_gap: Tensor, far_gap: Tensor, *, halvings: int, batch_
         gap: the function that changes sign.
         near_gap: (N,) its values, not below 0, at the near ends, share 0.
         far_gap: (N,) below 0, at the far ends, share 1.
-        halvings: logarithm of the wanted width; 0 leaves the far ends.
+        halvings: logarithm of the wanted width, at most 23, as shares are float32; 0 leaves the far ends.
         batch_size: segments at once.
 
     Returns:

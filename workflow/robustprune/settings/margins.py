@@ -7,6 +7,15 @@ from pydantic import Discriminator, Field, Tag
 
 from robustprune.settings.base import Radius, Settings
 
+BisectionSteps = Annotated[
+    int,
+    Field(
+        ge=0,
+        le=23,  # a share of a segment is a float32: below 2^-23 there is nothing between two of them to look at
+        description="halvings of the segment that crosses the boundary; interpolation needs fewer evaluations",
+    ),
+]
+
 
 class DeepFoolSettings(Settings):
     """DeepFool with bisection to the boundary (Moosavi-Dezfooli et al. 2016). Facts: section 3."""
@@ -22,9 +31,7 @@ class DeepFoolSettings(Settings):
         ge=1,
         description="how much steeper a logit can be than known, for its class to be worth a gradient; null for all",
     )
-    bisection_steps: int = Field(
-        10, ge=0, description="halvings of the segment that crosses the boundary; interpolation needs fewer evaluations"
-    )
+    bisection_steps: BisectionSteps = 10
     negative: Literal["targeted", "nearest", "unsigned"] = Field(
         "targeted",
         description="margin of a misclassified image: targeted, minus the distance to its own class; nearest, minus "
@@ -42,9 +49,7 @@ class BoundarySearchSettings(Settings):
         ge=1,
         description="steps before a sample is given up; step_size times this must reach beyond the margin pruned at",
     )
-    bisection_steps: int = Field(
-        10, ge=0, description="halvings of the segment that crosses the boundary; interpolation needs fewer evaluations"
-    )
+    bisection_steps: BisectionSteps = 10
 
     @property
     def negative(self) -> Literal["targeted"]:

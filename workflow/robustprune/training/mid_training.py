@@ -31,7 +31,9 @@ MID_TRAINING_FILE = "mid_training.parquet"
 CHOICE_FILE = "choice.parquet"  # the same in ``partial/``, where a resumed training looks for it until the end
 
 RS_FGSM = CrossEntropyAttack(steps=1, step=1.25)
-DEEPFOOL = DeepFoolSettings(max_steps=50, overshoot=0.02, bisection_steps=0, negative="unsigned")
+DEEPFOOL = DeepFoolSettings(  # all that decides numbers, since a spec does not hold it
+    max_steps=50, overshoot=0.02, candidates=None, slope_ratio=1.75, bisection_steps=0, negative="unsigned"
+)
 SCORED_AT_ONCE = 500  # images; fixed, as the rounding of a model's arithmetic may depend on it
 EASY: dict[str, Literal["high", "low"]] = {"loss": "low", "deepfool": "high"}
 
