@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from robustprune.blocks import collect, compute_rows
+from robustprune.cli import main
 from robustprune.config import load_config
 from robustprune.errors import UserError
 from robustprune.execution import Execution
@@ -26,6 +27,7 @@ from robustprune.margins.stage import CHUNK_BATCHES
 from robustprune.plan import Plan, make_plan
 from robustprune.sources import planned_rows
 from robustprune.specs import DigitsSource, FileSource
+from robustprune.store import write_store
 from tiny import TINY, run_upstream, stage_of, tiny_plan
 
 CPU = Execution(device="cpu", batch_size=32 // CHUNK_BATCHES)  # 32 rows are computed at a time
@@ -217,3 +219,76 @@ def test_rows_are_counted_from_headers(tmp_path: Path) -> None:
     assert planned_rows(source("parquet", "c0.parquet", "c1.parquet")) == 6
     assert planned_rows(source("npz", "b-idx")) is None
     assert planned_rows(DigitsSource()) is None
+
+
+def test_show_tells_how_scores_are_spread(in_one_job: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", str(in_one_job)]) == 0
+    text = capsys.readouterr().out
+    facts = json.loads((in_one_job / "record.json").read_text())["facts"]
+    assert "source: drawn from edm-digits" in text
+    assert f"negative: {facts['negative']}" in text
+    assert f"share_censored: {facts['share_censored']}" in text
+    assert '"50%": ' in text
+    rows = [line.split() for line in text.splitlines()]
+    by_class = [row for row in rows if len(row) == 7 and row[0].isdigit()]
+    assert [int(row[0]) for row in by_class] == list(range(10))
+    assert [int(row[1]) for row in by_class] == [30] * 10
+    bars = [row for row in rows if row and set(row[-1]) == {"#"}]
+    assert sum(int(row[1]) for row in bars) == 300 - facts["censored"]
+    assert 5 <= len(bars) <= 24
+
+
+def test_a_whole_store_is_verified(in_one_job: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (in_one_job, in_one_job / "scores.zarr"):
+        assert main(["store", "verify", str(path)]) == 0
+        assert "300 rows, margin, prediction, converged, steps; all 8 files as written" in capsys.readouterr().out
+
+
+def flip(stage: Path) -> None:
+    path = stage / "scores.zarr" / "margin" / "c" / "0"
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+
+
+def lose(stage: Path) -> None:
+    (stage / "scores.zarr" / "margin" / "c" / "0").unlink()
+
+
+def cut(stage: Path) -> None:
+    path = stage / "scores.zarr" / "margin" / "c" / "0"
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def take_anothers(stage: Path) -> None:
+    (other,) = (stage.parents[1] / "pools").glob("digits-generated-*")
+    content = json.loads((other / "pool.json").read_text())
+    (other / "pool.json").write_text(json.dumps({**content, "digest": "f" * 64}))
+
+
+def rewrite(stage: Path) -> None:
+    """A whole store, but not the one the stage made."""
+    write_store(stage / "scores.zarr", [{"margin": np.zeros(300, np.float32)}], 300, {})
+
+
+def remove(stage: Path) -> None:
+    shutil.rmtree(stage / "scores.zarr")
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (flip, "scores.zarr: margin/c/0 is damaged"),
+        (lose, "scores.zarr: margin/c/0 is missing"),
+        (cut, "scores.zarr: margin/c/0 is damaged: it has"),
+        (take_anothers, f"but its stage reads {'f' * 64}"),
+        (rewrite, "its SHA-256 is not the one in"),
+        (remove, "holds no store"),
+    ],
+)
+def test_what_is_wrong_with_a_store_is_named(
+    damage: Callable[[Path], None], says: str, in_one_job: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage = shutil.copytree(in_one_job.parents[2], tmp_path / "results") / in_one_job.relative_to(in_one_job.parents[2])
+    damage(stage)
+    assert main(["store", "verify", str(stage)]) == 2
+    assert says in caplog.messages[-1]
+    assert len(caplog.messages[-1].splitlines()) == 1

@@ -1,4 +1,4 @@
-"""The command line: ``robustprune run``, ``plan`` and ``show``."""
+"""The command line: ``robustprune run``, ``plan``, ``show`` and ``store``."""
 
 import argparse
 import errno
@@ -73,6 +73,12 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("path", type=Path, help="a stage's directory, or a table's CSV file; or a manifest, with OTHER")
     show.add_argument("other", type=Path, nargs="?", metavar="OTHER", help="a manifest to compare with")
     show.set_defaults(command=_show)
+
+    store = commands.add_parser("store", help="look after a store of scores or of recorded epochs")
+    actions = store.add_subparsers(required=True, metavar="ACTION")
+    verify = actions.add_parser("verify", help="read a store back, every byte of it, and name what is wrong")
+    verify.add_argument("path", type=Path, help="a store's folder (*.zarr), or the directory of a stage")
+    verify.set_defaults(command=_verify)
     return parser
 
 
@@ -123,6 +129,12 @@ def _show(options: argparse.Namespace) -> None:
         print(describe_path(options.path))
     else:
         print(compare_manifests(options.path, options.other))
+
+
+def _verify(options: argparse.Namespace) -> None:
+    from robustprune.verify import verify_path
+
+    print(verify_path(options.path))
 
 
 def _overrides(pairs: Sequence[str]) -> dict[str, Any]:

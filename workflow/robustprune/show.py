@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -10,7 +11,10 @@ from pandas.errors import EmptyDataError, ParserError
 from robustprune.errors import UserError
 from robustprune.paths import PARTIAL, RECORD_FILE
 from robustprune.record import Record, read_record
+from robustprune.scores.distribution import Histogram
 from robustprune.stagefile import read_spec
+
+TEXT_BINS = 20  # lines of a histogram
 
 
 def describe_path(path: Path) -> str:
@@ -47,10 +51,25 @@ def _record_lines(record: Record) -> list[str]:
     return [
         f"complete since {record.finished}: {record.seconds:.1f} s on {record.device}, "
         f"{record.peak_memory_mb:.0f} MB of memory, {record.peak_gpu_memory_mb:.0f} MB on the GPU",
-        *_indented(record.facts),
+        *_fact_lines(record.facts),
         "outputs",
         *(f"  {name}  sha256 {digest[:16]}" for name, digest in record.digests.items()),
     ]
+
+
+def _fact_lines(facts: dict[str, Any]) -> list[str]:
+    """A line a fact; a table where facts come by class or pool; a histogram as bars."""
+    lines: list[str] = []
+    for key, value in facts.items():
+        if key == "histogram":
+            drawn = Histogram(**value)
+            lines += ["  histogram: lower edge, images", *drawn.coarser(-(-len(drawn.counts) // TEXT_BINS)).lines()]
+        elif isinstance(value, dict) and value and all(isinstance(item, dict) for item in value.values()):
+            table = pd.DataFrame.from_dict(value, orient="index").to_string(float_format="{:.4g}".format)
+            lines += [f"  {key}", *(f"    {line}" for line in table.splitlines())]
+        else:
+            lines += _indented({key: value})
+    return lines
 
 
 def _output_lines(directory: Path) -> list[str]:
