@@ -208,7 +208,7 @@ def first_shard(path: Path) -> tuple[str, Path]:
 
 @pytest.mark.parametrize(
     ("damage", "says"),
-    [(flip_a_bit, "its SHA-256 is not"), (truncate, "bytes, and was written with"), (Path.unlink, "missing")],
+    [(flip_a_bit, "its checksums are not"), (truncate, "bytes, and was written with"), (Path.unlink, "missing")],
     ids=["flipped bit", "truncated", "missing"],
 )
 def test_damage_is_named_on_reading_and_on_verifying(written: Path, damage: Callable[[Path], None], says: str) -> None:
@@ -339,10 +339,11 @@ def test_what_cannot_be_stored_is_refused(
     assert not (tmp_path / "s.zarr" / "zarr.json").exists()
 
 
-def test_a_block_of_other_columns_is_refused(tmp_path: Path, small_shards: None) -> None:
-    blocks: list[Columns] = [{"a": np.zeros(256, np.float32)}, {"a": np.zeros(256, np.int16)}]
-    with pytest.raises(ValueError, match=r"columns are a int16 \(256,\), but should be"):
-        write_store(tmp_path / "s.zarr", blocks, 512, {})
+@pytest.mark.parametrize("rows", [256, 100], ids=["in another file", "in the same file"])
+def test_a_block_of_other_columns_is_refused(tmp_path: Path, small_shards: None, rows: int) -> None:
+    blocks: list[Columns] = [{"a": np.zeros(rows, np.float32)}, {"a": np.zeros(rows, np.int16)}]
+    with pytest.raises(ValueError, match=rf"columns are a int16 \({rows},\), but should be"):
+        write_store(tmp_path / "s.zarr", blocks, 2 * rows, {})
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,9 @@
 A column is an array of dimension ``sample``, or of ``epoch`` and ``sample``; row i is the sample with id i. A file (a
 shard, in Zarr's words) holds ``SHARD_ROWS`` samples of one column and epoch and is written whole, so a kill leaves
 none torn. A shard is cut into chunks of ``CHUNK_ROWS``, the unit of reading, each with a CRC-32C, which Zarr checks.
-Zarr reads fill values where a file is missing, so the group's attributes list every file with its size and SHA-256. (A
-CRC-32C of a whole file would say nothing: it is the same for all files whose parts end in their own CRC-32C.)
+Zarr reads fill values where a file is missing, so the group's attributes list every file with its size and its seal:
+the SHA-256 of its chunks' checksums, which stand for their content. (A CRC-32C of the whole file would say nothing: it
+is the same for all files whose parts end in their own CRC-32C.)
 """
 
 import hashlib
@@ -43,10 +44,11 @@ FILL_VALUES: dict[str, float | int | bool] = {
 }
 """The dtypes that a column may have; what pads its last chunk."""
 
+FILES_AT_ONCE = 4  # written at the same time
 ZSTD_LEVEL = 1  # counts and flags shrink to a tenth; floats hardly do, and are stored as they are
 ABSENT = 2**64 - 1  # place of a chunk that its shard lacks, in the shard's index
 
-File = dict[str, int | str]  # "bytes": size, "sha256": 64 hex digits
+File = dict[str, int | str]  # "bytes": size, "seal": 64 hex digits
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Store:
         rows: number of samples.
         epochs: number of epochs; None where columns have no such dimension.
         dtypes: name of each column's dtype.
-        files: size and SHA-256 of each file but the group's own, by path relative to the folder.
+        files: size and seal of each file but the group's own, by path relative to the folder.
     """
 
     path: Path
@@ -91,7 +93,7 @@ class Store:
     def problems(self) -> list[str]:
         """What is wrong with the store, a sentence each, after reading back every byte of it; empty when all is well.
 
-        Files are compared with their stated SHA-256, then every value is read through Zarr.
+        Every chunk is compared with its checksum, and these with the file's seal; then Zarr reads every value.
         """
         found = [problem for name in self.files if (problem := self._problem(name)) is not None]
         found += [f"{name} does not belong to the store" for name in _file_names(self.path) if name not in self.files]
@@ -142,8 +144,8 @@ class Store:
             return f"{name} is missing"
         if (wrong_size := self._wrong_size(name)) is not None:
             return wrong_size
-        if digest(self.path / name) != self.files[name]["sha256"]:
-            return f"{name} is damaged: its SHA-256 is not the one it was written with"
+        if _seal(self.path / name, _chunk_and_shard(self.rows), every_byte=True) != self.files[name]["seal"]:
+            return f"{name} is damaged: its checksums are not those it was written with"
         return None
 
 
@@ -203,8 +205,7 @@ class StoreWriter:
             if dtype not in FILL_VALUES:
                 raise ValueError(f"column {name} is {dtype}, but should be one of {', '.join(FILL_VALUES)}")
         self.path, self.dtypes, self.rows, self.epochs = path, dict(dtypes), rows, epochs
-        self._chunk = min(CHUNK_ROWS, rows)
-        self._shard = min(SHARD_ROWS, self._chunk * -(-rows // self._chunk))
+        self._chunk, self._shard = _chunk_and_shard(rows)
         metadata = self._metadata()
         if {name: _content(path / name) for name in metadata} != metadata:
             rmtree(path, ignore_errors=True)
@@ -229,10 +230,16 @@ class StoreWriter:
             raise ValueError(f"rows {start} to {stop} are not whole files of {SHARD_ROWS} rows, of {self.rows} in all")
         if (epoch is None) != (self.epochs is None) or (epoch is not None and not 0 <= epoch < (self.epochs or 0)):
             raise ValueError(f"epoch {epoch} is not one of {self.epochs}")
-        for name, values in columns.items():
-            for first, last in _ranges(start, stop, SHARD_ROWS):
-                (file,) = _shard_names(name, first, last, None if epoch is None else range(epoch, epoch + 1))
-                self._write_shard(self.path / file, values[first - start : last - start])
+        epochs = None if epoch is None else range(epoch, epoch + 1)
+        with ThreadPoolExecutor(FILES_AT_ONCE) as threads:  # a file waits for the disk while others are encoded
+            waiting = [
+                threads.submit(self._write_shard, self.path / file, values[first - start : last - start])
+                for name, values in columns.items()
+                for first, last in _ranges(start, stop, SHARD_ROWS)
+                for file in _shard_names(name, first, last, epochs)
+            ]
+        for written in waiting:
+            written.result()
 
     def finish(self, attributes: Mapping[str, Any]) -> None:
         """State what the store holds; from now on it can be opened.
@@ -247,9 +254,7 @@ class StoreWriter:
             leftover.unlink()
         expected = {f"{name}/{GROUP_FILE}" for name in self.dtypes}
         expected |= {name for column in self.dtypes for name in _shard_names(column, 0, self.rows, self.epochs)}
-        names = _file_names(self.path)
-        with ThreadPoolExecutor() as threads:
-            files = dict(zip(names, threads.map(_described, (self.path / name for name in names)), strict=True))
+        files = {name: self._file(name) for name in _file_names(self.path)}
         if set(files) != expected:
             missing, foreign = sorted(expected - set(files)), sorted(set(files) - expected)
             raise ValueError(f"{self.path} lacks {missing[:3]}, and has {foreign[:3]} that do not belong to it")
@@ -277,6 +282,10 @@ class StoreWriter:
             )
         return {name: content.to_bytes() for name, content in files.items() if name != GROUP_FILE}
 
+    def _file(self, name: str) -> File:
+        path = self.path / name
+        return {"bytes": path.stat().st_size, "seal": _seal(path, (self._chunk, self._shard)) or "damaged"}
+
     def _write_shard(self, path: Path, values: np.ndarray[Any, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary, temporary.open("wb") as file:
@@ -291,8 +300,6 @@ def write_store(path: Path, blocks: Iterable[Columns], rows: int, attributes: Ma
         blocks: columns of rows 0 ... ``rows`` - 1, in order, in blocks of any length; float32, int16, ...
         rows: number of samples.
         attributes: what a reader should know: JSON without NaN.
-
-    Blocks of the length of a shard are written without a copy.
 
     Raises:
         ValueError: for blocks that are not ``rows`` rows of the same columns, or attributes that are not JSON.
@@ -327,8 +334,12 @@ def recut(blocks: Iterable[Columns], length: int) -> Iterator[Columns]:
 
 
 def _join(blocks: list[Columns]) -> Columns:
+    first = blocks[0]
     if len(blocks) == 1:
-        return blocks[0]
+        return first
+    for block in blocks:
+        if {name: values.dtype for name, values in block.items()} != {name: first[name].dtype for name in first}:
+            raise ValueError(f"columns are {_kinds(block)}, but should be as before, {_kinds(first)}")
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
@@ -347,13 +358,46 @@ def _encoded(values: np.ndarray[Any, Any], chunk: int, shard: int) -> Iterator[b
             piece = np.concatenate([piece, np.full(chunk - len(piece), FILL_VALUES[dtype], piece.dtype)])
         content = piece.tobytes() if _is_float(dtype) else Zstd(ZSTD_LEVEL).encode(piece)
         yield content
-        yield struct.pack("<I", google_crc32c.value(content))
+        yield _crc32c(content)
         index += [place, len(content) + 4]
         place += len(content) + 4
     index += [ABSENT] * (2 * -(-shard // chunk) - len(index))
     table = np.array(index, "<u8").tobytes()
     yield table
-    yield struct.pack("<I", google_crc32c.value(table))
+    yield _crc32c(table)
+
+
+def _seal(path: Path, chunk_and_shard: tuple[int, int], *, every_byte: bool = False) -> str | None:
+    """The SHA-256 of where a shard's chunks lie and of their checksums, or of an array's zarr.json.
+
+    None where the index, or with ``every_byte`` a chunk, is not what its CRC-32C says.
+    """
+    if path.name == GROUP_FILE:
+        return digest(path)
+    chunk, shard = chunk_and_shard
+    content = np.memmap(path, np.uint8, "r")
+    index = content[-16 * (shard // chunk) - 4 : -4].tobytes()
+    if _crc32c(index) != content[-4:].tobytes():
+        return None
+    seal = hashlib.sha256(index)
+    for place, size in np.frombuffer(index, "<u8").reshape(-1, 2).tolist():
+        if place == ABSENT:
+            continue
+        checksum = content[place + size - 4 : place + size].tobytes()
+        if every_byte and _crc32c(content[place : place + size - 4].tobytes()) != checksum:
+            return None
+        seal.update(checksum)
+    return seal.hexdigest()
+
+
+def _crc32c(content: bytes) -> bytes:
+    return struct.pack("<I", google_crc32c.value(content))
+
+
+def _chunk_and_shard(rows: int) -> tuple[int, int]:
+    """Rows of a chunk and of a shard in a store of so many rows; a small store is one chunk."""
+    chunk = min(CHUNK_ROWS, rows)
+    return chunk, min(SHARD_ROWS, chunk * -(-rows // chunk))
 
 
 def _codecs(dtype: str) -> list[BytesBytesCodec]:
@@ -390,10 +434,6 @@ def _file_names(path: Path) -> list[str]:
     """All files below ``path`` but the group's own, by relative path."""
     names = (file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
     return sorted(name for name in names if name != GROUP_FILE)
-
-
-def _described(path: Path) -> File:
-    return {"bytes": path.stat().st_size, "sha256": digest(path)}
 
 
 def _content(path: Path) -> bytes | None:
