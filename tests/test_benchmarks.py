@@ -30,3 +30,16 @@ def test_benchmarks_of_training(what: str, monkeypatch: pytest.MonkeyPatch, caps
     monkeypatch.setattr(sys, "argv", ["training.py", what, "--rounds", rounds])
     training.main()
     assert re.fullmatch(PRINTED[what], capsys.readouterr().out)
+
+
+def test_benchmark_of_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    store = importlib.import_module("store")
+    monkeypatch.setattr(store, "ROWS", 70_000)
+    monkeypatch.setattr(store, "REPEATS", 1)
+    store.main(tmp_path)
+    _, *lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5
+    assert all(re.fullmatch(r"\w.* +\d+ ms +\d+\.\d\d x", line) for line in lines)

@@ -35,7 +35,10 @@ ELSEWHERE = {
         f"python benchmarks/training.py {what}": "test_benchmarks.py, with smaller cases"
         for what in ("step", "data", "precision", "seeds")
     },
+    "python benchmarks/store.py": "test_benchmarks.py, with fewer scores",
     "robustprune run results/<preset>/<kind>/<id>/spec.json": "test_restart.py",
+    "robustprune run results/<preset>/scores/<id> --rows 0:1048576": "test_parts.py, with fewer rows",
+    "robustprune store verify results/<preset>/scores/<id>": "test_parts.py",
 }
 
 

@@ -14,6 +14,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -293,7 +294,7 @@ class StoreWriter:
 
 
 def write_store(path: Path, blocks: Iterable[Columns], rows: int, attributes: Mapping[str, Any]) -> None:
-    """Write a store from blocks of rows, with no more of them in memory than one shard and one block.
+    """Write a store from blocks of rows, with no more of them in memory than four files and a block.
 
     Args:
         path: folder to make, in place of what a killed attempt may have left there.
@@ -306,15 +307,15 @@ def write_store(path: Path, blocks: Iterable[Columns], rows: int, attributes: Ma
     """
     _checksum(attributes)  # fails early when they are not JSON
     rmtree(path, ignore_errors=True)
-    writer, start = None, 0
-    for columns in recut(blocks, SHARD_ROWS):
-        if writer is None:
-            dtypes = {name: str(values.dtype) for name, values in columns.items()}
-            writer = StoreWriter(path, dtypes, rows)
+    blocks = iter(blocks)
+    first = next(blocks, None)
+    if first is None:
+        raise ValueError(f"there are no blocks, but should be {rows} rows")
+    writer = StoreWriter(path, {name: str(values.dtype) for name, values in first.items()}, rows)
+    start = 0
+    for columns in recut(chain([first], blocks), SHARD_ROWS * max(1, FILES_AT_ONCE // len(first))):
         writer.write(columns, start=start)
         start += _common_length(columns)
-    if writer is None:
-        raise ValueError(f"there are no blocks, but should be {rows} rows")
     writer.finish(attributes)
 
 
