@@ -59,6 +59,11 @@ def test_collapsed_runs_are_counted_where_all_runs_were_watched() -> None:
     assert table_row(SPEC, ROW, summaries=summaries, models=found)["collapsed_runs"] is None
 
 
+def test_of_a_model_that_was_trained_elsewhere_nothing_is_told_of_its_training() -> None:
+    line = table_row(SPEC, ROW, summaries=[summary(0.9, 0.6, 0.5)], models=[{"parameters": 38_282}])
+    assert [line[name] for name in ("images_kept", "training_seconds_mean", "collapsed_runs")] == [None, None, None]
+
+
 def test_printed_numbers_stand_in_columns_of_their_own() -> None:
     row = row_of(summary(0.9, 0.6, 0.5))
     assert row["paper_cifar10_accuracy_mean"] == 91.37

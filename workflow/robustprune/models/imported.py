@@ -15,7 +15,7 @@ def run(job: Job, spec: ImportedModelSpec) -> dict[str, Any]:
     """Publish the checkpoint's weights.
 
     Returns:
-        parameters, how many there are; and None for what is known of models that are trained here.
+        parameters, how many there are.
 
     Raises:
         UserError: when the file is gone, is another than its digest says, or does not fit; see ``load_foreign``.
@@ -28,5 +28,4 @@ def run(job: Job, spec: ImportedModelSpec) -> dict[str, Any]:
     model = load_foreign(spec, path)
     save_weights(model.state_dict(), job.partial / WEIGHTS_FILE)
     job.publish(WEIGHTS_FILE)
-    parameters = sum(value.numel() for value in model.parameters())
-    return {"parameters": parameters, "training_seconds": None, "images_kept": None}
+    return {"parameters": sum(value.numel() for value in model.parameters())}
