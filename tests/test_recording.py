@@ -1,6 +1,7 @@
 """What trainings record: the models they had, epoch after epoch, whatever kills them, and without a trace in them."""
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from robustprune import job
 from robustprune.attacks.cross_entropy import attack_cross_entropy
 from robustprune.errors import Interrupted, UserError
 from robustprune.execution import Execution
@@ -18,7 +20,7 @@ from robustprune.files import digest
 from robustprune.interruption import Checkpoints
 from robustprune.job import run_stage
 from robustprune.models.checkpoint import RAW_FILE, WEIGHTS_FILE, load_model, load_weights
-from robustprune.paths import dynamics_name
+from robustprune.paths import KEPT_RECORD_FILE, RECORD_FILE, dynamics_name
 from robustprune.plan import Plan
 from robustprune.pools.format import open_pool
 from robustprune.record import read_record
@@ -165,6 +167,33 @@ def test_killed_in_training_and_in_recording_it_ends_in_the_same_bytes(
     (_, ours, _), (_, theirs, _) = spec_and_store(plan.directory(model)), spec_and_store(recorded)
     assert ours.files == theirs.files
     assert ours.attributes == theirs.attributes
+
+
+@pytest.mark.parametrize("killed_in", ["make_record", "move_over"])
+def test_killed_while_it_publishes_it_still_ends(
+    killed_in: str, recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A recording that has been published is no longer in ``partial/``, and must not be made again from nothing."""
+    results = tmp_path / recorded.parents[1].name
+    shutil.copytree(recorded.parents[1], results)
+    directory = results / recorded.relative_to(recorded.parents[1])
+    for name in (RECORD_FILE, KEPT_RECORD_FILE):
+        (directory / name).unlink()
+    original, calls = getattr(job, killed_in), 0
+
+    def killed(*arguments: Any, **options: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if killed_in == "make_record" or calls > 4:  # 4: weights, raw weights, history, recording
+            raise Killed
+        original(*arguments, **options)
+
+    monkeypatch.setattr(job, killed_in, killed)
+    with pytest.raises(Killed):
+        run_stage(directory / "spec.json", EXECUTION)
+    monkeypatch.undo()
+    run_stage(directory / "spec.json", EXECUTION)
+    assert read_record(directory).digests == read_record(recorded).digests
 
 
 IMPOSSIBLE: list[tuple[str, dict[str, Any], str]] = [

@@ -60,10 +60,12 @@ class Job:
         return Progress(what, total=total, unit=unit, done=done, live=self._live)
 
     def publish(self, *names: str) -> None:
-        """Move finished outputs from ``partial/`` into the stage's directory."""
+        """Move finished outputs from ``partial/`` into the stage's directory, where a killed attempt has not."""
         for name in names:
-            move_over(self.partial / name, self.directory / name)
-            self.outputs.append(self.directory / name)
+            source, target = self.partial / name, self.directory / name
+            if source.exists() or not target.exists():
+                move_over(source, target)
+            self.outputs.append(target)
 
 
 def run_stage(spec_path: Path, execution: Execution, *, threads: int = 1, live: bool = False) -> None:

@@ -67,19 +67,21 @@ class Recorder:
                 self._done = task + 1
                 write_text(self.job.partial / STATE_FILE, json.dumps({"pools_recorded": self._done}))
 
-    def finish(self) -> list[str]:
-        """State what the stores hold; returns their names in ``partial/``."""
+    def publish(self) -> None:
+        """State what the stores hold, and publish them, but for those that a killed attempt has published."""
         for pool_id, pool in self.pools.items():
-            self._writer(pool_id).finish(
-                {
-                    "pool": pool_id,
-                    "pool_digest": pool.info.digest,
-                    "model": self.spec.id,
-                    "recorded_after": list(self.after),
-                    "recording": self.settings.model_dump(mode="json"),
-                }
-            )
-        return [dynamics_name(pool_id) for pool_id in self.pools]
+            name = dynamics_name(pool_id)
+            if (self.job.partial / name).is_dir():
+                self._writer(pool_id).finish(
+                    {
+                        "pool": pool_id,
+                        "pool_digest": pool.info.digest,
+                        "model": self.spec.id,
+                        "recorded_after": list(self.after),
+                        "recording": self.settings.model_dump(mode="json"),
+                    }
+                )
+            self.job.publish(name)
 
     def _record_pool(self, epoch: int, pool_id: str, models: dict[str, nn.Module]) -> None:
         name = f"recording-{epoch}-{pool_id}"

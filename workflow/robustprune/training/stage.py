@@ -53,7 +53,9 @@ def run(job: Job, spec: ModelSpec) -> dict[str, Any]:
     save_weights(training.model.state_dict(), job.partial / RAW_FILE)
     with replacing(job.partial / HISTORY_FILE) as temporary:
         training.history_table().to_parquet(temporary, index=False)
-    job.publish(WEIGHTS_FILE, RAW_FILE, HISTORY_FILE, *(recorder.finish() if recorder is not None else ()))
+    job.publish(WEIGHTS_FILE, RAW_FILE, HISTORY_FILE)
+    if recorder is not None:
+        recorder.publish()
     if training.best:
         save_weights(training.best["weights"], job.partial / BEST_FILE)
         job.publish(BEST_FILE)
