@@ -7,11 +7,14 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from checkout import Checkout
+from robustprune.store import open_store
+from tiny import run_upstream, stage_of, tiny_plan
 
 CLUSTER = Path(__file__).parent / "slurm" / "one-node-slurm.sh"
 TABLE = "results/table1.csv"
@@ -94,6 +97,22 @@ def test_the_table_is_made_although_a_job_is_stopped(signal: str, cluster: Path,
     assert re.search(r"going on from [1-9][\d,]* of 4,500 steps", (stage / "job.log").read_text())
     assert time_limits(stage.name) == ["00:30:00", "01:00:00"]
     assert pd.read_csv(checkout.file(TABLE))["method"].tolist() == ["TRADES on everything", "PUMA"]
+
+
+def test_a_pool_is_scored_in_parts(cluster: Path, checkout: Checkout) -> None:
+    """Two parts and the job that gathers them; what they read is made beforehand, without SLURM."""
+    overrides: dict[str, Any] = {"execution": {"part_rows": 256, "batch_size": 8}}
+    checkout.configure(overrides)
+    checkout.environment["PATH"] = os.environ["PATH"]
+    plan = tiny_plan(checkout.file("results"), overrides)
+    score = stage_of(plan, "scores", "generated")
+    run_upstream(plan, score)
+    stage = plan.directory(score)
+    checkout.snakemake("--profile", "slurm", str(plan.record(score).relative_to(checkout.folder)))
+    assert "going on from 300 of 300 images" in (stage / "job.log").read_text()
+    assert open_store(stage / "scores.zarr").rows == 300
+    jobs = subprocess.run(["scontrol", "--oneliner", "show", "job"], capture_output=True, text=True, check=True).stdout
+    assert jobs.count("JobState=COMPLETED") == 3
 
 
 @pytest.mark.parametrize("cluster", ["with accounting"], indirect=True)
