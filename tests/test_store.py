@@ -146,7 +146,7 @@ def test_the_layout_is_the_documented_one(dynamics: Path) -> None:
     assert array.shards == (1, 256)
     assert array.chunks == (1, 64)
     assert np.isnan(array.fill_value)
-    assert group.attrs["schema_version"] == 2
+    assert group.attrs["schema_version"] == 3
     assert sorted(file.name for file in (dynamics / "confidence" / "c" / "1").iterdir()) == ["0", "1", "2"]
     np.testing.assert_array_equal(array[1], an_epoch(1)["confidence"])
 
@@ -301,8 +301,8 @@ def test_changed_attributes_are_refused(scores: Path) -> None:
 
 
 def test_another_schema_version_is_refused(scores: Path) -> None:
-    edit_attributes(scores, lambda attributes: attributes.update(schema_version=1))
-    with pytest.raises(UserError, match="has schema version 1, but this version reads 2"):
+    edit_attributes(scores, lambda attributes: attributes.update(schema_version=2))
+    with pytest.raises(UserError, match="has schema version 2, but this version reads 3"):
         open_store(scores)
 
 
@@ -311,7 +311,7 @@ def test_an_unknown_column_is_named_with_those_there_are(scores: Path) -> None:
         open_store(scores).read("margins")
 
 
-@pytest.mark.parametrize("content", [None, "{", "{}", '{"attributes": []}', '{"attributes": {"schema_version": 2}}'])
+@pytest.mark.parametrize("content", [None, "{", "{}", '{"attributes": []}', '{"attributes": {"schema_version": 3}}'])
 def test_a_folder_that_is_no_finished_store_is_refused(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / "zarr.json").write_text(content)

@@ -32,7 +32,7 @@ from robustprune.blocks import Columns
 from robustprune.errors import UserError
 from robustprune.files import digest, replacing, write_text
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 GROUP_FILE = "zarr.json"
 
 CHUNK_ROWS = 2**16  # the unit of reading
