@@ -15,6 +15,7 @@ import torch
 from pyautoattack import AutoAttack
 from torch import Tensor, nn
 
+from robustprune import execution
 from robustprune.errors import UserError
 from robustprune.evaluation import stage as evaluation_stage
 from robustprune.evaluation.attacks import is_right, withstands_autoattack, withstands_pgd
@@ -206,7 +207,7 @@ def test_scores_by_boundary_search_count_the_censored(make_job: MakeJob, upstrea
 def test_scoring_killed_between_chunks_ends_in_the_same_bytes(
     make_job: MakeJob, upstream: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(margins_stage, "CHUNK_BATCHES", 1)
+    monkeypatch.setattr(execution, "CHUNK_BATCHES", 1)
     straight = make_job("scores", SCORES.id, batch_size=8)
     margins_stage.run(straight, SCORES)
     broken = make_job("scores", "margins-0123456789", batch_size=8, checkpoint_seconds=0)

@@ -19,11 +19,10 @@ from robustprune.blocks import collect, compute_rows
 from robustprune.cli import main
 from robustprune.config import load_config
 from robustprune.errors import UserError
-from robustprune.execution import Execution
+from robustprune.execution import CHUNK_BATCHES, Execution
 from robustprune.experiments import load_experiments
 from robustprune.files import digest
 from robustprune.job import Job, run_part, run_stage
-from robustprune.margins.stage import CHUNK_BATCHES
 from robustprune.plan import Plan, make_plan
 from robustprune.sources import planned_rows
 from robustprune.specs import DigitsSource, FileSource
@@ -196,7 +195,7 @@ def plan_of(overrides: dict[str, Any]) -> Plan:
 
 
 def test_the_plan_cuts_large_pools_and_no_id_knows() -> None:
-    whole, cut = plan_of({}), plan_of({"execution": {"part_rows": 128}})
+    whole, cut = plan_of({}), plan_of({"execution": {"part_rows": 100, "batch_size": 8}})  # 128 rows are two chunks
     assert set(whole.stages) == set(cut.stages)
     score = stage_of(cut, "scores", "generated")
     assert whole.parts(score) == []

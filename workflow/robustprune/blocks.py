@@ -123,7 +123,7 @@ def _checked(rows: range, count: int, batch_size: int) -> range:
     if not (0 <= rows.start < rows.stop <= count and whole):
         raise UserError(
             f"--rows {rows.start}:{rows.stop}: should begin and end at multiples of {batch_size}, the rows computed at "
-            f"once, or end at the last row, {count}; execution.part_rows should be such a multiple"
+            f"once, or end at the last row, {count}"
         )
     return rows
 

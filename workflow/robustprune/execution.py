@@ -4,6 +4,10 @@ from pydantic import Field
 
 from robustprune.settings import Settings
 
+CHUNK_BATCHES = 8
+"""Batches in a chunk, the rows that are measured together: enough that batches are full most of the time, few enough
+that the chunk fits the device, where its images lie several times in float32."""
+
 
 class Execution(Settings):
     """Settings of the machine. Changing them reruns nothing."""
@@ -14,6 +18,16 @@ class Execution(Settings):
     part_rows: int = Field(
         2**20, gt=0, description="pools of more images are scored by several jobs of so many images each"
     )
+
+    @property
+    def chunk_rows(self) -> int:
+        """Rows of a chunk, the most that are ever computed together."""
+        return CHUNK_BATCHES * self.batch_size
+
+    @property
+    def rows_of_a_part(self) -> int:
+        """``part_rows``, brought up to whole chunks, so that parts compute what one job would."""
+        return -(-self.part_rows // self.chunk_rows) * self.chunk_rows
 
     def flags(self) -> str:
         """The options of ``robustprune run`` that say the same."""

@@ -90,7 +90,7 @@ class Plan:
         pool_id = self._spec(stage_id).shared_rows
         if pool_id is None:
             return []
-        pool, length = self.stages[pool_id], self.config.execution.part_rows
+        pool, length = self.stages[pool_id], self.config.execution.rows_of_a_part
         count = pool.count if isinstance(pool, GeneratedPoolSpec) else self._ingested_rows(pool)
         if count is None or count <= length:
             return []

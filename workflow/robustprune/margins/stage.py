@@ -17,10 +17,6 @@ from robustprune.pools.format import Pool, open_pool
 from robustprune.scores.files import Meaning, publish_score
 from robustprune.specs import MarginSpec
 
-CHUNK_BATCHES = 8
-"""Batches in a chunk, the rows that are measured together: enough that batches are full most of the time, few enough
-that the chunk fits the device, where its images lie several times in float32."""
-
 SIGN = {
     "targeted": "a large margin is an easy image; a negative one is minus the distance of a misclassified image to its "
     "own class",
@@ -40,8 +36,9 @@ def row_pass(job: Job, spec: MarginSpec) -> RowPass:
     model = load_model(job.upstream("models", spec.model), job.device, spec.weights)
     pool = open_pool(job.upstream("pools", spec.pool))
     check_classifier(model, *as_inputs(pool, 0, min(CHECKED_IMAGES, len(pool)), job.device), origin=spec.model)
-    measure, chunk = partial(_measure, job, spec, model, pool), CHUNK_BATCHES * job.execution.batch_size
-    return partial(compute_rows, job, len(pool), measure, what="measuring margins", batch_size=chunk)
+    measure = partial(_measure, job, spec, model, pool)
+    rows = job.execution.chunk_rows
+    return partial(compute_rows, job, len(pool), measure, what="measuring margins", batch_size=rows)
 
 
 def run(job: Job, spec: MarginSpec) -> dict[str, Any]:
