@@ -274,6 +274,14 @@ def test_impossible_combinations_are_refused_by_name() -> None:
         make_plan(load_config({}), {"t.t": table})
 
 
+def test_a_share_that_keeps_no_image_is_refused_before_the_training(tmp_path: Path) -> None:
+    row = Row(method="m", recipe="rs_fgsm", mid_training=MidTraining(keep=1e-4, strategy="random"))
+    plan = make_plan(load_config(TINY), {"t.t": Table(title="t", target="t.csv", rows=(row,))}, results=tmp_path)
+    plan.write_specs()
+    with pytest.raises(UserError, match=r"mid_training.keep = 0.0001 keeps none of the 1297 images of digits-train-"):
+        run(plan, next(stage for stage in plan.stages if stage.startswith("midway-random")))
+
+
 @pytest.mark.slow
 def test_every_way_to_prune_runs_from_the_pools_to_weights(tmp_path: Path) -> None:
     """The manifests of the table of strategies, by their counts; a model pruned midway; one pruned online."""

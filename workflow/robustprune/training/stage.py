@@ -13,7 +13,7 @@ from robustprune.settings import StandardRecipe
 from robustprune.specs import ModelSpec
 from robustprune.training.dynamics import Recorder
 from robustprune.training.fit import Training
-from robustprune.training.mid_training import publish_choice
+from robustprune.training.mid_training import dropped_of, publish_choice
 from robustprune.training.trainset import KeptImages, load_training_images
 from robustprune.training.validation import PGD, catastrophic_overfitting_epoch
 
@@ -41,6 +41,7 @@ def run(job: Job, spec: ModelSpec) -> dict[str, Any]:
             f"training.synthetic_fraction = {spec.training.synthetic_fraction}, but there is no synthetic pool"
         )
     _warn_of_unused_radii(spec, kept)
+    _refuse_to_prune_all(spec, kept)
     training = Training(job, spec, kept)
     recorder = None if spec.recording is None else Recorder(job, spec, spec.recording)
     if recorder is not None:
@@ -76,6 +77,16 @@ def _warn_of_unused_radii(spec: ModelSpec, kept: list[KeptImages]) -> None:
     epsilon = np.float32(spec.threat.epsilon)
     if isinstance(spec.training, StandardRecipe) and any((images.epsilon != epsilon).any() for images in kept):
         logger.warning("recipe standard attacks nothing, so the radii of %s are not used", spec.manifest)
+
+
+def _refuse_to_prune_all(spec: ModelSpec, kept: list[KeptImages]) -> None:
+    if spec.mid_training is None:
+        return
+    for pool_id, images in zip(spec.pools, kept, strict=True):
+        if dropped_of(len(images), spec.mid_training) == len(images):
+            raise UserError(
+                f"mid_training.keep = {spec.mid_training.keep} keeps none of the {len(images)} images of {pool_id}"
+            )
 
 
 def _validated(training: Training) -> dict[str, Any]:
