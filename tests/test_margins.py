@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pytest
 import torch
 from scipy.optimize import linprog
+from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from robustprune.attacks.norms import NormGeometry, norm_named
@@ -488,6 +489,45 @@ def test_passing_over_classes_costs_little_margin(name: str, fgsm_model: nn.Modu
     if name == "Linf":
         assert float(fast.converged.float().mean()) >= 0.999
     assert fast.converged.sum() >= every.converged.sum() - 0.01 * len(images)
+
+
+@pytest.fixture(scope="module")
+def half_trained() -> tuple[nn.Module, Tensor, Tensor]:
+    """A small CNN after 60 steps on scikit-learn's digits, right for three in four, and digits it never saw."""
+    digits = load_digits()
+    images, labels = torch.tensor(digits.images[:, None] / 16).float(), torch.tensor(digits.target)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = build_model("small_cnn", image_shape=(1, 8, 8), classes=10)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+        for _ in range(60):
+            rows = torch.randint(0, 1500, (128,))
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(images[rows]), labels[rows]).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+    return model.eval(), images[1500:], labels[1500:]
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_passing_over_classes_costs_little_where_their_slopes_still_differ(
+    name: str, half_trained: tuple[nn.Module, Tensor, Tensor]
+) -> None:
+    """A narrow bound does cost something here, so the default's cost could be seen."""
+    model, images, labels = half_trained
+    every, default, narrow_bound = (
+        signed_margins(
+            model,
+            images,
+            labels,
+            settings=DeepFoolSettings(slope_ratio=ratio),
+            norm=norm_named(name),
+            batch_size=len(images),
+        ).margin.abs()
+        for ratio in (None, DeepFoolSettings().slope_ratio, 1)
+    )
+    assert every.isfinite().all()
+    assert float(default.mean()) <= 1.005 * float(every.mean())
+    assert float(narrow_bound.mean()) > 1.005 * float(every.mean())
 
 
 @pytest.mark.parametrize("candidates", [1, 2, 4, 9])
