@@ -20,6 +20,7 @@ from robustprune.job import Job, run_stage
 from robustprune.plan import Plan, make_plan
 from robustprune.pools.format import open_pool, write_pool
 from robustprune.pruning.manifest import read_metadata
+from robustprune.randomness import per_sample
 from robustprune.record import read_record
 from robustprune.settings import MidTraining, OnlinePuma, RsFgsmRecipe, ThreatModel, TradesRecipe
 from robustprune.settings.training import AnyRecipe
@@ -136,6 +137,28 @@ def test_the_scores_are_those_of_the_model_at_that_point_and_the_strategy_is_the
     table = pd.read_parquet(trained.job.partial / CHOICE_FILE)
     np.testing.assert_allclose(table["score"], expected, rtol=1e-5)
     assert table["score"][table["kept"]].max() < table["score"][~table["kept"]].min()
+
+
+@pytest.mark.parametrize("clip_start", [False, True])
+def test_the_step_before_scoring_is_the_recipes_own(clip_start: bool, tmp_path: Path) -> None:
+    recipe = RS_FGSM.model_copy(update={"clip_start": clip_start, "step_scale": 0.5})
+    trained = training(tmp_path, recipe, mid_training=MidTraining(keep=0.6, strategy="low_distance"))
+    while trained.step < trained.prune_at:
+        trained.one_step()
+    model = trained.model.eval()
+    kept = trained.kept[0]
+    pixels, classes, _ = kept.read(np.arange(40))
+    images, labels = torch.tensor(pixels) / 255, torch.tensor(classes)
+    draw = per_sample("uniform", (1, 8, 8), torch.from_numpy(kept.rows), trained.spec.seed, "mid training")
+    start = images + 0.1 * draw
+    start = (start.clamp(0, 1) if clip_start else start).requires_grad_()
+    (gradient,) = torch.autograd.grad(F.cross_entropy(model(start), labels), start)
+    attacked = (start.detach() + 0.05 * gradient.sign()).clamp(images - 0.1, images + 0.1).clamp(0, 1)
+    with torch.no_grad():
+        expected = F.cross_entropy(model(attacked), labels, reduction="none")
+    model.train()
+    trained.one_step()
+    np.testing.assert_allclose(pd.read_parquet(trained.job.partial / CHOICE_FILE)["score"], expected, rtol=1e-5)
 
 
 def test_the_adversarial_loss_is_higher_than_the_clean_one(tmp_path: Path) -> None:

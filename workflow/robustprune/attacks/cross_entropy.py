@@ -22,6 +22,7 @@ def attack_cross_entropy(
     threat: ThreatModel,
     seed: int,
     purpose: str,
+    clip_start: bool = True,
 ) -> Tensor:
     """Attack each image to raise its own cross-entropy.
 
@@ -34,6 +35,7 @@ def attack_cross_entropy(
         threat: norm and largest perturbation.
         seed: the stage's seed.
         purpose: what the starts are for.
+        clip_start: whether they are clipped to the pixel range.
 
     Returns:
         (N, C, H, W) float32 in [0, 1]: the last point.
@@ -48,4 +50,5 @@ def attack_cross_entropy(
         objective=partial(F.cross_entropy, target=labels, reduction="none"),
         seed=seed,
         purpose=purpose,
+        clip_start=clip_start,
     )

@@ -72,6 +72,7 @@ def pgd_from_own_starts(
     objective: Objective,
     seed: int,
     purpose: str,
+    clip_start: bool = True,
 ) -> Tensor:
     """PGD at the threat's radius, each image from one random start of its own, whatever batch it is in.
 
@@ -85,6 +86,7 @@ def pgd_from_own_starts(
         objective: what is made large.
         seed: the stage's seed.
         purpose: what the starts are for.
+        clip_start: whether they are clipped to the pixel range.
 
     Returns:
         (N, C, H, W) float32 in [0, 1]: the last point.
@@ -101,6 +103,7 @@ def pgd_from_own_starts(
         objective=objective,
         norm=norm,
         start=norm.random_start(draw, radius),
+        clip_start=clip_start,
     )
 
 

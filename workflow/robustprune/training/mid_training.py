@@ -22,15 +22,22 @@ from robustprune.job import Job
 from robustprune.margins.signed import signed_margins
 from robustprune.pruning.candidates import Candidates
 from robustprune.pruning.strategies import choose
-from robustprune.settings import CrossEntropyAttack, DeepFoolSettings, DropAsMany, MidTraining
+from robustprune.settings import (
+    AnyRecipe,
+    CrossEntropyAttack,
+    DeepFoolSettings,
+    DropAsMany,
+    MidTraining,
+    RsFgsmRecipe,
+)
 from robustprune.specs import ModelSpec
 from robustprune.training.trainset import KeptImages
 
-DEFINITION = 1
+DEFINITION = 2
 MID_TRAINING_FILE = "mid_training.parquet"
 CHOICE_FILE = "choice.parquet"  # the same in ``partial/``, where a resumed training looks for it until the end
 
-RS_FGSM = CrossEntropyAttack(steps=1, step=1.25)
+LONG_STEP = 1.25  # of the RS-FGSM step, in units of epsilon, where another recipe trains
 DEEPFOOL = DeepFoolSettings(  # all that decides numbers, since a spec does not hold it
     max_steps=50, overshoot=0.02, candidates=None, slope_ratio=1.75, bisection_steps=0, negative="unsigned"
 )
@@ -101,6 +108,7 @@ def _scores(
     job: Job, spec: ModelSpec, settings: MidTraining, model: nn.Module, kept: KeptImages
 ) -> npt.NDArray[np.float32]:
     """(M,) loss or DeepFool's L2 distance of each kept image, clean or after an RS-FGSM step of its own."""
+    attack, clip_start = _rs_fgsm(spec.training)
     was_training = model.training
     model.eval()
     parts = []
@@ -112,11 +120,26 @@ def _scores(
         if settings.at == "adversarial":
             ids = torch.from_numpy(kept.rows[positions])
             images = attack_cross_entropy(
-                model, images, labels, ids, attack=RS_FGSM, threat=spec.threat, seed=spec.seed, purpose="mid training"
+                model,
+                images,
+                labels,
+                ids,
+                attack=attack,
+                threat=spec.threat,
+                seed=spec.seed,
+                purpose="mid training",
+                clip_start=clip_start,
             )
         parts.append(_score(settings, model, images, labels).cpu().numpy())
     model.train(was_training)
     return np.concatenate(parts).astype(np.float32)
+
+
+def _rs_fgsm(recipe: AnyRecipe) -> tuple[CrossEntropyAttack, bool]:
+    """The step before scoring, and whether its start is clipped: the recipe's own, where it is RS-FGSM."""
+    if isinstance(recipe, RsFgsmRecipe):
+        return CrossEntropyAttack(steps=1, step=recipe.step_scale), recipe.clip_start
+    return CrossEntropyAttack(steps=1, step=LONG_STEP), True
 
 
 def _score(settings: MidTraining, model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
