@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 DEFINITION = 1
 
+TRANSFORMED = 2**12  # images at once, as a transform takes many times the memory of the trajectories
+
 Trajectory = npt.NDArray[np.floating[Any]]  # (T, N)
 Correct = npt.NDArray[np.bool_]  # (T, N)
 Score = npt.NDArray[np.float32]  # (N,)
@@ -67,6 +69,11 @@ def frequency(confidence: Trajectory) -> Score:
     Returns:
         (N,) >= 0; 0 for a constant.
     """
+    images = range(0, confidence.shape[1], TRANSFORMED)
+    return np.concatenate([_frequency(confidence[:, first : first + TRANSFORMED]) for first in images])
+
+
+def _frequency(confidence: Trajectory) -> Score:
     epochs = len(confidence)
     values = confidence.astype(np.float32, copy=False)
     # A shift moves X_0 alone; this one makes a constant exactly 0, which rounding would not.
