@@ -431,14 +431,15 @@ def test_a_confident_image_does_not_stop_the_boundary_search() -> None:
 
 
 METHODS: dict[str, AnyMarginSettings] = {
-    "deepfool": DeepFoolSettings(),
-    "deepfool, every class": DeepFoolSettings(slope_ratio=None),
-    "boundary_search": BoundarySearchSettings(),
+    "deepfool": DeepFoolSettings(bisection_steps=20),
+    "deepfool, every class": DeepFoolSettings(bisection_steps=20, slope_ratio=None),
+    "boundary_search": BoundarySearchSettings(bisection_steps=20),
 }
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_batch_size_order_and_split_change_nothing_but_rounding(method: str) -> None:
+    """With a way back so narrow that where it ends is rounding, too."""
     model, count = small_model(), 40
     images = torch.rand(count, 1, 8, 8, generator=torch.Generator().manual_seed(2))
     ranked = model(images).argsort(1, descending=True)
@@ -452,10 +453,10 @@ def test_batch_size_order_and_split_change_nothing_but_rounding(method: str) -> 
     rows = torch.arange(count)
     whole = measure(rows, 16)
     for again in (1, 7, 100):
-        torch.testing.assert_close(measure(rows, again).margin, whole.margin, rtol=3e-3, atol=1e-5)
-    torch.testing.assert_close(measure(shuffled, 16).margin, whole.margin[shuffled], rtol=3e-3, atol=1e-5)
+        torch.testing.assert_close(measure(rows, again).margin, whole.margin, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(measure(shuffled, 16).margin, whole.margin[shuffled], rtol=1e-4, atol=1e-6)
     parts = torch.cat([measure(part, 16).margin for part in torch.split(rows, 23)])
-    torch.testing.assert_close(parts, whole.margin, rtol=3e-3, atol=1e-5)
+    torch.testing.assert_close(parts, whole.margin, rtol=1e-4, atol=1e-6)
     assert torch.equal(measure(rows, 16).margin, whole.margin)
 
 
