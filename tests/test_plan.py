@@ -56,7 +56,7 @@ def test_every_stage_comes_after_what_it_reads() -> None:
 ALL_AFTER = {"models", "scores", "manifests", "evaluations", "tables"}
 CHANGES: list[tuple[dict[str, Any], set[str]]] = [
     ({"pruning": {"ratio": 0.3}}, {"manifests", "models", "evaluations", "tables"}),
-    ({"margins": {"max_steps": 20}}, {"scores", "manifests", "models", "evaluations", "tables"}),
+    ({"margins": {"deepfool": {"max_steps": 20}}}, {"scores", "manifests", "models", "evaluations", "tables"}),
     ({"evaluation": {"pgd_steps": 20}}, {"evaluations", "tables"}),
     ({"training": {"trades": {"epochs": 3}}}, ALL_AFTER),
     ({"synthetic": {"count": 100}}, {"pools", *ALL_AFTER}),
@@ -119,12 +119,16 @@ def test_a_recipe_that_shows_synthetic_images_needs_some() -> None:
         plan_of({"synthetic": {"source": "none"}})
 
 
+def test_a_search_that_ends_before_epsilon_is_refused() -> None:
+    with pytest.raises(UserError, match=r"PUMA: margins.boundary_search.step_size \* max_steps = 38/255 .* 3/20"):
+        plan_of({"margins": {"method": "boundary_search", "boundary_search": {"max_steps": 38}}})
+
+
 @pytest.mark.parametrize("room", ROOMS)
 def test_every_module_a_room_runs_is_decisive_somewhere_or_known_to_be_neutral(room: str) -> None:
     decisive = {module for preset in ("digits", "mnist", "cifar10") for module in _modules(preset)}
     for spec in (specs.ImportedModelSpec, specs.EmbeddingSpec, specs.ExtrapolatedScoreSpec):
         decisive |= set(spec.modules)
-    decisive.add("margins.boundary_search")
     modules = {module for module in imported_by(room) if not module.endswith(".stage")}
     unknown = {module for module in modules if not module.startswith("settings")} - decisive - NEUTRAL
     assert unknown == set()

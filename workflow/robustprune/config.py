@@ -13,15 +13,13 @@ from robustprune.errors import UserError
 from robustprune.execution import Execution
 from robustprune.settings import (
     NORMALIZING,
-    AnyMarginSettings,
     Architecture,
-    BoundarySearchSettings,
     CheckpointSettings,
-    DeepFoolSettings,
     DynamicsSettings,
     EmbeddingSettings,
     EvaluationSettings,
     GeneratorSettings,
+    MarginSettings,
     NeighbourSettings,
     PruningSettings,
     Recipes,
@@ -36,7 +34,6 @@ PRESETS = WORKFLOW / "presets"
 EXPERIMENTS = WORKFLOW / "experiments"
 REFERENCE = WORKFLOW / "reference"
 
-METHODS: dict[str, type[Settings]] = {"deepfool": DeepFoolSettings, "boundary_search": BoundarySearchSettings}
 
 SOURCE_PATTERN = r"^(digits|torchvision(:.+)?|(idx|npz|parquet):.+)$"
 SYNTHETIC_PATTERN = r"^(none|generate|(npz|parquet):.+)$"
@@ -135,9 +132,7 @@ class Config(Settings):
     weights: Weights = Field(
         "last", description="which weights of a model are scored and evaluated: last, or best in validation"
     )
-    margins: AnyMarginSettings = Field(
-        DeepFoolSettings(), description="how margins are measured; method says by what, deepfool or boundary_search"
-    )
+    margins: MarginSettings = MarginSettings()
     dynamics: DynamicsSettings = DynamicsSettings()
     extrapolation: ExtrapolationSettings = ExtrapolationSettings()
     pruning: PruningSettings = PruningSettings()
@@ -176,16 +171,6 @@ class Config(Settings):
             )
         if self.data.source == "digits" and (self.data.classes, self.data.image_shape) != (10, (1, 8, 8)):
             raise ValueError("data.source = digits has data.classes: 10 and data.image_shape: [1, 8, 8]")
-        return self
-
-    @model_validator(mode="after")
-    def _boundary_search_goes_beyond_epsilon(self) -> "Config":
-        margins = self.margins
-        if isinstance(margins, BoundarySearchSettings) and margins.reach <= self.threat.epsilon:
-            raise ValueError(
-                f"margins.step_size * margins.max_steps = {margins.reach} should be more than threat.epsilon = "
-                f"{self.threat.epsilon}, since no margin above it is found"
-            )
         return self
 
     def _checkpoint_fits(self, name: str) -> None:
@@ -262,7 +247,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def _sentences(error: ValidationError, origin: str) -> Iterator[str]:
     for problem in error.errors():
         location = [part for part in problem["loc"] if isinstance(part, (str, int))]
-        key = ".".join(str(part) for place, part in enumerate(location) if not _is_tag(location, place))
+        key = ".".join(str(part) for part in location)
         if problem["type"] == "extra_forbidden":
             near = _suggestion(str(location[-1]), _allowed_keys(location[:-1]))
             yield f"{origin}: {key} = {problem['input']!r}: there is no such key{near}"
@@ -275,17 +260,9 @@ def _sentences(error: ValidationError, origin: str) -> Iterator[str]:
             yield f"{origin}: {key} = {value}: {problem['msg'].removeprefix('Value error, ')}"
 
 
-def _is_tag(location: list[str | int], place: int) -> bool:
-    """Whether a part of a location is not a key, but says which method's settings were meant."""
-    return place == 1 and location[0] == "margins" and location[1] in METHODS
-
-
 def _allowed_keys(section: list[str | int]) -> list[str]:
     model: Any = Config
-    for place, name in enumerate(section):
-        if _is_tag(section, place):
-            model = METHODS[str(name)]
-            continue
+    for name in section:
         model = get_args(model)[1] if get_origin(model) is dict else model.model_fields[str(name)].annotation
         if type(None) in get_args(model):  # a section or null
             model = get_args(model)[0]

@@ -14,6 +14,7 @@ from robustprune.settings import (
     DropShare,
     DynamicsScoreName,
     Exact,
+    MarginMethod,
     MidTraining,
     OnlinePuma,
     Per,
@@ -54,6 +55,9 @@ class Row(Settings):
         None,
         description="a checkpoint that measures scores and margins; margin_model of the config where absent",
     )
+    margins: MarginMethod | None = Field(
+        None, description="how margins are measured; margins.method of the config where absent"
+    )
     weights: Weights | None = Field(
         None, description="which weights of its models are evaluated; the table's or config's where absent"
     )
@@ -75,6 +79,12 @@ class Row(Settings):
             raise ValueError(
                 "a row with a margin_model has a strategy that goes by a margin or a loss, or radius: margin"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _margins_are_used(self) -> "Row":
+        if self.margins is not None and not (self.uses_margins or (self.uses_score and self.score == "margin")):
+            raise ValueError(f"margins = {self.margins} needs a strategy that goes by the margin, or radius: margin")
         return self
 
     @property

@@ -17,6 +17,7 @@ from robustprune.paths import RECORD_FILE, SPEC_FILE, stage_directory
 from robustprune.settings import (
     AnyAmount,
     AnyRecipe,
+    BoundarySearchSettings,
     DropAsMany,
     DropShare,
     DynamicsScoreName,
@@ -347,6 +348,12 @@ class _Planner:
 
     def _margins(self, row: Row, pools: tuple[str, ...]) -> tuple[str, ...]:
         config, model = self.config, self._scoring_model(row)
+        settings = config.margins.named(row.margins)
+        if isinstance(settings, BoundarySearchSettings) and settings.reach <= config.threat.epsilon:
+            raise UserError(
+                f"{row.method}: margins.boundary_search.step_size * max_steps = {settings.reach} should be more than "
+                f"threat.epsilon = {config.threat.epsilon}, since no margin above it is found"
+            )
         return tuple(
             self._add(
                 MarginSpec(
@@ -354,7 +361,7 @@ class _Planner:
                     model=model,
                     weights=self._weights(model, config.weights),
                     norm=config.threat.norm,
-                    settings=config.margins,
+                    settings=settings,
                 )
             )
             for pool in pools

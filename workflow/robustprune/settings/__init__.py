@@ -8,7 +8,13 @@ from robustprune.settings.base import Exact, Norm, Radius, Settings, ThreatModel
 from robustprune.settings.evaluation import EvaluationSettings
 from robustprune.settings.extrapolation import EmbeddingSettings, Metric, NeighbourSettings, Sources, Weighting
 from robustprune.settings.generation import GeneratorSettings, SamplerSettings
-from robustprune.settings.margins import AnyMarginSettings, BoundarySearchSettings, DeepFoolSettings
+from robustprune.settings.margins import (
+    AnyMarginSettings,
+    BoundarySearchSettings,
+    DeepFoolSettings,
+    MarginMethod,
+    MarginSettings,
+)
 from robustprune.settings.models import NORMALIZING, Architecture, CheckpointSettings, NormalizationSettings
 from robustprune.settings.pruning import (
     ENDS,
@@ -72,6 +78,8 @@ __all__ = [
     "Exact",
     "GeneratorSettings",
     "LossScoreName",
+    "MarginMethod",
+    "MarginSettings",
     "Metric",
     "MidTraining",
     "MultiStepRecipe",

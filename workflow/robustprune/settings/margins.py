@@ -1,9 +1,9 @@
 """How the distance of an image to the decision boundary is measured."""
 
 from fractions import Fraction
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Field
 
 from robustprune.settings.base import Radius, Settings
 
@@ -62,15 +62,20 @@ class BoundarySearchSettings(Settings):
         return self.step_size * self.max_steps
 
 
-def _method(value: Any) -> str:
-    """The method that settings name, DeepFool where they name none."""
-    return str(value.get("method", "deepfool") if isinstance(value, dict) else getattr(value, "method", None))
-
-
-AnyMarginSettings = Annotated[
-    Annotated[DeepFoolSettings, Tag("deepfool")] | Annotated[BoundarySearchSettings, Tag("boundary_search")],
-    Discriminator(
-        _method, custom_error_type="method", custom_error_message="method should be deepfool or boundary_search"
-    ),
-]
+AnyMarginSettings = Annotated[DeepFoolSettings | BoundarySearchSettings, Field(discriminator="method")]
 """How margins are measured, told apart by ``method``."""
+
+MarginMethod = Literal["deepfool", "boundary_search"]
+
+
+class MarginSettings(Settings):
+    """The ways to measure margins, and which of them is used where a row does not say."""
+
+    method: MarginMethod = Field("deepfool", description="deepfool | boundary_search (PUMA, Algorithm 1)")
+    deepfool: DeepFoolSettings = DeepFoolSettings()
+    boundary_search: BoundarySearchSettings = BoundarySearchSettings()
+
+    def named(self, method: MarginMethod | None) -> AnyMarginSettings:
+        """The settings of that method; of the default one for None."""
+        settings: AnyMarginSettings = getattr(self, method or self.method)
+        return settings
