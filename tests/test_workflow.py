@@ -150,7 +150,7 @@ def test_the_table_of_scores_is_planned_where_the_recordings_allow_it(tmp_path: 
 
     checkout.file("config.yaml").write_text(yaml.safe_dump(SCORED))
     jobs = checkout.jobs("results/scores.csv")
-    # Recorded: TRADES once, standard training for each seed. Plain: TRADES and twelve pruned ones for each seed; without
+    # Recorded: TRADES once, standard training for each seed. Plain: TRADES and twelve pruned ones a seed; without
     # synthetic images there is nothing to extrapolate to, so that row's models are those of the margins.
     assert (jobs["score"], jobs["manifest"], jobs["model"]) == (12, 12, 1 + 2 + 2 * 13)
 
