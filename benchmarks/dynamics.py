@@ -86,7 +86,8 @@ def run_stage_alone(results: Path, name: DynamicsScoreName) -> None:
 def plain_uncertainty(values: npt.NDArray[Any], window: int = 10) -> npt.NDArray[np.float64]:
     """DU of (epochs, images) in float64, window by window."""
     ends = range(window, len(values))
-    return np.mean([np.std(values[end - window : end].astype(np.float64), axis=0, ddof=1) for end in ends], axis=0)
+    windows = [np.std(values[end - window : end].astype(np.float64), axis=0, ddof=1) for end in ends]
+    return np.asarray(np.mean(windows, axis=0))
 
 
 def main() -> None:
