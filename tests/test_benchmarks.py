@@ -43,3 +43,28 @@ def test_benchmark_of_the_store(
     _, *lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 5
     assert all(re.fullmatch(r"\w.* +\d+ ms +\d+\.\d\d x", line) for line in lines)
+
+
+LINE = r".{32} +\d+\.\d images/s, ratio +\d+\.\d\d, batch +\d+, +\d+\.\d\d% flipped, mean \d\.\d{5}\n"
+MARGINS: dict[str, tuple[int, str]] = {
+    "mnist": (
+        16,
+        rf"(L(inf|2)\n({LINE}){{8}}){{2}}Algorithm 1 and DeepFool, Linf: rank correlation 0\.\d+ over \d+ .*\n",
+    ),
+    "resnet": (2, rf"(L(inf|2)\n({LINE}){{3}}){{2}}"),
+    "classes": (2, rf"({LINE}){{3}}"),
+    "scale": (100, r" +100 images: +\d+\.\d microseconds each\n"),
+}
+
+
+@pytest.mark.parametrize("what", MARGINS)
+def test_benchmarks_of_margins(
+    what: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], shared: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    margins = importlib.import_module("margins")
+    images, printed = MARGINS[what]
+    options = ["--images", str(images), "--rounds", "1", "--data", str(shared / "data")]
+    monkeypatch.setattr(sys, "argv", ["margins.py", what, *options])
+    margins.main()
+    assert re.fullmatch(printed, capsys.readouterr().out)

@@ -36,6 +36,10 @@ ELSEWHERE = {
         for what in ("step", "data", "precision", "seeds")
     },
     "python benchmarks/store.py": "test_benchmarks.py, with fewer scores",
+    **{
+        f"python benchmarks/margins.py {what}": "test_benchmarks.py, with fewer images"
+        for what in ("mnist", "resnet --images 32 --rounds 1", "classes --images 32 --rounds 1", "scale")
+    },
     "robustprune run results/<preset>/<kind>/<id>/spec.json": "test_restart.py",
     "robustprune run results/<preset>/scores/<id> --rows 0:1048576": "test_parts.py, with fewer rows",
     "robustprune store verify results/<preset>/scores/<id>": "test_parts.py",
