@@ -89,6 +89,12 @@ BAD = [
     BadConfig("too few classes for AutoAttack", {"data": {"classes": 3}}, ("data.classes = 3",)),
     BadConfig("wrong shape of digits", {"data": {"image_shape": [1, 10, 10]}}, ("image_shape: [1, 8, 8]",)),
     BadConfig("unknown device", {"execution": {"device": "tpu"}}, ("execution.device = 'tpu'",)),
+    BadConfig(
+        "GPUs that no process uses",
+        {"resources": {"models": {"gpu": 4}}, "execution": {"processes": 2}},
+        ("resources.models.gpu = 4", "execution.processes = 2", "0 or 2"),
+    ),
+    BadConfig("a GPU too many", {"resources": {"scores": {"gpu": 2}}}, ("resources.scores.gpu = 2", "0 or 1")),
     BadConfig("a section that is a number", {"training": 3}, ("training = 3",)),
 ]
 

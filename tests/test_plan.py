@@ -87,6 +87,7 @@ NEUTRAL = {
         "embeddings.files",
         "models.checkpoint",
         "models.registry",
+        "training.followers",
         "training.recipes.registry",
         "pools.contact_sheet",
         "scores.distribution",

@@ -283,7 +283,7 @@ def test_the_loss_is_the_mean_over_what_is_kept(tmp_path: Path, monkeypatch: pyt
     sound, losses = trained._losses, torch.arange(10.0, requires_grad=True)
     found: list[tuple[float, bool]] = []
     monkeypatch.setattr(trained, "_losses", lambda batch: sound(batch)._replace(losses=losses, easy=easy))
-    monkeypatch.setattr(trained, "_update", lambda loss, skip: found.append((loss.item(), bool(skip))))
+    monkeypatch.setattr(trained, "_update", lambda loss, _, skip: found.append((loss.item(), bool(skip))))
     trained.one_step()
     assert found == [(5.0, False)]
 

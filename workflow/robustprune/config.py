@@ -99,7 +99,7 @@ class StageResources(Settings):
     threads: int = Field(1, ge=1, description="CPU threads")
     mem_mb: int = Field(2000, ge=500, description="memory, MB; multiplied by the attempt")
     runtime: int = Field(30, ge=1, description="time limit, minutes; multiplied by the attempt")
-    gpu: int = Field(0, ge=0, le=1, description="GPUs")
+    gpu: int = Field(0, ge=0, description="GPUs; more than one for models alone, one for each of execution.processes")
 
 
 class Resources(Settings):
@@ -156,6 +156,7 @@ class Config(Settings):
         if self.margin_model is not None and self.margin_model not in self.checkpoints:
             known = ", ".join(self.checkpoints) or "none"
             raise ValueError(f"margin_model = {self.margin_model!r} is not one of the checkpoints: {known}")
+        self._gpus_are_used()
         resolutions = len(self.synthetic.generator.channel_multipliers)
         divisible = all(side % 2 ** (resolutions - 1) == 0 for side in self.data.image_shape[1:])
         if self.synthetic.source == "generate" and not divisible:
@@ -172,6 +173,14 @@ class Config(Settings):
         if self.data.source == "digits" and (self.data.classes, self.data.image_shape) != (10, (1, 8, 8)):
             raise ValueError("data.source = digits has data.classes: 10 and data.image_shape: [1, 8, 8]")
         return self
+
+    def _gpus_are_used(self) -> None:
+        for kind in Resources.model_fields:
+            gpus = getattr(self.resources, kind).gpu
+            processes = self.execution.processes if kind == "models" else 1
+            if gpus not in (0, processes):
+                why = f"with execution.processes = {processes} it" if kind == "models" else "it"
+                raise ValueError(f"resources.{kind}.gpu = {gpus}, but {why} should be 0 or {processes}")
 
     def _checkpoint_fits(self, name: str) -> None:
         checkpoint = self.checkpoints[name]

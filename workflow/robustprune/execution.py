@@ -15,6 +15,9 @@ class Execution(Settings):
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto takes a GPU where there is one")
     batch_size: int = Field(512, gt=0, description="images at once in generating, scoring and evaluating")
     checkpoint_seconds: float = Field(60.0, ge=0, description="longest work lost when a job is killed, seconds")
+    processes: int = Field(
+        1, ge=1, description="processes that train one model together, each its share of every batch; on GPUs one each"
+    )
     part_rows: int = Field(
         2**20, gt=0, description="pools of more images are scored by several jobs of so many images each"
     )
@@ -31,4 +34,7 @@ class Execution(Settings):
 
     def flags(self) -> str:
         """The options of ``robustprune run`` that say the same."""
-        return f"--device {self.device} --batch-size {self.batch_size} --checkpoint-seconds {self.checkpoint_seconds:g}"
+        return (
+            f"--device {self.device} --batch-size {self.batch_size} --checkpoint-seconds {self.checkpoint_seconds:g} "
+            f"--processes {self.processes}"
+        )

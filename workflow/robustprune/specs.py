@@ -270,6 +270,7 @@ class ModelSpec(Spec):
         "training.recipes.base",
         "training.sampler",
         "training.schedules",
+        "training.team",
         "training.trainset",
         "training.validation",
     )

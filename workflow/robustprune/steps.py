@@ -71,6 +71,15 @@ class ResumableSteps(ABC):
                 self.job.checkpoints.tick(self.save)
         self.save()
 
+    def follow(self) -> None:
+        """Take the same steps as a process that runs this loop, but save nothing and heed no signal.
+
+        For steps that several processes do together.
+        """
+        self._resume()
+        while self.step < self.total:
+            self.one_step()
+
     def one_step(self) -> None:
         """Do the next step."""
         self.take_step()

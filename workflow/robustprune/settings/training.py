@@ -49,6 +49,12 @@ class Recipe(Settings):
     statistics_from_first_batch: bool = Field(
         True, description="whether BatchNorm's running statistics begin as those of the first batch, not as 0 and 1"
     )
+    batchnorm_shares: int = Field(
+        1,
+        ge=1,
+        description="shares of a batch that BatchNorm takes statistics of, each on its own: 1 for the whole batch; the "
+        "unsynchronised 4 GPUs of Wang et al. are 4",
+    )
     augmentation: Literal["none", "crop_flip"] = Field(
         "none", description="crop_flip: random crop after zero padding by 4 pixels, mirrored with probability 1/2"
     )

@@ -15,7 +15,7 @@ from robustprune.steps import ResumableSteps
 from robustprune.training.augmentation import crop_flip
 from robustprune.training.averaging import WeightAverage, averaging_decay
 from robustprune.training.batches import Batch, open_batches
-from robustprune.training.batchnorm import set_statistics_momentum
+from robustprune.training.batchnorm import has_batchnorm, set_statistics_momentum, take_statistics
 from robustprune.training.clock import Clock, Position
 from robustprune.training.mid_training import dropped_of, prune_midway
 from robustprune.training.optimizers import build_optimizer, set_cycle, update
@@ -23,26 +23,29 @@ from robustprune.training.recipes.base import BatchLoss
 from robustprune.training.recipes.registry import build_recipe
 from robustprune.training.sampler import EpochSampler
 from robustprune.training.schedules import cycle_point
+from robustprune.training.team import Team
 from robustprune.training.trainset import KeptImages
 from robustprune.training.validation import Validation
 
 DEFINITION = 2
 
 NEVER = torch.iinfo(torch.int64).max
+ALONE = Team()
 
 
 class Training(ResumableSteps):
-    """A training in progress."""
+    """A training in progress, in one process or, each taking its share of every batch, in those of ``team``."""
 
     what = "training"
 
-    def __init__(self, job: Job, spec: ModelSpec, kept: list[KeptImages]) -> None:
-        settings = spec.training
+    def __init__(self, job: Job, spec: ModelSpec, kept: list[KeptImages], team: Team = ALONE) -> None:
+        settings, self.team = spec.training, team
         self.clock = clock_of(spec, len(kept[0]))
         super().__init__(job, total=self.clock.total)
         self.spec = spec
         torch.manual_seed(derive_seed(spec.seed, "initialisation"))
         model = build_model(spec.architecture, image_shape=spec.image_shape, classes=spec.classes)
+        take_statistics(model, shares=settings.batchnorm_shares, team=team)
         layout = memory_format(model, job.device, settings.precision)
         self.model: nn.Module = model.to(job.device).to(memory_format=layout).train()
         self.recipe = build_recipe(settings, spec.threat, spec.online)
@@ -68,9 +71,11 @@ class Training(ResumableSteps):
         self._set_pace(position)
         losses, right, easy = self._losses(self.batches.at(self.step))
         pruned = torch.zeros_like(right) if easy is None or self._warms_up(position) else easy
-        loss = losses.mean() if easy is None else losses.where(~pruned, 0).sum() / (~pruned).sum().clamp(min=1)
-        self._update(loss, skip=pruned.all())
-        self.tally.add(losses, right, pruned)
+        learnt_from = self.team.total((~pruned).sum())
+        loss = losses.where(~pruned, 0).sum() / learnt_from.clamp(min=1)
+        sums = sums_of(losses, right, pruned)
+        self._update(loss, sums, skip=learnt_from == 0)
+        self.tally.add(sums)
         if position.ends_epoch:
             self._end_epoch(position)
 
@@ -80,31 +85,45 @@ class Training(ResumableSteps):
         synthetic = len(kept[1]) if len(kept) > 1 else 0
         settings = self.spec.training
         self.sampler = EpochSampler(real=len(kept[0]), synthetic=synthetic, settings=settings, seed=self.spec.seed)
+        self._refuse_empty_shares(self.sampler.batch_size(self.clock.position(until - 1)))
         self.batches = open_batches(kept, self.job.device, self._positions, total=until)
+
+    def _refuse_empty_shares(self, smallest: int) -> None:
+        settings = self.spec.training
+        shares = max(self.team.size, settings.batchnorm_shares)
+        if smallest < shares:
+            raise UserError(
+                f"the last batch of an epoch of {self.spec.id} has {smallest} images, which cannot be shared among "
+                f"{shares}; change training.{settings.recipe}.batch_size = {settings.batch_size}, batchnorm_shares or "
+                "execution.processes"
+            )
 
     def _prune_midway(self) -> None:
         assert self.spec.mid_training is not None
-        kept = prune_midway(self.job, self.spec, self.spec.mid_training, self.model, self.kept)
+        with self.team.leader_first():
+            kept = prune_midway(self.job, self.spec, self.spec.mid_training, self.model, self.kept)
         self._open(kept, until=self.total)
 
     def _warms_up(self, position: Position) -> bool:
         return self.spec.online is not None and position.epoch < self.spec.online.warm_up_epochs
 
     def _positions(self, step: int) -> list[Tensor]:
-        return self.sampler.positions(self.clock.position(step))
+        return self.team.share(self.sampler.positions(self.clock.position(step)))
 
     def _losses(self, batch: Batch) -> BatchLoss:
         settings, device = self.spec.training, self.job.device
+        whole = self.sampler.batch_size(self.clock.position(self.step))
         images = batch.images
         if settings.augmentation == "crop_flip":
-            images = crop_flip(images, self._noise("augmentation", len(images)))
+            images = crop_flip(images, self._noise("augmentation", whole))
         images = images.to(torch.float32) / 255
-        noise = self._noise("attack", len(images))
+        noise = self._noise("attack", whole)
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
             return self.recipe.losses(self.model, images, batch.labels, batch.epsilon, noise)
 
-    def _noise(self, purpose: str, images: int) -> BatchNoise:
-        return BatchNoise(generator(self.spec.seed, purpose, self.step, device=self.job.device), images)
+    def _noise(self, purpose: str, whole: int) -> BatchNoise:
+        source = generator(self.spec.seed, purpose, self.step, device=self.job.device)
+        return BatchNoise(source, whole, self.team.rows)
 
     def _set_pace(self, position: Position) -> None:
         """Learning rate, momentum, and how fast BatchNorm's statistics move, for this step."""
@@ -113,16 +132,19 @@ class Training(ResumableSteps):
         first = position.number == 0 and settings.statistics_from_first_batch
         set_statistics_momentum(self.model, 1.0 if first else settings.statistics_momentum)
 
-    def _update(self, loss: Tensor, *, skip: Tensor) -> None:
+    def _update(self, loss: Tensor, sums: Tensor, *, skip: Tensor) -> None:
         """Move the model against the gradient of the loss, if both are finite, and the average towards the model.
 
-        Where ``skip`` (() bool), all images of the batch were pruned and the model stays.
+        Gradients, loss and sums are of this process's share of the batch; ``sums`` become those of the whole. Where
+        ``skip`` (() bool), all images of the batch were pruned and the model stays.
         """
         settings = self.spec.training
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         gradients = [value.grad for value in self.model.parameters() if value.grad is not None]
-        broken = ~torch.isfinite(nn.utils.get_total_norm(gradients) + loss.detach())
+        loss = loss.detach()
+        self.team.add_up([*gradients, loss, sums])
+        broken = ~torch.isfinite(nn.utils.get_total_norm(gradients) + loss)
         update(self.optimizer, broken=broken | skip)
         self.first_broken = torch.where(broken, self.first_broken.clamp(max=self.step), self.first_broken)
         warm_up = settings.averaging_warmup * self.clock.total
@@ -145,7 +167,7 @@ class Training(ResumableSteps):
             del means["pruned"]
         row = {"epoch": position.epoch + 1, **means, "learning_rate": rate}
         self.tally.clear()
-        if self.validation.is_due(position):
+        if self.team.leads and self.validation.is_due(position):
             with self.timed_apart("validation"):
                 row |= self._validate(position.epoch + 1)
         self.history.append(row)
@@ -204,21 +226,24 @@ def clock_of(spec: ModelSpec, real_images: int) -> Clock:
 
 def memory_format(model: nn.Module, device: torch.device, precision: str) -> torch.memory_format:
     """The faster order of a network's tensors: channels last for deep ones on CPUs, and for bfloat16 on GPUs."""
-    deep = any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
-    faster = deep if device.type == "cpu" else precision == "bfloat16"
+    faster = has_batchnorm(model) if device.type == "cpu" else precision == "bfloat16"
     return torch.channels_last if faster else torch.preserve_format
+
+
+def sums_of(losses: Tensor, right: Tensor, pruned: Tensor) -> Tensor:
+    """(4,) float32: images, losses, images right, images pruned; of (N,) losses, (N,) bool and (N,) bool."""
+    return torch.stack([torch.ones_like(losses).sum(), losses.detach().sum(), right.sum(), pruned.sum()])
 
 
 class Tally:
     """Sums over the images of an epoch, kept on the device so that no step waits for it."""
 
     def __init__(self, device: torch.device) -> None:
-        self.sums = torch.zeros(4, dtype=torch.float64, device=device)  # images, losses, images right, images pruned
+        self.sums = torch.zeros(4, dtype=torch.float64, device=device)  # as ``sums_of``
 
-    def add(self, losses: Tensor, right: Tensor, pruned: Tensor) -> None:
-        """Take in a batch: (N,) losses, (N,) bool and (N,) bool."""
-        sums = [torch.ones_like(losses).sum(), losses.detach().sum(), right.sum(), pruned.sum()]
-        self.sums += torch.stack(sums)
+    def add(self, sums: Tensor) -> None:
+        """Take in a batch's ``sums_of``."""
+        self.sums += sums
 
     def means(self) -> dict[str, float]:
         """Loss and training_accuracy of an image, on average, and the share pruned."""

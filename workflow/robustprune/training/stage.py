@@ -11,9 +11,13 @@ from robustprune.job import Job
 from robustprune.models.checkpoint import BEST_FILE, RAW_FILE, WEIGHTS_FILE, save_weights
 from robustprune.settings import StandardRecipe
 from robustprune.specs import ModelSpec
+from robustprune.stagefile import read_spec
+from robustprune.training.batchnorm import has_batchnorm
 from robustprune.training.dynamics import Recorder
 from robustprune.training.fit import Training
+from robustprune.training.followers import team_of
 from robustprune.training.mid_training import dropped_of, publish_choice
+from robustprune.training.team import Team
 from robustprune.training.trainset import KeptImages, load_training_images
 from robustprune.training.validation import PGD, catastrophic_overfitting_epoch
 
@@ -27,8 +31,8 @@ def run(job: Job, spec: ModelSpec) -> dict[str, Any]:
 
     Returns:
         training_seconds (over all attempts) and what took its time beside, images_kept (in the last epoch), how a batch
-        is composed, and where the recipe validates, the best epoch and (where it attacks) that of catastrophic
-        overfitting.
+        is composed and shared among processes, of which images BatchNorm took statistics, and where the recipe
+        validates, the best epoch and (where it attacks) that of catastrophic overfitting.
 
     Raises:
         UserError: when pools or manifest do not fit, or the loss is not finite.
@@ -42,7 +46,21 @@ def run(job: Job, spec: ModelSpec) -> dict[str, Any]:
         )
     _warn_of_unused_radii(spec, kept)
     _refuse_to_prune_all(spec, kept)
-    training = Training(job, spec, kept)
+    _refuse_team(job, spec)
+    with team_of(job, follow) as team:
+        return _train(job, spec, kept, team)
+
+
+def follow(job: Job, team: Team) -> None:
+    """Train along with the process that runs the stage."""
+    spec = read_spec(job.directory)
+    assert isinstance(spec, ModelSpec)
+    Training(job, spec, load_training_images(job, spec), team).follow()
+
+
+def _train(job: Job, spec: ModelSpec, kept: list[KeptImages], team: Team) -> dict[str, Any]:
+    training = Training(job, spec, kept, team)
+    synthetic = spec.training.synthetic_in_batch
     recorder = None if spec.recording is None else Recorder(job, spec, spec.recording)
     if recorder is not None:
         for epoch in recorder.after:
@@ -70,7 +88,28 @@ def run(job: Job, spec: ModelSpec) -> dict[str, Any]:
         "images_kept": sum(len(images) for images in training.kept),
         "real_in_batch": spec.training.batch_size - synthetic,
         "synthetic_in_batch": synthetic,
+        "processes": team.size,
+        "batchnorm": _statistics(training),
     }
+
+
+def _refuse_team(job: Job, spec: ModelSpec) -> None:
+    processes, shares = job.execution.processes, spec.training.batchnorm_shares
+    if processes > 1 < shares != processes:
+        raise UserError(
+            f"execution.processes = {processes}, but training.{spec.training.recipe}.batchnorm_shares = {shares}: "
+            f"several processes need as many shares, or 1; so use 1 or {shares} processes"
+        )
+
+
+def _statistics(training: Training) -> str | None:
+    """Of which images BatchNorm took its statistics, for the record."""
+    if not has_batchnorm(training.model):
+        return None
+    shares = training.spec.training.batchnorm_shares
+    if shares > 1:
+        return f"local, of each of {shares} shares of a batch"
+    return "of the whole batch" + (", synchronised" if training.team.size > 1 else "")
 
 
 def _warn_of_unused_radii(spec: ModelSpec, kept: list[KeptImages]) -> None:
