@@ -27,6 +27,7 @@ ELSEWHERE = {
     "snakemake results/effect.csv": "the same rules as table1.csv; the planning of its rows is tested below",
     "snakemake results/strategies.csv": "the same",
     "robustprune show results/digits/manifests/A results/digits/manifests/B": "test_pruning.py",
+    "robustprune run results/cifar10/models/A/spec.json --processes 4": "test_parallel.py, with 2",
     "snakemake -n --config preset=mnist": "test_workflow.py",
     "snakemake -n --config preset=cifar10": "test_workflow.py",
     "snakemake results/scores.csv": "test_scores.py makes every one of its scores, test_workflow.py plans it",

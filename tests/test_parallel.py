@@ -151,7 +151,7 @@ def test_two_processes_reproduce_the_loss_curve_and_go_on_to_the_same_bits(tmp_p
     (follower,) = followers_of(process.pid)
     os.kill(follower, signal.SIGKILL)
     assert process.wait(60) == 1
-    assert "process 2 of 2 ended with exit code -9" in process.communicate()[1]
+    assert "ended too early: process 2 of 2 with exit code -9" in process.communicate()[1]
     assert gone(process.pid)
 
     process = start(stage)
@@ -181,6 +181,12 @@ def test_a_batch_with_fewer_images_than_processes_is_refused(tmp_path: Path) -> 
     write_pools(tmp_path)
     with pytest.raises(UserError, match=r"has 5 images, which cannot be shared among 6; .*batch_size = 11"):
         train(tmp_path, "midway", Team(0, 6))
+
+
+def test_torchrun_is_told_what_to_say_instead(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    with pytest.raises(UserError, match="robustprune run --processes N"), team_of(make_job("models", "x"), follow):
+        pass
 
 
 def test_each_process_has_a_gpu_of_its_own(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:

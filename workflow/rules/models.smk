@@ -11,7 +11,7 @@ rule model:
         mem_mb=memory,
         runtime=runtime,
         gpu=gpu,
-        nodes=1, # several GPUs are those of one machine
+        nodes=1,  # several GPUs are those of one machine
     message:
         "Making model {wildcards.id}"
     shell:

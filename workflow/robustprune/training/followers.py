@@ -50,9 +50,11 @@ def team_of(job: Job, follow: Follow) -> Iterator[Team]:
         follow: what followers do; it must exchange as much as the block.
 
     Raises:
-        UserError: when there are fewer GPUs than processes.
+        UserError: when there are fewer GPUs than processes, or torchrun has started several already.
     """
     size = job.execution.processes
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        raise UserError("torchrun is not needed: robustprune run --processes N starts the processes itself")
     if size == 1:
         yield Team()
         return
@@ -68,6 +70,11 @@ def team_of(job: Job, follow: Follow) -> Iterator[Team]:
             yield team
         for follower in followers:
             follower.join()
+    except RuntimeError as error:  # of gloo, which cannot reach one of them
+        connection.wait([follower.sentinel for follower in followers], timeout=1)
+        if dead := _dead(followers):
+            raise RuntimeError(dead) from error
+        raise
     finally:
         left.set()
         for follower in followers:
@@ -134,18 +141,21 @@ def _die_with_parent() -> None:
 
 
 def _watch(followers: list[SpawnProcess], left: threading.Event) -> None:
-    """End the leader when a follower dies: NCCL would wait for it."""
+    """End the leader when a follower dies and it does not notice, as NCCL would wait for ever."""
     running = list(followers)
-    while running:
+    while running and not _dead(followers):
         connection.wait([follower.sentinel for follower in running])
-        for follower in [follower for follower in running if not follower.is_alive()]:
-            running.remove(follower)
-            if follower.exitcode and not left.is_set():
-                rank = followers.index(follower) + 2
-                logger.error(
-                    "process %d of %d ended with exit code %d, so the others end, too; the same command goes on from "
-                    "the last checkpoint",
-                    *(rank, len(followers) + 1, follower.exitcode),
-                )
-                if not left.wait(GRACE_SECONDS):
-                    os._exit(1)
+        running = [follower for follower in running if follower.is_alive()]
+    dead = _dead(followers)
+    if dead and not left.wait(GRACE_SECONDS):
+        logger.error("%s", dead)
+        os._exit(1)
+
+
+def _dead(followers: list[SpawnProcess]) -> str | None:
+    """What there is to say of followers that ended before their work did."""
+    codes = {rank: follower.exitcode for rank, follower in enumerate(followers, start=2) if follower.exitcode}
+    if not codes:
+        return None
+    which = ", ".join(f"process {rank} of {len(followers) + 1} with exit code {code}" for rank, code in codes.items())
+    return f"ended too early: {which}; the same command goes on from the last checkpoint"
