@@ -221,7 +221,7 @@ def test_mnist_runs_on_idx_files(shared: Path, tmp_path: Path) -> None:
                 "validate_every": 0,
             }
         },
-        "margins": {"deepfool": {"max_steps": 5, "bisection_steps": 2}},
+        "margins": {"method": "boundary_search", "boundary_search": {"step_size": 0.1, "max_steps": 5}},
         "evaluation": {"images": 50, "pgd_steps": 5, "autoattack_images": 4},
     }
     checkout.file("config.yaml").write_text(yaml.safe_dump(reduced))
