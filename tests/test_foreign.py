@@ -330,7 +330,7 @@ def test_a_checkpoint_that_is_not_configured_is_named(small_checkpoint: Path) ->
         config_with(small_checkpoint, {"margin_model": "nobodys"})
     with pytest.raises(ValueError, match="trains nothing"):
         Row(method="m", checkpoint="theirs", strategy="puma")
-    with pytest.raises(ValueError, match="goes by a score"):
+    with pytest.raises(ValueError, match="goes by a margin or a loss"):
         Row(method="m", margin_model="theirs", strategy="random")
 
 
