@@ -25,6 +25,7 @@ from robustprune.pools.format import Pool, open_pool, write_pool
 from robustprune.settings import EmbeddingSettings
 from robustprune.sources import encoder_source
 from robustprune.specs import EmbeddingSpec, FileEncoder, TorchvisionEncoder
+from stopping import StopAfterTwo
 
 POOL = "some-train-0123456789"
 CPU = torch.device("cpu")
@@ -200,18 +201,6 @@ def test_an_archive_or_a_changed_file_is_refused(pool: Pool, make_job: MakeJob, 
     np.save(path, np.ones((40, 6)))
     with pytest.raises(UserError, match="gone or changed since the plan"):
         run(job, spec)
-
-
-class StopAfterTwo(Checkpoints):
-    """Saves every batch and interrupts after the second."""
-
-    count = 0
-
-    def tick(self, save: Callable[[], None]) -> None:
-        save()
-        self.count += 1
-        if self.count == 2:
-            raise Interrupted("stopped by a test")
 
 
 def test_a_resumed_embedding_has_the_same_bytes(pool: Pool, make_job: MakeJob, tmp_path: Path) -> None:

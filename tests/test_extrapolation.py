@@ -39,6 +39,7 @@ from robustprune.specs import (
     ModelSpec,
 )
 from robustprune.store import open_store, write_store
+from stopping import StopAfterTwo
 from tiny import TINY
 
 MakeJob = Callable[..., Job]
@@ -263,18 +264,6 @@ def test_a_source_without_finite_scores_is_refused(world: World) -> None:
     world.scores[REAL][:] = np.inf
     with pytest.raises(UserError, match="some-real-0123456789 has no image with a finite score"):
         run(world, spec_of(REAL, SOURCE))
-
-
-class StopAfterTwo(Checkpoints):
-    """Saves every batch and interrupts after the second."""
-
-    count = 0
-
-    def tick(self, save: Callable[[], None]) -> None:
-        save()
-        self.count += 1
-        if self.count == 2:
-            raise Interrupted("stopped by a test")
 
 
 def test_resumed_twice_it_ends_in_the_same_bytes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

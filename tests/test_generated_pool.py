@@ -20,6 +20,7 @@ from robustprune.pools.generated import load_generator, run_generated
 from robustprune.settings import GeneratorSettings, SamplerSettings
 from robustprune.specs import GeneratedPoolSpec, GeneratorSpec
 from robustprune.stagefile import write_spec
+from stopping import StopAfterTwo
 
 SETTINGS = GeneratorSettings(base_channels=8, channel_multipliers=(1, 2), blocks=1, steps=1)
 GENERATOR = GeneratorSpec(
@@ -63,18 +64,6 @@ def test_pool_holds_the_classes_in_turn(generator: Job, make_job: Callable[..., 
     assert [output.name for output in job.outputs] == list(OUTPUTS)
     with Image.open(job.directory / "contact_sheet.png") as sheet:
         assert np.array_equal(np.asarray(sheet), np.asarray(contact_sheet(pool.images, pool.labels, 3)))
-
-
-class StopAfterTwo(Checkpoints):
-    """Saves every batch and interrupts after the second."""
-
-    count = 0
-
-    def tick(self, save: Callable[[], None]) -> None:
-        save()
-        self.count += 1
-        if self.count == 2:
-            raise Interrupted("stopped by a test")
 
 
 def test_a_resumed_pool_has_the_same_bytes(generator: Job, make_job: Callable[..., Job]) -> None:

@@ -12,9 +12,6 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-import pyarrow.parquet as pq
-
 from robustprune.errors import UserError
 from robustprune.files import digest, write_text
 from robustprune.settings import CheckpointSettings, EmbeddingSettings
@@ -156,6 +153,8 @@ def _idx_rows(files: list[Path]) -> int:
 
 
 def _npz_rows(files: list[Path]) -> int:
+    import numpy as np  # here, as most plans read no npz and are quicker without
+
     with zipfile.ZipFile(files[0]) as archive, archive.open("label.npy") as member:
         version = np.lib.format.read_magic(member)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -163,6 +162,8 @@ def _npz_rows(files: list[Path]) -> int:
 
 
 def _parquet_rows(files: list[Path]) -> int:
+    import pyarrow.parquet as pq  # here for the same reason; it brings numpy
+
     return sum(pq.read_metadata(file).num_rows for file in files)
 
 

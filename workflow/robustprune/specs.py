@@ -73,6 +73,11 @@ def architecture_modules(architecture: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((module, *(below for part in parts for below in architecture_modules(part)))))
 
 
+def slug_of(stage_id: str) -> str:
+    """The words of an id, without its hash."""
+    return stage_id.rsplit("-", 1)[0]
+
+
 class Spec(Settings, ABC):
     """A stage: what it makes, from what.
 
@@ -291,7 +296,7 @@ class ModelSpec(Spec):
 
     @property
     def slug(self) -> str:
-        pruning = () if self.manifest is None else (self.manifest.rsplit("-", 1)[0],)
+        pruning = () if self.manifest is None else (slug_of(self.manifest),)
         recorded = () if self.recording is None else ("recorded",)
         midway = () if self.mid_training is None else ("midway", self.mid_training.strategy)
         online = () if self.online is None else ("online",)
@@ -360,7 +365,7 @@ class MarginSpec(Spec):
 
     @property
     def slug(self) -> str:
-        return f"margin-{self.norm.lower()}-{self.pool.rsplit('-', 1)[0]}"
+        return f"margin-{self.norm.lower()}-{slug_of(self.pool)}"
 
     @property
     def decisive_modules(self) -> tuple[str, ...]:
@@ -389,7 +394,7 @@ class DynamicsScoreSpec(Spec):
 
     @property
     def slug(self) -> str:
-        return f"{self.score.replace('_', '-')}-{self.pool.rsplit('-', 1)[0]}"
+        return f"{self.score.replace('_', '-')}-{slug_of(self.pool)}"
 
     @property
     def upstream(self) -> tuple[tuple[str, str], ...]:
@@ -420,7 +425,7 @@ class LossScoreSpec(Spec):
 
     @property
     def slug(self) -> str:
-        return f"{self.score.replace('_', '-')}-{self.pool.rsplit('-', 1)[0]}"
+        return f"{self.score.replace('_', '-')}-{slug_of(self.pool)}"
 
     @property
     def shared_rows(self) -> str:
@@ -480,7 +485,7 @@ class EmbeddingSpec(Spec):
 
     @property
     def slug(self) -> str:
-        return f"embedding-{self.pool.rsplit('-', 1)[0]}"
+        return f"embedding-{slug_of(self.pool)}"
 
     @property
     def upstream(self) -> tuple[tuple[str, str], ...]:
@@ -521,7 +526,7 @@ class ExtrapolatedScoreSpec(Spec):
 
     @property
     def slug(self) -> str:
-        return f"extrapolated-{self.pool.rsplit('-', 1)[0]}"
+        return f"extrapolated-{slug_of(self.pool)}"
 
     @property
     def upstream(self) -> tuple[tuple[str, str], ...]:
@@ -591,7 +596,7 @@ class EvaluationSpec(Spec):
 
     @property
     def slug(self) -> str:
-        return self.model.rsplit("-", 1)[0]
+        return slug_of(self.model)
 
     @property
     def upstream(self) -> tuple[tuple[str, str], ...]:
