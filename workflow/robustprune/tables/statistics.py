@@ -1,0 +1,150 @@
+"""The statistics of a table: a run with a seed of its own is the unit, and nothing is told without how many there were.
+
+Every interval is the 95 % interval of Student's t, given as the half width around the mean.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from scipy import stats
+
+DEFINITION = 1
+
+LEVEL = 0.95  # of every interval
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What is told of one number over the runs of a method.
+
+    Attributes:
+        n: runs, at least 1.
+        mean: their mean.
+        std: their standard deviation, ddof 1; None for a single run, or where a paper does not tell.
+        ci95: half width of the 95 % interval of the mean; None where ``std`` is.
+        median: their median; None for printed numbers.
+    """
+
+    n: int
+    mean: float
+    std: float | None
+    ci95: float | None
+    median: float | None = None
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Self:
+        """Of one value a run. Raises ValueError where there is none, or one that is not finite."""
+        if not len(values) or not np.isfinite(values).all():
+            raise ValueError(f"a summary is of at least one finite number, not of {list(values)}")
+        array = np.asarray(values, dtype=np.float64)
+        mean, median = float(array.mean()), float(np.median(array))
+        if len(array) == 1:
+            return cls(n=1, mean=mean, std=None, ci95=None, median=median)
+        std = float(array.std(ddof=1))
+        return cls(n=len(array), mean=mean, std=std, ci95=std * _widths(len(array)), median=median)
+
+    @classmethod
+    def from_std(cls, mean: float, std: float, *, n: int) -> Self:
+        """Of a printed mean and standard deviation over ``n`` >= 2 runs."""
+        return cls(n=n, mean=mean, std=std, ci95=std * _widths(n))
+
+    @classmethod
+    def from_interval(cls, mean: float, ci95: float, *, n: int) -> Self:
+        """Of a printed mean and half width of its 95 % interval over ``n`` >= 2 runs, as Kaufmann et al. print."""
+        return cls(n=n, mean=mean, std=ci95 / _widths(n), ci95=ci95)
+
+    @property
+    def standard_error(self) -> float:
+        """Of the mean. Raises ValueError for a single run, which has none."""
+        if self.std is None:
+            raise ValueError(f"the spread of {self.n} run is not known")
+        return self.std / math.sqrt(self.n)
+
+    def columns(self, name: str) -> dict[str, float | int | None]:
+        """Cells of a table's row, none without ``<name>_n``: mean, std, ci95, median, n."""
+        told = {"mean": self.mean, "std": self.std, "ci95": self.ci95, "median": self.median, "n": self.n}
+        return {f"{name}_{statistic}": value for statistic, value in told.items()}
+
+
+def _widths(n: int) -> float:
+    """Half width of the interval of a mean of ``n`` >= 2 values, in standard deviations."""
+    return float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) / math.sqrt(n)
+
+
+def paired_difference(ours: Mapping[int, float], baseline: Mapping[int, float]) -> Summary:
+    """Ours minus the baseline, seed by seed, over the seeds that both have.
+
+    Runs of one seed share their initial weights and order of images as far as the methods allow, so that their
+    difference spreads less than the runs do.
+
+    Args:
+        ours: a value for each seed.
+        baseline: the same of the method that is compared with.
+
+    Raises:
+        ValueError: when they share no seed.
+    """
+    shared = sorted(ours.keys() & baseline.keys())
+    if not shared:
+        raise ValueError(f"no seed is among both {sorted(ours)} and {sorted(baseline)}")
+    return Summary.of([ours[seed] - baseline[seed] for seed in shared])
+
+
+@dataclass(frozen=True)
+class WelchTest:
+    """Welch's t-test of two means whose variances may differ.
+
+    Attributes:
+        difference: first mean minus second.
+        ci95: half width of the 95 % interval of the difference.
+        t: the difference in units of its standard error.
+        degrees: degrees of freedom, by Welch and Satterthwaite.
+        p_greater: one-sided p-value of "the first mean is greater".
+    """
+
+    difference: float
+    ci95: float
+    t: float
+    degrees: float
+    p_greater: float
+
+
+def welch_test(first: Summary, second: Summary) -> WelchTest:
+    """Whether the mean of ``first`` is greater than that of ``second`` (Kaufmann et al. v2, Appendix B).
+
+    The runs are not paired: for methods that share no seeds, or a printed number against ours.
+
+    Raises:
+        ValueError: when one of them is a single run, or neither spreads.
+    """
+    error = math.hypot(first.standard_error, second.standard_error)
+    if error == 0:
+        raise ValueError("neither of the two spreads, so a test of their means tells nothing")
+    result = stats.ttest_ind_from_stats(
+        first.mean, first.std, first.n, second.mean, second.std, second.n, equal_var=False, alternative="greater"
+    )
+    shares = [(one.standard_error / error) ** 4 / (one.n - 1) for one in (first, second)]
+    degrees = 1 / sum(shares)
+    return WelchTest(
+        difference=first.mean - second.mean,
+        ci95=float(stats.t.ppf((1 + LEVEL) / 2, degrees)) * error,
+        t=float(result.statistic),
+        degrees=degrees,
+        p_greater=float(result.pvalue),
+    )
+
+
+def collapsed_runs(robust_accuracies: Sequence[float], *, chance: float) -> int:
+    """Runs that withstand attack in fewer images than a guess would get right.
+
+    Catastrophic overfitting ends there: RS-FGSM on MNIST leaves part of its runs near 0 and the others near 80 to 90
+    percent (facts K6), which neither a mean nor a standard deviation tells.
+
+    Args:
+        robust_accuracies: one a run.
+        chance: accuracy of guessing, in the same unit: 1 / classes, or 100 / classes for percent.
+    """
+    return sum(accuracy < chance for accuracy in robust_accuracies)
