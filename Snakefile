@@ -3,7 +3,7 @@
 # results/table1.csv                          the headline table of the configured preset
 # results/<preset>/<kind>/<id>/               one directory a stage; its id is the hash of all that decides its numbers
 #
-# The plan (workflow/robustprune/plan.py) knows which stages there are; the rules only say how a kind of stage is run.
+# The plan (workflow/robustprune/plan.py, planning/) knows which stages there are; the rules only say how a kind of stage is run.
 import shlex
 import sys
 from pathlib import Path

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robustprune import specs
 from robustprune.models.normalization import usual_normalization
 from robustprune.models.registry import ARCHITECTURES, build_model
 from robustprune.models.same_convolution import SameConv3x3
+from robustprune.specs import base as specs
 
 RGB, GREY, LARGE = (3, 32, 32), (1, 28, 28), (3, 224, 224)
 

@@ -13,7 +13,8 @@ from robustprune import specs
 from robustprune.config import load_config
 from robustprune.errors import UserError
 from robustprune.experiments import Row, Table, load_experiments
-from robustprune.plan import Plan, _Planner, make_plan, stages_of_target
+from robustprune.plan import Plan, make_plan, stages_of_target
+from robustprune.planning.tables import Tables
 from robustprune.planview import describe_plan
 from robustprune.pruning.radii import RADIUS_RULES
 from robustprune.settings import ENDS, RadiusRule, RecipeName, ScoreName, Strategy
@@ -82,7 +83,7 @@ def test_without_synthetic_images_in_a_batch_none_are_made() -> None:
 
 NEUTRAL = {
     *("blocks", "config", "device", "errors", "execution", "experiments", "files", "interruption", "job", "paths"),
-    *("plan", "progress", "record", "scores.files", "sources", "specs", "stagefile", "state", "steps", "store"),
+    *("plan", "progress", "record", "scores.files", "sources", "stagefile", "state", "steps", "store"),
     *(
         "embeddings.files",
         "models.checkpoint",
@@ -99,7 +100,7 @@ NEUTRAL = {
 
 def imported_by(module: str) -> set[str]:
     """All modules of the package that a module imports, and what they import, by their imports' text."""
-    package = Path(specs.__file__).parent
+    package = specs.base.PACKAGE
     seen: set[str] = set()
     waiting = [module]
     while waiting:
@@ -131,7 +132,9 @@ def test_every_module_a_room_runs_is_decisive_somewhere_or_known_to_be_neutral(r
     for spec in (specs.ImportedModelSpec, specs.EmbeddingSpec, specs.ExtrapolatedScoreSpec):
         decisive |= set(spec.modules)
     modules = {module for module in imported_by(room) if not module.endswith(".stage")}
-    unknown = {module for module in modules if not module.startswith("settings")} - decisive - NEUTRAL
+    unknown = (
+        {module for module in modules if not module.startswith(("planning", "settings", "specs"))} - decisive - NEUTRAL
+    )
     assert unknown == set()
 
 
@@ -145,7 +148,7 @@ def test_a_pruning_ratio_leaves_the_baseline_alone() -> None:
 def test_a_raised_definition_renames_the_stages_that_run_it(monkeypatch: pytest.MonkeyPatch) -> None:
     before = plan_of()
     original = specs.definition
-    monkeypatch.setattr(specs, "definition", lambda module: original(module) + (module == "margins.deepfool"))
+    monkeypatch.setattr(specs.base, "definition", lambda module: original(module) + (module == "margins.deepfool"))
     after = plan_of()
     changed = {after.stages[stage].kind for stage in after.stages if stage not in before.stages}
     assert changed == {"scores", "manifests", "models", "evaluations", "tables"}
@@ -201,15 +204,15 @@ def test_a_table_that_the_configuration_does_not_allow_is_told_of_when_it_is_ask
 ) -> None:
     (table,) = TABLE_1.values()
     other = table.model_copy(update={"target": "other.csv", "title": "impossible"})
-    original = _Planner.table
+    original = Tables.table
 
-    def refuse(planner: _Planner, name: str, table: Table) -> str:
+    def refuse(planner: Tables, name: str, table: Table) -> str:
         stage = original(planner, name, table)
         if table.title == "impossible":
             raise UserError("it takes more epochs")
         return stage
 
-    monkeypatch.setattr(_Planner, "table", refuse)
+    monkeypatch.setattr(Tables, "table", refuse)
     plan = make_plan(load_config({}), {"other": other, **TABLE_1})
     assert set(plan.stages) == set(plan_of().stages)
     assert TARGET in plan.targets

@@ -32,11 +32,11 @@ from robustprune.sources import real_source
 from robustprune.specs import (
     DigitsSource,
     GeneratedPoolSpec,
-    ImageShape,
     IngestedPoolSpec,
     TorchvisionLocation,
     TorchvisionSource,
 )
+from robustprune.specs.base import ImageShape
 
 Make = Callable[..., Job]
 Array = npt.NDArray[Any]

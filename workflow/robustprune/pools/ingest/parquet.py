@@ -14,7 +14,8 @@ from PIL import Image
 from robustprune.errors import UserError
 from robustprune.pools.format import AnyLabels, Images
 from robustprune.sources import planned_files
-from robustprune.specs import FileSource, ImageShape, IngestedPoolSpec
+from robustprune.specs import FileSource, IngestedPoolSpec
+from robustprune.specs.base import ImageShape
 
 DEFINITION = 1
 

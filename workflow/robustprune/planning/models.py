@@ -1,0 +1,86 @@
+"""Plans models: trained here, or brought in."""
+
+from robustprune.config import Config
+from robustprune.errors import UserError
+from robustprune.experiments import Row
+from robustprune.planning.pools import Pools
+from robustprune.planning.stages import Stages
+from robustprune.settings import AnyRecipe, RecordingSettings, Weights
+from robustprune.sources import checkpoint_file
+from robustprune.specs import ImportedModelSpec, ModelSpec
+
+
+class Models:
+    """The classifiers that a configuration has."""
+
+    def __init__(self, config: Config, stages: Stages, pools: Pools) -> None:
+        self.config = config
+        self.stages = stages
+        self.pools = pools
+
+    def trained(
+        self,
+        recipe: AnyRecipe,
+        manifest: str | None,
+        seed: int,
+        row: Row | None = None,
+        recording: RecordingSettings | None = None,
+        pools: tuple[str, ...] | None = None,
+    ) -> str:
+        """A model trained by a recipe, on what a manifest keeps of the pools it learns from, or of ``pools``."""
+        config = self.config
+        real, *synthetic = pools or self.pools.of(recipe)
+        return self.stages.add(
+            ModelSpec(
+                architecture=config.architecture,
+                classes=config.data.classes,
+                image_shape=config.data.image_shape,
+                real=real,
+                synthetic=synthetic[0] if synthetic else None,
+                manifest=manifest,
+                threat=config.threat,
+                training=recipe,
+                mid_training=row.mid_training if row else None,
+                online=row.online if row else None,
+                seed=seed,
+                recording=recording,
+            )
+        )
+
+    def imported(self, name: str) -> str:
+        """One of the configured checkpoints. Raises UserError for another name."""
+        config = self.config
+        if name not in config.checkpoints:
+            known = ", ".join(config.checkpoints) or "none"
+            raise UserError(f"a row names the checkpoint {name!r}, which is not one of the configured ones: {known}")
+        checkpoint = config.checkpoints[name]
+        return self.stages.add(
+            ImportedModelSpec(
+                architecture=checkpoint.architecture,
+                classes=config.data.classes,
+                image_shape=config.data.image_shape,
+                digest=checkpoint.sha256,
+                entry=checkpoint.entry,
+                normalization=checkpoint.normalization,
+                location=checkpoint_file(name, checkpoint),
+            )
+        )
+
+    def scoring(self, row: Row) -> str:
+        """A checkpoint, or TRADES on everything with the first seed, as for PUMA's Table 1 (facts P14)."""
+        checkpoint = row.margin_model or self.config.margin_model
+        if checkpoint is not None:
+            return self.imported(checkpoint)
+        return self.trained(self.config.training.trades, None, self.config.seeds[0])
+
+    def weights(self, model: str, asked: Weights) -> Weights:
+        """The weights of a model that were asked for, where it has them; an imported one has but one set."""
+        spec = self.stages[model]
+        if not isinstance(spec, ModelSpec):
+            return "last"
+        if asked == "best" and not spec.training.validates:
+            raise UserError(
+                f"weights = best, but training.{spec.training.recipe} has no validation; set its validation_images and "
+                "validate_every above 0"
+            )
+        return asked

@@ -1,0 +1,162 @@
+"""Plans scores, and the embeddings that some are extrapolated by."""
+
+from collections.abc import Callable
+from typing import cast, get_args
+
+from robustprune.config import Config
+from robustprune.errors import UserError
+from robustprune.experiments import Row
+from robustprune.planning.models import Models
+from robustprune.planning.pools import Pools
+from robustprune.planning.stages import Stages
+from robustprune.settings import AnyRecipe, BoundarySearchSettings, DynamicsScoreName, LossScoreName
+from robustprune.settings.scores import Source
+from robustprune.sources import encoder_source
+from robustprune.specs import (
+    DynamicsScoreSpec,
+    EmbeddingSpec,
+    ExtrapolatedScoreSpec,
+    FileEncoder,
+    LossScoreSpec,
+    MarginSpec,
+    ModelEncoder,
+    ScoredPool,
+    TorchvisionEncoder,
+)
+
+DirectScores = Callable[[Row, tuple[str, ...]], tuple[str, ...]]
+"""Adds the stages that score each of some pools for a row, and returns their ids."""
+
+
+class Scores:
+    """What is measured of images."""
+
+    def __init__(self, config: Config, stages: Stages, pools: Pools, models: Models) -> None:
+        self.config = config
+        self.stages = stages
+        self.pools = pools
+        self.models = models
+
+    def of(self, direct: DirectScores, row: Row, pools: tuple[str, ...]) -> tuple[str, ...]:
+        """The stages that score each of ``pools``: all directly, or the synthetic one by extrapolation."""
+        if not row.extrapolated or len(pools) == 1:
+            return direct(row, pools)
+        real, synthetic = pools
+        sources = (real,) if self.config.extrapolation.source == "none" else (real, self.pools.extrapolation_source())
+        scores = direct(row, sources)
+        extrapolated = ExtrapolatedScoreSpec(
+            pool=synthetic,
+            embedding=self._embedding(scores[0], synthetic, "synthetic"),
+            sources=tuple(
+                ScoredPool(pool=pool, score=score, embedding=self._embedding(scores[0], pool, role))
+                for pool, score, role in zip(sources, scores, ("train", "source"), strict=False)
+            ),
+            settings=self.config.extrapolation.neighbours,
+        )
+        return (scores[0], self.stages.add(extrapolated))
+
+    def direct(self, row: Row, pools: tuple[str, ...]) -> tuple[str, ...]:
+        """The stages that score each of ``pools``."""
+        if row.score == "margin":
+            return self.margins(row, pools)
+        if row.score in get_args(LossScoreName):
+            return self._losses(cast(LossScoreName, row.score), row, pools)
+        return self._dynamics(cast(DynamicsScoreName, row.score), pools)
+
+    def margins(self, row: Row, pools: tuple[str, ...]) -> tuple[str, ...]:
+        """The margins of each of ``pools``, whatever score the row prunes by."""
+        config, model = self.config, self.models.scoring(row)
+        settings = config.margins.named(row.margins)
+        if isinstance(settings, BoundarySearchSettings) and settings.reach <= config.threat.epsilon:
+            raise UserError(
+                f"{row.method}: margins.boundary_search.step_size * max_steps = {settings.reach} should be more than "
+                f"threat.epsilon = {config.threat.epsilon}, since no margin above it is found"
+            )
+        return tuple(
+            self.stages.add(
+                MarginSpec(
+                    pool=pool,
+                    model=model,
+                    weights=self.models.weights(model, config.weights),
+                    norm=config.threat.norm,
+                    settings=settings,
+                )
+            )
+            for pool in pools
+        )
+
+    def _losses(self, name: LossScoreName, row: Row, pools: tuple[str, ...]) -> tuple[str, ...]:
+        config, model = self.config, self.models.scoring(row)
+        attack = config.dynamics.loss_attack if name == "loss_adversarial" else None
+        return tuple(
+            self.stages.add(
+                LossScoreSpec(
+                    score=name,
+                    pool=pool,
+                    model=model,
+                    weights=self.models.weights(model, config.weights),
+                    threat=config.threat,
+                    attack=attack,
+                    seed=config.seeds[0],
+                )
+            )
+            for pool in pools
+        )
+
+    def _dynamics(self, name: DynamicsScoreName, pools: tuple[str, ...]) -> tuple[str, ...]:
+        """Recorded models see everything, or the other generated images that they are to score in its place.
+
+        They are several where the metric is a mean over seeds, else the first seed's.
+        """
+        source = self.config.dynamics.source(name)
+        recipe, recording = self.config.training.named(source.recipe), self.config.dynamics.recording
+        if problem := self._recording_problem(source, recipe, pools):
+            raise UserError(f"the score {name} is not to be had: {problem}")
+        if source.recipe == "standard":
+            recording = recording.without_attack()
+        seeds = self.config.seeds if source.metric.metric == "el2n" else self.config.seeds[:1]
+        seen = self._seen(recipe, pools)
+        models = tuple(self.models.trained(recipe, None, seed, recording=recording, pools=seen) for seed in seeds)
+        return tuple(
+            self.stages.add(
+                DynamicsScoreSpec(
+                    score=name, pool=pool, models=models, trajectory=source.trajectory, metric=source.metric
+                )
+            )
+            for pool in pools
+        )
+
+    def _seen(self, recipe: AnyRecipe, scored: tuple[str, ...]) -> tuple[str, ...]:
+        """The pools that a recorded training learns from."""
+        usual = self.pools.of(recipe)
+        return scored if len(scored) == len(usual) else usual
+
+    def _recording_problem(self, source: Source, recipe: AnyRecipe, pools: tuple[str, ...]) -> str | None:
+        """Why a score cannot be made from what trainings by this recipe would record; None where it can."""
+        recording, epochs = self.config.dynamics.recording, recipe.epochs
+        if not set(pools) <= set(self._seen(recipe, pools)):
+            return (
+                f"training.{source.recipe}.synthetic_fraction = {recipe.synthetic_fraction}, so no training records "
+                "the synthetic images"
+            )
+        if source.trajectory not in recording.trajectories:
+            return f"dynamics.recording.trajectories = {list(recording.trajectories)} lacks {source.trajectory}"
+        if (recording.epochs or 0) > epochs:
+            return f"dynamics.recording.epochs = {recording.epochs}, but training.{source.recipe}.epochs = {epochs}"
+        recorded, metric = recording.epochs or epochs, source.metric
+        if metric.metric == "uncertainty" and recorded - metric.window + metric.last_window < 1:
+            return f"dynamics.uncertainty.window = {metric.window} is too long for the {recorded} epochs recorded"
+        if metric.metric == "difficulty" and (metric.checkpoints or 0) > recorded:
+            return f"dynamics.difficulty.checkpoints = {metric.checkpoints}, but only {recorded} epochs are recorded"
+        return None
+
+    def _embedding(self, score: str, pool: str, role: str) -> str:
+        """``ours`` is the first model behind a direct score, as Nieth et al. suggest."""
+        settings = self.config.extrapolation.embedding
+        encoder: ModelEncoder | TorchvisionEncoder | FileEncoder
+        if settings.source == "ours":
+            model = next(stage for kind, stage in self.stages[score].upstream if kind == "models")
+            encoder = ModelEncoder(model=model)
+        else:
+            encoder = encoder_source(settings, role=role)
+        return self.stages.add(EmbeddingSpec(pool=pool, encoder=encoder, dtype=settings.dtype))

@@ -1,0 +1,80 @@
+"""What a stage is: one module a kind of stage, each with the specs of that kind.
+
+Nothing here imports torch: planning thousands of stages takes milliseconds.
+"""
+
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter
+
+from robustprune.specs.base import ID_PATTERN, Spec, StageId, definition, slug_of
+from robustprune.specs.embeddings import EmbeddingSpec, FileEncoder, ModelEncoder, TorchvisionEncoder
+from robustprune.specs.evaluations import EvaluationSpec
+from robustprune.specs.manifests import ManifestSpec
+from robustprune.specs.models import ImportedModelSpec, ModelSpec
+from robustprune.specs.pools import (
+    DigitsSource,
+    FileSource,
+    GeneratedPoolSpec,
+    GeneratorSpec,
+    IngestedPoolSpec,
+    TorchvisionLocation,
+    TorchvisionSource,
+)
+from robustprune.specs.scores import DynamicsScoreSpec, ExtrapolatedScoreSpec, LossScoreSpec, MarginSpec, ScoredPool
+from robustprune.specs.tables import RowSpec, TableSpec
+
+AnyPoolSpec = Annotated[IngestedPoolSpec | GeneratedPoolSpec, Field(discriminator="origin")]
+AnyModelSpec = Annotated[ModelSpec | ImportedModelSpec, Field(discriminator="origin")]
+AnyScoreSpec = Annotated[
+    MarginSpec | DynamicsScoreSpec | LossScoreSpec | ExtrapolatedScoreSpec, Field(discriminator="score")
+]
+AnySpec = Annotated[
+    AnyPoolSpec
+    | GeneratorSpec
+    | AnyModelSpec
+    | EmbeddingSpec
+    | AnyScoreSpec
+    | ManifestSpec
+    | EvaluationSpec
+    | TableSpec,
+    Field(discriminator="kind"),
+]
+KINDS = ("pools", "generators", "models", "embeddings", "scores", "manifests", "evaluations", "tables")
+SPEC_ADAPTER: TypeAdapter[Spec] = TypeAdapter(AnySpec)
+
+__all__ = [
+    "ID_PATTERN",
+    "KINDS",
+    "SPEC_ADAPTER",
+    "AnyModelSpec",
+    "AnyPoolSpec",
+    "AnyScoreSpec",
+    "AnySpec",
+    "DigitsSource",
+    "DynamicsScoreSpec",
+    "EmbeddingSpec",
+    "EvaluationSpec",
+    "ExtrapolatedScoreSpec",
+    "FileEncoder",
+    "FileSource",
+    "GeneratedPoolSpec",
+    "GeneratorSpec",
+    "ImportedModelSpec",
+    "IngestedPoolSpec",
+    "LossScoreSpec",
+    "ManifestSpec",
+    "MarginSpec",
+    "ModelEncoder",
+    "ModelSpec",
+    "RowSpec",
+    "ScoredPool",
+    "Spec",
+    "StageId",
+    "TableSpec",
+    "TorchvisionEncoder",
+    "TorchvisionLocation",
+    "TorchvisionSource",
+    "definition",
+    "slug_of",
+]

@@ -1,0 +1,106 @@
+"""Images, and the generators that some of them are drawn from."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from robustprune.settings import GeneratorSettings, SamplerSettings, Settings
+from robustprune.specs.base import DIGEST_PATTERN, ImageShape, Spec, StageId
+
+
+class FileSource(Settings):
+    """Images in files. ``digest`` is what they are, ``location`` where they lie now."""
+
+    format: Literal["idx", "npz", "parquet"]
+    digest: str = Field(pattern=DIGEST_PATTERN)
+    location: tuple[str, ...]
+
+
+class TorchvisionLocation(Settings):
+    """Torchvision's root folder, and whether what is missing there may be downloaded."""
+
+    folder: str
+    download: bool
+
+
+class TorchvisionSource(Settings):
+    """A data set that torchvision knows and checks by its own MD5 sums, so its name says what it is."""
+
+    format: Literal["torchvision"] = "torchvision"
+    name: Literal["MNIST", "CIFAR10"]
+    location: TorchvisionLocation
+
+
+class DigitsSource(Settings):
+    """scikit-learn's 1,797 digits, part of that package."""
+
+    format: Literal["digits"] = "digits"
+
+
+class IngestedPoolSpec(Spec):
+    """Real or ready-made images, brought into the pool format."""
+
+    room = "pools.stage"
+    kind: Literal["pools"] = "pools"
+    origin: Literal["ingested"] = "ingested"
+    dataset: str
+    split: Literal["train", "test", "synthetic"]
+    classes: int
+    image_shape: ImageShape
+    source: Annotated[FileSource | TorchvisionSource | DigitsSource, Field(discriminator="format")]
+
+    @property
+    def slug(self) -> str:
+        return f"{self.dataset}-{self.split}"
+
+    @property
+    def decisive_modules(self) -> tuple[str, ...]:
+        return ("pools.format", f"pools.ingest.{self.source.format}")
+
+    @property
+    def upstream(self) -> tuple[tuple[str, str], ...]:
+        return ()
+
+
+class GeneratorSpec(Spec):
+    """An EDM trained on a real pool."""
+
+    room = "edm.stage"
+    modules = ("edm.network", "edm.preconditioning", "edm.training", "randomness")
+    kind: Literal["generators"] = "generators"
+    dataset: str
+    pool: StageId
+    classes: int
+    image_shape: ImageShape
+    settings: GeneratorSettings
+
+    @property
+    def slug(self) -> str:
+        return f"edm-{self.dataset}"
+
+    @property
+    def upstream(self) -> tuple[tuple[str, str], ...]:
+        return (("pools", self.pool),)
+
+
+class GeneratedPoolSpec(Spec):
+    """Images drawn from a generator, the classes in turn."""
+
+    room = "pools.stage"
+    modules = ("edm.network", "edm.preconditioning", "edm.sampler", "pools.format", "pools.generated", "randomness")
+    kind: Literal["pools"] = "pools"
+    origin: Literal["generated"] = "generated"
+    dataset: str
+    generator: StageId
+    classes: int
+    image_shape: ImageShape
+    count: int = Field(gt=0)
+    sampler: SamplerSettings
+
+    @property
+    def slug(self) -> str:
+        return f"{self.dataset}-generated"
+
+    @property
+    def upstream(self) -> tuple[tuple[str, str], ...]:
+        return (("generators", self.generator),)

@@ -1,0 +1,152 @@
+"""What is measured of every image of a pool."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from robustprune.settings import (
+    AnyMarginSettings,
+    AnyMetric,
+    CrossEntropyAttack,
+    DynamicsScoreName,
+    LossScoreName,
+    NeighbourSettings,
+    Norm,
+    Settings,
+    ThreatModel,
+    Trajectory,
+    Weights,
+)
+from robustprune.specs.base import Spec, StageId, slug_of
+from robustprune.specs.models import MARGIN_MODULES
+
+
+class MarginSpec(Spec):
+    """Signed margins of every image of a pool under a model."""
+
+    room = "margins.stage"
+    modules = ("attacks.inputs", *MARGIN_MODULES)
+    kind: Literal["scores"] = "scores"
+    score: Literal["margin"] = "margin"
+    pool: StageId
+    model: StageId
+    weights: Weights = "last"
+    norm: Norm
+    settings: AnyMarginSettings
+
+    @property
+    def slug(self) -> str:
+        return f"margin-{self.norm.lower()}-{slug_of(self.pool)}"
+
+    @property
+    def decisive_modules(self) -> tuple[str, ...]:
+        return (*self.modules, f"margins.{self.settings.method}")
+
+    @property
+    def shared_rows(self) -> str:
+        return self.pool
+
+    @property
+    def upstream(self) -> tuple[tuple[str, str], ...]:
+        return (("pools", self.pool), ("models", self.model))
+
+
+class DynamicsScoreSpec(Spec):
+    """What the recorded course of one or more trainings says of each image of a pool that they learnt from."""
+
+    room = "scores.dynamics"
+    modules = ("scores.dynamics", "scores.metrics")
+    kind: Literal["scores"] = "scores"
+    score: DynamicsScoreName
+    pool: StageId
+    models: tuple[StageId, ...] = Field(min_length=1)
+    trajectory: Trajectory
+    metric: AnyMetric
+
+    @property
+    def slug(self) -> str:
+        return f"{self.score.replace('_', '-')}-{slug_of(self.pool)}"
+
+    @property
+    def upstream(self) -> tuple[tuple[str, str], ...]:
+        return (("pools", self.pool), *(("models", model) for model in self.models))
+
+
+class LossScoreSpec(Spec):
+    """The cross-entropy of a trained model at every image of a pool, as it is or attacked."""
+
+    room = "scores.loss"
+    modules = (
+        "attacks.cross_entropy",
+        "attacks.inputs",
+        "attacks.margin_loss",
+        "attacks.norms",
+        "attacks.pgd",
+        "randomness",
+        "scores.loss",
+    )
+    kind: Literal["scores"] = "scores"
+    score: LossScoreName
+    pool: StageId
+    model: StageId
+    weights: Weights = "last"
+    threat: ThreatModel
+    attack: CrossEntropyAttack | None
+    seed: int = Field(ge=0)
+
+    @property
+    def slug(self) -> str:
+        return f"{self.score.replace('_', '-')}-{slug_of(self.pool)}"
+
+    @property
+    def shared_rows(self) -> str:
+        return self.pool
+
+    @property
+    def upstream(self) -> tuple[tuple[str, str], ...]:
+        return (("pools", self.pool), ("models", self.model))
+
+
+class ScoredPool(Settings):
+    """A pool that is scored directly, and its embedding."""
+
+    pool: StageId
+    score: StageId
+    embedding: StageId
+
+
+class ExtrapolatedScoreSpec(Spec):
+    """The score of every image of a pool, from those of its nearest neighbours in pools that are scored directly.
+
+    ``sources`` are the real pool and, where there is one, a synthetic pool; images of the last are held out to choose
+    among the settings.
+    """
+
+    room = "extrapolation.stage"
+    modules = (
+        "extrapolation.choice",
+        "extrapolation.neighbours",
+        "extrapolation.overlap",
+        "extrapolation.regression",
+        "extrapolation.sources",
+        "randomness",
+    )
+    kind: Literal["scores"] = "scores"
+    score: Literal["extrapolated"] = "extrapolated"
+    pool: StageId
+    embedding: StageId
+    sources: tuple[ScoredPool, ...] = Field(min_length=1, max_length=2)
+    settings: NeighbourSettings
+
+    @property
+    def slug(self) -> str:
+        return f"extrapolated-{slug_of(self.pool)}"
+
+    @property
+    def upstream(self) -> tuple[tuple[str, str], ...]:
+        sources = [
+            pair
+            for source in self.sources
+            for pair in (("pools", source.pool), ("scores", source.score), ("embeddings", source.embedding))
+        ]
+        return tuple(dict.fromkeys([("pools", self.pool), ("embeddings", self.embedding), *sources]))
