@@ -20,7 +20,8 @@ from robustprune.edm.training import GeneratorTraining, averaging_beta, learning
 from robustprune.errors import Interrupted, UserError
 from robustprune.interruption import Checkpoints
 from robustprune.job import Job
-from robustprune.pools.format import open_pool, write_pool
+from robustprune.pools.format import open_pool
+from robustprune.pools.writing import write_pool
 from robustprune.settings import GeneratorSettings, SamplerSettings
 from robustprune.specs import GeneratorSpec
 

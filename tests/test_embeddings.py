@@ -21,7 +21,8 @@ from robustprune.interruption import Checkpoints
 from robustprune.job import Job
 from robustprune.models.resnet18 import ResNet18
 from robustprune.models.small_cnn import build
-from robustprune.pools.format import Pool, open_pool, write_pool
+from robustprune.pools.format import Pool, open_pool
+from robustprune.pools.writing import write_pool
 from robustprune.settings import EmbeddingSettings
 from robustprune.sources import encoder_source
 from robustprune.specs import EmbeddingSpec, FileEncoder, TorchvisionEncoder

@@ -26,7 +26,7 @@ from robustprune.margins import stage as margins_stage
 from robustprune.margins.signed import signed_margins
 from robustprune.models.checkpoint import WEIGHTS_FILE, save_weights
 from robustprune.models.registry import build_model
-from robustprune.pools.format import write_pool
+from robustprune.pools.writing import write_pool
 from robustprune.scores import files as score_files
 from robustprune.scores.figure import draw_scores
 from robustprune.settings import BoundarySearchSettings, DeepFoolSettings, EvaluationSettings, ThreatModel, TradesRecipe

@@ -24,7 +24,8 @@ from robustprune.extrapolation.sources import hold_out
 from robustprune.interruption import Checkpoints
 from robustprune.job import Job, run_stage
 from robustprune.plan import Plan, make_plan
-from robustprune.pools.format import open_pool, write_pool
+from robustprune.pools.format import open_pool
+from robustprune.pools.writing import write_pool
 from robustprune.pruning.manifest import read_manifest
 from robustprune.record import read_record
 from robustprune.scores.files import read_score

@@ -34,7 +34,7 @@ SPEC = GeneratedPoolSpec(
     count=25,
     sampler=SamplerSettings(steps=4, seed=5),
 )
-OUTPUTS = ("images.npy", "labels.npy", "pool.json", "contact_sheet.png")
+OUTPUTS = ("images.npy", "labels.npy", "image_digests.npy", "pool.json", "contact_sheet.png")
 
 
 @pytest.fixture

@@ -24,10 +24,10 @@ from torchvision.datasets import CIFAR10, MNIST
 from robustprune.errors import UserError
 from robustprune.files import digest
 from robustprune.job import Job
-from robustprune.pools import format as pool_format
-from robustprune.pools import stage
-from robustprune.pools.format import check_images, open_pool, pool_digest, write_pool
+from robustprune.pools import stage, writing
+from robustprune.pools.format import check_images, open_pool, pool_digest
 from robustprune.pools.ingest import digits, idx, npz, parquet, torchvision
+from robustprune.pools.writing import write_pool
 from robustprune.sources import real_source
 from robustprune.specs import (
     DigitsSource,
@@ -521,7 +521,7 @@ def test_the_stage_writes_an_open_pool_and_tells_its_facts(make_job: Make) -> No
     assert facts == {"count": 500, "class_counts": [50] * 10, "digest": pool_digest(job.directory)}
     assert pool.info.digest == facts["digest"]
     assert pool.info.source == "scikit-learn's digits, test"
-    assert sorted(outputs(job)) == ["contact_sheet.png", "images.npy", "labels.npy", "pool.json"]
+    assert sorted(outputs(job)) == ["contact_sheet.png", "image_digests.npy", "images.npy", "labels.npy", "pool.json"]
     with Image.open(job.directory / "contact_sheet.png") as sheet:
         assert min(sheet.size) > 80
 
@@ -541,7 +541,7 @@ def test_a_pool_is_the_same_bytes_wherever_its_source_lies_and_whatever_a_killed
 
 
 def test_a_channel_last_source_is_written_in_the_pools_order(make_job: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool_format, "IMAGES_AT_ONCE", 7)  # so that 20 images are three strokes, the last a short one
+    monkeypatch.setattr(writing, "BLOCK_BYTES", 7 * 60)  # so that 20 images are three blocks, the last a short one
     images = some_images(20, 4, 5, 3)
     np.savez("train.npz", image=images, label=np.arange(20, dtype=np.uint64) % 10)
     spec = planned("npz:.", shape=(3, 4, 5))
@@ -647,4 +647,3 @@ def test_a_broken_pool_is_refused(name: str, content: bytes | None, message: str
 
 def test_checked_images_pass() -> None:
     check_images(some_images(2, 1, 4, 5), np.array([0, 9]), origin="a test", classes=10, image_shape=(1, 4, 5))
-    assert pool_format.DEFINITION == 1

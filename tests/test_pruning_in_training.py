@@ -18,7 +18,8 @@ from robustprune.execution import Execution
 from robustprune.experiments import Row, Table, load_experiments
 from robustprune.job import Job, run_stage
 from robustprune.plan import Plan, make_plan
-from robustprune.pools.format import open_pool, write_pool
+from robustprune.pools.format import open_pool
+from robustprune.pools.writing import write_pool
 from robustprune.pruning.manifest import read_metadata
 from robustprune.randomness import per_sample
 from robustprune.record import read_record

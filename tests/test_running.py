@@ -183,7 +183,9 @@ def test_a_record_tells_how_outputs_were_made(tmp_path: Path) -> None:
     output = tmp_path / "out.txt"
     output.write_text("hello")
     facts = {"kept": 3}
-    record = make_record("x-0123456789", [output], seconds=1.5, device="cpu", peak_gpu_memory_mb=0, facts=facts)
+    record = make_record(
+        "x-0123456789", [output], known={}, seconds=1.5, device="cpu", peak_gpu_memory_mb=0, facts=facts
+    )
     record.write(tmp_path)
     assert read_record(tmp_path) == record
     assert record.digests == {"out.txt": digest(output)}

@@ -16,7 +16,8 @@ from robustprune.execution import Execution
 from robustprune.job import Job
 from robustprune.models.halving import HalvingConv2d
 from robustprune.models.registry import build_model
-from robustprune.pools.format import Pool, PoolInfo, open_pool, write_pool
+from robustprune.pools.format import Pool, PoolInfo, open_pool
+from robustprune.pools.writing import write_pool
 from robustprune.randomness import BatchNoise
 from robustprune.settings import ThreatModel, TradesRecipe
 from robustprune.specs import ModelSpec

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from robustprune.execution import Execution
 from robustprune.job import Job
-from robustprune.pools.format import open_pool, write_pool
+from robustprune.pools.format import open_pool
+from robustprune.pools.writing import write_pool
 from robustprune.settings import MidTraining, OnlinePuma, RsFgsmRecipe, ThreatModel, TradesRecipe
 from robustprune.specs import ModelSpec
 from robustprune.training.batchnorm import take_statistics

@@ -10,7 +10,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ class Job:
         self.device = prepare_device(execution.device, threads=threads)
         self.checkpoints = Checkpoints(execution.checkpoint_seconds)
         self.outputs: list[Path] = []
+        self.digests: dict[str, str] = {}
         self._live = live
 
     def upstream(self, kind: str, stage_id: str) -> Path:
@@ -59,8 +60,17 @@ class Job:
         """A progress report on a loop of ``total`` units, ``done`` of which an earlier attempt did."""
         return Progress(what, total=total, unit=unit, done=done, live=self._live)
 
-    def publish(self, *names: str) -> None:
-        """Move finished outputs from ``partial/`` into the stage's directory, where a killed attempt has not."""
+    def output(self, name: str) -> Path:
+        """Where an output lies: in ``partial/``, or where it was published to."""
+        unpublished = self.partial / name
+        return unpublished if unpublished.exists() else self.directory / name
+
+    def publish(self, *names: str, digests: Mapping[str, str] | None = None) -> None:
+        """Move finished outputs from ``partial/`` into the stage's directory, where a killed attempt has not.
+
+        ``digests`` are SHA-256 that were computed while the outputs were written, for the record.
+        """
+        self.digests.update(digests or {})
         for name in names:
             source, target = self.partial / name, self.directory / name
             if source.exists() or not target.exists():
@@ -135,6 +145,7 @@ def _do(job: Job, spec: Spec) -> None:
     record = make_record(
         spec.id,
         job.outputs,
+        known=job.digests,
         seconds=time.monotonic() - started,
         device=describe(job.device),
         peak_gpu_memory_mb=torch.cuda.max_memory_allocated(job.device) / 2**20 if on_gpu else 0.0,

@@ -4,6 +4,7 @@ import importlib.metadata
 import platform
 import resource
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -73,12 +74,13 @@ def make_record(
     stage_id: str,
     outputs: list[Path],
     *,
+    known: Mapping[str, str],
     seconds: float,
     device: str,
     peak_gpu_memory_mb: float,
     facts: dict[str, Any],
 ) -> Record:
-    """The record of a stage that has just written ``outputs``."""
+    """The record of a stage that has just written ``outputs``; of some the SHA-256 may be ``known``."""
     versions = {package: importlib.metadata.version(package) for package in PACKAGES}
     return Record(
         id=stage_id,
@@ -89,7 +91,7 @@ def make_record(
         device=device,
         host_platform=platform.platform(),
         versions={"robustprune": __version__, "python": platform.python_version(), **versions},
-        digests={output.name: digest(output) for output in outputs},
+        digests={output.name: known.get(output.name) or digest(output) for output in outputs},
         facts=facts,
     )
 

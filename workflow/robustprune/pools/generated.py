@@ -1,19 +1,19 @@
 """A pool drawn from a generator: image i is of class i modulo the number of classes."""
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from robustprune.blocks import Columns, collect, compute_rows
+from robustprune.blocks import Columns, compute_rows
 from robustprune.edm.network import UNet, build_network
 from robustprune.edm.sampler import draw_images
 from robustprune.errors import UserError
 from robustprune.job import Job
 from robustprune.models.checkpoint import WEIGHTS_FILE, load_weights
-from robustprune.pools.contact_sheet import SHEET_FILE, contact_sheet
-from robustprune.pools.format import Images, write_pool
+from robustprune.pools.writing import Block, fill_pool, publish_pool
 from robustprune.specs import GeneratedPoolSpec, GeneratorSpec
 from robustprune.stagefile import read_spec
 
@@ -31,14 +31,27 @@ def run_generated(job: Job, spec: GeneratedPoolSpec) -> dict[str, Any]:
         Interrupted: after a signal, with the images drawn so far saved.
     """
     network = load_generator(job.upstream("generators", spec.generator), spec, job.device)
-    columns = collect(compute_rows(job, spec.count, partial(_draw, job, spec, network), what="drawing images"))
-    images: Images = columns["images"].astype("uint8", copy=False)
-    labels = columns["labels"].astype("int64", copy=False)
-    source = f"drawn from {spec.generator} in {spec.sampler.steps} steps, seed {spec.sampler.seed}"
-    info = write_pool(job, images, labels, dataset=spec.dataset, source=source, classes=spec.classes)
-    contact_sheet(images, labels, spec.classes).save(job.partial / SHEET_FILE)
-    job.publish(SHEET_FILE)
-    return {"count": info.count, "class_counts": list(info.class_counts), "digest": info.digest}
+    drawn = compute_rows(job, spec.count, partial(_draw, job, spec, network), what="drawing images")
+    fill_pool(
+        job,
+        lambda first: _from_row(first, drawn),
+        count=spec.count,
+        image_shape=spec.image_shape,
+        classes=spec.classes,
+        dataset=spec.dataset,
+        source=f"drawn from {spec.generator} in {spec.sampler.steps} steps, seed {spec.sampler.seed}",
+    )
+    return publish_pool(job)
+
+
+def _from_row(first: int, blocks: Iterator[Columns]) -> Iterator[Block]:
+    """Images and labels from row ``first`` on."""
+    start = 0
+    for columns in blocks:
+        skipped = max(0, first - start)
+        start += len(columns["labels"])
+        if skipped < len(columns["labels"]):
+            yield columns["images"][skipped:], columns["labels"][skipped:]
 
 
 def load_generator(directory: Path, spec: GeneratedPoolSpec, device: torch.device) -> UNet:

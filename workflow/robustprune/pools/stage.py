@@ -4,8 +4,8 @@ import importlib
 from typing import Any
 
 from robustprune.job import Job
-from robustprune.pools.contact_sheet import SHEET_FILE, contact_sheet
-from robustprune.pools.format import check_images, write_pool
+from robustprune.pools.format import check_images
+from robustprune.pools.writing import fill_pool, in_blocks, publish_pool
 from robustprune.specs import DigitsSource, FileSource, GeneratedPoolSpec, IngestedPoolSpec, TorchvisionSource
 
 
@@ -26,10 +26,17 @@ def _run_ingested(job: Job, spec: IngestedPoolSpec) -> dict[str, Any]:
     ingest = importlib.import_module(f"robustprune.pools.ingest.{spec.source.format}")
     images, labels = ingest.read(spec)
     check_images(images, labels, origin=_place(spec), classes=spec.classes, image_shape=spec.image_shape)
-    info = write_pool(job, images, labels, dataset=spec.dataset, source=_phrase(spec), classes=spec.classes)
-    contact_sheet(images, labels, spec.classes).save(job.partial / SHEET_FILE)
-    job.publish(SHEET_FILE)
-    return {"count": info.count, "class_counts": list(info.class_counts), "digest": info.digest}
+    fill_pool(
+        job,
+        in_blocks(images, labels),
+        count=len(images),
+        image_shape=spec.image_shape,
+        classes=spec.classes,
+        dataset=spec.dataset,
+        source=_phrase(spec),
+        origin=_place(spec),
+    )
+    return publish_pool(job)
 
 
 def _place(spec: IngestedPoolSpec) -> str:

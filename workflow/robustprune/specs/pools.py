@@ -55,7 +55,7 @@ class IngestedPoolSpec(Spec):
 
     @property
     def decisive_modules(self) -> tuple[str, ...]:
-        return ("pools.format", f"pools.ingest.{self.source.format}")
+        return ("pools.format", "pools.writing", f"pools.ingest.{self.source.format}")
 
     @property
     def upstream(self) -> tuple[tuple[str, str], ...]:
@@ -87,7 +87,15 @@ class GeneratedPoolSpec(Spec):
     """Images drawn from a generator, the classes in turn."""
 
     room = "pools.stage"
-    modules = ("edm.network", "edm.preconditioning", "edm.sampler", "pools.format", "pools.generated", "randomness")
+    modules = (
+        "edm.network",
+        "edm.preconditioning",
+        "edm.sampler",
+        "pools.format",
+        "pools.generated",
+        "pools.writing",
+        "randomness",
+    )
     kind: Literal["pools"] = "pools"
     origin: Literal["generated"] = "generated"
     dataset: str
