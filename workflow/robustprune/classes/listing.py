@@ -1,0 +1,108 @@
+"""The images of each synset, as they lie in a folder: ``<synset>/*.JPEG`` or ``<synset>.tar``, one entry a synset."""
+
+import hashlib
+import os
+import tarfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from robustprune.errors import UserError
+
+DEFINITION = 1
+
+ARCHIVE_SUFFIX = ".tar"
+IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png", ".webp", ".bmp")
+KEY_BYTES = 8
+
+
+@dataclass(frozen=True)
+class ListedImage:
+    """An image where it lies.
+
+    Attributes:
+        synset: whose it is.
+        name: its file name, within the folder or the archive.
+        size: bytes.
+        offset: where it begins in the archive; None for a file of its own.
+    """
+
+    synset: str
+    name: str
+    size: int
+    offset: int | None
+
+    def file(self, folder: Path) -> Path:
+        """The file that holds it: its own, or its synset's archive."""
+        return folder / self.synset / self.name if self.offset is None else folder / f"{self.synset}{ARCHIVE_SUFFIX}"
+
+
+def synset_entries(folder: Path) -> dict[str, Path]:
+    """The folder or archive of each synset, by synset, ascending.
+
+    Raises:
+        UserError: when there is none, or both a folder and an archive for one synset.
+    """
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}")
+    found: dict[str, Path] = {}
+    for entry in sorted(folder.iterdir()):
+        if entry.is_dir() or entry.suffix == ARCHIVE_SUFFIX:
+            synset = entry.stem if entry.suffix == ARCHIVE_SUFFIX else entry.name
+            if synset in found:
+                raise UserError(f"{folder} has both {found[synset].name} and {entry.name}; one of them should go")
+            found[synset] = entry
+    if not found:
+        raise UserError(f"{folder} has neither a folder nor a .tar archive for any synset, such as n02084071.tar")
+    return dict(sorted(found.items()))
+
+
+def list_images(synset: str, entry: Path) -> list[ListedImage]:
+    """The images of one synset by name, ascending; files of other kinds are passed over.
+
+    Raises:
+        UserError: when an archive is damaged or names an image twice.
+    """
+    try:
+        listed = _archived(synset, entry) if entry.suffix == ARCHIVE_SUFFIX else _in_folder(synset, entry)
+        images = sorted(listed, key=lambda image: image.name)
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise UserError(f"{entry} cannot be read: {error}") from None
+    for first, second in zip(images, images[1:], strict=False):
+        if first.name == second.name:
+            raise UserError(f"{entry} holds {first.name} twice")
+    return images
+
+
+def _in_folder(synset: str, folder: Path) -> Iterator[ListedImage]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.lower().endswith(IMAGE_SUFFIXES) and entry.is_file():
+                yield ListedImage(synset, entry.name, entry.stat().st_size, None)
+
+
+def _archived(synset: str, path: Path) -> Iterator[ListedImage]:
+    """Nothing is extracted: an image is its bytes between two offsets, so a member's name leads nowhere."""
+    whole = path.stat().st_size
+    with tarfile.open(path, "r:") as archive:
+        for member in archive:
+            if not (member.isreg() and member.name.lower().endswith(IMAGE_SUFFIXES)):
+                continue
+            if member.offset_data + member.size > whole:
+                raise tarfile.ReadError(f"it ends within {member.name}")
+            yield ListedImage(synset, member.name, member.size, member.offset_data)
+
+
+def listing_digest(images: Iterable[ListedImage]) -> str:
+    """SHA-256 of synset, name and size of each image, in order: a folder of a terabyte is known by these."""
+    hasher = hashlib.sha256()
+    for image in images:
+        hasher.update(f"{image.synset}\0{image.name}\0{image.size}\n".encode(errors="surrogateescape"))
+    return hasher.hexdigest()
+
+
+def lowest_keys(images: list[ListedImage], count: int, *, seed: int) -> set[int]:
+    """The places of ``count`` images drawn at random; an image's luck depends on the seed and its name alone."""
+    keys = [hashlib.blake2b(f"{seed}\0{i.synset}\0{i.name}".encode(errors="surrogateescape"), digest_size=KEY_BYTES)
+            .digest() for i in images]
+    return set(sorted(range(len(images)), key=lambda place: (keys[place], place))[:count])
