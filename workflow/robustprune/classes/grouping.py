@@ -112,8 +112,6 @@ def _alike(candidates: list[tuple[int, str]], start: int, ratio: float) -> int:
     return bisect_right(candidates, candidates[start][0], key=lambda candidate: candidate[0] * ratio) - start
 
 
-def _class(
-    synset: str, hierarchy: Hierarchy, images: Mapping[str, int], totals: Mapping[str, int]
-) -> SynsetClass:
+def _class(synset: str, hierarchy: Hierarchy, images: Mapping[str, int], totals: Mapping[str, int]) -> SynsetClass:
     members = tuple(member for member in hierarchy.below(synset) if images.get(member))
     return SynsetClass(synset, members, totals[synset])

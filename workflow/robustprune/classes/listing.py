@@ -1,6 +1,7 @@
 """The images of each synset, as they lie in a folder: ``<synset>/*.JPEG`` or ``<synset>.tar``, one entry a synset."""
 
 import hashlib
+import itertools
 import os
 import tarfile
 from collections.abc import Iterable, Iterator
@@ -68,7 +69,7 @@ def list_images(synset: str, entry: Path) -> list[ListedImage]:
         images = sorted(listed, key=lambda image: image.name)
     except (tarfile.TarError, EOFError, OSError) as error:
         raise UserError(f"{entry} cannot be read: {error}") from None
-    for first, second in zip(images, images[1:], strict=False):
+    for first, second in itertools.pairwise(images):
         if first.name == second.name:
             raise UserError(f"{entry} holds {first.name} twice")
     return images
@@ -103,6 +104,10 @@ def listing_digest(images: Iterable[ListedImage]) -> str:
 
 def lowest_keys(images: list[ListedImage], count: int, *, seed: int) -> set[int]:
     """The places of ``count`` images drawn at random; an image's luck depends on the seed and its name alone."""
-    keys = [hashlib.blake2b(f"{seed}\0{i.synset}\0{i.name}".encode(errors="surrogateescape"), digest_size=KEY_BYTES)
-            .digest() for i in images]
+    keys = [
+        hashlib.blake2b(
+            f"{seed}\0{i.synset}\0{i.name}".encode(errors="surrogateescape"), digest_size=KEY_BYTES
+        ).digest()
+        for i in images
+    ]
     return set(sorted(range(len(images)), key=lambda place: (keys[place], place))[:count])

@@ -1,0 +1,134 @@
+"""Encoded images: JPEGs and the like in Parquet files as Hugging Face lays them out, decoded when a row is asked for.
+
+``images.parquet`` is a folder of Parquet files, which any reader of Parquet takes for one table: ``image`` (a struct of
+``bytes`` and ``path``) and ``label``. Parquet knows no way to a single row. But the bytes are stored without
+compression, so ``index.npy`` can say where in which file those of each row are, and one read fetches an image.
+"""
+
+import os
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from robustprune.errors import UserError
+from robustprune.pools.decoding import decode_and_fit
+from robustprune.pools.images import Index, rows_of
+from robustprune.specs.base import ImageShape
+
+PARQUET_FOLDER, INDEX_FILE = "images.parquet", "index.npy"
+PLACE = np.dtype([("file", "<u4"), ("length", "<u4"), ("offset", "<u8")])  # of an encoded image
+PREFIX = 4  # bytes before a value's first, which are its length: Parquet's PLAIN encoding of byte arrays
+
+MOST_THREADS = 16
+ROWS_OF_A_TASK = 8
+READ_AHEAD_BYTES = 2**29  # decoded; no longer block is read before it is asked for
+
+
+def file_name(number: int) -> str:
+    """The name of one of the Parquet files."""
+    return f"{number:05}.parquet"
+
+
+def decoding_threads() -> int:
+    """How many threads decode: one for each core this process may use, as Pillow lets go of the interpreter's lock."""
+    return min(MOST_THREADS, len(os.sched_getaffinity(0)))
+
+
+class EncodedImages:
+    """The encoded images of a pool; ``images[...]`` decodes, in several threads.
+
+    After a slice, the next slice of the same length is decoded while the caller works on this one.
+
+    Args:
+        directory: the pool's.
+        shape: channels, height, width, to which images of another size are brought.
+
+    Raises:
+        OSError, ValueError: when there is no readable index.
+    """
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, directory: Path, shape: ImageShape) -> None:
+        self._folder = directory / PARQUET_FOLDER
+        self._places = np.lib.format.open_memmap(directory / INDEX_FILE, mode="r")
+        if self._places.dtype != PLACE or self._places.ndim != 1:
+            raise ValueError(f"{INDEX_FILE} is {self._places.dtype} {self._places.shape}, not a list of {PLACE}")
+        self._image_shape = shape
+        self._files: dict[int, npt.NDArray[np.uint8]] = {}
+        self._ahead: tuple[slice, Future[npt.NDArray[np.uint8]]] | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, C, H, W)."""
+        return (len(self._places), *self._image_shape)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: Index) -> npt.NDArray[np.uint8]:
+        if isinstance(index, slice):
+            return self._read_on(slice(*index.indices(len(self))))
+        rows = rows_of(index, len(self))
+        return self._decode(rows[0]) if np.ndim(index) == 0 else self._decode_all(rows)
+
+    def encoded(self, row: int) -> bytes:
+        """The bytes of an image, as they were brought in. Raises UserError where the files are damaged."""
+        place = self._places[row]
+        start, length = int(place["offset"]), int(place["length"])
+        file = self._file(int(place["file"]))
+        stated = int.from_bytes(file[start - PREFIX : start].tobytes(), "little")
+        if stated != length or start + length > len(file):
+            raise UserError(
+                f"{self._name(row)} is not where {INDEX_FILE} says; the file is damaged, make the pool anew"
+            )
+        return file[start : start + length].tobytes()
+
+    def _name(self, row: int) -> str:
+        return f"{self._folder / file_name(int(self._places[row]['file']))}: the image in row {row} of the pool"
+
+    def _file(self, number: int) -> npt.NDArray[np.uint8]:
+        if number not in self._files:
+            path = self._folder / file_name(number)
+            try:
+                self._files[number] = np.memmap(path, np.uint8, mode="r")
+            except (OSError, ValueError) as error:
+                raise UserError(f"{path} cannot be read: {error}") from None
+        return self._files[number]
+
+    def _decode(self, row: int) -> npt.NDArray[np.uint8]:
+        return decode_and_fit(self.encoded(row), self._name(row), self._image_shape)
+
+    def _decode_all(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        images = np.empty((len(rows), *self._image_shape), np.uint8)
+
+        def decode_some(start: int) -> None:
+            for place in range(start, min(start + ROWS_OF_A_TASK, len(rows))):
+                images[place] = self._decode(int(rows[place]))
+
+        for _ in self._decoders.map(decode_some, range(0, len(rows), ROWS_OF_A_TASK)):
+            pass
+        return images
+
+    def _read_on(self, wanted: slice) -> npt.NDArray[np.uint8]:
+        """The slice, perhaps decoded already, and begin with the next one."""
+        ahead, self._ahead = self._ahead, None
+        images = ahead[1].result() if ahead is not None and ahead[0] == wanted else self._decode_slice(wanted)
+        following = slice(wanted.stop, min(2 * wanted.stop - wanted.start, len(self)), 1)
+        if wanted.step == 1 and following.stop > following.start and images.nbytes <= READ_AHEAD_BYTES:
+            self._ahead = (following, self._reader.submit(self._decode_slice, following))
+        return images
+
+    def _decode_slice(self, wanted: slice) -> npt.NDArray[np.uint8]:
+        return self._decode_all(rows_of(wanted, len(self)))
+
+    @cached_property
+    def _decoders(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(decoding_threads(), thread_name_prefix="decode")
+
+    @cached_property
+    def _reader(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
