@@ -27,6 +27,7 @@ ELSEWHERE = {
     "snakemake results/effect.csv": "the same rules as table1.csv; the planning of its rows is tested below",
     "snakemake results/strategies.csv": "the same",
     "robustprune show results/digits/manifests/A results/digits/manifests/B": "test_pruning.py",
+    "robustprune show results/<preset>/pools/A results/<preset>/pools/B": "test_subpools.py",
     "robustprune run results/cifar10/models/A/spec.json --processes 4": "test_parallel.py, with 2",
     "snakemake -n --config preset=mnist": "test_workflow.py",
     "snakemake -n --config preset=cifar10": "test_workflow.py",
@@ -94,7 +95,7 @@ def test_links_and_paths_lead_somewhere(page: Path) -> None:
 
 
 def examples(language: str) -> list[str]:
-    text = (ROOT / "docs" / "extending.md").read_text()
+    text = "\n".join((ROOT / "docs" / page).read_text() for page in ("data.md", "extending.md"))
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 

@@ -35,7 +35,7 @@ def numbers_of(plan: Plan, stage_id: str) -> dict[str, float]:
     directory, kind = plan.directory(stage_id), plan.stages[stage_id].kind
     if kind == "pools":
         pool = open_pool(directory)
-        return {"pixel_mean": float(pool.images.mean()), "label_sum": float(pool.labels.sum())}
+        return {"pixel_mean": float(pool.images[:].mean()), "label_sum": float(pool.labels.sum())}
     if kind in ("generators", "models"):
         history = pd.read_parquet(directory / "history.parquet")
         weights = load_weights(directory / "weights.safetensors")

@@ -23,6 +23,7 @@ from robustprune.training.optimizers import build_optimizer
 from robustprune.training.recipes.registry import build_recipe
 from robustprune.training.sampler import EpochSampler
 from robustprune.training.schedules import cycle_point, one_cycle, piecewise_linear
+from robustprune.training.trainset import Stratum
 
 # Facts 1.2: Wang et al.'s schedule, epoch (from 1) -> learning rate, for 400 epochs at 0.2.
 PRINTED_RATES = {
@@ -109,7 +110,7 @@ def sampler(
         batch_size=batch_size,
         synthetic_fraction=synthetic_fraction,
     )
-    return EpochSampler(real=real, synthetic=50, settings=settings, seed=3)
+    return EpochSampler(real=real, synthetic=[Stratum(50)], settings=settings, seed=3)
 
 
 def real_positions(sampler: EpochSampler, numbers: range, clock: Clock = CLOCK) -> list[torch.Tensor]:
@@ -157,7 +158,10 @@ def test_a_smaller_last_batch_keeps_the_share_of_synthetic_images() -> None:
 def test_wangs_epoch_is_full_batches() -> None:
     wang = StandardRecipe(epochs=1, epoch_images=50_000)
     assert wang.steps_per_epoch(48_976) == 98
-    assert EpochSampler(real=48_976, synthetic=9, settings=wang, seed=0).batch_size(Clock((98,)).position(97)) == 512
+    assert (
+        EpochSampler(real=48_976, synthetic=[Stratum(9)], settings=wang, seed=0).batch_size(Clock((98,)).position(97))
+        == 512
+    )
 
 
 @given(steps=st.lists(st.integers(1, 7), min_size=1, max_size=9))

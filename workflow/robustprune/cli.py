@@ -72,9 +72,11 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--write", action="store_true", help="put each stage's spec.json in place, for 'robustprune run'")
     plan.set_defaults(command=_plan)
 
-    show = commands.add_parser("show", help="tell what a stage directory or a table holds, or compare two manifests")
-    show.add_argument("path", type=Path, help="a stage's directory, or a table's CSV file; or a manifest, with OTHER")
-    show.add_argument("other", type=Path, nargs="?", metavar="OTHER", help="a manifest to compare with")
+    show = commands.add_parser("show", help="tell what a stage directory or a table holds, or compare two")
+    show.add_argument(
+        "path", type=Path, help="a stage's directory, or a table's CSV file; with OTHER, a manifest or pool"
+    )
+    show.add_argument("other", type=Path, nargs="?", metavar="OTHER", help="a manifest or pool to compare with")
     show.set_defaults(command=_show)
 
     store = commands.add_parser("store", help="look after a store of scores or of recorded epochs")
@@ -125,11 +127,14 @@ def _plan(options: argparse.Namespace) -> None:
 
 
 def _show(options: argparse.Namespace) -> None:
+    from robustprune.pools.comparison import compare_pools
     from robustprune.pruning.overlap import compare_manifests
     from robustprune.show import describe_path
 
     if options.other is None:
         print(describe_path(options.path))
+    elif (options.path / "pool.json").is_file():
+        print(compare_pools(options.path, options.other))
     else:
         print(compare_manifests(options.path, options.other))
 

@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -12,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from robustprune.errors import UserError
 from robustprune.execution import Execution
 from robustprune.settings import (
+    GENERATED_PATTERN,
     NORMALIZING,
     Architecture,
     CheckpointSettings,
@@ -25,7 +27,9 @@ from robustprune.settings import (
     Recipes,
     SamplerSettings,
     Settings,
+    SubsetSettings,
     ThreatModel,
+    UnionSettings,
     Weights,
 )
 
@@ -36,7 +40,7 @@ REFERENCE = WORKFLOW / "reference"
 
 
 SOURCE_PATTERN = r"^(digits|torchvision(:.+)?|(idx|npz|parquet):.+)$"
-SYNTHETIC_PATTERN = r"^(none|generate|(npz|parquet):.+)$"
+SYNTHETIC_PATTERN = rf"^(none|{GENERATED_PATTERN})$"
 
 
 class DataSettings(Settings):
@@ -66,7 +70,8 @@ class SyntheticSettings(Settings):
     source: str = Field(
         "generate",
         pattern=SYNTHETIC_PATTERN,
-        description="generate (train an EDM and draw from it) | npz:FILE (keys image, label) | parquet:FILE | none",
+        description="generate (train an EDM and draw from it) | npz:FILE (keys image, label) | parquet:FILE | "
+        "subset:NAME | union:NAME (of subsets, unions) | none",
     )
     count: int = Field(gt=0, description="images drawn from the generator")
     generator: GeneratorSettings
@@ -80,7 +85,7 @@ class ExtrapolationSettings(Settings):
         "none",
         pattern=SYNTHETIC_PATTERN,
         description="generated images that are scored directly, besides the real ones: generate (drawn for this from "
-        "the generator of the synthetic pool) | npz:FILE | parquet:FILE | none",
+        "the generator of the synthetic pool) | npz:FILE | parquet:FILE | subset:NAME | union:NAME | none",
     )
     source_images: int = Field(1000, gt=0, description="images drawn for it where source is generate")
     embedding: EmbeddingSettings = EmbeddingSettings()
@@ -122,6 +127,8 @@ class Config(Settings):
     seeds: tuple[int, ...] = Field(min_length=1, description="one training run of each method for each")
     data: DataSettings
     synthetic: SyntheticSettings
+    subsets: dict[str, SubsetSettings] = Field({}, description="random parts of generated images, by a name for each")
+    unions: dict[str, UnionSettings] = Field({}, description="generated images of several sources, by a name for each")
     architecture: Architecture = Field(description="the network that is trained")
     checkpoints: dict[str, CheckpointSettings] = Field({}, description="networks trained elsewhere, by a name for each")
     margin_model: str | None = Field(
@@ -157,6 +164,7 @@ class Config(Settings):
             known = ", ".join(self.checkpoints) or "none"
             raise ValueError(f"margin_model = {self.margin_model!r} is not one of the checkpoints: {known}")
         self._gpus_are_used()
+        self._sets_are_known()
         resolutions = len(self.synthetic.generator.channel_multipliers)
         divisible = all(side % 2 ** (resolutions - 1) == 0 for side in self.data.image_shape[1:])
         if self.synthetic.source == "generate" and not divisible:
@@ -173,6 +181,26 @@ class Config(Settings):
         if self.data.source == "digits" and (self.data.classes, self.data.image_shape) != (10, (1, 8, 8)):
             raise ValueError("data.source = digits has data.classes: 10 and data.image_shape: [1, 8, 8]")
         return self
+
+    def _sets_are_known(self) -> None:
+        """Every subset and union that is named exists, and none is made of itself."""
+        sets: dict[str, SubsetSettings | UnionSettings] = {
+            **{f"subset:{name}": subset for name, subset in self.subsets.items()},
+            **{f"union:{name}": union for name, union in self.unions.items()},
+        }
+        used: dict[str, tuple[str, ...]] = {
+            "synthetic.source": (self.synthetic.source,),
+            "extrapolation.source": (self.extrapolation.source,),
+            **{source.replace(":", "s.", 1): one.sources for source, one in sets.items()},
+        }
+        for key, sources in used.items():
+            for source in sources:
+                if source.startswith(("subset:", "union:")) and source not in sets:
+                    raise ValueError(f"{key}: {source} is not one of those configured: {', '.join(sets) or 'none'}")
+        try:
+            TopologicalSorter({source: one.sources for source, one in sets.items()}).prepare()
+        except CycleError as error:
+            raise ValueError(f"these are made of themselves: {' of '.join(reversed(error.args[1]))}") from None
 
     def _gpus_are_used(self) -> None:
         for kind in Resources.model_fields:

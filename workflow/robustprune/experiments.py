@@ -10,6 +10,7 @@ from robustprune.config import EXPERIMENTS, read_yaml
 from robustprune.errors import UserError
 from robustprune.settings import (
     ENDS,
+    GENERATED_PATTERN,
     DropBeyond,
     DropShare,
     DynamicsScoreName,
@@ -32,6 +33,11 @@ class Row(Settings):
 
     method: str = Field(description="the method's name in our table")
     recipe: RecipeName = Field("trades", description="how the model is trained; a key of the section training")
+    synthetic: str | None = Field(
+        None,
+        pattern=f"^({GENERATED_PATTERN})$",
+        description="the generated images it learns from, e.g. subset:NAME; the config's synthetic.source where absent",
+    )
     strategy: Strategy = Field("none", description="which images are dropped; see docs/pruning.md")
     score: ScoreName = Field("margin", description="what the strategy goes by; see docs/scores.md")
     ratio: float | tuple[float, float] | None = Field(

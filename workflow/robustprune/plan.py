@@ -20,8 +20,13 @@ from robustprune.specs import (
     ImportedModelSpec,
     IngestedPoolSpec,
     Spec,
+    SubsetPoolSpec,
+    UnionPoolSpec,
 )
 from robustprune.stagefile import write_spec
+
+BROUGHT_IN = (IngestedPoolSpec, ImportedModelSpec, SubsetPoolSpec, UnionPoolSpec)
+"""Stages that compute next to nothing, and so ask for the resources ``ingest``."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +64,7 @@ class Plan:
         pool_id = self._spec(stage_id).shared_rows
         if pool_id is None:
             return []
-        pool, length = self.stages[pool_id], self.config.execution.rows_of_a_part
-        count = pool.count if isinstance(pool, GeneratedPoolSpec) else self._ingested_rows(pool)
+        count, length = self._rows(pool_id), self.config.execution.rows_of_a_part
         if count is None or count <= length:
             return []
         return [range(start, min(start + length, count)) for start in range(0, count, length)]
@@ -68,7 +72,7 @@ class Plan:
     def resources(self, stage_id: str) -> StageResources:
         """What a stage's job asks of the scheduler."""
         spec = self._spec(stage_id)
-        kind = "ingest" if isinstance(spec, IngestedPoolSpec | ImportedModelSpec) else spec.kind
+        kind = "ingest" if isinstance(spec, BROUGHT_IN) else spec.kind
         resources: StageResources = getattr(self.config.resources, kind)
         return resources
 
@@ -90,8 +94,17 @@ class Plan:
         for stage_id, spec in self.stages.items():
             write_spec(self.directory(stage_id) / SPEC_FILE, spec)
 
-    def _ingested_rows(self, pool: Spec) -> int | None:
-        return planned_rows(pool.source) if isinstance(pool, IngestedPoolSpec) else None
+    def _rows(self, pool_id: str) -> int | None:
+        """How many images a pool has or will have; None where that is not known before it is made."""
+        match self.stages[pool_id]:
+            case GeneratedPoolSpec(count=count) | SubsetPoolSpec(count=count):
+                return count
+            case UnionPoolSpec(parts=parts):
+                counts = [self._rows(part.pool) for part in parts]
+                return None if None in counts else sum(count for count in counts if count is not None)
+            case IngestedPoolSpec(source=source):
+                return planned_rows(source)
+        return None
 
     def _spec(self, stage_id: str) -> Spec:
         if stage_id not in self.stages:

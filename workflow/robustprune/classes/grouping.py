@@ -109,7 +109,8 @@ def _alike(candidates: list[tuple[int, str]], start: int, ratio: float) -> int:
     """How many candidates from ``start`` on are at most ``ratio`` times as small as the one at ``start``."""
     if start >= len(candidates):
         return 0
-    return bisect_right(candidates, candidates[start][0], key=lambda candidate: candidate[0] * ratio) - start
+    sizes = [size * ratio for size, _ in candidates]
+    return bisect_right(sizes, float(candidates[start][0])) - start
 
 
 def _class(synset: str, hierarchy: Hierarchy, images: Mapping[str, int], totals: Mapping[str, int]) -> SynsetClass:

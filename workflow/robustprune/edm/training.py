@@ -47,7 +47,7 @@ class GeneratorTraining(ResumableSteps):
         self.network = network.to(job.device).train()
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         self.optimizer = torch.optim.Adam(self.network.parameters(), betas=BETAS, fused=True)
-        self.images = torch.from_numpy(np.array(pool.images)).to(job.device)
+        self.images = torch.from_numpy(np.array(pool.images[:])).to(job.device)
         self.labels = torch.from_numpy(pool.labels.astype(np.int64)).to(job.device)
         self.loss_sum = 0.0  # since the last line of the history
         self.history: list[dict[str, float]] = []

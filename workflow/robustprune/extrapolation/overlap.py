@@ -1,34 +1,14 @@
-"""Images that two pools share, found by 128-bit digests of their pixels."""
-
-import hashlib
+"""Images that two pools share, found by the digests of their pixels."""
 
 import numpy as np
 import numpy.typing as npt
 
 from robustprune.errors import UserError
-from robustprune.pools.format import Images
+from robustprune.pools.format import Digests
 
 DEFINITION = 1
 
-DIGEST_BYTES = 16
 SHOWN = 5  # pairs named in a message
-
-Digests = npt.NDArray[np.bytes_]  # (N,) of 16 bytes
-
-
-def image_digests(images: Images) -> Digests:
-    """BLAKE2b of each image's pixels. One image is read at a time.
-
-    Args:
-        images: (N, C, H, W) uint8.
-
-    Returns:
-        (N,) of dtype S16, equal where all pixels are.
-    """
-    digests = np.empty(len(images), dtype=f"S{DIGEST_BYTES}")
-    for row, image in enumerate(images):
-        digests[row] = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=DIGEST_BYTES).digest()
-    return digests
 
 
 def shared_rows(targets: Digests, sources: Digests) -> npt.NDArray[np.int64]:

@@ -9,10 +9,9 @@ import numpy.typing as npt
 
 from robustprune.embeddings.files import Embeddings, open_embeddings
 from robustprune.errors import UserError
-from robustprune.extrapolation.overlap import Digests
 from robustprune.extrapolation.regression import Scores
 from robustprune.job import Job
-from robustprune.pools.format import Pool, open_pool
+from robustprune.pools.format import Digests, Pool, open_pool
 from robustprune.randomness import derive_seed
 from robustprune.scores.files import Meaning, read_score
 from robustprune.settings import NeighbourSettings, Sources

@@ -13,12 +13,12 @@ from robustprune.blocks import Columns, collect, compute_rows
 from robustprune.embeddings.files import open_embeddings
 from robustprune.extrapolation.choice import Found, Trial, best, merge, trials
 from robustprune.extrapolation.neighbours import BLOCK_ROWS, Embeddings, Points, Space, nearest
-from robustprune.extrapolation.overlap import image_digests, refuse_shared, shared_rows
+from robustprune.extrapolation.overlap import refuse_shared, shared_rows
 from robustprune.extrapolation.regression import predict
 from robustprune.extrapolation.sources import Source, check_sources, chosen, hold_out, open_source
 from robustprune.files import replacing
 from robustprune.job import Job
-from robustprune.pools.format import open_pool
+from robustprune.pools.format import open_pool, read_digests
 from robustprune.scores.files import publish_score
 from robustprune.settings import Metric
 from robustprune.specs import ExtrapolatedScoreSpec
@@ -64,8 +64,8 @@ def run(job: Job, spec: ExtrapolatedScoreSpec) -> dict[str, Any]:
     pool = open_pool(job.upstream("pools", spec.pool))
     embeddings = open_embeddings(job.upstream("embeddings", spec.embedding), pool)
     sources = [open_source(job, source) for source in spec.sources]
-    digests = [image_digests(source.pool.images) for source in sources]
-    own = image_digests(pool.images)
+    digests = [read_digests(job.upstream("pools", source.pool_id)) for source in sources]
+    own = read_digests(job.upstream("pools", spec.pool))
     if not spec.settings.allow_overlap:
         for source, theirs in zip(sources, digests, strict=True):
             refuse_shared(own, theirs, target=spec.pool, source=source.pool_id)

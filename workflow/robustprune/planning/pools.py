@@ -1,11 +1,24 @@
 """Plans pools, and the generators that some are drawn from."""
 
+from collections.abc import Mapping
+from typing import TypeVar
+
 from robustprune.config import Config
 from robustprune.errors import UserError
 from robustprune.planning.stages import Stages
 from robustprune.settings import AnyRecipe
 from robustprune.sources import real_source, synthetic_source
-from robustprune.specs import FileSource, GeneratedPoolSpec, GeneratorSpec, IngestedPoolSpec
+from robustprune.specs import (
+    FileSource,
+    GeneratedPoolSpec,
+    GeneratorSpec,
+    IngestedPoolSpec,
+    SubsetPoolSpec,
+    UnionPart,
+    UnionPoolSpec,
+)
+
+T = TypeVar("T")
 
 
 class Pools:
@@ -42,23 +55,68 @@ class Pools:
 
     def synthetic(self) -> str:
         """The generated images that trainings learn from."""
-        synthetic = self.config.synthetic
-        if synthetic.source != "generate":
-            return self._ready_made(synthetic_source(synthetic.source))
-        return self._drawn(synthetic.count, seed=synthetic.sampler.seed)
+        return self.generated(self.config.synthetic.source, setting="synthetic.source")
 
     def extrapolation_source(self) -> str:
         """Generated images that are scored directly: other ones than those of the synthetic pool."""
         config = self.config
         source = config.extrapolation.source
         if source != "generate":
-            return self._ready_made(synthetic_source(source, setting="extrapolation.source"))
+            return self.generated(source, setting="extrapolation.source")
         if config.synthetic.source != "generate":
             raise UserError(
                 f"extrapolation.source = generate, but synthetic.source = {config.synthetic.source}, so there is no "
                 "generator to draw from; name a file or none"
             )
         return self._drawn(config.extrapolation.source_images, seed=config.synthetic.sampler.seed + 1)
+
+    def generated(self, source: str, *, setting: str) -> str:
+        """The generated images that ``source``, the value of the key ``setting``, names.
+
+        Raises:
+            UserError: when there is no such file, subset or union, or a subset is part of itself.
+        """
+        form, _, name = source.partition(":")
+        match form:
+            case "generate":
+                synthetic = self.config.synthetic
+                return self._drawn(synthetic.count, seed=synthetic.sampler.seed)
+            case "subset":
+                return self._subset(name, setting=setting)
+            case "union":
+                return self._union(name, setting=setting)
+        return self._ready_made(synthetic_source(source, setting=setting))
+
+    def _subset(self, name: str, *, setting: str) -> str:
+        data, subset = self.config.data, _named(self.config.subsets, name, "subset", setting)
+        return self.stages.add(
+            SubsetPoolSpec(
+                dataset=data.name,
+                pool=self.generated(subset.of, setting=f"subsets.{name}.of"),
+                classes=data.classes,
+                image_shape=data.image_shape,
+                count=subset.count,
+                balanced=subset.balanced,
+                apart_from=tuple(
+                    self.generated(source, setting=f"subsets.{name}.apart_from") for source in subset.apart_from
+                ),
+                seed=subset.seed,
+            )
+        )
+
+    def _union(self, name: str, *, setting: str) -> str:
+        data, union = self.config.data, _named(self.config.unions, name, "union", setting)
+        return self.stages.add(
+            UnionPoolSpec(
+                dataset=data.name,
+                parts=tuple(
+                    UnionPart(pool=self.generated(source, setting=f"unions.{name}.of"), share=share)
+                    for source, share in union.of.items()
+                ),
+                classes=data.classes,
+                image_shape=data.image_shape,
+            )
+        )
 
     def _ready_made(self, source: FileSource) -> str:
         data = self.config.data
@@ -93,3 +151,10 @@ class Pools:
                 sampler=synthetic.sampler.model_copy(update={"seed": seed}),
             )
         )
+
+
+def _named(sets: Mapping[str, T], name: str, form: str, setting: str) -> T:
+    if name not in sets:
+        known = ", ".join(sets) or "none"
+        raise UserError(f"{setting} = {form}:{name}, but {name} is not one of the configured {form}s: {known}")
+    return sets[name]

@@ -36,6 +36,8 @@ class Tables:
         )
 
     def _row(self, row: Row, table: Table) -> RowSpec:
+        if row.synthetic not in (None, self.config.synthetic.source):
+            return self._with_synthetic(row)._row(row, table)  # which finds it configured
         manifest = self._manifest(row, table) if row.uses_manifest else None
         recipe = self.config.training.named(row.recipe)
         if row.checkpoint is not None:
@@ -50,6 +52,16 @@ class Tables:
             evaluations=tuple(self._evaluation(model, asked) for model in models),
             printed=row.printed,
         )
+
+    def _with_synthetic(self, row: Row) -> "Tables":
+        """The same with the row's own generated images. Raises UserError where its recipe looks at none."""
+        if self.config.training.named(row.recipe).synthetic_in_batch == 0:
+            raise UserError(
+                f"{row.method}: synthetic = {row.synthetic}, but training.{row.recipe}.synthetic_fraction leaves no "
+                "place for generated images in a batch"
+            )
+        synthetic = self.config.synthetic.model_copy(update={"source": row.synthetic})
+        return Tables(self.config.model_copy(update={"synthetic": synthetic}), self.stages)
 
     def _check_mid_training(self, row: Row, recipe: AnyRecipe) -> None:
         midway = row.mid_training
@@ -84,13 +96,17 @@ class Tables:
         if row.same_size_as is None:
             return row.amount or DropShare(shares=row.shares_of(self.config.pruning.ratio))
         followed = table.row(row.same_size_as)
-        pools, others = (self.pools.of(self.config.training.named(one.recipe)) for one in (row, followed))
+        pools, others = (self._learnt_from(one) for one in (row, followed))
         if pools != others:
             raise UserError(
                 f"{table.target}: {row.method!r} learns from {', '.join(pools)}, so it cannot have the size of "
                 f"{followed.method!r}, which learns from {', '.join(others)}"
             )
         return DropAsMany(manifest=self._manifest(followed, table))
+
+    def _learnt_from(self, row: Row) -> tuple[str, ...]:
+        tables = self if row.synthetic is None else self._with_synthetic(row)
+        return tables.pools.of(self.config.training.named(row.recipe))
 
     def _evaluation(self, model: str, asked: Weights) -> str:
         return self.stages.add(

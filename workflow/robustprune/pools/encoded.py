@@ -72,8 +72,9 @@ class EncodedImages:
     def __getitem__(self, index: Index) -> npt.NDArray[np.uint8]:
         if isinstance(index, slice):
             return self._read_on(slice(*index.indices(len(self))))
-        rows = rows_of(index, len(self))
-        return self._decode(rows[0]) if np.ndim(index) == 0 else self._decode_all(rows)
+        if isinstance(index, (int, np.integer)):
+            return self._decode(int(rows_of(np.array([index]), len(self))[0]))
+        return self._decode_all(rows_of(index, len(self)))
 
     def encoded(self, row: int) -> bytes:
         """The bytes of an image, as they were brought in. Raises UserError where the files are damaged."""

@@ -1,12 +1,14 @@
-"""The pool: images and labels as memory-mapped arrays, and a page that says what they are.
+"""The pool: images, labels, and a page that says what they are.
 
-A sample's id is its row in its pool, for ever. ``writing`` writes pools.
+The images are a memory-mapped array, encoded ones (``encoded``), or rows of other pools (``views``); whoever opens a
+pool need not know which. A sample's id is its row in its pool, for ever. Pools are written by ``writing``, ``encoding``
+and ``subpools``.
 """
 
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +16,15 @@ from pydantic import BaseModel, ConfigDict
 
 from robustprune.errors import UserError
 from robustprune.files import digest
+from robustprune.pools.encoded import EncodedImages
+from robustprune.pools.images import PoolImages
+from robustprune.pools.views import ChosenImages, JoinedImages
+from robustprune.settings import Exact
 
 DEFINITION = 2
 IMAGES_FILE, LABELS_FILE, INFO_FILE = "images.npy", "labels.npy", "pool.json"
 DIGESTS_FILE = "image_digests.npy"  # what duplicates are found by
+ROWS_FILE = "rows.npy"  # int64: of a pool that is part of others, which of their rows it has
 
 Images = npt.NDArray[np.uint8]  # (N, C, H, W)
 Labels = npt.NDArray[np.int16]  # (N,)
@@ -25,8 +32,19 @@ AnyLabels = npt.NDArray[np.integer[Any]]  # (N,), as a source has them
 Digests = npt.NDArray[np.uint64]  # (N,)
 
 
+class Member(BaseModel):
+    """A pool whose images are another one's, too."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pool: str  # the stage's id, and the name of its directory beside
+    digest: str
+    count: int
+    share: Exact | None = None  # of the generated images of a batch; None where it follows from the numbers
+
+
 class PoolInfo(BaseModel):
-    """pool.json: what the arrays beside it hold."""
+    """pool.json: what the files beside it hold."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -36,7 +54,9 @@ class PoolInfo(BaseModel):
     image_shape: tuple[int, int, int]  # channels, height, width
     count: int
     class_counts: tuple[int, ...]
-    digest: str  # SHA-256 of images.npy and labels.npy together
+    digest: str  # SHA-256 of images.npy and labels.npy together; of a part of other pools, of theirs and of its rows
+    storage: Literal["array", "encoded", "view"] = "array"
+    members: tuple[Member, ...] = ()  # of a view: the pools whose images it has, one after the other
 
 
 @dataclass(frozen=True)
@@ -44,12 +64,12 @@ class Pool:
     """An open pool.
 
     Attributes:
-        images: (N, C, H, W) uint8, memory-mapped.
+        images: (N, C, H, W) uint8, read when a row is asked for.
         labels: (N,) int16 in 0 ... classes - 1, memory-mapped.
         info: the content of pool.json.
     """
 
-    images: Images
+    images: PoolImages
     labels: Labels
     info: PoolInfo
 
@@ -61,11 +81,12 @@ def open_pool(directory: Path) -> Pool:
     """Open the pool in a stage's directory; only pool.json and array headers are read.
 
     Raises:
-        UserError: when a file is missing, malformed, or does not have the shape that pool.json states.
+        UserError: when a file is missing, malformed, or does not have the shape that pool.json states; or when the
+            pool's images are those of another one that is gone or was made anew.
     """
     try:
         info = PoolInfo.model_validate_json((directory / INFO_FILE).read_text())
-        images = np.lib.format.open_memmap(directory / IMAGES_FILE, mode="r")
+        images = _open_images(directory, info)
         labels = np.lib.format.open_memmap(directory / LABELS_FILE, mode="r").view(np.ndarray)
     except (OSError, ValueError) as error:  # pydantic's ValidationError is a ValueError
         raise UserError(f"{directory} is not a readable pool: {' '.join(str(error).split())}") from None
@@ -79,6 +100,52 @@ def open_pool(directory: Path) -> Pool:
             f"{directory / LABELS_FILE} is {labels.dtype} {labels.shape}, pool.json states int16 ({info.count},)"
         )
     return Pool(images, labels, info)
+
+
+def _open_images(directory: Path, info: PoolInfo) -> PoolImages:
+    match info.storage:
+        case "array":
+            array: Images = np.lib.format.open_memmap(directory / IMAGES_FILE, mode="r")
+            return array
+        case "encoded":
+            return EncodedImages(directory, info.image_shape)
+        case "view":
+            return _open_view(directory, info)
+
+
+def _open_view(directory: Path, info: PoolInfo) -> PoolImages:
+    joined = JoinedImages([_open_member(directory, member) for member in info.members])
+    if not (directory / ROWS_FILE).exists():
+        return joined
+    rows = np.lib.format.open_memmap(directory / ROWS_FILE, mode="r").view(np.ndarray)
+    if rows.dtype != np.int64 or rows.ndim != 1:
+        raise ValueError(f"{ROWS_FILE} is {rows.dtype} {rows.shape}, not a list of int64")
+    return ChosenImages(joined, rows)
+
+
+def _open_member(directory: Path, member: Member) -> PoolImages:
+    beside = directory.parent / member.pool
+    if not (beside / INFO_FILE).is_file():
+        raise UserError(
+            f"{directory} has images of the pool {member.pool}, which is not there any more; make it again with "
+            f"'robustprune run {beside}'"
+        )
+    pool = open_pool(beside)
+    if pool.info.digest != member.digest:
+        raise UserError(
+            f"{directory} has images of the pool {member.pool} as it was with the digest {member.digest[:16]}, but it "
+            f"is another one now ({pool.info.digest[:16]}); delete {directory} to make it anew"
+        )
+    return pool.images
+
+
+def read_digests(directory: Path) -> Digests:
+    """(N,) uint64, memory-mapped: the digest of each image of the pool in a directory. Raises UserError."""
+    try:
+        digests: Digests = np.lib.format.open_memmap(directory / DIGESTS_FILE, mode="r").view(np.ndarray)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{directory / DIGESTS_FILE} cannot be read: {error}") from None
+    return digests
 
 
 def check_images(

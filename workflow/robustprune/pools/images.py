@@ -32,7 +32,7 @@ def rows_of(index: Index, count: int) -> npt.NDArray[np.int64]:
     """The rows that an index of one dimension names, among ``count``. Raises IndexError as numpy does."""
     if isinstance(index, slice):
         return np.arange(*index.indices(count), dtype=np.int64)
-    rows = np.atleast_1d(np.asarray(index))
+    rows = np.asarray(index)
     if not np.issubdtype(rows.dtype, np.integer) or rows.ndim != 1:
         raise IndexError(f"rows of a pool are named by integers, not by {rows.dtype} of shape {rows.shape}")
     rows = rows.astype(np.int64)

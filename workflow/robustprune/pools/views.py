@@ -26,6 +26,8 @@ class JoinedImages:
         return self.shape[0]
 
     def __getitem__(self, index: Index) -> npt.NDArray[np.uint8]:
+        if isinstance(index, (int, np.integer)):
+            return self[np.array([index])].reshape(self.shape[1:])
         rows = rows_of(index, len(self))
         images = np.empty((len(rows), *self.shape[1:]), np.uint8)
         part_of = np.searchsorted(self._ends, rows, side="right")
@@ -33,7 +35,7 @@ class JoinedImages:
             chosen = part_of == number
             first = self._ends[number] - len(self._parts[number])
             images[chosen] = self._parts[number][rows[chosen] - first]
-        return images[0] if np.ndim(index) == 0 and not isinstance(index, slice) else images
+        return images
 
 
 class ChosenImages:
@@ -55,5 +57,6 @@ class ChosenImages:
 
     def __getitem__(self, index: Index) -> npt.NDArray[np.uint8]:
         if isinstance(index, (int, np.integer)):
-            return self._images[self._rows[index]]
-        return self._images[self._rows[rows_of(index, len(self))]]
+            return self[np.array([index])].reshape(self.shape[1:])
+        images: npt.NDArray[np.uint8] = self._images[self._rows[rows_of(index, len(self))]]
+        return images

@@ -16,6 +16,7 @@ from robustprune.settings.margins import (
     MarginSettings,
 )
 from robustprune.settings.models import NORMALIZING, Architecture, CheckpointSettings, NormalizationSettings
+from robustprune.settings.pools import GENERATED_PATTERN, SubsetSettings, UnionSettings
 from robustprune.settings.pruning import (
     ENDS,
     AnyAmount,
@@ -56,6 +57,7 @@ from robustprune.settings.training import (
 
 __all__ = [
     "ENDS",
+    "GENERATED_PATTERN",
     "NORMALIZING",
     "AdversarialRecipe",
     "AnyAmount",
@@ -104,9 +106,11 @@ __all__ = [
     "Sources",
     "StandardRecipe",
     "Strategy",
+    "SubsetSettings",
     "ThreatModel",
     "TradesRecipe",
     "Trajectory",
+    "UnionSettings",
     "Weighting",
     "Weights",
 ]

@@ -18,13 +18,18 @@ from robustprune.specs.pools import (
     GeneratedPoolSpec,
     GeneratorSpec,
     IngestedPoolSpec,
+    SubsetPoolSpec,
     TorchvisionLocation,
     TorchvisionSource,
+    UnionPart,
+    UnionPoolSpec,
 )
 from robustprune.specs.scores import DynamicsScoreSpec, ExtrapolatedScoreSpec, LossScoreSpec, MarginSpec, ScoredPool
 from robustprune.specs.tables import RowSpec, TableSpec
 
-AnyPoolSpec = Annotated[IngestedPoolSpec | GeneratedPoolSpec, Field(discriminator="origin")]
+AnyPoolSpec = Annotated[
+    IngestedPoolSpec | GeneratedPoolSpec | SubsetPoolSpec | UnionPoolSpec, Field(discriminator="origin")
+]
 AnyModelSpec = Annotated[ModelSpec | ImportedModelSpec, Field(discriminator="origin")]
 AnyScoreSpec = Annotated[
     MarginSpec | DynamicsScoreSpec | LossScoreSpec | ExtrapolatedScoreSpec, Field(discriminator="score")
@@ -71,10 +76,13 @@ __all__ = [
     "ScoredPool",
     "Spec",
     "StageId",
+    "SubsetPoolSpec",
     "TableSpec",
     "TorchvisionEncoder",
     "TorchvisionLocation",
     "TorchvisionSource",
+    "UnionPart",
+    "UnionPoolSpec",
     "definition",
     "slug_of",
 ]

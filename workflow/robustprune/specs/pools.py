@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from robustprune.settings import GeneratorSettings, SamplerSettings, Settings
+from robustprune.settings import Exact, GeneratorSettings, SamplerSettings, Settings
 from robustprune.specs.base import DIGEST_PATTERN, ImageShape, Spec, StageId
 
 
@@ -112,3 +112,56 @@ class GeneratedPoolSpec(Spec):
     @property
     def upstream(self) -> tuple[tuple[str, str], ...]:
         return (("generators", self.generator),)
+
+
+class SubsetPoolSpec(Spec):
+    """A random part of another pool; its images stay there."""
+
+    room = "pools.subset"
+    modules = ("pools.drawing", "pools.subpools", "randomness")
+    kind: Literal["pools"] = "pools"
+    origin: Literal["subset"] = "subset"
+    dataset: str
+    pool: StageId
+    classes: int
+    image_shape: ImageShape
+    count: int = Field(gt=0)
+    balanced: bool
+    apart_from: tuple[StageId, ...] = Field(description="pools of which no image is drawn")
+    seed: int = Field(ge=0)
+
+    @property
+    def slug(self) -> str:
+        return f"{self.dataset}-subset"
+
+    @property
+    def upstream(self) -> tuple[tuple[str, str], ...]:
+        return tuple(("pools", pool) for pool in dict.fromkeys((self.pool, *self.apart_from)))
+
+
+class UnionPart(Settings):
+    """A pool of a union, and its share of the union's images in a batch; None where all are drawn alike."""
+
+    pool: StageId
+    share: Exact | None
+
+
+class UnionPoolSpec(Spec):
+    """Several pools, one after the other; their images stay there."""
+
+    room = "pools.union"
+    modules = ("pools.subpools",)
+    kind: Literal["pools"] = "pools"
+    origin: Literal["union"] = "union"
+    dataset: str
+    parts: tuple[UnionPart, ...]
+    classes: int
+    image_shape: ImageShape
+
+    @property
+    def slug(self) -> str:
+        return f"{self.dataset}-union"
+
+    @property
+    def upstream(self) -> tuple[tuple[str, str], ...]:
+        return tuple(("pools", part.pool) for part in self.parts)

@@ -82,7 +82,7 @@ class Training(ResumableSteps):
     def _open(self, kept: list[KeptImages], *, until: int) -> None:
         """Draw from these images in the steps before ``until``."""
         self.kept = kept
-        synthetic = len(kept[1]) if len(kept) > 1 else 0
+        synthetic = kept[1].strata if len(kept) > 1 else ()
         settings = self.spec.training
         self.sampler = EpochSampler(real=len(kept[0]), synthetic=synthetic, settings=settings, seed=self.spec.seed)
         self._refuse_empty_shares(self.sampler.batch_size(self.clock.position(until - 1)))

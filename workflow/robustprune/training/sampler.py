@@ -1,5 +1,7 @@
 """Which images a step sees: real ones without replacement, synthetic ones with; facts 1.4."""
 
+from collections.abc import Sequence
+from fractions import Fraction
 from functools import lru_cache
 
 import torch
@@ -8,6 +10,7 @@ from torch import Tensor
 from robustprune.randomness import generator
 from robustprune.settings import Recipe
 from robustprune.training.clock import Position
+from robustprune.training.trainset import Stratum
 
 DEFINITION = 2
 
@@ -17,12 +20,12 @@ class EpochSampler:
 
     Args:
         real: number of real images kept.
-        synthetic: number of synthetic images kept; 0 where there are none.
+        synthetic: the strata of the synthetic images kept; none where there are none.
         settings: batch size, share of synthetic images, and what makes an epoch.
         seed: the stage's seed.
     """
 
-    def __init__(self, *, real: int, synthetic: int, settings: Recipe, seed: int) -> None:
+    def __init__(self, *, real: int, synthetic: Sequence[Stratum], settings: Recipe, seed: int) -> None:
         self.real, self.synthetic, self.settings, self.seed = real, synthetic, settings, seed
         self._permutation = lru_cache(maxsize=2)(self._draw_permutation)
 
@@ -49,10 +52,29 @@ class EpochSampler:
         return torch.cat([self._permutation(position.epoch, r)[places[rounds == r] % self.real] for r in numbers])
 
     def synthetic_positions(self, position: Position) -> Tensor:
-        """(synthetic images of the step,) int64: drawn uniformly, with replacement."""
+        """(synthetic images of the step,) int64: drawn uniformly within each stratum, with replacement."""
         source = generator(self.seed, "synthetic", position.number)
-        count = self.settings.synthetic_among(self.batch_size(position))
-        return torch.randint(self.synthetic, (count,), generator=source)
+        sizes = stratum_sizes(self.synthetic, self.settings.synthetic_among(self.batch_size(position)))
+        drawn, first = [], 0
+        for stratum, size in zip(self.synthetic, sizes, strict=True):
+            drawn.append(first + torch.randint(stratum.images, (size,), generator=source))
+            first += stratum.images
+        return torch.cat(drawn)
 
     def _draw_permutation(self, epoch: int, number: int) -> Tensor:
         return torch.randperm(self.real, generator=generator(self.seed, "permutation", epoch, number))
+
+
+def stratum_sizes(strata: Sequence[Stratum], images: int) -> list[int]:
+    """How many of so many images of a batch are of each stratum: its share, rounded so that the sum is right.
+
+    Shares are rounded down; those with the largest remainders get one more, of equals the first.
+    """
+    if len(strata) == 1:
+        return [images]
+    exact = [images * (stratum.share or Fraction(0)) for stratum in strata]
+    sizes = [int(size) for size in exact]
+    by_remainder = sorted(range(len(strata)), key=lambda place: sizes[place] - exact[place])
+    for place in by_remainder[: images - sum(sizes)]:
+        sizes[place] += 1
+    return sizes

@@ -2,6 +2,8 @@
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +15,18 @@ from robustprune.pruning.manifest import read_manifest
 from robustprune.specs import ModelSpec
 
 DEFINITION = 1
+
+
+class Stratum(NamedTuple):
+    """Kept images that follow one another and of which a batch has a share of its own.
+
+    Attributes:
+        images: how many there are.
+        share: of the pool's images in a batch; None where there is but one stratum.
+    """
+
+    images: int
+    share: Fraction | None = None
 
 
 @dataclass(frozen=True)
@@ -36,6 +50,16 @@ class KeptImages:
     def nbytes(self) -> int:
         """Bytes of the kept images, as uint8."""
         return len(self) * math.prod(self.pool.info.image_shape)
+
+    @property
+    def strata(self) -> tuple[Stratum, ...]:
+        """The images of each member where the pool is a union with shares, else all; in the order of ``rows``."""
+        members = self.pool.info.members
+        if any(member.share is None for member in members) or not members:
+            return (Stratum(len(self)),)
+        assert (np.diff(self.rows) > 0).all()
+        bounds = np.searchsorted(self.rows, np.cumsum([0, *(member.count for member in members)]))
+        return tuple(Stratum(int(n), one.share) for n, one in zip(np.diff(bounds), members, strict=True))
 
     def at(self, positions: npt.NDArray[np.int64]) -> "KeptImages":
         """Those at ``positions`` in the kept rows."""
@@ -62,8 +86,11 @@ def load_training_images(job: Job, spec: ModelSpec) -> list[KeptImages]:
         manifest = read_manifest(job.upstream("manifests", spec.manifest), pools)
         kept = [KeptImages(pool, *manifest[pool_id]) for pool_id, pool in pools.items()]
     for pool_id, images in zip(spec.pools, kept, strict=True):
-        if len(images) == 0:
-            raise UserError(f"no image of {pool_id} is left to train on; lower pruning.ratio or validation_images")
+        if min(stratum.images for stratum in images.strata) == 0:
+            part = "" if len(images) == 0 else "one of the pools in "
+            raise UserError(
+                f"no image of {part}{pool_id} is left to train on; lower pruning.ratio or validation_images"
+            )
     return kept
 
 

@@ -1,0 +1,37 @@
+"""A random part of a pool (facts P15, N9)."""
+
+from typing import Any
+
+import numpy as np
+
+from robustprune.job import Job
+from robustprune.pools.drawing import draw_rows
+from robustprune.pools.subpools import open_parent, publish_view
+from robustprune.specs import SubsetPoolSpec
+
+
+def run(job: Job, spec: SubsetPoolSpec) -> dict[str, Any]:
+    """Draw the rows and publish the view.
+
+    Returns:
+        count, class_counts and digest of the pool; and how many of the parent's images are among those that it has to
+        stand apart from, and so were not drawn from.
+
+    Raises:
+        UserError: when there are too few images to draw from, or a pool is not readable.
+    """
+    parent = open_parent(job, spec.pool)
+    others = [open_parent(job, pool_id) for pool_id in spec.apart_from]
+    shared = {other.pool_id: np.isin(parent.digests, other.digests) for other in others}
+    rows = draw_rows(
+        parent.pool.labels,
+        spec.count,
+        classes=spec.classes,
+        balanced=spec.balanced,
+        seed=spec.seed,
+        excluded=np.logical_or.reduce([np.zeros(len(parent.pool), np.bool_), *shared.values()]),
+        origin=spec.pool,
+    )
+    source = f"{spec.count} images drawn from {spec.pool} with seed {spec.seed}"
+    facts = publish_view(job, [parent.member()], parent.pool.labels[rows], parent.digests[rows], rows, spec, source)
+    return {**facts, "not_drawn_from": {pool_id: int(found.sum()) for pool_id, found in shared.items()}}

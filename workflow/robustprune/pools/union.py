@@ -1,0 +1,27 @@
+"""Several pools as one."""
+
+from typing import Any
+
+import numpy as np
+
+from robustprune.job import Job
+from robustprune.pools.subpools import open_parent, publish_view
+from robustprune.specs import UnionPoolSpec
+
+
+def run(job: Job, spec: UnionPoolSpec) -> dict[str, Any]:
+    """Publish the view of all the pools' images, one pool after the other.
+
+    Returns:
+        count, class_counts and digest of the pool; and how many of its images occur a second time.
+
+    Raises:
+        UserError: when a pool is not readable.
+    """
+    parents = [open_parent(job, part.pool) for part in spec.parts]
+    digests = np.concatenate([parent.digests for parent in parents])
+    labels = np.concatenate([parent.pool.labels for parent in parents])
+    members = [parent.member(part.share) for parent, part in zip(parents, spec.parts, strict=True)]
+    source = f"the images of {', '.join(part.pool for part in spec.parts)}"
+    facts = publish_view(job, members, labels, digests, None, spec, source)
+    return {**facts, "repeated": len(digests) - len(np.unique(digests))}

@@ -1,0 +1,53 @@
+"""Settings of pools that are made of others."""
+
+from typing import Annotated
+
+from pydantic import Field, StringConstraints, model_validator
+
+from robustprune.settings.base import Exact, Settings
+
+GENERATED_PATTERN = r"generate|(npz|parquet):.+|(subset|union):[A-Za-z0-9_]+"
+"""Where generated images come from."""
+
+Source = Annotated[str, StringConstraints(pattern=f"^({GENERATED_PATTERN})$")]
+
+
+class SubsetSettings(Settings):
+    """A random part of a source of generated images."""
+
+    of: Source = Field(description="the source that it is drawn from, as in synthetic.source")
+    count: int = Field(gt=0, description="images drawn")
+    balanced: bool = Field(True, description="whether each class has as many (or one more)")
+    apart_from: tuple[Source, ...] = Field((), description="sources of which no image is drawn")
+    seed: int = Field(0, ge=0, description="of the draw; with one seed, a smaller part lies within a larger one")
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """All sources that it is made of or stands apart from."""
+        return (self.of, *self.apart_from)
+
+
+class UnionSettings(Settings):
+    """Several sources of generated images together."""
+
+    of: dict[Source, Exact | None] = Field(
+        min_length=2,
+        description="the sources, each with its share of the generated images of a batch; null for all where "
+        "images of all are drawn alike",
+    )
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """All sources that it is made of."""
+        return tuple(self.of)
+
+    @model_validator(mode="after")
+    def _shares_add_up(self) -> "UnionSettings":
+        shares = list(self.of.values())
+        if all(share is None for share in shares):
+            return self
+        numbers = [share for share in shares if share is not None]
+        if len(numbers) < len(shares) or min(numbers) <= 0 or sum(numbers) != 1:
+            given = ", ".join(str(share) for share in shares)
+            raise ValueError(f"the shares should all be null, or above 0 and 1 in all, but are {given}")
+        return self
