@@ -1,6 +1,7 @@
 """Manifests: what they hold, and that one which belongs to other pools is refused."""
 
 import json
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,20 @@ from hypothesis import strategies as st
 
 from robustprune.cli import main
 from robustprune.errors import UserError
+from robustprune.execution import Execution
+from robustprune.job import Job
 from robustprune.pools.format import Pool, PoolInfo
-from robustprune.pruning.manifest import MANIFEST_FILE, Rows, read_manifest, read_metadata, read_rows, write_manifest
+from robustprune.pruning import stage
+from robustprune.pruning.candidates import Candidates
+from robustprune.pruning.facts import Facts, count_kept
+from robustprune.pruning.manifest import MANIFEST_FILE, read_manifest, read_metadata, read_rows, write_manifest
 from robustprune.pruning.overlap import agreement, compare_manifests
+from robustprune.pruning.rows import Rows
+from robustprune.scores.distribution import Histogram
+from robustprune.scores.files import STORE_NAME
+from robustprune.settings import DropShare, Per, RadiusSettings, Strategy
+from robustprune.specs import ManifestSpec
+from robustprune.store import StoreWriter
 
 
 def pool(count: int, digest: str) -> Pool:
@@ -46,9 +58,16 @@ def rows(**columns: Any) -> Rows:
     return Rows(**content | columns)
 
 
+def facts(content: Rows, images: int = 30) -> Facts:
+    """Counted over all images of the pools."""
+    labels = np.concatenate([pool.labels for pool in POOLS.values()])[:images]
+    candidates = Candidates(pools=tuple(POOLS), first=(0, 0), counts=(10, images - 10), labels=labels)
+    return count_kept(candidates, [content], 0.1)
+
+
 def write(folder: Path, content: Rows | None = None, **spec: str) -> Path:
-    metadata = {"facts": {"kept": 4}, "spec": spec}
-    write_manifest(folder / MANIFEST_FILE, content or rows(), pools=POOLS, metadata=metadata)
+    content = content or rows()
+    write_manifest(folder / MANIFEST_FILE, [content], pools=POOLS, spec=spec, facts=facts(content))
     return folder
 
 
@@ -64,7 +83,35 @@ def test_a_manifest_is_readable_without_our_code(tmp_path: Path) -> None:
     table = pq.read_table(write(tmp_path) / MANIFEST_FILE)
     assert table.column_names == ["pool", "index", "label", "score", "epsilon"]
     assert table.to_pandas()["pool"].tolist() == ["toy-train-0000000000"] * 2 + ["toy-generated-1111111111"] * 2
-    assert json.loads(table.schema.metadata[b"robustprune"])["facts"] == {"kept": 4}
+    metadata = json.loads(table.schema.metadata[b"robustprune"])
+    assert metadata["facts"]["kept_by_class"] == {"0": 1, "1": 2, "2": 1}
+    assert metadata["pools"] == {"toy-train-0000000000": "a" * 64, "toy-generated-1111111111": "b" * 64}
+
+
+def test_a_manifest_is_a_data_set_of_hugging_face(tmp_path: Path) -> None:
+    from datasets import Dataset
+
+    path = write(tmp_path) / MANIFEST_FILE
+    loaded = Dataset.from_parquet(str(path), cache_dir=str(tmp_path / "cache"))
+    expected = pd.read_parquet(path)
+    pd.testing.assert_frame_equal(loaded.to_pandas(), expected.astype({"pool": "str"}), check_dtype=False)
+    assert {name: feature.dtype for name, feature in loaded.features.items()} == {
+        "pool": "string",
+        "index": "int64",
+        "label": "int16",
+        "score": "float32",
+        "epsilon": "float32",
+    }
+
+
+def test_what_is_kept_is_counted_by_pool_class_and_radius() -> None:
+    found = facts(rows())
+    assert (found.images, found.kept, found.dropped, found.share_kept) == (30, 4, 26, 4 / 30)
+    assert found.kept_by_pool == {"toy-train-0000000000": 2, "toy-generated-1111111111": 2}
+    assert found.dropped_by_pool == {"toy-train-0000000000": 8, "toy-generated-1111111111": 18}
+    assert found.dropped_by_class == {"0": 10, "1": 8, "2": 8}
+    assert found.kept_with_negative_radius == 1
+    assert found.epsilon_histogram == Histogram(width=0.0125, first=-8, counts=(1, *[0] * 14, 3))
 
 
 def test_a_manifest_for_other_pools_is_refused(tmp_path: Path) -> None:
@@ -140,14 +187,7 @@ def test_two_manifests_are_compared(tmp_path: Path, capsys: pytest.CaptureFixtur
     contents = [([2, 7, 3, 19], [2, 1, 0, 1]), ([2, 8, 3, 19], [2, 2, 0, 1])]
     for folder, (index, labels) in zip(folders, contents, strict=True):
         folder.mkdir()
-        content = rows(index=np.array(index), label=np.array(labels, np.int16))
-        counts = {str(label): labels.count(label) for label in range(3)}
-        write_manifest(
-            folder / MANIFEST_FILE,
-            content,
-            pools=POOLS,
-            metadata={"facts": {"images": 30, "kept": 4, "kept_by_class": counts}},
-        )
+        write(folder, rows(index=np.array(index), label=np.array(labels, np.int16)))
     assert main(["show", *map(str, folders)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith("4 of 30 images kept")
@@ -159,7 +199,7 @@ def test_two_manifests_are_compared(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_manifests_of_other_images_are_not_compared(tmp_path: Path) -> None:
     for name, pools in (("A", POOLS), ("B", {**POOLS, "toy-train-0000000000": pool(10, "c" * 64)})):
         (tmp_path / name).mkdir()
-        write_manifest(tmp_path / name / MANIFEST_FILE, rows(), pools=pools, metadata={"facts": {"images": 30}})
+        write_manifest(tmp_path / name / MANIFEST_FILE, [rows()], pools=pools, spec={}, facts=facts(rows()))
     with pytest.raises(UserError, match="choose from other images"):
         compare_manifests(tmp_path / "A", tmp_path / "B")
 
@@ -177,3 +217,66 @@ def test_a_file_that_is_no_manifest_is_refused(tmp_path: Path) -> None:
     pd.DataFrame({"a": [1]}).to_parquet(tmp_path / MANIFEST_FILE)
     with pytest.raises(UserError, match="not a readable manifest"):
         read_metadata(tmp_path / MANIFEST_FILE)
+    table = pq.read_table(write(tmp_path) / MANIFEST_FILE)
+    for content in ("[]", '{"spec": {}, "facts": {"kept": 4}, "pools": {}}', "{"):
+        pq.write_table(table.replace_schema_metadata({"robustprune": content}), tmp_path / MANIFEST_FILE)
+        with pytest.raises(UserError, match="not a readable manifest"):
+            read_manifest(tmp_path, POOLS)
+
+
+SCORES = ("margin-train-2222222222", "margin-generated-3333333333")
+
+
+def stage_of_margins(folder: Path, shards: list[int], length: int = 2**20) -> Path:
+    """The pools, and their margins, with many ties, written in files of ``length`` rows in the order of ``shards``."""
+    rng = np.random.default_rng(0)
+    for number, (pool_id, score) in enumerate(zip(POOLS, SCORES, strict=True)):
+        count, place = (40, 80)[number], folder / "pools" / pool_id
+        place.mkdir(parents=True)
+        labels = rng.integers(3, size=count).astype(np.int16)
+        np.save(place / "images.npy", np.zeros((count, 1, 4, 4), np.uint8))
+        np.save(place / "labels.npy", labels)
+        (place / "pool.json").write_text(pool(count, "ab"[number] * 64).info.model_dump_json())
+        margins = np.round(rng.normal(0.05, 0.05, count), 2).astype(np.float32)
+        writer = StoreWriter(folder / "scores" / score / STORE_NAME, {"margin": "float32"}, count)
+        for start in (length * shard for shard in shards if length * shard < count):
+            writer.write({"margin": margins[start : start + length]}, start=start)
+        meaning = {"column": "margin", "unit": "none", "easy": "high", "sign": "none"}
+        writer.finish({"pool_digest": "ab"[number] * 64, "score": meaning})
+    return folder
+
+
+def make_manifest(folder: Path, strategy: Strategy, per: Per, groups: int | None = None) -> Path:
+    job = Job(folder / "manifests" / f"{strategy}-{per}-{groups}", Execution(device="cpu"), threads=1, live=False)
+    job.partial.mkdir(parents=True)
+    spec = ManifestSpec(
+        pools=tuple(POOLS),
+        scores=SCORES,
+        margins=SCORES,
+        difficulties=(),
+        strategy=strategy,
+        drop=DropShare(shares=(0.3,)),
+        per=per,
+        radius=RadiusSettings(rule="margin", epsilon=Fraction(8, 255), gap=Fraction(0)),
+        validation_images=3,
+        seed=1,
+    )
+    stage.run(job, spec)
+    return job.directory / MANIFEST_FILE
+
+
+@pytest.mark.parametrize("per", ["all", "class", "source"])
+@pytest.mark.parametrize("strategy", ["puma", "random", "random_with_replacement"])
+def test_the_order_and_size_of_shards_moves_nothing(
+    strategy: Strategy, per: Per, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = make_manifest(stage_of_margins(tmp_path / "whole", [0]), strategy, per)
+    monkeypatch.setattr("robustprune.store.SHARD_ROWS", 16)
+    monkeypatch.setattr("robustprune.store.CHUNK_ROWS", 8)
+    shuffled = make_manifest(stage_of_margins(tmp_path / "shuffled", [3, 0, 4, 1, 2], 16), strategy, per)
+    monkeypatch.setattr("robustprune.pruning.stage.GROUP_ROWS", 7)
+    monkeypatch.setattr("robustprune.pruning.facts.GROUP_ROWS", 7)
+    in_groups = make_manifest(tmp_path / "shuffled", strategy, per, groups=7)
+    assert whole.read_bytes() == shuffled.read_bytes()
+    assert pq.read_metadata(in_groups).num_row_groups == -(-read_metadata(whole).facts.kept // 7)
+    assert pq.read_table(in_groups).equals(pq.read_table(whole), check_metadata=True)

@@ -316,17 +316,17 @@ def test_every_way_to_prune_runs_from_the_pools_to_weights(tmp_path: Path) -> No
     plan = make_plan(load_config(tiny), tables, results=tmp_path)
     plan.write_specs()
     manifests = {
-        stage: read_metadata(run(plan, stage) / "manifest.parquet")["facts"]
+        stage: read_metadata(run(plan, stage) / "manifest.parquet").facts
         for stage, spec in plan.stages.items()
         if spec.kind == "manifests"
     }
-    total = {facts["images"] for facts in manifests.values()}.pop()
-    kept = {stage.rsplit("-", 1)[0]: facts["kept"] for stage, facts in manifests.items()}
+    total = {facts.images for facts in manifests.values()}.pop()
+    kept = {stage.rsplit("-", 1)[0]: facts.kept for stage, facts in manifests.items()}
     assert kept["random-with-replacement"] == total - round(0.2 * total)
     assert kept["prune-easy-and-difficult"] == total - round(0.34 * total)
     puma = next(facts for stage, facts in manifests.items() if stage.startswith("puma"))
     control = next(facts for stage, facts in manifests.items() if re.fullmatch("random-[0-9a-f]{10}", stage))
-    assert control["kept_by_class"] == puma["kept_by_class"]
+    assert control.kept_by_class == puma.kept_by_class
 
     midway = run(plan, next(stage for stage in plan.stages if stage.startswith("midway-lowdistance")))
     record = read_record(midway).facts

@@ -61,9 +61,9 @@ def _fact_lines(facts: dict[str, Any]) -> list[str]:
     """A line a fact; a table where facts come by class or pool; a histogram as bars."""
     lines: list[str] = []
     for key, value in facts.items():
-        if key == "histogram":
+        if key.endswith("histogram"):
             drawn = Histogram(**value)
-            lines += ["  histogram: lower edge, images", *drawn.coarser(-(-len(drawn.counts) // TEXT_BINS)).lines()]
+            lines += [f"  {key}: lower edge, images", *drawn.coarser(-(-len(drawn.counts) // TEXT_BINS)).lines()]
         elif isinstance(value, dict) and value and all(isinstance(item, dict) for item in value.values()):
             table = pd.DataFrame.from_dict(value, orient="index").to_string(float_format="{:.4g}".format)
             lines += [f"  {key}", *(f"    {line}" for line in table.splitlines())]
@@ -75,11 +75,20 @@ def _fact_lines(facts: dict[str, Any]) -> list[str]:
 def _output_lines(directory: Path) -> list[str]:
     lines: list[str] = []
     for path in sorted(directory.glob("*.parquet")):
-        table = pq.read_table(path).to_pandas()
-        lines += [f"{path.name}: {len(table)} rows, the last ones", table.tail(3).to_string(index=False)]
+        lines += _last_rows(path)
     for path in sorted(directory.glob("*.csv")):
         lines += [path.name, describe_table(path)]
     return lines
+
+
+def _last_rows(path: Path) -> list[str]:
+    """How many rows a Parquet file has, and up to three of its last group; no more is read."""
+    with pq.ParquetFile(path) as file:
+        rows, groups = file.metadata.num_rows, file.metadata.num_row_groups
+        if rows == 0:
+            return [f"{path.name}: no rows"]
+        last = file.read_row_group(groups - 1).to_pandas().tail(3)
+    return [f"{path.name}: {rows} rows, the last ones", last.to_string(index=False)]
 
 
 def _indented(values: dict[str, object]) -> list[str]:

@@ -15,6 +15,21 @@ DEFINITION = 1
 Positions = npt.NDArray[np.int64]
 """(M,) ascending positions among the candidates."""
 
+Members = slice | Positions
+"""Some of the candidates: a run of them, of which nothing has to be copied, or their positions."""
+
+
+def take(members: Members, chosen: Positions) -> Positions:
+    """The positions among all candidates of those that are at ``chosen`` among the members."""
+    if isinstance(members, slice):
+        return chosen + members.start if members.start else chosen
+    return members[chosen]
+
+
+def positions_of(members: Members) -> Positions:
+    """The positions of all the members."""
+    return np.arange(members.start, members.stop) if isinstance(members, slice) else members
+
 
 @dataclass(frozen=True)
 class Candidates:
@@ -45,7 +60,8 @@ class Candidates:
 
     def pool_numbers(self, positions: Positions) -> npt.NDArray[np.int32]:
         """(M,): which of the pools each image is of."""
-        return np.searchsorted(np.cumsum(self.counts), positions, side="right").astype(np.int32)
+        stops = np.searchsorted(positions, np.cumsum(self.counts))
+        return np.repeat(np.arange(len(self.pools), dtype=np.int32), np.diff(stops, prepend=0))
 
     def indices(self, positions: Positions) -> Positions:
         """(M,): the row of each image in its pool."""
@@ -60,14 +76,14 @@ class Candidates:
         keys += seeds[self.pool_numbers(positions)]
         return _mix(keys)
 
-    def groups(self, per: Per) -> Iterator[tuple[str, Positions]]:
-        """Name and positions of all candidates, of those of each class, or of those of each source."""
+    def groups(self, per: Per) -> Iterator[tuple[str, Members]]:
+        """Name and members: all candidates, those of each class, or those of each source."""
         if per == "all":
-            yield "all", np.arange(len(self))
+            yield "all", slice(0, len(self))
         elif per == "source":
-            stops = np.cumsum(self.counts)
-            for pool, start, stop in zip(self.pools, stops - self.counts, stops, strict=True):
-                yield pool, np.arange(start, stop)
+            stops = np.cumsum(self.counts).tolist()
+            for pool, count, stop in zip(self.pools, self.counts, stops, strict=True):
+                yield pool, slice(stop - count, stop)
         else:
             order = np.argsort(self.labels, kind="stable")
             classes, starts = np.unique(self.labels[order], return_index=True)

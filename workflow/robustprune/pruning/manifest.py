@@ -1,8 +1,6 @@
 """The manifest: one row for each kept image, with its radius; what model training reads."""
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,10 +8,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import ValidationError
 
 from robustprune.errors import UserError
 from robustprune.files import replacing
 from robustprune.pools.format import Pool
+from robustprune.pruning.facts import Facts
+from robustprune.pruning.rows import Rows
+from robustprune.settings import Settings
 
 DEFINITION = 2
 MANIFEST_FILE = "manifest.parquet"
@@ -27,26 +29,15 @@ SCHEMA = pa.schema(
     ]
 )
 METADATA_KEY = b"robustprune"
-GROUP_ROWS = 2**20  # rows of a Parquet row group, which can be read alone
+ENCODING = {"use_dictionary": ["pool", "label"], "column_encoding": {"index": "DELTA_BINARY_PACKED"}}
 
 
-@dataclass(frozen=True)
-class Rows:
-    """The kept images, sorted by pool and index.
+class Metadata(Settings):
+    """What the file says of itself: the stage's settings, its counts, and the digest of each pool by its id."""
 
-    Attributes:
-        pool: (M,) int32, which of the pools.
-        index: (M,) int64, row in the pool.
-        label: (M,) int16.
-        score: (M,) float32, or None where the strategy goes by none.
-        epsilon: (M,) float32, signed radius.
-    """
-
-    pool: npt.NDArray[np.int32]
-    index: npt.NDArray[np.int64]
-    label: npt.NDArray[np.int16]
-    score: npt.NDArray[np.float32] | None
-    epsilon: npt.NDArray[np.float32]
+    spec: dict[str, Any]
+    facts: Facts
+    pools: dict[str, str]
 
 
 class Kept(NamedTuple):
@@ -61,18 +52,27 @@ class Kept(NamedTuple):
     epsilon: npt.NDArray[np.float32]
 
 
-def write_manifest(path: Path, rows: Rows, *, pools: Mapping[str, Pool], metadata: Mapping[str, Any]) -> None:
-    """Write the kept rows, with the digest of each pool and the metadata in the file's own.
+def write_manifest(
+    path: Path, groups: Iterable[Rows], *, pools: Mapping[str, Pool], spec: Mapping[str, Any], facts: Facts
+) -> None:
+    """Write the kept rows, with ``Metadata`` as JSON in the file's own.
 
     Args:
         path: the Parquet file.
-        rows: what is kept.
-        pools: every pool the manifest chooses from, by id, in the order ``rows.pool`` counts them.
-        metadata: spec and facts, for people and for ``robustprune show``.
+        groups: what is kept, in pieces that each make a row group.
+        pools: every pool the manifest chooses from, by id, in the order ``Rows.pool`` counts them.
+        spec: the stage's settings.
+        facts: what is kept, counted.
     """
-    content = {**metadata, "pools": {pool_id: pool.info.digest for pool_id, pool in pools.items()}}
-    schema = SCHEMA.with_metadata({METADATA_KEY: json.dumps(content, sort_keys=True)})
+    metadata = Metadata(spec=dict(spec), facts=facts, pools=_digests(pools))
+    schema = SCHEMA.with_metadata({METADATA_KEY: metadata.model_dump_json()})
     names = pa.array(list(pools), pa.string())
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, schema, **ENCODING) as writer:
+        for rows in groups:
+            writer.write_table(_table(rows, names, schema))
+
+
+def _table(rows: Rows, names: pa.StringArray, schema: pa.Schema) -> pa.Table:
     columns = [
         pa.DictionaryArray.from_arrays(rows.pool, names),
         pa.array(rows.index),
@@ -80,24 +80,19 @@ def write_manifest(path: Path, rows: Rows, *, pools: Mapping[str, Pool], metadat
         pa.nulls(len(rows.index), pa.float32()) if rows.score is None else pa.array(rows.score),
         pa.array(rows.epsilon),
     ]
-    table = pa.Table.from_arrays(columns, schema=schema)
-    with replacing(path) as temporary:
-        pq.write_table(
-            table,
-            temporary,
-            row_group_size=GROUP_ROWS,
-            use_dictionary=["pool", "label"],
-            column_encoding={"index": "DELTA_BINARY_PACKED"},
-        )
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
-def read_metadata(path: Path) -> dict[str, Any]:
+def _digests(pools: Mapping[str, Pool]) -> dict[str, str]:
+    return {pool_id: pool.info.digest for pool_id, pool in pools.items()}
+
+
+def read_metadata(path: Path) -> Metadata:
     """What ``write_manifest`` put into the file's metadata. Raises UserError when it is not a manifest."""
     try:
-        metadata: dict[str, Any] = json.loads(pq.read_schema(path).metadata[METADATA_KEY])
-    except (OSError, pa.ArrowInvalid, KeyError, TypeError, json.JSONDecodeError):
+        return Metadata.model_validate_json(pq.read_schema(path).metadata[METADATA_KEY])
+    except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValidationError):
         raise UserError(f"{path} is not a readable manifest of robustprune") from None
-    return metadata
 
 
 def read_manifest(directory: Path, pools: Mapping[str, Pool]) -> dict[str, Kept]:
@@ -112,12 +107,10 @@ def read_manifest(directory: Path, pools: Mapping[str, Pool]) -> dict[str, Kept]
             that was not drawn twice, or a radius that is not a number.
     """
     path = directory / MANIFEST_FILE
-    metadata = read_metadata(path)
-    expected = metadata["pools"]
-    actual = {pool_id: pool.info.digest for pool_id, pool in pools.items()}
-    if expected != actual:
-        raise UserError(f"{path} was made for the pools {expected}, not for {actual}; make it again")
-    repeats = metadata.get("spec", {}).get("strategy") == "random_with_replacement"
+    metadata, actual = read_metadata(path), _digests(pools)
+    if metadata.pools != actual:
+        raise UserError(f"{path} was made for the pools {metadata.pools}, not for {actual}; make it again")
+    repeats = metadata.spec.get("strategy") == "random_with_replacement"
     rows, names = read_rows(path)
     if not np.isfinite(rows.epsilon).all():
         raise UserError(f"{path}: {int((~np.isfinite(rows.epsilon)).sum())} values of epsilon are not finite")

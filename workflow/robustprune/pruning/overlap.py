@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from robustprune.errors import UserError
-from robustprune.pruning.manifest import MANIFEST_FILE, read_metadata, read_rows
+from robustprune.pruning.facts import Facts
+from robustprune.pruning.manifest import MANIFEST_FILE, Metadata, read_metadata, read_rows
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,11 @@ def compare_manifests(first: Path, second: Path) -> str:
     """
     paths = [path / MANIFEST_FILE if path.is_dir() else path for path in (first, second)]
     metadata = [read_metadata(path) for path in paths]
-    facts = [found["facts"] for found in metadata]
-    if metadata[0]["pools"] != metadata[1]["pools"] or facts[0]["images"] != facts[1]["images"]:
+    facts = [found.facts for found in metadata]
+    if metadata[0].pools != metadata[1].pools or facts[0].images != facts[1].images:
         raise UserError(f"{paths[0]} and {paths[1]} choose from other images: {_source(metadata)}")
-    images = facts[0]["images"]
-    in_first, in_second = (_ids(path, metadata[0]["pools"]) for path in paths)
+    images = facts[0].images
+    in_first, in_second = (_ids(path, metadata[0].pools) for path in paths)
     sizes = len(in_first), len(in_second)
     both = len(np.intersect1d(in_first, in_second, assume_unique=True))
     kept = agreement(sizes[0], sizes[1], both, images)
@@ -71,8 +71,8 @@ def compare_manifests(first: Path, second: Path) -> str:
     )
 
 
-def _source(metadata: list[dict[str, Any]]) -> str:
-    return " and ".join(f"{found['facts']['images']} of {', '.join(found['pools'])}" for found in metadata)
+def _source(metadata: list[Metadata]) -> str:
+    return " and ".join(f"{found.facts.images} of {', '.join(found.pools)}" for found in metadata)
 
 
 def _ids(path: Path, pools: Mapping[str, str]) -> npt.NDArray[np.int64]:
@@ -94,11 +94,11 @@ def _agreement_lines(kept: Agreement, dropped: Agreement) -> list[str]:
     return lines
 
 
-def _class_lines(facts: list[dict[str, Any]]) -> list[str]:
+def _class_lines(facts: list[Facts]) -> list[str]:
     lines = [f"{'class':>6}{'kept in A':>12}{'in B':>12}{'share of A':>12}{'of B':>10}{'shift':>10}"]
-    for label in facts[0]["kept_by_class"]:
-        counts = [found["kept_by_class"][label] for found in facts]
-        shares = [count / found["kept"] for count, found in zip(counts, facts, strict=True)]
+    for label in facts[0].kept_by_class:
+        counts = [found.kept_by_class.get(label, 0) for found in facts]
+        shares = [count / max(found.kept, 1) for count, found in zip(counts, facts, strict=True)]
         lines.append(
             f"{label:>6}{counts[0]:12,}{counts[1]:12,}{shares[0]:12.4f}{shares[1]:10.4f}{shares[1] - shares[0]:+10.4f}"
         )

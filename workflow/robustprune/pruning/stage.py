@@ -1,6 +1,7 @@
 """The stage that turns scores into a manifest."""
 
-from typing import Any, Literal, cast
+from collections.abc import Iterator
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -9,14 +10,14 @@ from robustprune.errors import UserError
 from robustprune.job import Job
 from robustprune.pools.format import Pool, open_pool
 from robustprune.pruning.candidates import Candidates, Positions
-from robustprune.pruning.manifest import MANIFEST_FILE, Rows, read_metadata, write_manifest
+from robustprune.pruning.facts import count_kept
+from robustprune.pruning.manifest import MANIFEST_FILE, read_metadata, write_manifest
 from robustprune.pruning.radii import RADIUS_RULES, Measured
+from robustprune.pruning.rows import GROUP_ROWS, Rows
 from robustprune.pruning.strategies import choose
 from robustprune.scores.files import read_score
 from robustprune.settings import DropAsMany
 from robustprune.specs import ManifestSpec
-
-HISTOGRAM_BINS = 16  # of the radii, from -epsilon to epsilon
 
 Easy = Literal["high", "low"]
 Values = npt.NDArray[np.float32]
@@ -36,20 +37,31 @@ def run(job: Job, spec: ManifestSpec) -> dict[str, Any]:
     kept = choose(
         images, strategy=spec.strategy, drop=spec.drop, per=spec.per, seed=spec.seed, dropped=_as_many(job, spec)
     )
-    margin, difficulty = (_read(job, ids, pools, images)[0] for ids in (spec.margins, spec.difficulties))
-    measured = Measured(len(kept), *(np.empty(0, np.float32) if v is None else v[kept] for v in (margin, difficulty)))
-    rows = Rows(
+    margin = images.score if spec.margins == spec.scores else _read(job, spec.margins, pools, images)[0]
+    difficulty, _ = _read(job, spec.difficulties, pools, images)
+
+    def groups() -> Iterator[Rows]:  # in pieces, so that little beside the scores has to be in memory
+        for start in range(0, len(kept), GROUP_ROWS):
+            yield _rows(spec, images, kept[start : start + GROUP_ROWS], margin, difficulty)
+
+    facts = count_kept(images, groups(), float(spec.radius.epsilon))
+    write_manifest(job.partial / MANIFEST_FILE, groups(), pools=pools, spec=spec.model_dump(mode="json"), facts=facts)
+    job.publish(MANIFEST_FILE)
+    return facts.model_dump(mode="json")
+
+
+def _rows(
+    spec: ManifestSpec, images: Candidates, kept: Positions, margin: Values | None, difficulty: Values | None
+) -> Rows:
+    none = np.empty(0, np.float32)
+    measured = Measured(len(kept), *(none if values is None else values[kept] for values in (margin, difficulty)))
+    return Rows(
         pool=images.pool_numbers(kept),
         index=images.indices(kept),
         label=images.labels[kept],
         score=None if images.score is None else images.score[kept],
         epsilon=RADIUS_RULES[spec.radius.rule](measured, spec.radius),
     )
-    facts = _facts(spec, images, rows)
-    metadata = {"spec": spec.model_dump(mode="json"), "facts": facts}
-    write_manifest(job.partial / MANIFEST_FILE, rows, pools=pools, metadata=metadata)
-    job.publish(MANIFEST_FILE)
-    return facts
 
 
 def _candidates(job: Job, spec: ManifestSpec, pools: dict[str, Pool]) -> Candidates:
@@ -75,8 +87,8 @@ def _read(job: Job, stages: tuple[str, ...], pools: dict[str, Pool], images: Can
     parts, easy = [], set()
     for stage, first, (_, pool) in zip(stages, images.first, pools.items(), strict=bool(stages)):
         values, meaning = read_score(job.upstream("scores", stage), pool_digest=pool.info.digest)
-        missing = int(np.isnan(values[first:]).sum())
-        if missing:
+        if np.isnan(values[first:].min(initial=np.inf)):  # which is NaN where any of them is
+            missing = int(np.isnan(values[first:]).sum())
             raise UserError(f"{stage}: {missing} of {len(values)} scores are NaN (not computed); score the pool again")
         parts.append(values[first:])
         easy.add(meaning.easy)
@@ -89,33 +101,7 @@ def _as_many(job: Job, spec: ManifestSpec) -> dict[str, int]:
     """How many images another manifest drops, of each group; empty where none is followed."""
     if not isinstance(spec.drop, DropAsMany):
         return {}
-    facts = read_metadata(job.upstream("manifests", spec.drop.manifest) / MANIFEST_FILE)["facts"]
+    facts = read_metadata(job.upstream("manifests", spec.drop.manifest) / MANIFEST_FILE).facts
     if spec.per == "all":
-        return {"all": facts["dropped"]}
-    return cast(dict[str, int], facts["dropped_by_class" if spec.per == "class" else "dropped_by_pool"])
-
-
-def _facts(spec: ManifestSpec, images: Candidates, rows: Rows) -> dict[str, Any]:
-    kept = len(rows.index)
-    classes = int(images.labels.max()) + 1
-    all_by_class, kept_by_class = (np.bincount(labels, minlength=classes) for labels in (images.labels, rows.label))
-    kept_by_pool = np.bincount(rows.pool, minlength=len(images.pools))
-    epsilon = float(spec.radius.epsilon)
-    histogram, edges = np.histogram(rows.epsilon, HISTOGRAM_BINS, (-epsilon, epsilon))
-    return {
-        "images": len(images),
-        "kept": kept,
-        "dropped": len(images) - kept,
-        "share_kept": kept / len(images),
-        "share_dropped": 1 - kept / len(images),
-        "kept_by_pool": _named(images.pools, kept_by_pool),
-        "dropped_by_pool": _named(images.pools, np.array(images.counts) - kept_by_pool),
-        "kept_by_class": _named(range(classes), kept_by_class),
-        "dropped_by_class": _named(range(classes), all_by_class - kept_by_class),
-        "kept_with_negative_radius": int((rows.epsilon < 0).sum()),
-        "epsilon_histogram": {"edges": [round(float(edge), 6) for edge in edges], "counts": histogram.tolist()},
-    }
-
-
-def _named(names: "tuple[str, ...] | range", counts: Positions) -> dict[str, int]:
-    return {str(name): int(count) for name, count in zip(names, counts, strict=True)}
+        return {"all": facts.dropped}
+    return facts.dropped_by_class if spec.per == "class" else facts.dropped_by_pool

@@ -9,10 +9,11 @@ from itertools import accumulate
 import numpy as np
 import numpy.typing as npt
 
-from robustprune.pruning.candidates import Candidates, Positions
+from robustprune.pruning.candidates import Candidates, Members, Positions, positions_of, take
+from robustprune.randomness import derive_seed
 from robustprune.settings import ENDS, AnyAmount, DropBeyond, DropShare, End, Per, Strategy
 
-DEFINITION = 2
+DEFINITION = 3
 
 Ranking = npt.NDArray[np.float32] | npt.NDArray[np.uint64]
 """(M,): the image with the lowest value is dropped first."""
@@ -36,26 +37,36 @@ def choose(
         seed: seed of chance and ties.
         dropped: how many to drop of each group, by its name, where ``drop`` goes by another manifest.
     """
-    kept = [_keep(images, rows, strategy, drop, seed, dropped.get(name, 0)) for name, rows in images.groups(per)]
+    kept: list[Positions] = []
+    for name, members in images.groups(per):
+        total = len(images.labels[members])
+        counts = _counts(drop, total, len(ENDS[strategy]), dropped.get(name, 0))
+        if strategy == "random_with_replacement":
+            kept.append(_draw(images, members, total - sum(counts), derive_seed(seed, "replacement", name)))
+        else:
+            kept.append(_keep(images, members, strategy, drop, counts, seed))
+    if len(kept) == 1:
+        return kept[0]
     return np.sort(np.concatenate(kept), kind="stable")  # merges ascending runs in one pass
 
 
+def _counts(drop: AnyAmount, total: int, ends: int, as_many: int) -> list[int]:
+    """How many of a group's images are dropped from each end; meaningless where a threshold says which."""
+    return _shares(total, drop.shares) if isinstance(drop, DropShare) else _even_parts(as_many, ends)
+
+
 def _keep(
-    images: Candidates, rows: Positions, strategy: Strategy, drop: AnyAmount, seed: int, as_many: int
+    images: Candidates, members: Members, strategy: Strategy, drop: AnyAmount, counts: list[int], seed: int
 ) -> Positions:
     """What is kept of a group."""
-    ends, total = ENDS[strategy], len(rows)
-    counts = _shares(total, drop.shares) if isinstance(drop, DropShare) else _even_parts(as_many, len(ends))
-    if strategy == "random_with_replacement":
-        return _draw(images, rows, total - sum(counts), seed)
-    for number, end in enumerate(ends):
-        ranking = _ranking(images, rows, end, seed)
+    for number, end in enumerate(ENDS[strategy]):
+        ranking = _ranking(images, members, end, seed)
         if isinstance(drop, DropBeyond):
             lowest = _beyond(images, ranking, end, float(drop.thresholds[number]))
         else:
-            lowest = _lowest(ranking, counts[number], images, rows, seed)
-        rows = rows[~lowest]
-    return rows
+            lowest = _lowest(ranking, counts[number], images, members, seed)
+        members = take(members, np.flatnonzero(~lowest))
+    return positions_of(members)
 
 
 def _shares(total: int, shares: tuple[float, ...]) -> list[int]:
@@ -71,17 +82,17 @@ def _differences(stops: list[int]) -> list[int]:
     return [stop - start for start, stop in zip([0, *stops], stops, strict=False)]
 
 
-def _ranking(images: Candidates, rows: Positions, end: End, seed: int) -> Ranking:
+def _ranking(images: Candidates, members: Members, end: End, seed: int) -> Ranking:
     if end == "chance":
-        return images.keys(rows, seed)
+        return images.keys(positions_of(members), seed)
     if images.score is None:
         raise ValueError(f"to drop from the {end} end, the images need a score")
-    score = images.score[rows]
+    score = images.score[members]
     if end == "middle":
         finite = score[np.isfinite(score)]
         mean = np.float32(finite.sum(dtype=np.float64) / max(len(finite), 1))
         return np.asarray(np.abs(score - mean))
-    return np.asarray(_sign(images, end) * score)
+    return -score if _sign(images, end) < 0 else score
 
 
 def _sign(images: Candidates, end: End) -> np.float32:
@@ -96,7 +107,7 @@ def _beyond(images: Candidates, ranking: Ranking, end: End, threshold: float) ->
     return np.asarray(ranking <= limit if end == "difficult" else ranking < limit)
 
 
-def _lowest(ranking: Ranking, count: int, images: Candidates, rows: Positions, seed: int) -> npt.NDArray[np.bool_]:
+def _lowest(ranking: Ranking, count: int, images: Candidates, members: Members, seed: int) -> npt.NDArray[np.bool_]:
     """(M,) mask of the ``count`` images that rank lowest; among equals, those with the lowest keys."""
     if count == 0:
         return np.zeros(len(ranking), dtype=bool)
@@ -104,12 +115,13 @@ def _lowest(ranking: Ranking, count: int, images: Candidates, rows: Positions, s
     lowest = np.asarray(ranking < border)
     equal = np.flatnonzero(ranking == border)
     missing = count - int(np.count_nonzero(lowest))
-    keys = images.keys(rows[equal], seed)
+    keys = images.keys(take(members, equal), seed)
     lowest[equal[np.argpartition(keys, missing - 1)[:missing]]] = True
     return lowest
 
 
-def _draw(images: Candidates, rows: Positions, count: int, seed: int) -> Positions:
+def _draw(images: Candidates, members: Members, count: int, seed: int) -> Positions:
     """``count`` of the images, each drawn from all of them, so that some come twice and others not at all."""
-    by_key = rows[np.argsort(images.keys(rows, seed))]
-    return np.sort(by_key[np.random.default_rng(seed).integers(len(rows), size=count)])
+    positions = positions_of(members)
+    by_key = positions[np.argsort(images.keys(positions, seed))]
+    return np.sort(by_key[np.random.default_rng(seed).integers(len(positions), size=count)])
