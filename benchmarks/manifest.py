@@ -1,7 +1,7 @@
 """How fast a PUMA manifest is made: ``python benchmarks/manifest.py [images ...]``, 10 and 50 million by default.
 
 Each side runs in a process of its own, from the margins on disk to manifest.parquet: our stage with Eq. 2, and the
-obvious way in pandas (a frame, sort_values, head, clip, back into order, to_parquet). The choice alone is timed, too.
+obvious way in pandas (a frame, sort_values, head, clip, back into order, to_parquet).
 """
 
 import json
@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,8 +22,6 @@ from robustprune.execution import Execution
 from robustprune.job import Job
 from robustprune.pools.format import IMAGES_FILE, INFO_FILE, LABELS_FILE, PoolInfo
 from robustprune.pruning import stage
-from robustprune.pruning.candidates import Candidates
-from robustprune.pruning.strategies import choose
 from robustprune.scores.files import STORE_NAME
 from robustprune.settings import DropShare, RadiusSettings
 from robustprune.specs import ManifestSpec
@@ -92,61 +91,57 @@ def frame_of(folder: Path) -> pd.DataFrame:
 
 def obvious(folder: Path) -> int:
     """Pandas."""
-    kept = pandas_choice(frame_of(folder)).copy()
+    frame = frame_of(folder)
+    kept = frame.sort_values("margin").head(len(frame) - round(SHARE * len(frame))).copy()
     kept["epsilon"] = kept["margin"].clip(-EPSILON, EPSILON)
     kept.sort_index().to_parquet(folder / "obvious.parquet", index=False)
     return len(kept)
 
 
-def pandas_choice(frame: pd.DataFrame) -> pd.DataFrame:
-    """The images of lowest margin."""
-    return frame.sort_values("margin").head(len(frame) - round(SHARE * len(frame)))
+SIDES: dict[str, Callable[[Path], int]] = {"ours": ours, "pandas": obvious}
 
 
-def our_choice(frame: pd.DataFrame) -> int:
-    """The same by ``choose``."""
-    counts = tuple(int((frame["pool"] == pool).sum()) for pool in POOLS)
-    images = Candidates(POOLS, (0, 0), counts, frame["label"].to_numpy(), frame["margin"].to_numpy())
-    began = time.process_time()
-    choose(images, strategy="puma", drop=DropShare(shares=(SHARE,)), per="all", seed=0, dropped={})
-    return round(1000 * (time.process_time() - began))
+class Cost(NamedTuple):
+    """What a process cost, imports included.
+
+    Attributes:
+        wall: seconds from its start to its end.
+        processor: seconds of processor time, of all its threads.
+        peak_gib: peak memory.
+        kept: rows in its manifest.
+    """
+
+    wall: float
+    processor: float
+    peak_gib: float
+    kept: int
+
+    def __str__(self) -> str:
+        return f"{self.wall:6.1f} s, processor {self.processor:5.1f} s, peak {self.peak_gib:4.2f} GiB"
 
 
-def choices(folder: Path) -> dict[str, int]:
-    """Milliseconds of processor time of either choice, from arrays in memory."""
-    frame = frame_of(folder)
-    found = {"ours": our_choice(frame)}
-    began = time.process_time()
-    pandas_choice(frame)
-    return {**found, "obvious": round(1000 * (time.process_time() - began))}
-
-
-SIDES: dict[str, Callable[[Path], object]] = {"ours": ours, "obvious": obvious, "choices": choices}
-
-
-def in_process(side: str, folder: Path) -> dict[str, object]:
-    """What one side printed: seconds, peak memory, and its own result."""
-    command = [sys.executable, __file__, side, str(folder)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    found: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
-    return found
+def in_process(side: str, folder: Path) -> Cost:
+    """One side in a process of its own."""
+    began = time.perf_counter()
+    done = subprocess.run([sys.executable, __file__, side, str(folder)], check=True, stdout=subprocess.PIPE, text=True)
+    wall = time.perf_counter() - began
+    return Cost(wall, *json.loads(done.stdout.splitlines()[-1]))
 
 
 def main() -> None:
-    """One side in this process, or all of them."""
+    """One side in this process, or all of them in turn."""
     if len(sys.argv) > 2 and sys.argv[1] in SIDES:
-        began = time.perf_counter()
-        result = SIDES[sys.argv[1]](Path(sys.argv[2]))
-        seconds = time.perf_counter() - began
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        found = {"seconds": seconds, "processor_seconds": time.process_time(), "peak_gib": used.ru_maxrss / 2**20}
-        print(json.dumps({"result": result, **{name: round(value, 2) for name, value in found.items()}}))
+        kept = SIDES[sys.argv[1]](Path(sys.argv[2]))
+        print(json.dumps([time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, kept]))
         return
     for images in [int(argument) for argument in sys.argv[1:]] or [10_000_000, 50_000_000]:
         with tempfile.TemporaryDirectory() as temporary:
             prepare(Path(temporary), images)
-            for side in SIDES:
-                print(f"{images:,} images, {side}: {in_process(side, Path(temporary))}", flush=True)
+            costs = {side: in_process(side, Path(temporary)) for side in SIDES}
+        print(f"{images:,} margins, {costs['ours'].kept:,} rows kept")
+        for side, cost in costs.items():
+            wall, processor = cost.wall / costs["ours"].wall, cost.processor / costs["ours"].processor
+            print(f"  {side:7}{cost}; {wall:4.1f} and {processor:4.1f} times ours", flush=True)
 
 
 if __name__ == "__main__":

@@ -68,3 +68,12 @@ def test_benchmarks_of_margins(
     monkeypatch.setattr(sys, "argv", ["margins.py", what, *options])
     margins.main()
     assert re.fullmatch(printed, capsys.readouterr().out)
+
+
+def test_benchmark_of_a_manifest(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    manifest = importlib.import_module("manifest")
+    monkeypatch.setattr(sys, "argv", ["manifest.py", "10000"])
+    manifest.main()
+    cost = r" +\d+\.\d s, processor +\d+\.\d s, peak \d\.\d\d GiB; +\d+\.\d and +\d+\.\d times ours\n"
+    assert re.fullmatch(rf"10,000 margins, 8,000 rows kept\n  ours {cost}  pandas {cost}", capsys.readouterr().out)

@@ -37,6 +37,7 @@ ELSEWHERE = {
         f"python benchmarks/training.py {what}": "test_benchmarks.py, with smaller cases"
         for what in ("step", "data", "precision", "seeds")
     },
+    "python benchmarks/manifest.py": "test_benchmarks.py, with fewer margins",
     "python benchmarks/store.py": "test_benchmarks.py, with fewer scores",
     **{
         f"python benchmarks/margins.py {what}": "test_benchmarks.py, with fewer images"
