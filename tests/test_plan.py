@@ -95,6 +95,7 @@ NEUTRAL = {
         "pools.encoded",
         "pools.images",
         "pools.views",
+        "pruning.rows",
         "scores.distribution",
         "scores.figure",
     ),

@@ -11,6 +11,7 @@ from robustprune.pruning.rows import GROUP_ROWS, Rows
 from robustprune.scores.distribution import Histogram
 from robustprune.settings import Settings
 
+DEFINITION = 1
 HISTOGRAM_BINS = 16  # of the radii, from -epsilon to epsilon
 
 

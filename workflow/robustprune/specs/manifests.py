@@ -16,7 +16,14 @@ class ManifestSpec(Spec):
     """
 
     room = "pruning.stage"
-    modules = ("pruning.candidates", "pruning.manifest", "pruning.radii", "pruning.strategies", "randomness")
+    modules = (
+        "pruning.candidates",
+        "pruning.facts",
+        "pruning.manifest",
+        "pruning.radii",
+        "pruning.strategies",
+        "randomness",
+    )
     kind: Literal["manifests"] = "manifests"
     pools: tuple[StageId, ...]
     scores: tuple[StageId, ...]
