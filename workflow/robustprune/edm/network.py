@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from robustprune.edm.augmentation import LABELS
 from robustprune.errors import UserError
+from robustprune.randomness import BatchNoise
 from robustprune.settings import GeneratorSettings
 
-DEFINITION = 1
+DEFINITION = 2
 
 EMBEDDING_FACTOR = 4  # channels of the embedding, in units of base_channels
 NEAR_ZERO = 1e-5  # gain of a last convolution's initialisation: every block starts as its skip, the whole as 0
@@ -57,14 +59,16 @@ class UNet(nn.Module):
 
     An encoder whose every output is kept, two blocks at its end, and a decoder whose blocks each take one of those
     outputs back, the last first. The first block in the middle always attends; of the other blocks, at the resolutions
-    asked for, all in the encoder and the last one in the decoder do.
+    asked for, all in the encoder and the last one in the decoder do. Where images are augmented in training, it is told
+    how by (N, 9) float32 ``augmentation``; without, they are not.
     """
 
     def __init__(self, settings: GeneratorSettings, image_shape: tuple[int, int, int], classes: int) -> None:
         super().__init__()
         base, images, resolution = settings.base_channels, image_shape[0], image_shape[1]
         widths = [base * multiplier for multiplier in settings.channel_multipliers]
-        self.embedding = Embedding(base, EMBEDDING_FACTOR * base, classes)
+        augmented = settings.augmentation_probability > 0
+        self.embedding = Embedding(base, EMBEDDING_FACTOR * base, classes, augmented=augmented)
         self.first = _conv(images, base, 3)
         self.encoder, self.middle, self.decoder = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         channels, kept = base, [base]
@@ -92,9 +96,9 @@ class UNet(nn.Module):
 
         self.last = nn.Sequential(_norm(channels), nn.SiLU(), _conv(channels, images, 3, gain=NEAR_ZERO))
 
-    def forward(self, x: Tensor, c_noise: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, x: Tensor, c_noise: Tensor, labels: Tensor, augmentation: Tensor | None = None) -> Tensor:
         """F of scaled noisy images; what it is trained to give has unit variance at every noise level."""
-        embedding = self.embedding(c_noise, labels)
+        embedding = self.embedding(c_noise, labels, augmentation)
         x = self.first(x)
         kept = [x]
         for block in self.encoder:
@@ -106,6 +110,12 @@ class UNet(nn.Module):
             x = block(x if block.resample == "up" else torch.cat([x, kept.pop()], dim=1), embedding)
         output: Tensor = self.last(x)
         return output
+
+    def drop_by(self, noise: BatchNoise) -> None:
+        """What the dropout of the next pass in training draws from."""
+        for module in self.modules():
+            if isinstance(module, Dropout):
+                module.noise = noise
 
 
 class Block(nn.Module):
@@ -128,7 +138,7 @@ class Block(nn.Module):
         self.affine = _linear(embedding, outputs)
         self.norm1 = _norm(outputs)
         self.conv1 = _conv(outputs, outputs, 3, gain=NEAR_ZERO)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.skip = _conv(inputs, outputs, 1) if inputs != outputs or resample else nn.Identity()
         self.attention = Attention(outputs) if attention else nn.Identity()
 
@@ -139,6 +149,24 @@ class Block(nn.Module):
         h = self.conv1(self.dropout(h))
         output: Tensor = self.attention((h + self.skip(_resample(x, self.resample))) * SKIP_SCALE)
         return output
+
+
+class Dropout(nn.Module):
+    """Drops activations in training by the whole batch's draws, the same ones however many processes share it."""
+
+    noise: BatchNoise | None = None
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, ...) to the same shape; the mean stays."""
+        if not self.training or self.share == 0:
+            return x
+        assert self.noise is not None
+        kept = self.noise.uniform(*x.shape[1:]) >= 2 * self.share - 1
+        return x * kept / (1 - self.share)
 
 
 class Attention(nn.Module):
@@ -159,23 +187,31 @@ class Attention(nn.Module):
 
 
 class Embedding(nn.Module):
-    """Noise level and class as one vector: sines and cosines of the level, plus a line a class, through an MLP."""
+    """Noise level, class and augmentation as one vector through an MLP.
+
+    It is the sum of sines and cosines of the level, a line a class, and a linear map of the augmentation without bias.
+    """
 
     frequencies: Tensor
 
-    def __init__(self, channels: int, outputs: int, classes: int) -> None:
+    def __init__(self, channels: int, outputs: int, classes: int, *, augmented: bool) -> None:
         super().__init__()
         self.classes = classes
         exponents = torch.linspace(0, 1, channels // 2)
         self.register_buffer("frequencies", LONGEST_PERIOD**-exponents, persistent=False)
         self.label = _linear(classes, channels)
         self.mlp = nn.Sequential(_linear(channels, outputs), nn.SiLU(), _linear(outputs, outputs), nn.SiLU())
+        self.augmentation = _linear(LABELS, channels, bias=False) if augmented else None
 
-    def forward(self, c_noise: Tensor, labels: Tensor) -> Tensor:
-        """(N,) float32 and (N,) int64 to (N, outputs) float32."""
+    def forward(self, c_noise: Tensor, labels: Tensor, augmentation: Tensor | None = None) -> Tensor:
+        """(N,) float32, (N,) int64 and, where an image was augmented, (N, 9) float32 to (N, outputs) float32."""
         angles = c_noise[:, None] * self.frequencies
         one_hot = F.one_hot(labels, self.classes).to(angles.dtype) * math.sqrt(self.classes)
-        output: Tensor = self.mlp(torch.cat([angles.sin(), angles.cos()], dim=1) + self.label(one_hot))
+        vector = torch.cat([angles.sin(), angles.cos()], dim=1) + self.label(one_hot)
+        if augmentation is not None:
+            assert self.augmentation is not None
+            vector = vector + self.augmentation(augmentation)
+        output: Tensor = self.mlp(vector)
         return output
 
 
@@ -194,12 +230,12 @@ def _conv(inputs: int, outputs: int, kernel: int, *, gain: float = 1.0) -> nn.Co
     return _initialised(nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2), gain)
 
 
-def _linear(inputs: int, outputs: int) -> nn.Linear:
-    return _initialised(nn.Linear(inputs, outputs), 1.0)
+def _linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
+    return _initialised(nn.Linear(inputs, outputs, bias=bias), 1.0)
 
 
 def _initialised(layer: Layer, gain: float) -> Layer:
     nn.init.xavier_uniform_(layer.weight, gain)
-    assert layer.bias is not None
-    nn.init.zeros_(layer.bias)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
     return layer

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from robustprune.settings.base import Precision
+
 DEFINITION = 1
 
 SIGMA_DATA = 0.5  # standard deviation of images scaled to [-1, 1]
@@ -42,7 +44,7 @@ def denoise(network: Network, x: Tensor, sigma: Tensor, labels: Tensor) -> Tenso
     """D(x; sigma) = c_skip x + c_out F(c_in x; c_noise) (equation 7), in the dtype of ``x``.
 
     Args:
-        network: F, which computes in float32.
+        network: F, which is given float32.
         x: (N, C, H, W) noisy images.
         sigma: (N,) their noise levels, above 0.
         labels: (N,) int64 classes.
@@ -62,8 +64,8 @@ def sigma_of(normal: Tensor) -> Tensor:
     return (P_MEAN + P_STD * normal).exp()
 
 
-def denoising_loss(network: Network, y: Tensor, labels: Tensor, *, sigma: Tensor, noise: Tensor) -> Tensor:
-    """lambda(sigma) |D(y + sigma noise; sigma) - y|^2, summed over pixels, mean over the batch (equation 8).
+def denoising_losses(network: Network, y: Tensor, labels: Tensor, *, sigma: Tensor, noise: Tensor) -> Tensor:
+    """lambda(sigma) |D(y + sigma noise; sigma) - y|^2, summed over pixels, of each image (equation 8): (N,) float32.
 
     Args:
         network: F.
@@ -74,4 +76,14 @@ def denoising_loss(network: Network, y: Tensor, labels: Tensor, *, sigma: Tensor
     """
     x = y + sigma.view(-1, 1, 1, 1) * noise
     squared_error = (denoise(network, x, sigma, labels) - y).square().flatten(1).sum(dim=1)
-    return torch.mean(loss_weight(sigma) * squared_error)
+    return loss_weight(sigma) * squared_error
+
+
+def in_precision(network: Network, precision: Precision, device: torch.device) -> Network:
+    """The network with its arithmetic in ``precision``; what goes in and comes out of the preconditioning is not."""
+
+    def narrowed(x: Tensor, c_noise: Tensor, labels: Tensor) -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            return network(x, c_noise, labels)
+
+    return narrowed

@@ -1,5 +1,6 @@
-"""EDM's deterministic sampler: Heun's method on the probability flow (Karras et al. 2022, Algorithm 1); facts 6.1."""
+"""EDM's sampler: Heun's method on the probability flow, with churn or without (Karras et al. 2022); facts 6.1."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
@@ -7,14 +8,19 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from robustprune.edm.preconditioning import Network, denoise
+from robustprune.edm.preconditioning import Network, denoise, in_precision
 from robustprune.randomness import per_sample
 from robustprune.settings import SamplerSettings
 
 DEFINITION = 1
 
+MOST_CHURN = math.sqrt(2) - 1  # of a step, in units of its noise level: the variance at most doubles
+
 Denoiser = Callable[[Tensor, float], Tensor]
 """D: (N, C, H, W) float64 noisy images and their noise level to float64 denoised images."""
+
+Churn = Callable[[Tensor, float, int], tuple[Tensor, float]]
+"""Images, their noise level and the number of the step to noisier images and the level they are at."""
 
 
 def sigmas(settings: SamplerSettings) -> tuple[float, ...]:
@@ -24,19 +30,22 @@ def sigmas(settings: SamplerSettings) -> tuple[float, ...]:
     return (*((high + share * (low - high)) ** settings.rho for share in shares), 0.0)
 
 
-def heun(denoiser: Denoiser, latents: Tensor, levels: tuple[float, ...]) -> Tensor:
-    """Solve dx / dsigma = (x - D(x; sigma)) / sigma from the first level to the last.
+def heun(denoiser: Denoiser, latents: Tensor, levels: tuple[float, ...], churn: Churn | None = None) -> Tensor:
+    """Solve dx / dsigma = (x - D(x; sigma)) / sigma from the first level to the last (Algorithms 1 and 2).
 
     Args:
         denoiser: D.
         latents: (N, C, H, W) standard normal draws.
         levels: falling noise levels, the last one 0; the step to 0 is Euler's, for the slope is not defined there.
+        churn: puts noise in at the beginning of each step; None for the deterministic sampler.
 
     Returns:
         (N, C, H, W) float64 images scaled to [-1, 1], not clipped.
     """
     x = latents.double() * levels[0]
-    for sigma, target in pairwise(levels):
+    for step, (sigma, target) in enumerate(pairwise(levels)):
+        if churn is not None:
+            x, sigma = churn(x, sigma, step) 
         slope = (x - denoiser(x, sigma)) / sigma
         euler = x + (target - sigma) * slope
         if target > 0:
@@ -45,6 +54,28 @@ def heun(denoiser: Denoiser, latents: Tensor, levels: tuple[float, ...]) -> Tens
         else:
             x = euler
     return x
+
+
+def churned_level(sigma: float, settings: SamplerSettings) -> float:
+    """The noise level that a step from ``sigma`` begins at (Algorithm 2, lines 4 and 6)."""
+    highest = math.inf if settings.churn_to is None else settings.churn_to
+    churned = settings.churn_from <= sigma <= highest
+    return sigma * (1 + min(settings.churn / settings.steps, MOST_CHURN)) if churned else sigma
+
+
+def make_churn(ids: Tensor, settings: SamplerSettings) -> Churn | None:
+    """Churn by noise that depends on the seed, the step and the image's id; None where there is none."""
+    if settings.churn == 0:
+        return None
+
+    def churn(x: Tensor, sigma: float, step: int) -> tuple[Tensor, float]:
+        level = churned_level(sigma, settings)
+        if level == sigma:
+            return x, sigma
+        noise = per_sample("normal", tuple(x.shape[1:]), ids, settings.seed, f"churn {step}").to(x.device)
+        return x + math.sqrt(level**2 - sigma**2) * settings.churn_noise * noise, level
+
+    return churn
 
 
 @torch.no_grad()
@@ -64,7 +95,8 @@ def draw_images(
         (N, C, H, W) uint8 on the network's device.
     """
     latents = per_sample("normal", image_shape, ids, settings.seed, "latent").to(labels.device)
-    return to_bytes(heun(partial(_denoise_all, network, labels), latents, sigmas(settings)))
+    denoiser = partial(_denoise_all, in_precision(network, settings.precision, labels.device), labels)
+    return to_bytes(heun(denoiser, latents, sigmas(settings), make_churn(ids, settings)))
 
 
 def _denoise_all(network: Network, labels: Tensor, x: Tensor, sigma: float) -> Tensor:

@@ -9,6 +9,9 @@ from robustprune.job import Job
 from robustprune.models.checkpoint import WEIGHTS_FILE, save_weights
 from robustprune.pools.format import PoolInfo, open_pool
 from robustprune.specs import GeneratorSpec
+from robustprune.stagefile import read_spec
+from robustprune.training.followers import team_of
+from robustprune.training.team import Team
 
 HISTORY_FILE = "history.parquet"
 
@@ -17,7 +20,8 @@ def run(job: Job, spec: GeneratorSpec) -> dict[str, Any]:
     """Train an EDM and publish its averaged weights and its history.
 
     Returns:
-        training_seconds (over all attempts), steps, images_seen, parameters and loss (mean of the last steps).
+        training_seconds (over all attempts), steps, images_seen, parameters, loss (mean of the last steps) and the
+        number of processes that shared each batch.
 
     Raises:
         UserError: when the pool does not fit the spec, the network does not fit the images, or the loss is not finite.
@@ -25,8 +29,9 @@ def run(job: Job, spec: GeneratorSpec) -> dict[str, Any]:
     """
     pool = open_pool(job.upstream("pools", spec.pool))
     _require_fit(spec, pool.info)
-    training = GeneratorTraining(job, spec, pool)
-    training.run()
+    with team_of(job, follow) as team:
+        training = GeneratorTraining(job, spec, pool, team)
+        training.run()
     save_weights(training.average.state_dict(), job.partial / WEIGHTS_FILE)
     with replacing(job.partial / HISTORY_FILE) as temporary:
         training.history_table().to_parquet(temporary, index=False)
@@ -37,7 +42,15 @@ def run(job: Job, spec: GeneratorSpec) -> dict[str, Any]:
         "images_seen": training.step * spec.settings.batch_size,
         "parameters": sum(parameter.numel() for parameter in training.network.parameters()),
         "loss": training.history[-1]["loss"],
+        "processes": team.size,
     }
+
+
+def follow(job: Job, team: Team) -> None:
+    """Train along with the process that runs the stage."""
+    spec = read_spec(job.directory)
+    assert isinstance(spec, GeneratorSpec)
+    GeneratorTraining(job, spec, open_pool(job.upstream("pools", spec.pool)), team).follow()
 
 
 def _require_fit(spec: GeneratorSpec, info: PoolInfo) -> None:

@@ -1,102 +1,150 @@
 """Training an EDM: batches, learning rate, weight average, checkpoints (Karras et al. 2022, appendix F; facts 6.1)."""
 
 import copy
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from robustprune.edm.augmentation import augment
 from robustprune.edm.network import build_network
-from robustprune.edm.preconditioning import denoising_loss, sigma_of
+from robustprune.edm.preconditioning import Network, denoising_losses, in_precision, sigma_of
 from robustprune.errors import UserError
 from robustprune.job import Job
 from robustprune.pools.format import Pool
-from robustprune.randomness import derive_seed, generator
+from robustprune.randomness import BatchNoise, derive_seed, generator
 from robustprune.settings import GeneratorSettings
 from robustprune.specs import GeneratorSpec
 from robustprune.steps import ResumableSteps
+from robustprune.training.batches import open_batches
+from robustprune.training.optimizers import update
+from robustprune.training.team import Team
+from robustprune.training.trainset import KeptImages
 
-DEFINITION = 1
+DEFINITION = 2
 
 HISTORY_STEPS = 100  # steps of which one mean loss is kept
 BETAS = (0.9, 0.999)  # of Adam
 HALF_LIFE_SHARE = 0.05  # the weight average's half-life is at most this share of the images seen
+NEVER = torch.iinfo(torch.int64).max
+ALONE = Team()
 
 
 class Batch(NamedTuple):
-    """What a step learns from."""
+    """What a step learns from: this process's share of the batch."""
 
     images: Tensor  # (N, C, H, W) float32 scaled to [-1, 1]
     labels: Tensor  # (N,) int64
+    augmentation: Tensor | None  # (N, 9) float32, where images are augmented
     sigma: Tensor  # (N,) float32
     noise: Tensor  # (N, C, H, W) float32
 
 
 class GeneratorTraining(ResumableSteps):
-    """A training in progress."""
+    """A training in progress, in one process or, each taking its share of every batch, in those of ``team``."""
 
     what = "training the generator"
 
-    def __init__(self, job: Job, spec: GeneratorSpec, pool: Pool) -> None:
+    def __init__(self, job: Job, spec: GeneratorSpec, pool: Pool, team: Team = ALONE) -> None:
         super().__init__(job, total=spec.settings.steps)
-        self.spec, self.settings = spec, spec.settings
+        self.spec, self.settings, self.team = spec, spec.settings, team
+        if self.settings.batch_size < team.size:
+            raise UserError(
+                f"synthetic.generator.batch_size = {self.settings.batch_size} cannot be shared among "
+                f"{team.size} processes; raise it or lower execution.processes"
+            )
         torch.manual_seed(derive_seed(self.settings.seed, "initialisation"))
         network = build_network(self.settings, spec.image_shape, spec.classes)
-        self.network = network.to(job.device).train()
+        narrow_on_gpu = self.settings.precision == "bfloat16" and job.device.type == "cuda"
+        layout = torch.channels_last if narrow_on_gpu else torch.preserve_format
+        self.network = network.to(job.device).to(memory_format=layout).train()
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         self.optimizer = torch.optim.Adam(self.network.parameters(), betas=BETAS, fused=True)
-        self.images = torch.from_numpy(np.array(pool.images[:])).to(job.device)
-        self.labels = torch.from_numpy(pool.labels.astype(np.int64)).to(job.device)
-        self.loss_sum = 0.0  # since the last line of the history
+        self.pool_size = len(pool)
+        every = KeptImages(pool, np.arange(len(pool)), np.zeros(len(pool), np.float32))
+        self.batches = open_batches([every], job.device, self._rows, total=self.total)
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=job.device)  # since the last line of the history
+        self.first_broken = torch.tensor(NEVER, device=job.device)  # step whose loss or gradient is not finite
         self.history: list[dict[str, float]] = []
 
     def take_step(self) -> None:
-        """Learn from the step's batch. Raises UserError, before the update, when the loss is not finite."""
+        """Learn from the step's batch; nothing waits for the device but at a line of the history.
+
+        Raises:
+            UserError: at such a line, where a loss or gradient since the last one was not finite.
+        """
         seen = self.step * self.settings.batch_size
-        batch = self.draw_batch()
-        torch.manual_seed(derive_seed(self.settings.seed, "dropout", self.step))
-        loss = denoising_loss(self.network, batch.images, batch.labels, sigma=batch.sigma, noise=batch.noise)
-        self._add_to_history(loss.item())
+        loss = self._loss(self.draw_batch())
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        gradients = [value.grad for value in self.network.parameters() if value.grad is not None]
+        loss = loss.detach()
+        self.team.add_up([*gradients, loss])
+        broken = ~torch.isfinite(nn.utils.get_total_norm(gradients) + loss)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(seen, self.settings)
-        self.optimizer.step()
+        update(self.optimizer, broken=broken)
+        self.first_broken = torch.where(broken, self.first_broken.clamp(max=self.step), self.first_broken)
         self._update_average(averaging_beta(seen, self.settings))
+        self._add_to_history(loss)
 
     def draw_batch(self) -> Batch:
-        """The next step's images, drawn with replacement and mirrored at random if asked for, and their noise."""
-        size, device = self.settings.batch_size, self.job.device
-        source = generator(self.settings.seed, "batch", self.step)
-        rows = torch.randint(len(self.images), (size,), generator=source).to(device)
-        sigma = sigma_of(torch.randn(size, generator=source)).to(device)
-        noise = torch.randn(size, *self.spec.image_shape, generator=source).to(device)
-        images = self.images[rows].float() / 127.5 - 1
-        if self.settings.flip:
-            mirrored = (torch.rand(size, generator=source) < 0.5).to(device)
+        """The next step's images, drawn with replacement, mirrored and augmented if asked for, and their noise."""
+        settings = self.settings
+        read = self.batches.at(self.step)
+        images, augmentation = read.images.float() / 127.5 - 1, None
+        noise = self._noise("noise")
+        sigma, added = sigma_of(noise.normal()), noise.normal(*self.spec.image_shape)
+        if settings.flip:
+            mirrored = self._noise("flip").uniform() < 0
             images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(3), images)
-        return Batch(images, self.labels[rows], sigma, noise)
+        if settings.augmentation_probability > 0:
+            images, augmentation = augment(images, self._noise("augmentation"), settings.augmentation_probability)
+        return Batch(images, read.labels, augmentation, sigma, added)
 
-    def _add_to_history(self, loss: float) -> None:
-        if not np.isfinite(loss):
-            raise UserError(
-                f"the loss of {self.spec.id} is {loss} at step {self.step + 1} of {self.settings.steps}, so the update "
-                f"is not made; a lower synthetic.generator.learning_rate than {self.settings.learning_rate} may help"
-            )
+    def _rows(self, step: int) -> list[Tensor]:
+        source = generator(self.settings.seed, "batch", step)
+        return [torch.randint(self.pool_size, (self.settings.batch_size,), generator=source)[self.team.rows]]
+
+    def _noise(self, purpose: str) -> BatchNoise:
+        source = generator(self.settings.seed, purpose, self.step, device=self.job.device)
+        return BatchNoise(source, self.settings.batch_size, self.team.rows)
+
+    def _loss(self, batch: Batch) -> Tensor:
+        """() float32: this process's part of the mean over the batch."""
+        self.network.drop_by(self._noise("dropout"))
+        told: Network = partial(self.network, augmentation=batch.augmentation)
+        network = in_precision(told, self.settings.precision, self.job.device)
+        losses = denoising_losses(network, batch.images, batch.labels, sigma=batch.sigma, noise=batch.noise)
+        return losses.sum() / self.settings.batch_size
+
+    def _add_to_history(self, loss: Tensor) -> None:
         self.loss_sum += loss
         steps = self.step % HISTORY_STEPS + 1
         if steps == HISTORY_STEPS or self.step + 1 == self.settings.steps:
-            self.history.append({"step": self.step + 1, "loss": self.loss_sum / steps})
-            self.loss_sum = 0.0
+            self._refuse_broken_steps()
+            self.history.append({"step": self.step + 1, "loss": float(self.loss_sum) / steps})
+            self.loss_sum.zero_()
+
+    def _refuse_broken_steps(self) -> None:
+        step = int(self.first_broken)
+        if step != NEVER:
+            raise UserError(
+                f"the loss of {self.spec.id} or its gradient is not finite at step {step + 1} of "
+                f"{self.settings.steps}, so the update is not made; a lower synthetic.generator.learning_rate than "
+                f"{self.settings.learning_rate} may help"
+            )
 
     @torch.no_grad()
     def _update_average(self, beta: float) -> None:
         torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - beta)
 
     def state(self) -> dict[str, Any]:
-        """What a step changes."""
+        """What a step changes. Raises UserError where a loss or gradient was not finite: that state is not kept."""
+        self._refuse_broken_steps()
         return {
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
@@ -110,7 +158,8 @@ class GeneratorTraining(ResumableSteps):
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.loss_sum, self.history = state["loss_sum"], state["history"]
+        self.loss_sum.copy_(state["loss_sum"])
+        self.history = state["history"]
 
     def history_table(self) -> pd.DataFrame:
         """One row for every ``HISTORY_STEPS`` steps: step (the last of them) and loss (their mean)."""

@@ -29,6 +29,9 @@ Radius = Annotated[Exact, Field(ge=0, description="a distance between images wit
 
 Norm = Literal["Linf", "L2"]
 
+Precision = Literal["float32", "bfloat16"]
+"""Of a network's arithmetic; its weights are float32."""
+
 Weights = Literal["last", "best"]
 """Of a trained model, averaged: those of the last step, or of the epoch that was best in validation."""
 

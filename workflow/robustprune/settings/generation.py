@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from robustprune.settings.base import Settings
+from robustprune.settings.base import Precision, Settings
 
 
 class GeneratorSettings(Settings):
@@ -24,21 +24,36 @@ class GeneratorSettings(Settings):
     averaging_half_life_images: float = Field(
         500_000, gt=0, description="half-life of the weight average, in images; at most 5 % of the images seen so far"
     )
-    flip: bool = Field(False, description="show each image mirrored with probability 1/2")
+    flip: bool = Field(False, description="take each image mirrored with probability 1/2, as if it were another image")
+    augmentation_probability: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="probability of each of EDM's augmentations, of which the network is told, so that none shows in "
+        "what is drawn; 0 for none (EDM for CIFAR-10: 0.12)",
+    )
+    precision: Precision = Field("float32", description="of the network's arithmetic; bfloat16 is faster on GPUs")
     seed: int = Field(0, ge=0, description="seed of initialisation, noise and data order")
 
 
 class SamplerSettings(Settings):
-    """The deterministic Heun sampler of EDM (Karras et al. 2022, Algorithm 1). Facts: section 6.1."""
+    """EDM's Heun sampler, deterministic or with churn (Karras et al. 2022, Algorithms 1 and 2). Facts: section 6.1."""
 
     steps: int = Field(18, ge=2, description="noise levels N; the network is evaluated 2 N - 1 times an image")
     sigma_min: float = Field(0.002, gt=0, description="lowest noise level, images scaled to [-1, 1]")
     sigma_max: float = Field(80.0, gt=0, description="highest noise level")
     rho: float = Field(7.0, gt=0, description="how strongly the levels crowd at the low end")
-    seed: int = Field(0, ge=0, description="seed of the latents; an image depends on it and on its own index only")
+    churn: float = Field(0.0, ge=0, description="S_churn: noise put in again, in all steps together; 0: deterministic")
+    churn_from: float = Field(0.0, ge=0, description="S_tmin: lowest noise level that is churned")
+    churn_to: float | None = Field(None, gt=0, description="S_tmax: highest one; null for all")
+    churn_noise: float = Field(1.0, gt=0, description="S_noise: standard deviation of the noise put in")
+    precision: Precision = Field("float32", description="of the network's arithmetic; the image's is float64")
+    seed: int = Field(0, ge=0, description="seed of the noise; an image depends on it and on its own index only")
 
     @model_validator(mode="after")
     def _levels_in_order(self) -> "SamplerSettings":
         if self.sigma_min >= self.sigma_max:
             raise ValueError(f"sigma_min = {self.sigma_min} should be below sigma_max = {self.sigma_max}")
+        if self.churn_to is not None and self.churn_from > self.churn_to:
+            raise ValueError(f"churn_from = {self.churn_from} should be at most churn_to = {self.churn_to}")
         return self
