@@ -14,17 +14,29 @@ from torch import Tensor
 
 from robustprune.config import load_config
 from robustprune.edm import stage
-from robustprune.edm.network import Attention, Block, build_network
-from robustprune.edm.preconditioning import SIGMA_DATA, coefficients, denoise, denoising_losses, loss_weight, sigma_of
-from robustprune.edm.sampler import Denoiser, draw_images, heun, sigmas, to_bytes
+from robustprune.edm.network import Attention, Block, Dropout, build_network
+from robustprune.edm.preconditioning import (
+    SIGMA_DATA,
+    coefficients,
+    denoise,
+    denoising_losses,
+    in_precision,
+    loss_weight,
+    sigma_of,
+)
+from robustprune.edm.sampler import Denoiser, churned_level, draw_images, heun, make_churn, sigmas, to_bytes
 from robustprune.edm.training import GeneratorTraining, averaging_beta, learning_rate
 from robustprune.errors import Interrupted, UserError
 from robustprune.interruption import Checkpoints
 from robustprune.job import Job
+from robustprune.models.checkpoint import load_weights
 from robustprune.pools.format import open_pool
 from robustprune.pools.writing import write_pool
+from robustprune.randomness import BatchNoise, per_sample
 from robustprune.settings import GeneratorSettings, SamplerSettings
 from robustprune.specs import GeneratorSpec
+from robustprune.stagefile import write_spec
+from robustprune.training.team import Team
 
 POOL = "digits-train-0000000000"
 TINY = {"base_channels": 8, "channel_multipliers": (1, 2), "blocks": 1, "dropout": 0.2, "steps": 7, "batch_size": 8}
@@ -165,6 +177,44 @@ def test_heun_step_by_hand() -> None:
     assert calls == [4.0, 2.0, 2.0, 1.0, 1.0]  # 2 N - 1
 
 
+# Algorithm 2, lines 4 to 6, with N = 4: S_churn 1 makes 1 / 4 of each level, S_churn 40 would make 10 and gets 0.4142.
+@pytest.mark.parametrize(
+    ("settings", "level", "churned"),
+    [
+        ({"churn": 1}, 2.0, 2.5),
+        ({"churn": 40}, 2.0, 2 * math.sqrt(2)),
+        ({"churn": 1, "churn_from": 0.5, "churn_to": 3}, 3.0, 3.75),
+        ({"churn": 1, "churn_from": 0.5, "churn_to": 3}, 3.1, 3.1),
+        ({"churn": 1, "churn_from": 0.5, "churn_to": 3}, 0.4, 0.4),
+    ],
+)
+def test_churned_levels_by_hand(settings: dict[str, float], level: float, churned: float) -> None:
+    assert churned_level(level, SamplerSettings.model_validate({"steps": 4, **settings})) == pytest.approx(churned)
+
+
+def test_churn_brings_images_to_the_level_it_states() -> None:
+    ids = torch.arange(4000)
+    churn = make_churn(ids, SamplerSettings(steps=4, churn=1, churn_noise=1.5))
+    assert churn is not None
+    x, level = churn(torch.zeros(4000, 1, 1, 1, dtype=torch.float64), 2.0, 0)
+    assert level == 2.5
+    assert float(x.std()) == pytest.approx(1.5 * math.sqrt(2.5**2 - 2**2), rel=0.03)
+    again, _ = churn(torch.zeros(4000, 1, 1, 1, dtype=torch.float64), 2.0, 1)
+    assert abs(float((x * again).mean())) < 0.2  # the noise of two steps has nothing to do with each other
+    assert make_churn(ids, SamplerSettings()) is None
+
+
+def test_stochastic_sampler_draws_from_the_gaussian_that_its_denoiser_knows() -> None:
+    """Only the noise that churn puts in keeps the distribution, so mean and deviation tell it from any other."""
+    settings, ids = SamplerSettings(steps=40, churn=20, sigma_max=20), torch.arange(3000)
+    latents = per_sample("normal", (1, 1, 1), ids, 0, "latent")
+    churn = make_churn(ids, settings)
+    drawn = heun(gaussian_denoiser(0.3, 0.5), latents, sigmas(settings), churn)
+    assert (float(drawn.mean()), float(drawn.std())) == pytest.approx((0.3, 0.5), abs=0.03)
+    deterministic = heun(gaussian_denoiser(0.3, 0.5), latents, sigmas(settings))
+    assert float(torch.corrcoef(torch.stack([drawn.flatten(), deterministic.flatten()]))[0, 1]) < 0.7
+
+
 def test_bytes_go_there_and_back() -> None:
     pixels = torch.arange(256)
     assert torch.equal(to_bytes(pixels.float() / 127.5 - 1), pixels.to(torch.uint8))
@@ -181,8 +231,9 @@ def network() -> torch.nn.Module:
     return network
 
 
-def test_an_image_depends_on_its_id_and_label_only(network: torch.nn.Module) -> None:
-    settings, ids = SamplerSettings(steps=6), torch.arange(12)
+@pytest.mark.parametrize("churn", [0, 3])
+def test_an_image_depends_on_its_id_and_label_only(churn: float, network: torch.nn.Module) -> None:
+    settings, ids = SamplerSettings(steps=6, churn=churn), torch.arange(12)
     together = draw_images(network, ids, ids % 10, settings, (1, 8, 8))
     single = torch.cat([draw_images(network, ids[[i]], ids[[i]] % 10, settings, (1, 8, 8)) for i in ids.tolist()])
     turned = draw_images(network, ids.flip(0), ids.flip(0) % 10, settings, (1, 8, 8)).flip(0)
@@ -252,6 +303,41 @@ def test_attention_is_torchs() -> None:
     q, k, v = attention.qkv(attention.norm(x)).flatten(2).transpose(1, 2).chunk(3, dim=2)
     attended = torch.nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).view_as(x)
     torch.testing.assert_close(attention(x), (attention.proj(attended) + x) * math.sqrt(0.5))
+
+
+def test_dropout_scales_what_is_left_and_is_the_same_in_any_share_of_the_batch() -> None:
+    dropout, x = Dropout(0.25), torch.ones(8, 3, 16, 16)
+    dropout.noise = BatchNoise(torch.Generator().manual_seed(0), 8)
+    whole = dropout(x)
+    assert whole.unique().tolist() == pytest.approx([0, 4 / 3])
+    assert float(whole.mean()) == pytest.approx(1, abs=0.05)
+    dropout.noise = BatchNoise(torch.Generator().manual_seed(0), 8, slice(1, None, 3))
+    assert torch.equal(dropout(x[1::3]), whole[1::3])
+    assert torch.equal(dropout.eval()(x), x)
+
+
+def test_the_network_is_told_of_augmentation_and_0_is_none_of_it() -> None:
+    settings = GeneratorSettings.model_validate({**TINY, "augmentation_probability": 0.1})
+    network = build_network(settings, (1, 8, 8), 10).eval().requires_grad_(False)
+    for parameter in network.parameters():
+        parameter.normal_(std=0.15)
+    inputs = torch.randn(2, 1, 8, 8), torch.zeros(2), torch.zeros(2, dtype=torch.int64)
+    plain = network(*inputs)
+    assert torch.equal(plain, network(*inputs, augmentation=torch.zeros(2, 9)))
+    assert not torch.allclose(plain, network(*inputs, augmentation=torch.ones(2, 9)), atol=1e-3)
+
+
+def test_bfloat16_stays_within_the_network(network: torch.nn.Module) -> None:
+    seen: list[torch.dtype] = []
+    last = next(module for module in reversed(list(network.modules())) if isinstance(module, torch.nn.Conv2d))
+    last.register_forward_hook(lambda _module, _inputs, output: seen.append(output.dtype))
+    x, sigma, labels = torch.randn(4, 1, 8, 8).double(), torch.full((4,), 0.5).double(), torch.arange(4)
+    exact, narrow = (
+        denoise(in_precision(network, precision, x.device), x, sigma, labels) for precision in ("float32", "bfloat16")
+    )
+    assert seen == [torch.float32, torch.bfloat16]
+    assert narrow.dtype == torch.float64
+    assert 1e-5 < float((narrow - exact).abs().max()) < 0.1
 
 
 def test_network_attends_to_label_and_noise_level(network: torch.nn.Module) -> None:
@@ -328,7 +414,7 @@ def test_a_resumed_training_ends_in_the_same_bytes(
     make_training: Callable[..., tuple[Job, GeneratorSpec]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("robustprune.edm.training.HISTORY_STEPS", 3)
-    whole, spec = make_training("whole", flip=True, ramp_images=20)
+    whole, spec = make_training("whole", flip=True, ramp_images=20, augmentation_probability=0.5)
     stage.run(whole, spec)
     broken, _ = make_training("broken")
     for stop in (2, 3):  # after 2 steps, then after 5
@@ -405,6 +491,32 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(
     with pytest.raises(UserError, match=message):
         training.run()
     assert all(torch.equal(old, new) for old, new in zip(before, training.network.parameters(), strict=True))
+
+
+def test_two_processes_train_what_one_does(make_training: Callable[..., tuple[Job, GeneratorSpec]]) -> None:
+    changes = {"augmentation_probability": 0.5, "flip": True, "batch_size": 9, "steps": 4}
+    alone, spec = make_training("alone", **changes)
+    together, _ = make_training(spec.id, **changes)
+    together.execution = together.execution.model_copy(update={"processes": 2})
+    write_spec(together.directory / "spec.json", spec)
+    facts = [stage.run(job, spec) for job in (alone, together)]
+    assert [found["processes"] for found in facts] == [1, 2]
+    assert facts[1]["loss"] == pytest.approx(facts[0]["loss"], rel=1e-5)
+    expected, found = (load_weights(job.directory / "weights.safetensors") for job in (alone, together))
+    for (
+        name,
+        weight,
+    ) in expected.items():
+        close = torch.isclose(found[name], weight, rtol=1e-3, atol=1e-4)
+        assert close.float().mean() > 0.97, name
+
+
+def test_more_processes_than_images_in_a_batch_are_refused(
+    make_training: Callable[..., tuple[Job, GeneratorSpec]],
+) -> None:
+    job, spec = make_training("crowd", batch_size=2)
+    with pytest.raises(UserError, match=r"batch_size = 2 cannot be shared among 3 processes"):
+        GeneratorTraining(job, spec, open_pool(job.upstream("pools", POOL)), Team(1, 3))
 
 
 def test_a_pool_of_other_images_is_refused(make_training: Callable[..., tuple[Job, GeneratorSpec]]) -> None:

@@ -16,7 +16,7 @@ from robustprune.job import Job
 from robustprune.models.checkpoint import save_weights
 from robustprune.pools.contact_sheet import GAP, LABEL_WIDTH, contact_sheet
 from robustprune.pools.format import open_pool
-from robustprune.pools.generated import load_generator, run_generated
+from robustprune.pools.generated import load_generator, row_pass, run_generated
 from robustprune.settings import GeneratorSettings, SamplerSettings
 from robustprune.specs import GeneratedPoolSpec, GeneratorSpec
 from robustprune.stagefile import write_spec
@@ -76,6 +76,16 @@ def test_a_resumed_pool_has_the_same_bytes(generator: Job, make_job: Callable[..
     run_generated(broken, SPEC)
     for name in OUTPUTS:
         assert (whole.directory / name).read_bytes() == (broken.directory / name).read_bytes()
+
+
+def test_jobs_that_share_a_pool_draw_the_bytes_of_one(generator: Job, make_job: Callable[..., Job]) -> None:
+    whole, shared = make_job("pools", SPEC.id, batch_size=10), make_job("pools", "shared", batch_size=10)
+    run_generated(whole, SPEC)
+    for rows in (range(20, 25), range(10)):
+        list(row_pass(shared, SPEC)(rows=rows))
+    run_generated(shared, SPEC)
+    for name in OUTPUTS:
+        assert (whole.directory / name).read_bytes() == (shared.directory / name).read_bytes()
 
 
 def test_a_loaded_generator_is_frozen(generator: Job) -> None:

@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         "--checkpoint-seconds", type=float, default=defaults.checkpoint_seconds, help="seconds between two checkpoints"
     )
     run.add_argument(
-        "--processes", type=int, default=defaults.processes, help="processes that train one model together"
+        "--processes", type=int, default=defaults.processes, help="processes that train one network together"
     )
     run.add_argument(
         "--rows", type=_rows, metavar="START:STOP", help="compute these rows only, as one of several jobs of the stage"

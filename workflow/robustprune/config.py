@@ -104,7 +104,9 @@ class StageResources(Settings):
     threads: int = Field(1, ge=1, description="CPU threads")
     mem_mb: int = Field(2000, ge=500, description="memory, MB; multiplied by the attempt")
     runtime: int = Field(30, ge=1, description="time limit, minutes; multiplied by the attempt")
-    gpu: int = Field(0, ge=0, description="GPUs; more than one for models alone, one for each of execution.processes")
+    gpu: int = Field(
+        0, ge=0, description="GPUs; more than one for what is trained, one for each of execution.processes"
+    )
 
 
 class Resources(Settings):
@@ -205,9 +207,10 @@ class Config(Settings):
     def _gpus_are_used(self) -> None:
         for kind in Resources.model_fields:
             gpus = getattr(self.resources, kind).gpu
-            processes = self.execution.processes if kind == "models" else 1
+            trained = kind in ("generators", "models")
+            processes = self.execution.processes if trained else 1
             if gpus not in (0, processes):
-                why = f"with execution.processes = {processes} it" if kind == "models" else "it"
+                why = f"with execution.processes = {processes} it" if trained else "it"
                 raise ValueError(f"resources.{kind}.gpu = {gpus}, but {why} should be 0 or {processes}")
 
     def _checkpoint_fits(self, name: str) -> None:

@@ -16,10 +16,12 @@ class Execution(Settings):
     batch_size: int = Field(512, gt=0, description="images at once in generating, scoring and evaluating")
     checkpoint_seconds: float = Field(60.0, ge=0, description="longest work lost when a job is killed, seconds")
     processes: int = Field(
-        1, ge=1, description="processes that train one model together, each its share of every batch; on GPUs one each"
+        1,
+        ge=1,
+        description="processes that train one network together, each its share of every batch; on GPUs one each",
     )
     part_rows: int = Field(
-        2**20, gt=0, description="pools of more images are scored by several jobs of so many images each"
+        2**20, gt=0, description="pools of more images are drawn and scored by several jobs of so many images each"
     )
 
     @property

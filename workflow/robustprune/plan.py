@@ -61,10 +61,8 @@ class Plan:
 
     def parts(self, stage_id: str) -> list[range]:
         """The rows of each job that computes a part of a stage; none where the stage is one job."""
-        pool_id = self._spec(stage_id).shared_rows
-        if pool_id is None:
-            return []
-        count, length = self._rows(pool_id), self.config.execution.rows_of_a_part
+        shared, length = self._spec(stage_id).shared_rows, self.config.execution.rows_of_a_part
+        count = self._rows(shared) if isinstance(shared, str) else shared
         if count is None or count <= length:
             return []
         return [range(start, min(start + length, count)) for start in range(0, count, length)]

@@ -11,6 +11,7 @@ rule generator:
         mem_mb=memory,
         runtime=runtime,
         gpu=gpu,
+        nodes=1,  # several GPUs are those of one machine
     message:
         "Training generator {wildcards.id}"
     shell:

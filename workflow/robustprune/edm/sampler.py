@@ -45,7 +45,7 @@ def heun(denoiser: Denoiser, latents: Tensor, levels: tuple[float, ...], churn: 
     x = latents.double() * levels[0]
     for step, (sigma, target) in enumerate(pairwise(levels)):
         if churn is not None:
-            x, sigma = churn(x, sigma, step) 
+            x, sigma = churn(x, sigma, step)
         slope = (x - denoiser(x, sigma)) / sigma
         euler = x + (target - sigma) * slope
         if target > 0:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from robustprune.blocks import Columns, compute_rows
+from robustprune.blocks import Columns, RowPass, compute_rows
 from robustprune.edm.network import UNet, build_network
 from robustprune.edm.sampler import draw_images
 from robustprune.errors import UserError
@@ -20,6 +20,12 @@ from robustprune.stagefile import read_spec
 DEFINITION = 1
 
 
+def row_pass(job: Job, spec: GeneratedPoolSpec) -> RowPass:
+    """How some or all images are drawn. Raises UserError as ``run_generated``."""
+    network = load_generator(job.upstream("generators", spec.generator), spec, job.device)
+    return partial(compute_rows, job, spec.count, partial(_draw, job, spec, network), what="drawing images")
+
+
 def run_generated(job: Job, spec: GeneratedPoolSpec) -> dict[str, Any]:
     """Draw the images, write them as a pool, and publish it with a contact sheet.
 
@@ -30,8 +36,7 @@ def run_generated(job: Job, spec: GeneratedPoolSpec) -> dict[str, Any]:
         UserError: when the generator is damaged or draws other images than the pool's.
         Interrupted: after a signal, with the images drawn so far saved.
     """
-    network = load_generator(job.upstream("generators", spec.generator), spec, job.device)
-    drawn = compute_rows(job, spec.count, partial(_draw, job, spec, network), what="drawing images")
+    drawn = row_pass(job, spec)()
     fill_pool(
         job,
         lambda first: _from_row(first, drawn),

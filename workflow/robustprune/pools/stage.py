@@ -3,6 +3,7 @@
 import importlib
 from typing import Any
 
+from robustprune.blocks import RowPass
 from robustprune.job import Job
 from robustprune.pools.format import check_images
 from robustprune.pools.writing import fill_pool, in_blocks, publish_pool
@@ -20,6 +21,13 @@ def run(job: Job, spec: IngestedPoolSpec | GeneratedPoolSpec) -> dict[str, Any]:
 
         return run_generated(job, spec)
     return _run_ingested(job, spec)
+
+
+def row_pass(job: Job, spec: GeneratedPoolSpec) -> RowPass:
+    """How some or all images of a generated pool are drawn."""
+    from robustprune.pools import generated
+
+    return generated.row_pass(job, spec)
 
 
 def _run_ingested(job: Job, spec: IngestedPoolSpec) -> dict[str, Any]:

@@ -93,8 +93,10 @@ class Spec(Settings, ABC):
         """(kind, id) of each stage this one reads."""
 
     @property
-    def shared_rows(self) -> str | None:
-        """The pool whose rows this stage computes one by one, so that several jobs can share them; None for one job.
+    def shared_rows(self) -> str | int | None:
+        """What this stage computes row by row, so that several jobs can share it; None where it is one job.
+
+        It is a pool whose rows they are, or their number.
 
         The room of such a stage has ``row_pass(job, spec) -> blocks.RowPass``.
         """

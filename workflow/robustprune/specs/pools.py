@@ -66,7 +66,17 @@ class GeneratorSpec(Spec):
     """An EDM trained on a real pool."""
 
     room = "edm.stage"
-    modules = ("edm.network", "edm.preconditioning", "edm.training", "randomness")
+    modules = (
+        "edm.augmentation",
+        "edm.network",
+        "edm.preconditioning",
+        "edm.training",
+        "randomness",
+        "training.batches",
+        "training.optimizers",
+        "training.team",
+        "training.trainset",
+    )
     kind: Literal["generators"] = "generators"
     dataset: str
     pool: StageId
@@ -108,6 +118,10 @@ class GeneratedPoolSpec(Spec):
     @property
     def slug(self) -> str:
         return f"{self.dataset}-generated"
+
+    @property
+    def shared_rows(self) -> int:
+        return self.count
 
     @property
     def upstream(self) -> tuple[tuple[str, str], ...]:
