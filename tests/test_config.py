@@ -91,7 +91,7 @@ BAD = [
     BadConfig("unknown device", {"execution": {"device": "tpu"}}, ("execution.device = 'tpu'",)),
     BadConfig(
         "GPUs that no process uses",
-        {"resources": {"models": {"gpu": 4}}, "execution": {"processes": 2}},
+        {"resources": {"generators": {"gpu": 2}, "models": {"gpu": 4}}, "execution": {"processes": 2}},
         ("resources.models.gpu = 4", "execution.processes = 2", "0 or 2"),
     ),
     BadConfig("a GPU too many", {"resources": {"scores": {"gpu": 2}}}, ("resources.scores.gpu = 2", "0 or 1")),
