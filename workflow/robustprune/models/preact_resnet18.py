@@ -36,10 +36,11 @@ class PreActBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) to (N, channels, H / stride, W / stride), sides rounded up."""
-        activated = F.relu(self.bn1(x))
+        activated = F.relu(self.bn1(x), inplace=True)
         shortcut = x if self.shortcut is None else self.shortcut(x if self.raw_shortcut else activated)
-        out: Tensor = self.conv2(F.relu(self.bn2(self.conv1(activated))))
-        return out + shortcut
+        out: Tensor = self.conv2(F.relu(self.bn2(self.conv1(activated)), inplace=True))
+        out += shortcut
+        return out
 
 
 class PreActResNet18(nn.Module):
