@@ -25,7 +25,7 @@ from robustprune.files import digest
 from robustprune.job import Job, run_part, run_stage
 from robustprune.plan import Plan, make_plan
 from robustprune.sources import planned_rows
-from robustprune.specs import DigitsSource, FileSource
+from robustprune.specs import FileSource
 from robustprune.store import write_store
 from tiny import TINY, run_upstream, stage_of, tiny_plan
 
@@ -230,11 +230,10 @@ def test_rows_are_counted_from_headers(tmp_path: Path) -> None:
         location = [str(tmp_path / name) for name in names]
         return FileSource.model_validate({"format": form, "digest": "0" * 64, "location": location})
 
-    assert planned_rows(source("npz", "a.npz")) == 7
-    assert planned_rows(source("idx", "b-idx", "b-idx")) == 9
-    assert planned_rows(source("parquet", "c0.parquet", "c1.parquet")) == 6
-    assert planned_rows(source("npz", "b-idx")) is None
-    assert planned_rows(DigitsSource()) is None
+    assert planned_rows(source("npz", "a.npz"), "train") == 7
+    assert planned_rows(source("idx", "b-idx", "b-idx"), "train") == 9
+    assert planned_rows(source("parquet", "c0.parquet", "c1.parquet"), "train") == 6
+    assert planned_rows(source("npz", "b-idx"), "train") is None
 
 
 def test_show_tells_how_scores_are_spread(in_one_job: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -60,6 +60,11 @@ def _parser() -> argparse.ArgumentParser:
         "--processes", type=int, default=defaults.processes, help="processes that train one network together"
     )
     run.add_argument(
+        "--compile",
+        default=defaults.compile,
+        help="of the network in training: none, kernels or cuda_graphs (default: %(default)s)",
+    )
+    run.add_argument(
         "--rows", type=_rows, metavar="START:STOP", help="compute these rows only, as one of several jobs of the stage"
     )
     run.add_argument("--log", type=Path, help="also write the log to this file")

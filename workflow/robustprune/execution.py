@@ -1,5 +1,7 @@
 """How a stage is run, as opposed to what it computes: none of this is part of an id."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from robustprune.settings import Settings
@@ -7,6 +9,9 @@ from robustprune.settings import Settings
 CHUNK_BATCHES = 8
 """Batches in a chunk, the rows that are measured together: enough that batches are full most of the time, few enough
 that the chunk fits the device, where its images lie several times in float32."""
+
+Compile = Literal["none", "kernels", "cuda_graphs"]
+"""Whether torch compiles the network that is trained."""
 
 
 class Execution(Settings):
@@ -19,6 +24,11 @@ class Execution(Settings):
         1,
         ge=1,
         description="processes that train one network together, each its share of every batch; on GPUs one each",
+    )
+    compile: Compile = Field(
+        "none",
+        description="of the network in training: kernels (torch.compile; needs a C++ compiler, on a GPU Triton) | "
+        "cuda_graphs (its mode reduce-overhead; needs a GPU) | none; where it fails, the record says why",
     )
     part_rows: int = Field(
         2**20, gt=0, description="pools of more images are drawn and scored by several jobs of so many images each"
@@ -38,5 +48,5 @@ class Execution(Settings):
         """The options of ``robustprune run`` that say the same."""
         return (
             f"--device {self.device} --batch-size {self.batch_size} --checkpoint-seconds {self.checkpoint_seconds:g} "
-            f"--processes {self.processes}"
+            f"--processes {self.processes} --compile {self.compile}"
         )

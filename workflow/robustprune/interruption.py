@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Self
+from typing import Any, Self
 
 from robustprune.errors import Interrupted
 
@@ -25,15 +25,16 @@ class Checkpoints:
         self.interval = interval
         self._last = time.monotonic()
         self._signal: signal.Signals | None = None
+        self._handlers: list[dict[signal.Signals, Any]] = []  # of each loop, as a step may be a loop of its own
 
     def __enter__(self) -> Self:
         """Remember signals from now on; a second one ends the process at once."""
-        self._handlers = {number: signal.signal(number, self._remember) for number in SIGNALS}
+        self._handlers.append({number: signal.signal(number, self._remember) for number in SIGNALS})
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Signals end the process again."""
-        for number, handler in self._handlers.items():
+        """Signals do again what they did before: after the outermost loop, they end the process."""
+        for number, handler in self._handlers.pop().items():
             signal.signal(number, handler)
 
     def tick(self, save: Callable[[], None]) -> None:

@@ -12,11 +12,9 @@ from robustprune.config import Config, StageResources
 from robustprune.errors import UserError
 from robustprune.experiments import Table
 from robustprune.paths import RECORD_FILE, SPEC_FILE, stage_directory
-from robustprune.planning.stages import Stages
+from robustprune.planning.stages import Stages, rows_of
 from robustprune.planning.tables import Tables
-from robustprune.sources import planned_rows
 from robustprune.specs import (
-    GeneratedPoolSpec,
     ImportedModelSpec,
     IngestedPoolSpec,
     Spec,
@@ -62,7 +60,7 @@ class Plan:
     def parts(self, stage_id: str) -> list[range]:
         """The rows of each job that computes a part of a stage; none where the stage is one job."""
         shared, length = self._spec(stage_id).shared_rows, self.config.execution.rows_of_a_part
-        count = self._rows(shared) if isinstance(shared, str) else shared
+        count = rows_of(self.stages, shared) if isinstance(shared, str) else shared
         if count is None or count <= length:
             return []
         return [range(start, min(start + length, count)) for start in range(0, count, length)]
@@ -91,18 +89,6 @@ class Plan:
         """Put each stage's spec.json where its job looks for it."""
         for stage_id, spec in self.stages.items():
             write_spec(self.directory(stage_id) / SPEC_FILE, spec)
-
-    def _rows(self, pool_id: str) -> int | None:
-        """How many images a pool has or will have; None where that is not known before it is made."""
-        match self.stages[pool_id]:
-            case GeneratedPoolSpec(count=count) | SubsetPoolSpec(count=count):
-                return count
-            case UnionPoolSpec(parts=parts):
-                counts = [self._rows(part.pool) for part in parts]
-                return None if None in counts else sum(count for count in counts if count is not None)
-            case IngestedPoolSpec(source=source):
-                return planned_rows(source)
-        return None
 
     def _spec(self, stage_id: str) -> Spec:
         if stage_id not in self.stages:

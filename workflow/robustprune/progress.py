@@ -11,6 +11,7 @@ from rich.progress import Progress as RichProgress
 
 logger = logging.getLogger(__name__)
 LINE_SECONDS = 10.0
+CONSOLE = Console(stderr=True)  # one, so that the bar of a loop within a step is drawn below that of the steps
 
 
 class Progress:
@@ -66,6 +67,4 @@ class Progress:
 
 def _bar(unit: str) -> RichProgress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
-    return RichProgress(
-        *columns, TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), console=Console(stderr=True)
-    )
+    return RichProgress(*columns, TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), console=CONSOLE)

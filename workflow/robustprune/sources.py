@@ -27,6 +27,12 @@ from robustprune.specs import (
 DIGEST_CACHE = Path("results/.digests.json")
 TORCHVISION_NAMES: dict[str, Literal["MNIST", "CIFAR10"]] = {"mnist": "MNIST", "cifar10": "CIFAR10"}
 TORCHVISION_FOLDERS = {"MNIST": Path("MNIST", "raw"), "CIFAR10": Path("cifar-10-batches-py")}
+LIBRARY_ROWS = {
+    "digits": {"train": 1297, "test": 500},
+    "MNIST": {"train": 60_000, "test": 10_000},
+    "CIFAR10": {"train": 50_000, "test": 10_000},
+}
+"""Images of each split of the sets that come from a library."""
 IDX_STEMS = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
@@ -133,13 +139,15 @@ def planned_files(source: FileSource) -> list[Path]:
     return files
 
 
-def planned_rows(source: FileSource | TorchvisionSource | DigitsSource) -> int | None:
-    """The number of images a source holds, as its files' headers say.
+def planned_rows(source: FileSource | TorchvisionSource | DigitsSource, split: str) -> int | None:
+    """The number of images that a source holds of a split, as its files' headers say.
 
-    None for the small sets that come from a library, and where a header cannot be read: ingesting says why.
+    None where a header cannot be read: ingesting says why.
     """
-    if not isinstance(source, FileSource):
-        return None
+    if isinstance(source, DigitsSource):
+        return LIBRARY_ROWS[source.format][split]
+    if isinstance(source, TorchvisionSource):
+        return LIBRARY_ROWS[source.name][split]
     try:
         return HEADERS[source.format]([Path(file) for file in source.location])
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error, struct.error):

@@ -66,7 +66,6 @@ class ResumableSteps(ABC):
         with progress, self.job.checkpoints:
             while self.step < until:
                 self.one_step()
-                self.seconds = time.monotonic() - self._began
                 progress.advance()
                 self.job.checkpoints.tick(self.save)
         self.save()
@@ -100,7 +99,8 @@ class ResumableSteps(ABC):
         return time.monotonic()
 
     def save(self) -> None:
-        """Replace the checkpoint."""
+        """Replace the checkpoint; for ``take_step``, too, before it begins what takes long."""
+        self.seconds = time.monotonic() - self._began
         state = {"step": self.step, "seconds": self.seconds, "apart": self.apart, "state": self.state()}
         save_state(self.job.partial / CHECKPOINT_FILE, state)
 
@@ -108,4 +108,5 @@ class ResumableSteps(ABC):
         saved = load_state(self.job.partial / CHECKPOINT_FILE)
         if saved is not None:
             self.step, self.seconds, self.apart = saved["step"], saved["seconds"], saved["apart"]
+            self._began = time.monotonic() - self.seconds
             self.load(saved["state"])

@@ -4,7 +4,7 @@ from robustprune.config import Config
 from robustprune.errors import UserError
 from robustprune.experiments import Row
 from robustprune.planning.pools import Pools
-from robustprune.planning.stages import Stages
+from robustprune.planning.stages import Stages, rows_of
 from robustprune.settings import AnyRecipe, RecordingSettings, Weights
 from robustprune.sources import checkpoint_file
 from robustprune.specs import ImportedModelSpec, ModelSpec
@@ -30,6 +30,7 @@ class Models:
         """A model trained by a recipe, on what a manifest keeps of the pools it learns from, or of ``pools``."""
         config = self.config
         real, *synthetic = pools or self.pools.of(recipe)
+        self._check_validation(recipe, real)
         return self.stages.add(
             ModelSpec(
                 architecture=config.architecture,
@@ -46,6 +47,14 @@ class Models:
                 recording=recording,
             )
         )
+
+    def _check_validation(self, recipe: AnyRecipe, real: str) -> None:
+        rows = rows_of(self.stages, real) if recipe.validation_images else None
+        if rows is not None and recipe.needed_images > rows:
+            raise UserError(
+                f"training.{recipe.recipe}.validation_images = {recipe.validation_images}, but {real} has {rows} images"
+                + (", of which some should be left to train on" if recipe.validation_held_out else "")
+            )
 
     def imported(self, name: str) -> str:
         """One of the configured checkpoints. Raises UserError for another name."""

@@ -1,6 +1,9 @@
 """The stages that are planned so far."""
 
-from robustprune.specs import Spec
+from collections.abc import Mapping
+
+from robustprune.sources import planned_rows
+from robustprune.specs import GeneratedPoolSpec, IngestedPoolSpec, Spec, SubsetPoolSpec, UnionPoolSpec
 
 
 class Stages(dict[str, Spec]):
@@ -11,3 +14,16 @@ class Stages(dict[str, Spec]):
         stage_id = spec.id
         self.setdefault(stage_id, spec)
         return stage_id
+
+
+def rows_of(stages: Mapping[str, Spec], pool_id: str) -> int | None:
+    """How many images a pool has or will have; None where that is not known before it is made."""
+    match stages[pool_id]:
+        case GeneratedPoolSpec(count=count) | SubsetPoolSpec(count=count):
+            return count
+        case UnionPoolSpec(parts=parts):
+            counts = [rows_of(stages, part.pool) for part in parts]
+            return None if None in counts else sum(count for count in counts if count is not None)
+        case IngestedPoolSpec(source=source, split=split):
+            return planned_rows(source, split)
+    return None

@@ -74,6 +74,11 @@ class Recipe(Settings):
         return self.validation_images if self.validation_held_out else 0
 
     @property
+    def needed_images(self) -> int:
+        """The fewest images that the real training pool can have: those to validate on, and one to learn from."""
+        return self.validation_images + (1 if self.validation_held_out else 0)
+
+    @property
     def validates(self) -> bool:
         """Whether there is a validation, and so a best epoch."""
         return self.validation_images > 0 and self.validate_every > 0

@@ -6,7 +6,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from robustprune.errors import UserError
+from robustprune.errors import Interrupted, UserError
 from robustprune.job import Job
 from robustprune.models.registry import build_model
 from robustprune.randomness import BatchNoise, derive_seed, generator
@@ -17,6 +17,7 @@ from robustprune.training.averaging import WeightAverage, averaging_decay
 from robustprune.training.batches import Batch, open_batches
 from robustprune.training.batchnorm import has_batchnorm, set_statistics_momentum, take_statistics
 from robustprune.training.clock import Clock, Position
+from robustprune.training.compilation import compiled
 from robustprune.training.mid_training import dropped_of, prune_midway
 from robustprune.training.optimizers import build_optimizer, set_cycle, update
 from robustprune.training.recipes.base import BatchLoss
@@ -58,6 +59,9 @@ class Training(ResumableSteps):
         self.tally = Tally(job.device)
         self.history: list[dict[str, float]] = []
         self.best: dict[str, Any] = {}  # epoch, accuracy and averaged weights of the best validation so far
+        self.network, self.compiled = compiled(
+            self.model, job.execution.compile, device=job.device, processes=team.size, trial=self._try_step
+        )
 
     def take_step(self) -> None:
         """Attack the step's batch, update model and average. Nothing waits for the device but at the end of an epoch.
@@ -79,6 +83,16 @@ class Training(ResumableSteps):
         if position.ends_epoch:
             self._end_epoch(position)
 
+    def _try_step(self, network: nn.Module) -> None:
+        """Twice the first step's loss and gradient by this network; only the network stays."""
+        self.network = network
+        before = {name: value.clone() for name, value in self.model.state_dict().items()}
+        self._set_pace(self.clock.position(0))
+        for _ in range(2):  # what a CUDA graph recorded is replayed the second time
+            self._losses(self.batches.at(0)).losses.mean().backward()  # type: ignore[no-untyped-call]
+        self.optimizer.zero_grad(set_to_none=True)
+        self.model.load_state_dict(before)
+
     def _open(self, kept: list[KeptImages], *, until: int) -> None:
         """Draw from these images in the steps before ``until``."""
         self.kept = kept
@@ -99,9 +113,16 @@ class Training(ResumableSteps):
             )
 
     def _prune_midway(self) -> None:
+        """Choose the images of the steps to come; scores of a killed attempt belong to the state that is saved here."""
         assert self.spec.mid_training is not None
         with self.team.leader_first():
-            kept = prune_midway(self.job, self.spec, self.spec.mid_training, self.model, self.kept)
+            if self.team.leads and self.step == self.prune_at:
+                self.save()
+            try:
+                kept = prune_midway(self.job, self.spec, self.spec.mid_training, self.model, self.kept)
+            except Interrupted:
+                self.save()  # the time it took
+                raise
         self._open(kept, until=self.total)
 
     def _warms_up(self, position: Position) -> bool:
@@ -119,7 +140,7 @@ class Training(ResumableSteps):
         images = images.to(torch.float32) / 255
         noise = self._noise("attack", whole)
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
-            return self.recipe.losses(self.model, images, batch.labels, batch.epsilon, noise)
+            return self.recipe.losses(self.network, images, batch.labels, batch.epsilon, noise)
 
     def _noise(self, purpose: str, whole: int) -> BatchNoise:
         source = generator(self.spec.seed, purpose, self.step, device=self.job.device)

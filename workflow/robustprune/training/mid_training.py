@@ -4,6 +4,7 @@ Their Algorithm 1 with its slips mended (facts K1, K3, K4): after an epoch every
 the raw model in eval mode, and a share of each pool is kept for the epochs that follow.
 """
 
+import copy
 import shutil
 from pathlib import Path
 from typing import Literal
@@ -12,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robustprune.attacks.cross_entropy import attack_cross_entropy
 from robustprune.attacks.norms import norm_named
+from robustprune.blocks import Columns, collect, compute_rows
 from robustprune.files import replacing
 from robustprune.job import Job
 from robustprune.margins.signed import signed_margins
@@ -35,6 +37,7 @@ from robustprune.training.trainset import KeptImages
 
 DEFINITION = 2
 MID_TRAINING_FILE = "mid_training.parquet"
+SCORES_FOLDER = "midway"  # and a pool: blocks of scores in ``partial/``
 CHOICE_FILE = "choice.parquet"  # the same in ``partial/``, where a resumed training looks for it until the end
 
 LONG_STEP = 1.25  # of the RS-FGSM step, in units of epsilon, where another recipe trains
@@ -56,18 +59,23 @@ def prune_midway(
     """What is trained on from here on, of the images trained on so far.
 
     Scores and choice are written down: pool, index, score (NaN where chance decides), kept. What a killed attempt has
-    written is believed.
+    written is believed, and of its scores none is measured again but the last minute's.
 
     Args:
         job: the running stage.
         spec: the model in training.
         settings: how it is pruned.
-        model: the raw model; its mode is put back.
+        model: the raw model; a copy of it is scored with.
         kept: the images trained on so far, of each pool.
+
+    Raises:
+        Interrupted: after a signal, with the scores so far saved.
     """
     path = job.partial / CHOICE_FILE
     if not path.is_file():
         _write(path, spec, kept, *_choose(job, spec, settings, model, kept))
+        for folder in job.partial.glob(f"{SCORES_FOLDER}-*"):
+            shutil.rmtree(folder)
     table = pd.read_parquet(path, columns=["pool", "kept"])
     return [
         images.at(np.flatnonzero(table["kept"].to_numpy()[table["pool"].to_numpy() == pool]))
@@ -95,7 +103,13 @@ def _choose(
     )
     score = None
     if settings.strategy != "random":
-        score = np.concatenate([_scores(job, spec, settings, model, images) for images in kept])
+        frozen = copy.deepcopy(model).eval().requires_grad_(False)
+        score = np.concatenate(
+            [
+                _scores(job, spec, settings, frozen, images, name=f"{SCORES_FOLDER}-{pool}")
+                for pool, images in zip(spec.pools, kept, strict=True)
+            ]
+        )
         candidates = candidates.scored(score, EASY[settings.score])
     dropped = {pool: dropped_of(count, settings) for pool, count in zip(spec.pools, counts, strict=True)}
     amount = DropAsMany(manifest="")
@@ -105,34 +119,47 @@ def _choose(
 
 
 def _scores(
-    job: Job, spec: ModelSpec, settings: MidTraining, model: nn.Module, kept: KeptImages
+    job: Job, spec: ModelSpec, settings: MidTraining, model: nn.Module, kept: KeptImages, *, name: str
 ) -> npt.NDArray[np.float32]:
     """(M,) loss or DeepFool's L2 distance of each kept image, clean or after an RS-FGSM step of its own."""
-    attack, clip_start = _rs_fgsm(spec.training)
-    was_training = model.training
-    model.eval()
-    parts = []
-    for start in range(0, len(kept), SCORED_AT_ONCE):
-        positions = np.arange(start, min(start + SCORED_AT_ONCE, len(kept)))
-        pixels, classes, _ = kept.read(positions)
-        images = torch.from_numpy(pixels).to(job.device).to(torch.float32) / 255
-        labels = torch.from_numpy(classes).to(job.device)
+
+    def compute(start: int, stop: int) -> Columns:
+        images, labels, ids = _inputs(job, kept, start, stop)
         if settings.at == "adversarial":
-            ids = torch.from_numpy(kept.rows[positions])
-            images = attack_cross_entropy(
-                model,
-                images,
-                labels,
-                ids,
-                attack=attack,
-                threat=spec.threat,
-                seed=spec.seed,
-                purpose="mid training",
-                clip_start=clip_start,
-            )
-        parts.append(_score(settings, model, images, labels).cpu().numpy())
-    model.train(was_training)
-    return np.concatenate(parts).astype(np.float32)
+            images = _step_of_rs_fgsm(spec, model, images, labels, ids)
+        return {"score": _score(settings, model, images, labels).cpu().numpy().astype(np.float32)}
+
+    blocks = compute_rows(
+        job,
+        len(kept),
+        compute,
+        what=f"scoring after epoch {settings.after_epoch} of {spec.training.epochs}",
+        batch_size=SCORED_AT_ONCE,
+        name=name,
+    )
+    return np.asarray(collect(blocks)["score"])
+
+
+def _inputs(job: Job, kept: KeptImages, start: int, stop: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Images as floats, labels, and rows in the pool of some of the kept images."""
+    pixels, labels, _ = kept.read(np.arange(start, stop))
+    images = torch.from_numpy(pixels).to(job.device).to(torch.float32) / 255
+    return images, torch.from_numpy(labels).to(job.device), torch.from_numpy(kept.rows[start:stop])
+
+
+def _step_of_rs_fgsm(spec: ModelSpec, model: nn.Module, images: Tensor, labels: Tensor, ids: Tensor) -> Tensor:
+    attack, clip_start = _rs_fgsm(spec.training)
+    return attack_cross_entropy(
+        model,
+        images,
+        labels,
+        ids,
+        attack=attack,
+        threat=spec.threat,
+        seed=spec.seed,
+        purpose="mid training",
+        clip_start=clip_start,
+    )
 
 
 def _rs_fgsm(recipe: AnyRecipe) -> tuple[CrossEntropyAttack, bool]:
@@ -142,7 +169,7 @@ def _rs_fgsm(recipe: AnyRecipe) -> tuple[CrossEntropyAttack, bool]:
     return CrossEntropyAttack(steps=1, step=LONG_STEP), True
 
 
-def _score(settings: MidTraining, model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def _score(settings: MidTraining, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     if settings.score == "deepfool":
         return signed_margins(
             model, images, labels, settings=DEEPFOOL, norm=norm_named("L2"), batch_size=SCORED_AT_ONCE

@@ -89,6 +89,7 @@ def _train(job: Job, spec: ModelSpec, kept: list[KeptImages], team: Team) -> dic
         "real_in_batch": spec.training.batch_size - synthetic,
         "synthetic_in_batch": synthetic,
         "processes": team.size,
+        "compiled": training.compiled,
         "batchnorm": _statistics(training),
     }
 

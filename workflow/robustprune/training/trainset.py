@@ -85,6 +85,11 @@ def load_training_images(job: Job, spec: ModelSpec) -> list[KeptImages]:
     else:
         manifest = read_manifest(job.upstream("manifests", spec.manifest), pools)
         kept = [KeptImages(pool, *manifest[pool_id]) for pool_id, pool in pools.items()]
+    if (found := len(pools[spec.real])) < spec.training.validation_images:
+        raise UserError(
+            f"training.{spec.training.recipe}.validation_images = {spec.training.validation_images}, but {spec.real} "
+            f"has {found} images"
+        )
     for pool_id, images in zip(spec.pools, kept, strict=True):
         if min(stratum.images for stratum in images.strata) == 0:
             part = "" if len(images) == 0 else "one of the pools in "
@@ -96,5 +101,5 @@ def load_training_images(job: Job, spec: ModelSpec) -> list[KeptImages]:
 
 def _all_rows(pool: Pool, spec: ModelSpec, *, skip_validation: bool) -> KeptImages:
     first = spec.training.held_out_images if skip_validation else 0
-    rows = np.arange(min(first, len(pool)), len(pool), dtype=np.int64)
+    rows = np.arange(first, len(pool), dtype=np.int64)
     return KeptImages(pool, rows, np.full(len(rows), float(spec.threat.epsilon), dtype=np.float32))

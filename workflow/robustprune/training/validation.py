@@ -36,7 +36,7 @@ class Validation:
 
     def __init__(self, spec: ModelSpec, pool: Pool, device: torch.device) -> None:
         self.spec, self.settings = spec, spec.training
-        self.images, self.labels = as_inputs(pool, 0, min(self.settings.validation_images, len(pool)), device)
+        self.images, self.labels = as_inputs(pool, 0, self.settings.validation_images, device)
         self.criterion = PGD if isinstance(self.settings, AdversarialRecipe) else CLEAN
 
     def is_due(self, position: Position) -> bool:

@@ -1,0 +1,141 @@
+"""Networks compiled for training: the same training up to rounding; where compiling fails, the very same."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from robustprune.execution import Execution
+from robustprune.job import Job, run_stage
+from robustprune.pools.format import Pool, PoolInfo
+from robustprune.record import read_record
+from robustprune.settings import MidTraining, ThreatModel, TradesRecipe
+from robustprune.specs import ModelSpec
+from robustprune.training.compilation import compiled
+from robustprune.training.fit import Training
+from robustprune.training.trainset import KeptImages
+from tiny import run_upstream, stage_of, tiny_plan
+
+SHAPE = (1, 8, 8)
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles for CPUs by g++")
+
+
+class Normalised(nn.Sequential):
+    """A network with BatchNorm that is quick to compile."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
+
+
+@pytest.fixture(autouse=True)
+def _own_compiler_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What other runs have compiled is compiled anew."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
+    torch.compiler.reset()
+    monkeypatch.setattr("robustprune.training.fit.build_model", lambda *_, **__: Normalised())
+
+
+def training(folder: Path, compile: str, **how: Any) -> Training:  # noqa: A002  # as the setting is called
+    recipe = {"epochs": 2, "epoch_images": 40, "batch_size": 16, "step_size": 0.02, "attack_steps": 2}
+    spec = ModelSpec(
+        architecture="small_cnn",
+        classes=10,
+        image_shape=SHAPE,
+        real="noise-train-0123456789",
+        synthetic=None,
+        manifest=None,
+        threat=ThreatModel(epsilon=0.1),
+        training=TradesRecipe.model_validate({**recipe, "synthetic_fraction": 0, "statistics_momentum": 0.1}),
+        seed=0,
+        **how,
+    )
+    rng = np.random.default_rng(0)
+    labels = rng.integers(10, size=60)
+    info = PoolInfo(dataset="noise", source="", classes=10, image_shape=SHAPE, count=60, class_counts=(60,), digest="")
+    pool = Pool(rng.integers(256, size=(60, *SHAPE), dtype=np.uint8), labels.astype(np.int16), info)
+    job = Job(folder, Execution.model_validate({"device": "cpu", "compile": compile}), threads=1, live=False)
+    job.partial.mkdir(parents=True, exist_ok=True)
+    return Training(job, spec, [KeptImages(pool, np.arange(60), np.full(60, 0.1, np.float32))])
+
+
+def finish(trained: Training) -> dict[str, Tensor]:
+    while trained.step < trained.total:
+        trained.one_step()
+    return trained.model.state_dict()
+
+
+@needs_compiler
+def test_a_compiled_training_is_the_eager_one_up_to_rounding_and_resumes_in_the_same_bits(tmp_path: Path) -> None:
+    how = {"mid_training": MidTraining(keep=0.6, strategy="low_distance")}
+    first = training(tmp_path / "first", "kernels", **how)
+    assert first.compiled == "kernels"
+    assert first.network is not first.model
+    eager = training(tmp_path / "eager", "none", **how)
+    for name, value in eager.model.state_dict().items():  # the trial has left nothing
+        assert torch.equal(value, first.model.state_dict()[name])
+    first.one_step()
+    first.save()
+    broken = training(tmp_path / "first", "kernels", **how)
+    broken._resume()
+    whole, expected = finish(first), finish(eager)
+    for name, value in finish(broken).items():
+        assert torch.equal(value, whole[name])
+        torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-4)
+
+
+def test_where_there_is_no_compiler_the_training_is_the_eager_one_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from torch._inductor import config
+
+    monkeypatch.setattr(config.cpp, "cxx", ("no-such-compiler",))
+    plan = tiny_plan(
+        tmp_path / "results", {"synthetic": {"source": "none"}, "training": {"trades": {"synthetic_fraction": 0}}}
+    )
+    stage = plan.directory(stage_of(plan, "models", "trades"))
+    run_upstream(plan, stage.name)
+    shutil.copytree(tmp_path / "results", tmp_path / "eager")
+    run_stage(stage, Execution(device="cpu", compile="kernels"))
+    eager = tmp_path / "eager" / stage.relative_to(tmp_path / "results")
+    run_stage(eager, Execution(device="cpu"))
+    assert read_record(stage).facts["compiled"].startswith("no: ")
+    assert "compiler" in read_record(stage).facts["compiled"].lower()
+    assert "the network is not compiled" in caplog.text
+    assert read_record(eager).facts["compiled"] == "no"
+    assert read_record(stage).digests == read_record(eager).digests
+
+
+@pytest.mark.parametrize(
+    ("asked", "device", "processes", "said"),
+    [
+        ("none", "cpu", 1, "no"),
+        ("kernels", "cpu", 2, "no: several processes train it"),
+        ("cuda_graphs", "cpu", 1, "no: CUDA graphs are for GPUs, and this is cpu"),
+    ],
+)
+def test_what_is_not_even_tried(asked: Any, device: str, processes: int, said: str) -> None:
+    model = nn.Linear(2, 2)
+    found = compiled(model, asked, device=torch.device(device), processes=processes, trial=pytest.fail)
+    assert found == (model, said)
+
+
+def test_graphs_are_torchs_mode_and_an_error_in_the_trial_means_eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    modes: list[str] = []
+
+    def compile_pretended(model: nn.Module, *, mode: str) -> nn.Module:
+        modes.append(mode)
+        return nn.Sequential(model)
+
+    def fail(_: nn.Module) -> None:
+        raise RuntimeError("accessing tensor output of CUDAGraphs that has been overwritten\nby a subsequent run")
+
+    monkeypatch.setattr(torch, "compile", compile_pretended)
+    model, gpu = nn.Linear(2, 2), torch.device("cuda")
+    network, said = compiled(model, "cuda_graphs", device=gpu, processes=1, trial=lambda network: network)
+    assert (network[0], said, modes) == (model, "cuda_graphs", ["reduce-overhead"])  # type: ignore[index]
+    found = compiled(model, "cuda_graphs", device=gpu, processes=1, trial=fail)
+    assert found == (model, "no: RuntimeError: accessing tensor output of CUDAGraphs that has been overwritten")
