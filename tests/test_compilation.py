@@ -119,7 +119,9 @@ def test_where_there_is_no_compiler_the_training_is_the_eager_one_and_says_why(
 )
 def test_what_is_not_even_tried(asked: Any, device: str, processes: int, said: str) -> None:
     model = nn.Linear(2, 2)
-    found = compiled(model, asked, device=torch.device(device), processes=processes, trial=pytest.fail)
+    found = compiled(
+        model, asked, device=torch.device(device), processes=processes, trial=lambda _: pytest.fail("it was tried")
+    )
     assert found == (model, said)
 
 

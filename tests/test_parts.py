@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -24,8 +24,9 @@ from robustprune.experiments import load_experiments
 from robustprune.files import digest
 from robustprune.job import Job, run_part, run_stage
 from robustprune.plan import Plan, make_plan
+from robustprune.pools.ingest.digits import read
 from robustprune.sources import planned_rows
-from robustprune.specs import FileSource
+from robustprune.specs import DigitsSource, FileSource, IngestedPoolSpec
 from robustprune.store import write_store
 from tiny import TINY, run_upstream, stage_of, tiny_plan
 
@@ -234,6 +235,12 @@ def test_rows_are_counted_from_headers(tmp_path: Path) -> None:
     assert planned_rows(source("idx", "b-idx", "b-idx"), "train") == 9
     assert planned_rows(source("parquet", "c0.parquet", "c1.parquet"), "train") == 6
     assert planned_rows(source("npz", "b-idx"), "train") is None
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_the_size_of_a_librarys_set_is_known(split: Literal["train", "test"]) -> None:
+    spec = IngestedPoolSpec(dataset="digits", split=split, classes=10, image_shape=(1, 8, 8), source=DigitsSource())
+    assert planned_rows(spec.source, split) == len(read(spec)[1])
 
 
 def test_show_tells_how_scores_are_spread(in_one_job: Path, capsys: pytest.CaptureFixture[str]) -> None:

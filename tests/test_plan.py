@@ -88,6 +88,7 @@ NEUTRAL = {
         "embeddings.files",
         "models.checkpoint",
         "models.registry",
+        "training.compilation",
         "training.followers",
         "training.recipes.registry",
         "pools.contact_sheet",

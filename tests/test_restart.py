@@ -1,6 +1,7 @@
 """Killed anywhere, it goes on: real processes, real kill -9, and the same bytes as an unbroken run."""
 
 import hashlib
+import logging
 import os
 import re
 import shutil
@@ -15,8 +16,10 @@ from typing import Any
 import pytest
 
 from robustprune.errors import Interrupted
-from robustprune.experiments import Table
-from robustprune.settings import RecipeName
+from robustprune.execution import Execution
+from robustprune.experiments import Row, Table
+from robustprune.job import run_stage
+from robustprune.settings import MidTraining, OnlinePuma, RecipeName
 from tiny import recipe_table, run_upstream, stage_of, tiny_plan
 
 
@@ -41,6 +44,13 @@ def recipe(name: RecipeName) -> Long:
     return Long("models", name.replace("_", ""), WEIGHTS, overrides, recipe_table(name), kills=1)
 
 
+def within(word: str, recipe: RecipeName, *outputs: str, **how: Any) -> Long:
+    """A training that prunes on its own."""
+    overrides = {"training": {recipe: {"epochs": 4, "epoch_images": None, "batch_size": 64, "synthetic_fraction": 0}}}
+    tables = {"within": Table(title=word, target="within.csv", rows=(Row(method=word, recipe=recipe, **how),))}
+    return Long("models", word, (*WEIGHTS[:2], "history.parquet", *outputs), overrides, tables, kills=1)
+
+
 STAGES = [
     Long("generators", "edm", ("weights.safetensors", "history.parquet"), {"synthetic": {"generator": {"steps": 300}}}),
     Long("pools", "generated", ("images.npy", "labels.npy")),
@@ -48,6 +58,7 @@ STAGES = [
     recipe("standard"),
     recipe("pgd_at"),
     recipe("rs_fgsm"),
+    within("online", "pgd_at", online=OnlinePuma(threshold=1)),
     Long("scores", "generated", ("scores.zarr",)),
     Long("evaluations", "trades", ("outcome.parquet", "summary.json"), {"evaluation": {"autoattack_images": 40}}),
 ]
@@ -75,6 +86,15 @@ def start_and_wait_for_a_checkpoint(stage: Path) -> subprocess.Popen[str]:
     return process
 
 
+def run_unbroken(stage: Path, folder: Path) -> Path:
+    """The same stage, done at one go beside the results."""
+    results = folder / "results"
+    shutil.copytree(results, folder / "unbroken")
+    unbroken = folder / "unbroken" / stage.relative_to(results)
+    run_stage(unbroken, Execution(device="cpu", batch_size=16, checkpoint_seconds=1e9))
+    return unbroken
+
+
 def content(stage: Path, outputs: tuple[str, ...]) -> dict[str, str]:
     files = [
         file
@@ -93,9 +113,7 @@ def test_killed_and_started_again_it_ends_in_the_same_bytes(case: Long, tmp_path
     stage_id = stage_of(plan, case.kind, case.word)
     run_upstream(plan, stage_id)
     stage = plan.directory(stage_id)
-    shutil.copytree(plan.results, tmp_path / "unbroken" / plan.results.name)
-    unbroken = tmp_path / "unbroken" / stage.relative_to(tmp_path / "results")
-    subprocess.run(command(unbroken, 1e9), check=True, capture_output=True)
+    unbroken = run_unbroken(stage, tmp_path)
 
     for _ in range(case.kills):
         process = start_and_wait_for_a_checkpoint(stage)
@@ -109,6 +127,31 @@ def test_killed_and_started_again_it_ends_in_the_same_bytes(case: Long, tmp_path
     assert content(stage, case.outputs) == content(unbroken, case.outputs)
     assert len(content(stage, case.outputs)) >= len(case.outputs)
     assert not (stage / "partial").exists()
+
+
+@pytest.mark.slow
+def test_killed_while_it_scores_its_images_a_training_goes_on_with_the_rest_of_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    how = MidTraining(keep=0.6, strategy="low_distance", score="deepfool")
+    case = within("midway", "rs_fgsm", "mid_training.parquet", mid_training=how)
+    plan = tiny_plan(tmp_path / "results", case.overrides, case.tables)
+    stage = plan.directory(stage_of(plan, case.kind, case.word))
+    run_upstream(plan, stage.name)
+    unbroken = run_unbroken(stage, tmp_path)
+
+    process = subprocess.Popen(command(stage, 0), stderr=subprocess.PIPE, text=True)
+    while not list((stage / "partial").glob("midway-*/rows-*.npz")):
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.002)
+    process.kill()
+    process.communicate()
+    assert not (stage / "partial" / "choice.parquet").exists(), "it had scored all before it could be killed"
+    caplog.set_level(logging.INFO)
+    run_stage(stage, Execution(device="cpu"))
+
+    assert re.search(r"scoring after epoch 1 of 4: going on from [1-9][\d,]* of", caplog.text)
+    assert content(stage, case.outputs) == content(unbroken, case.outputs)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT], ids=lambda number: number.name)

@@ -92,6 +92,18 @@ def test_checkpoints_save_when_it_is_time() -> None:
     assert saved == [0, 1, 2]
 
 
+def test_a_loop_within_a_step_leaves_signals_to_the_loop_around_it() -> None:
+    before = signal.getsignal(signal.SIGUSR1)
+    checkpoints, saved = Checkpoints(1e9), []
+    with pytest.raises(Interrupted), checkpoints:
+        with checkpoints:
+            checkpoints.tick(lambda: saved.append("inner"))
+        os.kill(os.getpid(), signal.SIGUSR1)
+        checkpoints.tick(lambda: saved.append("outer"))
+    assert saved == ["outer"]
+    assert signal.getsignal(signal.SIGUSR1) == before
+
+
 def test_progress_tells_rate_and_time_left() -> None:
     progress = Progress("scoring", total=1000, unit="images", done=100)
     progress.done += 100

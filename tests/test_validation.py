@@ -105,6 +105,22 @@ def test_validation_images_that_are_held_out_are_not_learnt_from(tmp_path: Path,
     assert read_record(directory).facts["images_kept"] == kept + 70
 
 
+@pytest.mark.parametrize(("images", "held_out"), [(1298, False), (1297, True)])
+def test_more_validation_images_than_there_are_is_refused_before_anything_runs(
+    images: int, held_out: bool, tmp_path: Path
+) -> None:
+    settings = {"trades": {"validation_images": images, "validation_held_out": held_out}}
+    with pytest.raises(UserError, match=rf"trades.validation_images = {images}, but digits-train-\w+ has 1297 images"):
+        tiny_plan(tmp_path / "results", {"training": settings})
+
+
+def test_more_validation_images_than_a_pool_turns_out_to_have_are_refused_by_the_job(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("robustprune.planning.models.rows_of", lambda _: None)
+        with pytest.raises(UserError, match=r"trades.validation_images = 1298, but digits-train-\w+ has 1297 images"):
+            trained(tmp_path / "results", validation_images=1298, validation_held_out=False)
+
+
 def test_validating_changes_no_bit_of_the_training(tmp_path: Path, validated: tuple[Plan, Path]) -> None:
     _, without = trained(tmp_path / "results", validate_every=0)
     for name in ("weights.safetensors", "raw.safetensors"):
