@@ -116,7 +116,7 @@ def test_more_validation_images_than_there_are_is_refused_before_anything_runs(
 
 def test_more_validation_images_than_a_pool_turns_out_to_have_are_refused_by_the_job(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("robustprune.planning.models.rows_of", lambda _: None)
+        patch.setattr("robustprune.planning.models.rows_of", lambda *_: None)
         with pytest.raises(UserError, match=r"trades.validation_images = 1298, but digits-train-\w+ has 1297 images"):
             trained(tmp_path / "results", validation_images=1298, validation_held_out=False)
 
