@@ -4,9 +4,10 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -16,10 +17,17 @@ from pyautoattack import AutoAttack
 from torch import Tensor, nn
 
 from robustprune import execution
+from robustprune.attacks.margin_loss import cw_objective
+from robustprune.attacks.pgd import pgd_from_own_starts
+from robustprune.blocks import collect
 from robustprune.errors import UserError
 from robustprune.evaluation import stage as evaluation_stage
-from robustprune.evaluation.attacks import is_right, withstands_autoattack, withstands_pgd
-from robustprune.evaluation.outcome import summarise
+from robustprune.evaluation.accuracy import is_right
+from robustprune.evaluation.autoattack import STANDARD, withstands_one
+from robustprune.evaluation.checks import answers_at_random, zero_gradients
+from robustprune.evaluation.outcome import doubts, read_summaries, summarise
+from robustprune.evaluation.pgd import objective_of, withstands_pgd
+from robustprune.evaluation.subset import balanced_subset
 from robustprune.files import digest
 from robustprune.job import Job
 from robustprune.margins import stage as margins_stage
@@ -27,10 +35,20 @@ from robustprune.margins.signed import signed_margins
 from robustprune.models.checkpoint import WEIGHTS_FILE, save_weights
 from robustprune.models.registry import build_model
 from robustprune.pools.writing import write_pool
+from robustprune.randomness import derive_seed
 from robustprune.scores import files as score_files
 from robustprune.scores.figure import draw_scores
-from robustprune.settings import BoundarySearchSettings, DeepFoolSettings, EvaluationSettings, ThreatModel, TradesRecipe
+from robustprune.settings import (
+    AttackName,
+    BoundarySearchSettings,
+    DeepFoolSettings,
+    EvaluationSettings,
+    Pgd,
+    ThreatModel,
+    TradesRecipe,
+)
 from robustprune.specs import DigitsSource, EvaluationSpec, IngestedPoolSpec, MarginSpec, ModelSpec
+from robustprune.specs import evaluations as evaluation_specs
 from robustprune.stagefile import write_spec
 from robustprune.store import open_store
 
@@ -64,10 +82,24 @@ MODEL = ModelSpec(
     seed=0,
 )
 THREAT = ThreatModel.model_validate({"norm": "Linf", "epsilon": "0.02"})
-SETTINGS = EvaluationSettings.model_validate(
-    {"images": 25, "pgd_steps": 5, "step_size": "0.005", "autoattack_images": 7, "seed": 3}
-)
-EVALUATION = EvaluationSpec(pool=POOL.id, model=MODEL.id, threat=THREAT, settings=SETTINGS)
+SETTINGS = EvaluationSettings.model_validate({"cw": {"steps": 5}, "pgd": {"steps": 3, "restarts": 3}, "seed": 3})
+
+
+def evaluation(attack: AttackName, **changed: Any) -> EvaluationSpec:
+    """The network under an attack."""
+    spec = EvaluationSpec(
+        attack=attack,
+        pgd=SETTINGS.pgd_named(attack),
+        pool=POOL.id,
+        images=SETTINGS.images_under(attack),
+        model=MODEL.id,
+        threat=THREAT,
+        seed=SETTINGS.seed,
+    )
+    return spec.model_copy(update=changed)
+
+
+CW, AUTOATTACK = evaluation("cw"), evaluation("autoattack")
 SCORES = MarginSpec(pool=POOL.id, model=MODEL.id, norm="Linf", settings=DeepFoolSettings())
 
 
@@ -83,12 +115,20 @@ def images_and_labels() -> tuple[np.ndarray, np.ndarray]:
     return pixels, np.where(np.arange(COUNT) % 4 == 0, choices[:, 1], choices[:, 0])
 
 
-def quick_autoattack(
-    model: nn.Module, images: Tensor, labels: Tensor, chunk: int, *, threat: ThreatModel, seed: int
+def quick_attack(
+    name: str, model: nn.Module, images: Tensor, labels: Tensor, chunk: int, *, threat: ThreatModel, seed: int
 ) -> Tensor:
     """In place of AutoAttack, which takes seconds whatever the number of images."""
-    noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(chunk))
+    noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(chunk + 100 * STANDARD.index(name)))
     return is_right(model, images + 0.1 * noise, labels)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """AutoAttack in chunks of three, each done at once."""
+    monkeypatch.setattr(evaluation_stage, "withstands_one", quick_attack)
+    for module in (evaluation_stage, evaluation_specs):
+        monkeypatch.setattr(module, "AUTOATTACK_CHUNK", 3)
 
 
 @pytest.fixture
@@ -101,54 +141,141 @@ def upstream(make_job: MakeJob) -> Path:
     return model.directory
 
 
-def test_an_evaluation_tells_each_image_and_the_accuracies(make_job: MakeJob, upstream: Path) -> None:
-    job = make_job("evaluations", EVALUATION.id, batch_size=8)
-    facts = evaluation_stage.run(job, EVALUATION)
+def outcome(job: Job) -> dict[str, list[Any]]:
+    return dict(pq.read_table(job.directory / "outcome.parquet").to_pydict())
+
+
+def test_an_evaluation_by_pgd_tells_each_image_and_the_accuracies(make_job: MakeJob, upstream: Path) -> None:
+    job = make_job("evaluations", CW.id, batch_size=8)
+    facts = evaluation_stage.run(job, CW)
     pixels, labels = images_and_labels()
-    table = pq.read_table(job.directory / "outcome.parquet").to_pydict()
-    images = torch.tensor(pixels[:25]).float() / 255
-    assert list(table) == ["index", "label", "clean", "pgd", "autoattack"]
-    assert table["index"] == list(range(25))
-    assert table["label"] == labels[:25].tolist()
-    assert table["clean"] == [index % 4 != 0 for index in range(25)]
-    right = withstands_pgd(
-        a_network(), images, torch.tensor(labels[:25]), torch.arange(25), threat=THREAT, settings=SETTINGS
-    )
-    assert table["pgd"] == (right & torch.tensor(table["clean"])).tolist()
-    assert 0 < sum(table["pgd"]) < sum(table["clean"])
-    assert table["autoattack"][7:] == [None] * 18
-    assert all(attacked <= plain for attacked, plain in zip(table["autoattack"][:7], table["pgd"][:7], strict=True))
+    table, pgd = outcome(job), SETTINGS.pgd_named("cw")
+    assert list(table) == ["index", "label", "clean", "cw", "zero_gradient"]
+    assert table["index"] == list(range(COUNT))
+    assert table["label"] == labels.tolist()
+    assert table["clean"] == [index % 4 != 0 for index in range(COUNT)]
+    assert not any(table["zero_gradient"])
+    images, targets, ids = torch.tensor(pixels).float() / 255, torch.tensor(labels), torch.arange(COUNT)
+    assert pgd is not None
+    right = withstands_pgd(a_network(), images, targets, ids, threat=THREAT, settings=pgd, seed=3)
+    assert table["cw"] == right.tolist()
+    assert 0 < sum(table["cw"]) < sum(table["clean"])
     assert json.loads((job.directory / "summary.json").read_text()) == facts
-    assert facts["clean"] == {"accuracy": 18 / 25, "images": 25, "standard_error": pytest.approx(0.08980, abs=1e-5)}
-    assert facts["autoattack"]["images"] == 7
+    assert facts["clean"] == {"accuracy": 22 / 30, "images": 30, "standard_error": pytest.approx(0.08074, abs=1e-5)}
+    assert (facts["cw"]["images"], facts["cw"]["zero_gradients"], facts["cw"]["random"]) == (30, 0, False)
 
 
-def test_the_batch_size_changes_no_outcome(make_job: MakeJob, upstream: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluation_stage, "withstands_autoattack", quick_autoattack)
-    monkeypatch.setattr(evaluation_stage, "AUTOATTACK_CHUNK", 3)
+def test_an_evaluation_without_an_attack_tells_the_clean_accuracy_alone(make_job: MakeJob, upstream: Path) -> None:
+    spec = evaluation("clean")
+    job = make_job("evaluations", spec.id)
+    facts = evaluation_stage.run(job, spec)
+    assert list(facts) == ["clean"]
+    assert list(outcome(job)) == ["index", "label", "clean"]
+    assert facts["clean"]["accuracy"] == pytest.approx(22 / 30)
+
+
+def test_an_evaluation_by_autoattack_tells_what_broke_each_image(
+    make_job: MakeJob, upstream: Path, quick: None
+) -> None:
+    job = make_job("evaluations", AUTOATTACK.id, batch_size=8)
+    facts = evaluation_stage.run(job, AUTOATTACK)
+    table = outcome(job)
+    assert list(table) == ["index", "label", "clean", "autoattack", "zero_gradient", "broken_by"]
+    pixels, labels = images_and_labels()
+    for row in range(COUNT):
+        chunk = slice(row - row % 3, row - row % 3 + 3)
+        alive, broken_by = is_right(a_network(), *as_tensors(pixels[chunk], labels[chunk])), None
+        for name in STANDARD:
+            before = alive.clone()
+            images, targets = as_tensors(pixels[chunk][before], labels[chunk][before])
+            alive[before] = quick_attack(name, a_network(), images, targets, row // 3, threat=THREAT, seed=3)
+            if before[row % 3] and not alive[row % 3]:
+                broken_by = name
+        assert (table["autoattack"][row], table["broken_by"][row]) == (bool(alive[row % 3]), broken_by)
+    assert len({name for name in table["broken_by"] if name}) >= 2
+    assert facts["autoattack"]["square_gain"] == table["broken_by"].count("square") / COUNT
+
+
+def as_tensors(pixels: np.ndarray, labels: np.ndarray) -> tuple[Tensor, Tensor]:
+    return torch.tensor(pixels).float() / 255, torch.tensor(labels)
+
+
+def test_an_evaluation_takes_as_many_images_of_each_class(make_job: MakeJob, upstream: Path) -> None:
+    labels = np.arange(COUNT) % 10
+    pool = make_job("pools", "balanced-0123456789")
+    write_pool(pool, images_and_labels()[0], labels, dataset="digits", source="noise", classes=10)
+    spec = evaluation("cw", pool="balanced-0123456789", images=20)
+    job = make_job("evaluations", spec.id)
+    facts = evaluation_stage.run(job, spec)
+    table = outcome(job)
+    assert table["index"] == balanced_subset(labels, 20, classes=10).tolist()
+    assert table["label"] == [index % 10 for index in table["index"]]
+    assert np.bincount(table["label"]).tolist() == [2] * 10
+    assert facts["cw"]["images"] == 20
+
+
+def test_the_passes_are_the_whole_of_autoattack_bit_for_bit() -> None:
+    """One chunk, the package's own loop over its four attacks, with the seed that the chunk has."""
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Flatten(), nn.Linear(16, 30), nn.ReLU(), nn.Linear(30, 6))
+    images, network = torch.rand(12, 1, 4, 4), layers.eval().requires_grad_(False)
+    targets, threat = network(images).argmax(1), ThreatModel.model_validate({"epsilon": "0.06"})
+    targets[::4] = 0
+    right, by_pass = is_right(network, images, targets), []
+    for name in STANDARD:
+        right[right.clone()] = withstands_one(name, network, images[right], targets[right], 4, threat=threat, seed=1)
+        by_pass.append(int(right.sum()))
+    whole = AutoAttack(network, eps=0.06, norm="Linf", seed=derive_seed(1, "autoattack", 4), version="standard")
+    whole.apgd_targeted.n_target_classes = whole.fab.n_target_classes = 5
+    attacked, _ = whole.run_standard_evaluation(images, targets, batch_size=250)
+    assert torch.equal(is_right(network, attacked, targets), right)
+    assert 12 > by_pass[0] >= by_pass[-1] > 0
+
+
+@pytest.mark.parametrize("spec", [CW, AUTOATTACK, evaluation("pgd")], ids=lambda spec: spec.attack)
+def test_the_batch_size_changes_no_outcome(
+    make_job: MakeJob, upstream: Path, quick: None, spec: EvaluationSpec
+) -> None:
     outcomes = []
     for number, batch_size in enumerate((1, 7, 100)):
-        job = make_job("evaluations", f"{EVALUATION.id[:-1]}{number}", batch_size=batch_size)
-        evaluation_stage.run(job, EVALUATION)
+        job = make_job("evaluations", f"{spec.id[:-1]}{number}", batch_size=batch_size)
+        evaluation_stage.run(job, spec)
         outcomes.append(digest(job.directory / "outcome.parquet"))
     assert len(set(outcomes)) == 1
 
 
-def test_an_evaluation_killed_in_each_pass_ends_in_the_same_bytes(
-    make_job: MakeJob, upstream: Path, monkeypatch: pytest.MonkeyPatch
+SHARDS = [[range(3), range(3, 30)], [range(12, 30), range(6, 12), range(6)], [range(9, 12)]]
+
+
+@pytest.mark.parametrize("shards", SHARDS, ids=str)
+@pytest.mark.parametrize("spec", [evaluation("pgd"), AUTOATTACK], ids=lambda spec: spec.attack)
+def test_any_shards_in_any_order_end_in_the_bytes_of_one_job(
+    make_job: MakeJob, upstream: Path, quick: None, spec: EvaluationSpec, shards: list[range]
 ) -> None:
-    monkeypatch.setattr(evaluation_stage, "withstands_autoattack", quick_autoattack)
-    monkeypatch.setattr(evaluation_stage, "AUTOATTACK_CHUNK", 3)
-    straight = make_job("evaluations", EVALUATION.id, batch_size=8)
-    evaluation_stage.run(straight, EVALUATION)
-    broken = make_job("evaluations", f"{EVALUATION.id[:-1]}0", batch_size=8, checkpoint_seconds=0)
-    for name in ("withstands_pgd", "withstands_autoattack"):
+    """The last job computes what no shard did."""
+    whole, shared = (make_job("evaluations", f"{spec.id[:-1]}{number}", batch_size=3) for number in range(2))
+    evaluation_stage.run(whole, spec)
+    for rows in shards:
+        collect(evaluation_stage.row_pass(shared, spec)(rows=rows))
+    evaluation_stage.run(shared, spec)
+    for name in ("outcome.parquet", "summary.json"):
+        assert digest(whole.directory / name) == digest(shared.directory / name)
+
+
+@pytest.mark.parametrize(("spec", "killed"), [(CW, "withstands_pgd"), (AUTOATTACK, "withstands_one")], ids=["cw", "aa"])
+def test_an_evaluation_killed_again_and_again_ends_in_the_same_bytes(
+    make_job: MakeJob, upstream: Path, quick: None, monkeypatch: pytest.MonkeyPatch, spec: EvaluationSpec, killed: str
+) -> None:
+    straight = make_job("evaluations", spec.id, batch_size=8)
+    evaluation_stage.run(straight, spec)
+    broken = make_job("evaluations", f"{spec.id[:-1]}0", batch_size=8, checkpoint_seconds=0)
+    for call in (2, 1, 7) if spec is AUTOATTACK else (2, 1):
         with monkeypatch.context() as patch:
-            patch.setattr(evaluation_stage, name, killed_at(2, getattr(evaluation_stage, name)))
+            patch.setattr(evaluation_stage, killed, killed_at(call, getattr(evaluation_stage, killed)))
             with pytest.raises(Killed):
-                evaluation_stage.run(broken, EVALUATION)
+                evaluation_stage.run(broken, spec)
         assert not (broken.directory / "summary.json").exists()
-    evaluation_stage.run(broken, EVALUATION)
+    evaluation_stage.run(broken, spec)
     for name in ("outcome.parquet", "summary.json"):
         assert digest(broken.directory / name) == digest(straight.directory / name)
 
@@ -234,37 +361,176 @@ def test_a_diverged_model_is_refused_by_name(make_job: MakeJob, upstream: Path, 
     if stage == "scores":
         run = partial(margins_stage.run, make_job("scores", SCORES.id), SCORES)
     else:
-        run = partial(evaluation_stage.run, make_job("evaluations", EVALUATION.id), EVALUATION)
+        run = partial(evaluation_stage.run, make_job("evaluations", CW.id), CW)
     with pytest.raises(UserError, match=f"{MODEL.id} gives logits that are not finite"):
         run()
 
 
-def test_standard_errors_by_hand() -> None:
-    right = {"clean": np.ones(4, bool), "pgd": np.array([1, 1, 1, 0], bool), "autoattack": np.zeros(2, bool)}
-    assert summarise(right) == {
-        "clean": {"accuracy": 1.0, "images": 4, "standard_error": 0.0},
-        "pgd": {"accuracy": 0.75, "images": 4, "standard_error": pytest.approx((0.75 * 0.25 / 4) ** 0.5)},
-        "autoattack": {"accuracy": 0.0, "images": 2, "standard_error": 0.0},
+def test_a_summary_by_hand() -> None:
+    columns = {
+        "clean": np.array([1, 1, 1, 0], bool),
+        "right": np.array([1, 0, 0, 0], bool),
+        "zero_gradient": np.array([0, 1, 0, 1], bool),
+        "broken_by": np.array([-1, 3, 0, -1]),
     }
+    assert summarise("autoattack", columns, STANDARD, random=True) == {
+        "clean": {"accuracy": 0.75, "images": 4, "standard_error": pytest.approx((0.75 * 0.25 / 4) ** 0.5)},
+        "autoattack": {
+            "accuracy": 0.25,
+            "images": 4,
+            "standard_error": pytest.approx((0.25 * 0.75 / 4) ** 0.5),
+            "zero_gradients": 2,
+            "random": True,
+            "square_gain": 0.25,
+        },
+    }
+
+
+def test_what_makes_a_number_doubtful_is_said() -> None:
+    found = {"accuracy": 0.5, "images": 1000, "standard_error": 0.02, "zero_gradients": 3, "random": True}
+    said = doubts({"clean": {"accuracy": 1.0}, "autoattack": {**found, "square_gain": 0.0021}})
+    assert [sentence.split(": ")[0] for sentence in said] == ["autoattack"] * 3
+    assert "3 of 1000 images have a gradient of 0" in said[0]
+    assert "answers at random" in said[1]
+    assert "Square broke 0.2 points" in said[2]
+    assert doubts({"cw": {**found, "zero_gradients": 0, "random": False, "square_gain": 0.002}}) == []
+
+
+def test_summaries_of_one_model_come_together(tmp_path: Path) -> None:
+    for name, images in (("a", 10), ("b", 30), ("c", 20)):
+        (tmp_path / name).mkdir()
+        content = {"clean": {"images": images}, name: {"accuracy": 0.5, "images": images}}
+        (tmp_path / name / "summary.json").write_text(json.dumps(content))
+    together = read_summaries(tmp_path / name for name in "abc")
+    assert together["clean"]["images"] == 30
+    assert {name: together[name]["images"] for name in "abc"} == {"a": 10, "b": 30, "c": 20}
+
+
+def test_subsets_are_balanced_nested_and_the_same_for_ever() -> None:
+    labels = np.repeat([0, 1, 2], [5, 50, 45])
+    rows = balanced_subset(labels, 12, classes=3)
+    assert np.bincount(labels[rows]).tolist() == [4, 4, 4]
+    assert np.bincount(labels[balanced_subset(labels, 14, classes=3)]).tolist() == [5, 5, 4]
+    assert set(rows) < set(balanced_subset(labels, 15, classes=3))
+    assert rows[4:8].tolist() == [7, 13, 45, 47]
+    with pytest.raises(UserError, match="class 0 of the test images has 5 images to draw from, but 6 are wanted"):
+        balanced_subset(labels, 18, classes=3)
+    for count in (None, 100, 1000):
+        assert balanced_subset(labels, count, classes=3).tolist() == list(range(100))
+
+
+class Dead(nn.Module):
+    """Logits of a linear network where the first pixel is above 1/2, and none that depend on the image elsewhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = nn.Sequential(nn.Flatten(), nn.Linear(16, 5))
+
+    def forward(self, images: Tensor) -> Tensor:
+        alive: Tensor = images[:, 0, 0, :1] > 0.5
+        logits: Tensor = self.network(images * alive[:, None, None])
+        return logits
+
+
+def test_gradients_of_zero_are_found_where_autoattack_finds_them(caplog: pytest.LogCaptureFixture) -> None:
+    torch.manual_seed(0)
+    images, model = torch.rand(40, 1, 4, 4), Dead().eval().requires_grad_(False)
+    images[:, 0, 0, 0] = torch.linspace(0, 1, 40)
+    labels, threat = model(images).argmax(1), ThreatModel.model_validate({"epsilon": "1/1000"})
+
+    def margin(logits: Tensor) -> Tensor:
+        return cw_objective(logits, labels=labels, kappa=torch.inf)
+
+    found = zero_gradients(model, images, torch.arange(40), objective=margin, threat=threat, seed=0)
+    assert found.tolist() == [True] * 20 + [False] * 20
+    logger = logging.getLogger("auto-attack")
+    filters, logger.filters = logger.filters, []
+    try:
+        package = AutoAttack(model, eps=0.001, norm="Linf", seed=0, version="standard")
+        package.attacks_to_run, package.apgd_targeted.n_target_classes = ["apgd-t"], 1
+        package.run_standard_evaluation(images, labels)
+    finally:
+        logger.filters = filters
+    assert "there are 20 points with zero gradient" in caplog.text
+
+
+def test_a_saturated_softmax_gives_cross_entropy_nothing_to_go_by() -> None:
+    """And the margin all there is: why both attacks are told apart."""
+    torch.manual_seed(0)
+    images = torch.rand(8, 1, 4, 4)
+    layer = nn.Linear(16, 5).requires_grad_(False)
+    layer.weight.mul_(1e4)
+    model = nn.Sequential(nn.Flatten(), layer)
+    labels, threat, ids = model(images).argmax(1), ThreatModel.model_validate({"epsilon": "1/1000"}), torch.arange(8)
+    settings = {"cw": Pgd(objective="margin", steps=1), "pgd": Pgd(objective="cross_entropy", steps=1)}
+    zero = {
+        name: zero_gradients(model, images, ids, objective=objective_of(pgd, labels), threat=threat, seed=0)
+        for name, pgd in settings.items()
+    }
+    assert zero["pgd"].sum() >= 6
+    assert not zero["cw"].any()
+
+
+def test_a_model_that_answers_at_random_is_found() -> None:
+    images = torch.rand(8, 1, 8, 8)
+    assert not answers_at_random(a_network(), images)
+    noisy = nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.Dropout(0.1)).train().requires_grad_(False)
+    assert answers_at_random(noisy, images)
 
 
 def test_a_pgd_start_depends_on_the_samples_id_alone() -> None:
     pixels, labels = images_and_labels()
     images, targets, network = torch.tensor(pixels).float() / 255, torch.tensor(labels), a_network()
-    settings = SETTINGS.model_copy(update={"pgd_steps": 1})
+    settings = Pgd(objective="margin", steps=1, restarts=2)
 
-    def outcome(rows: Tensor) -> Tensor:
-        return withstands_pgd(network, images[rows], targets[rows], rows, threat=THREAT, settings=settings)
+    def found(rows: Tensor) -> Tensor:
+        return withstands_pgd(network, images[rows], targets[rows], rows, threat=THREAT, settings=settings, seed=3)
 
     shuffled = torch.randperm(COUNT, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(outcome(shuffled), outcome(torch.arange(COUNT))[shuffled])
+    assert torch.equal(found(shuffled), found(torch.arange(COUNT))[shuffled])
+
+
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+@pytest.mark.parametrize("objective", ["margin", "cross_entropy"])
+def test_restarts_are_single_runs_of_which_every_one_is_withstood(
+    norm: Literal["Linf", "L2"], objective: Literal["margin", "cross_entropy"]
+) -> None:
+    """Against a plain loop: each start alone, every image attacked each time."""
+    pixels, labels = images_and_labels()
+    images, targets, network, ids = (
+        torch.tensor(pixels).float() / 255,
+        torch.tensor(labels),
+        a_network(),
+        torch.arange(30),
+    )
+    threat = ThreatModel(norm=norm, epsilon=Fraction("0.02") if norm == "Linf" else Fraction("0.12"))
+    settings = Pgd(objective=objective, steps=2, step=Fraction(1, 2), restarts=4)
+    expected, alone = torch.ones(30, dtype=torch.bool), []
+    for purpose in ("pgd start", "pgd start 1", "pgd start 2", "pgd start 3"):
+        attacked = pgd_from_own_starts(
+            network,
+            images,
+            ids,
+            threat=threat,
+            steps=2,
+            step_size=float(threat.epsilon) / 2,
+            objective=objective_of(settings, targets),
+            seed=3,
+            purpose=purpose,
+        )
+        alone.append(is_right(network, attacked, targets))
+        expected &= alone[-1]
+    found = withstands_pgd(network, images, targets, ids, threat=threat, settings=settings, seed=3)
+    assert torch.equal(found, expected)
+    assert int(found.sum()) < min(int(right.sum()) for right in alone) + 1
+    assert 0 < int(found.sum()) < COUNT
 
 
 def test_autoattack_leaves_the_global_generator_alone_and_repeats_itself() -> None:
     pixels, labels = images_and_labels()
     images, targets = torch.tensor(pixels[1:4]).float() / 255, torch.tensor(labels[1:4])
     network, before = a_network(), torch.get_rng_state()
-    first, second = (withstands_autoattack(network, images, targets, 0, threat=THREAT, seed=1) for _ in range(2))
+    first, second = (withstands_one("square", network, images, targets, 0, threat=THREAT, seed=1) for _ in range(2))
     assert torch.equal(first, second)
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -276,11 +542,12 @@ def test_autoattack_takes_models_of_few_classes_but_not_of_three() -> None:
         network = build_model("small_cnn", image_shape=(1, 8, 8), classes=classes).eval().requires_grad_(False)
         labels = network(images).argmax(1)
         threat = ThreatModel.model_validate({"norm": "L2", "epsilon": 1})
+        attack = partial(withstands_one, "apgd-t", network, images, labels, 0, threat=threat, seed=0)
         if classes == 3:
             with pytest.raises(UserError, match="has 3 classes, but AutoAttack's targeted loss needs 4 or more"):
-                withstands_autoattack(network, images, labels, 0, threat=threat, seed=0)
+                attack()
         else:
-            assert not withstands_autoattack(network, images, labels, 0, threat=threat, seed=0).all()
+            assert not attack().all()
 
 
 def test_autoattacks_log_has_each_kind_of_warning_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -299,13 +566,17 @@ def test_the_public_models_clean_accuracy(fgsm_model: nn.Module, mnist_test: tup
     assert int(torch.cat(right).sum()) == 9850
 
 
-@pytest.mark.slow
-def test_autoattack_is_the_packages(fgsm_model: nn.Module, mnist_test: tuple[Tensor, Tensor]) -> None:
-    """Other seeds, so up to an image of 200 may differ."""
-    images, labels = mnist_test[0][:200], mnist_test[1][:200]
+def test_pgd_50_10_is_at_most_pgd_from_one_start(fgsm_model: nn.Module, mnist_test: tuple[Tensor, Tensor]) -> None:
+    """The authors report 88.77 % of all images; benchmarks/evaluation.py measures that."""
+    images, labels, ids = mnist_test[0][:40], mnist_test[1][:40], torch.arange(40)
     threat = ThreatModel.model_validate({"norm": "Linf", "epsilon": "0.3"})
-    ours = withstands_autoattack(fgsm_model, images, labels, 0, threat=threat, seed=0)
-    direct = AutoAttack(fgsm_model, eps=0.3, norm="Linf", seed=0, version="standard")
-    _, predicted = direct.run_standard_evaluation(images, labels, batch_size=200)
-    assert abs(int(ours.sum()) - int((predicted == labels).sum())) <= 1
-    assert 100 < int(ours.sum()) < 200
+    whole = EvaluationSettings.model_validate({"pgd_50_10": {"step": "1/30"}}).pgd_named("pgd_50_10")
+    assert whole is not None
+    assert (whole.steps, whole.restarts) == (50, 10)
+    one = whole.model_copy(update={"restarts": 1})
+    worst, single = (
+        withstands_pgd(fgsm_model, images, labels, ids, threat=threat, settings=settings, seed=0)
+        for settings in (whole, one)
+    )
+    assert not (worst & ~single).any()
+    assert 28 < int(worst.sum()) <= int(single.sum())

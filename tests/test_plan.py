@@ -39,7 +39,7 @@ def test_the_default_plan_has_the_stages_of_table_1() -> None:
     kinds = [spec.kind for spec in plan.stages.values()]
     counts = {kind: kinds.count(kind) for kind in specs.KINDS}
     assert counts == {
-        "pools": 3, "generators": 1, "models": 6, "embeddings": 0, "scores": 2, "manifests": 1, "evaluations": 6,
+        "pools": 3, "generators": 1, "models": 6, "embeddings": 0, "scores": 2, "manifests": 1, "evaluations": 12,
         "tables": 1,
     }  # fmt: skip
     assert set(stages_of_target(plan, TARGET)) == set(plan.stages)
@@ -58,7 +58,7 @@ ALL_AFTER = {"models", "scores", "manifests", "evaluations", "tables"}
 CHANGES: list[tuple[dict[str, Any], set[str]]] = [
     ({"pruning": {"ratio": 0.3}}, {"manifests", "models", "evaluations", "tables"}),
     ({"margins": {"deepfool": {"max_steps": 20}}}, {"scores", "manifests", "models", "evaluations", "tables"}),
-    ({"evaluation": {"pgd_steps": 20}}, {"evaluations", "tables"}),
+    ({"evaluation": {"cw": {"steps": 20}}}, {"evaluations", "tables"}),
     ({"training": {"trades": {"epochs": 3}}}, ALL_AFTER),
     ({"synthetic": {"count": 100}}, {"pools", *ALL_AFTER}),
     ({"synthetic": {"generator": {"steps": 5}}}, {"generators", "pools", *ALL_AFTER}),
@@ -196,7 +196,7 @@ def test_the_view_says_what_exists_and_what_would_run(tmp_path: Path) -> None:
     plan = plan_of(results=tmp_path)
     target = str(tmp_path / "table1.csv")
     text = describe_plan(plan, target)
-    assert text.splitlines()[-1] == "20 stages: 0 exist, 20 would run (preset digits)"
+    assert text.splitlines()[-1] == "26 stages: 0 exist, 26 would run (preset digits)"
     model = next(stage for stage in plan.stages if stage.startswith("puma-trades-smallcnn"))
     for stage_id in plan.needed_for([model]):
         plan.directory(stage_id).mkdir(parents=True)

@@ -60,7 +60,12 @@ STAGES = [
     recipe("rs_fgsm"),
     within("online", "pgd_at", online=OnlinePuma(threshold=1)),
     Long("scores", "generated", ("scores.zarr",)),
-    Long("evaluations", "trades", ("outcome.parquet", "summary.json"), {"evaluation": {"autoattack_images": 40}}),
+    Long(
+        "evaluations",
+        "autoattack-trades",
+        ("outcome.parquet", "summary.json"),
+        {"evaluation": {"autoattack_images": 40}},
+    ),
 ]
 
 

@@ -25,7 +25,7 @@ SPEC = TableSpec(
 def summary(clean: float, pgd: float, autoattack: float) -> dict[str, dict[str, float]]:
     return {
         "clean": {"accuracy": clean, "images": 500},
-        "pgd": {"accuracy": pgd, "images": 500},
+        "cw": {"accuracy": pgd, "images": 500},
         "autoattack": {"accuracy": autoattack, "images": 100},
     }
 

@@ -27,7 +27,7 @@ TINY: dict[str, Any] = {
         "trades": {**SCALE, "attack_steps": 2},
         "rs_fgsm": {"epochs": 2},
     },
-    "evaluation": {"images": 40, "pgd_steps": 5, "autoattack_images": 10},
+    "evaluation": {"images": 40, "cw": {"steps": 5}, "autoattack_images": 10},
 }
 
 

@@ -145,7 +145,7 @@ class Config(Settings):
     dynamics: DynamicsSettings = DynamicsSettings()
     extrapolation: ExtrapolationSettings = ExtrapolationSettings()
     pruning: PruningSettings = PruningSettings()
-    evaluation: EvaluationSettings
+    evaluation: EvaluationSettings = EvaluationSettings()
     execution: Execution = Execution()
     resources: Resources = Resources()
 

@@ -33,16 +33,24 @@ class Execution(Settings):
     part_rows: int = Field(
         2**20, gt=0, description="pools of more images are drawn and scored by several jobs of so many images each"
     )
+    evaluation_part_rows: int = Field(
+        10_000, gt=0, description="a model is attacked on more test images by several jobs of so many images each"
+    )
 
     @property
     def chunk_rows(self) -> int:
         """Rows of a chunk, the most that are ever computed together."""
         return CHUNK_BATCHES * self.batch_size
 
-    @property
-    def rows_of_a_part(self) -> int:
-        """``part_rows``, brought up to whole chunks, so that parts compute what one job would."""
-        return -(-self.part_rows // self.chunk_rows) * self.chunk_rows
+    def rows_of_a_part(self, kind: str, together: int | None) -> int:
+        """Rows of a job that shares a stage with others, brought up so that parts compute what one job would.
+
+        Args:
+            kind: the stage's kind.
+            together: rows that the stage computes at once; None for a chunk.
+        """
+        rows, unit = self.evaluation_part_rows if kind == "evaluations" else self.part_rows, together or self.chunk_rows
+        return -(-rows // unit) * unit
 
     def flags(self) -> str:
         """The options of ``robustprune run`` that say the same."""

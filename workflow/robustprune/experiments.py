@@ -11,6 +11,7 @@ from robustprune.errors import UserError
 from robustprune.settings import (
     ENDS,
     GENERATED_PATTERN,
+    AttackName,
     DropBeyond,
     DropShare,
     DynamicsScoreName,
@@ -165,6 +166,9 @@ class Table(Settings):
     )
     printed_setting: str = Field("", description="what the printed numbers were measured on, for the column names")
     weights: Weights | None = Field(None, description="which weights of its rows' models are evaluated")
+    attacks: tuple[AttackName, ...] | None = Field(
+        None, min_length=1, description="what its rows' models are measured under; evaluation.attacks where absent"
+    )
     rows: tuple[Row, ...] = Field(min_length=1)
 
     def row(self, method: str) -> Row:

@@ -59,11 +59,21 @@ class Plan:
 
     def parts(self, stage_id: str) -> list[range]:
         """The rows of each job that computes a part of a stage; none where the stage is one job."""
-        shared, length = self._spec(stage_id).shared_rows, self.config.execution.rows_of_a_part
-        count = rows_of(self.stages, shared) if isinstance(shared, str) else shared
-        if count is None or count <= length:
+        shared, count = self._spec(stage_id).shared_rows, self.rows(stage_id)
+        if shared is None or count is None:
+            return []
+        length = self.config.execution.rows_of_a_part(self._spec(stage_id).kind, shared.together)
+        if count <= length:
             return []
         return [range(start, min(start + length, count)) for start in range(0, count, length)]
+
+    def rows(self, stage_id: str) -> int | None:
+        """How many rows a stage computes one by one; None where only the job will tell, or where it has none."""
+        shared = self._spec(stage_id).shared_rows
+        if shared is None:
+            return None
+        whole = shared.most if shared.pool is None else rows_of(self.stages, shared.pool)
+        return whole if whole is None or shared.most is None else min(whole, shared.most)
 
     def resources(self, stage_id: str) -> StageResources:
         """What a stage's job asks of the scheduler."""

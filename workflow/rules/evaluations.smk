@@ -1,7 +1,8 @@
-# Evaluations: which test images a model gets right, clean and under attack.
+# Evaluations: which test images a model gets right, clean and under one attack.
 rule evaluation:
     input:
         upstream,
+        parts,
     output:
         record=RESULTS / "evaluations" / "{id}" / "record.json",
     log:

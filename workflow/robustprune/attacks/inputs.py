@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from robustprune.attacks.margin_loss import cw_objective
 from robustprune.errors import UserError
-from robustprune.pools.format import Pool
+from robustprune.pools.format import AnyLabels, Pool
 
 DEFINITION = 1
 
@@ -16,8 +16,13 @@ SUM_TOLERANCE = 1e-5  # of a row's sum from 1, for it to be probabilities (AutoA
 
 def as_inputs(pool: Pool, start: int, stop: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Rows ``start`` ... ``stop`` - 1 of a pool: (N, C, H, W) float32 in [0, 1] and (N,) int64 labels."""
-    images = torch.from_numpy(np.array(pool.images[start:stop])).to(device)
-    labels = torch.from_numpy(pool.labels[start:stop].astype(np.int64)).to(device)
+    return inputs_at(pool, slice(start, stop), device)
+
+
+def inputs_at(pool: Pool, rows: slice | AnyLabels, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Any rows of a pool: (N, C, H, W) float32 in [0, 1] and (N,) int64 labels."""
+    images = torch.from_numpy(np.array(pool.images[rows])).to(device)
+    labels = torch.from_numpy(pool.labels[rows].astype(np.int64)).to(device)
     return images.to(torch.float32) / 255, labels
 
 

@@ -1,6 +1,7 @@
 """What an evaluation leaves behind: a row for each test image, and the accuracies."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,39 +12,97 @@ import pyarrow.parquet as pq
 
 from robustprune.blocks import Columns
 from robustprune.files import replacing, write_text
+from robustprune.pools.format import AnyLabels
 
-DEFINITION = 1
+DEFINITION = 2
 
 OUTCOME_FILE, SUMMARY_FILE = "outcome.parquet", "summary.json"
-ATTACKS = ("clean", "pgd", "autoattack")
+SQUARE_GAIN = 0.002
+"""Share of the images that Square may break after gradient attacks before AutoAttack warns of masked gradients."""
+
+Summary = dict[str, dict[str, Any]]
+"""For ``clean`` and each attack: accuracy, images, standard error, and what makes it doubtful."""
 
 
-def outcome_table(labels: npt.NDArray[np.integer[Any]], right: Columns) -> pa.Table:
-    """One row an image: index int64, label int16, and for each attack a bool, true where the image is still right.
+def outcome_table(
+    attack: str, rows: AnyLabels, labels: AnyLabels, columns: Columns, breakers: tuple[str, ...]
+) -> pa.Table:
+    """One row an image.
 
     Args:
-        labels: (N,) labels of the first N images of the test pool.
-        right: for each of ATTACKS, a bool array of at most N; images behind its end were not attacked and become null.
+        attack: name of the attack, ``clean`` for none.
+        rows: (N,) rows of the test pool.
+        labels: (N,) their labels.
+        columns: ``clean`` and, under an attack, ``right`` and ``zero_gradient``: (N,) bool; ``broken_by`` where an
+            attack is several: (N,) positions in ``breakers``, -1 where none of them broke a right prediction.
+        breakers: names of those.
+
+    Returns:
+        index int64, label int16, clean bool; ``attack`` bool, true where the image is right under it; zero_gradient
+        bool; broken_by string or null.
     """
-    columns = {"index": pa.array(range(len(labels)), pa.int64()), "label": pa.array(labels, pa.int16())}
-    for attack in ATTACKS:
-        left_out = [None] * (len(labels) - len(right[attack]))
-        columns[attack] = pa.array([*right[attack].tolist(), *left_out], pa.bool_())
-    return pa.table(columns)
+    table = {"index": pa.array(rows, pa.int64()), "label": pa.array(labels, pa.int16())}
+    names = {"clean": "clean", "right": attack, "zero_gradient": "zero_gradient"}
+    table |= {names[key]: pa.array(columns[key], pa.bool_()) for key in names if key in columns}
+    if "broken_by" in columns:
+        named = [breakers[position] if position >= 0 else None for position in columns["broken_by"]]
+        table["broken_by"] = pa.array(named, pa.string())
+    return pa.table(table)
 
 
-def summarise(right: Columns) -> dict[str, dict[str, float]]:
-    """For each attack: accuracy in [0, 1], number of images, and the standard error sqrt(p (1 - p) / n)."""
-    return {attack: _accuracy(right[attack].astype(np.float64)) for attack in ATTACKS}
+def summarise(attack: str, columns: Columns, breakers: tuple[str, ...], *, random: bool) -> Summary:
+    """Accuracies of ``outcome_table``'s columns, and what makes them doubtful.
+
+    Returns:
+        for ``clean`` and ``attack``: accuracy in [0, 1], number of images, and the binomial standard error
+        sqrt(p (1 - p) / n); for the attack also zero_gradients (images without a gradient), random (whether the model
+        answers at random) and, where Square is one of ``breakers``, square_gain (share of the images it alone broke).
+    """
+    summary: Summary = {"clean": _accuracy(columns["clean"])}
+    if "right" not in columns:
+        return summary
+    doubts: dict[str, Any] = {"zero_gradients": int(columns["zero_gradient"].sum()), "random": random}
+    if "square" in breakers:
+        doubts["square_gain"] = float((columns["broken_by"] == breakers.index("square")).mean())
+    return {**summary, attack: {**_accuracy(columns["right"]), **doubts}}
 
 
-def _accuracy(right: npt.NDArray[np.float64]) -> dict[str, float]:
+def _accuracy(right: npt.NDArray[np.bool_]) -> dict[str, float]:
     accuracy, images = float(right.mean()), len(right)
     return {"accuracy": accuracy, "images": images, "standard_error": (accuracy * (1 - accuracy) / images) ** 0.5}
 
 
-def write_outcome(directory: Path, table: pa.Table, summary: dict[str, dict[str, float]]) -> None:
+def doubts(summary: Summary) -> list[str]:
+    """A sentence for each thing that makes an attack's number doubtful."""
+    sentences = []
+    for attack, found in summary.items():
+        if found.get("zero_gradients"):
+            sentences.append(
+                f"{attack}: {found['zero_gradients']} of {found['images']} images have a gradient of 0 at the start"
+            )
+        if found.get("random"):
+            sentences.append(f"{attack}: the model answers at random, so its robustness is overstated")
+        if found.get("square_gain", 0.0) > SQUARE_GAIN:
+            sentences.append(
+                f"{attack}: Square broke {100 * found['square_gain']:.1f} points that attacks by gradient did not, so "
+                "gradients may be masked and an adaptive attack may break more"
+            )
+    return sentences
+
+
+def write_outcome(directory: Path, table: pa.Table, summary: Summary) -> None:
     """Write outcome.parquet and summary.json into ``directory``."""
     with replacing(directory / OUTCOME_FILE) as temporary:
         pq.write_table(table, temporary)
     write_text(directory / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
+
+
+def read_summaries(directories: Iterable[Path]) -> Summary:
+    """What the evaluations of one model found, one an attack; the clean accuracy is that of the most images."""
+    together: Summary = {}
+    for directory in directories:
+        summary: Summary = json.loads((directory / SUMMARY_FILE).read_text())
+        if "clean" in together and together["clean"]["images"] >= summary["clean"]["images"]:
+            del summary["clean"]
+        together |= summary
+    return together

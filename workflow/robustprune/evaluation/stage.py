@@ -1,63 +1,146 @@
-"""The stage that attacks a trained model on test images."""
+"""The stage that measures a trained model on test images, clean and under one attack."""
 
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from math import inf
+from typing import Any, Self
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from robustprune.attacks.inputs import CHECKED_IMAGES, as_inputs, check_classifier
-from robustprune.blocks import Columns, collect, compute_rows
-from robustprune.evaluation.attacks import AUTOATTACK_CHUNK, is_right, withstands_autoattack, withstands_pgd
-from robustprune.evaluation.outcome import OUTCOME_FILE, SUMMARY_FILE, outcome_table, summarise, write_outcome
+from robustprune.attacks.inputs import CHECKED_IMAGES, check_classifier, inputs_at
+from robustprune.attacks.margin_loss import cw_objective
+from robustprune.attacks.pgd import Objective
+from robustprune.blocks import Columns, RowPass, collect, compute_rows
+from robustprune.evaluation.accuracy import is_right
+from robustprune.evaluation.autoattack import STANDARD, withstands_one
+from robustprune.evaluation.checks import answers_at_random, zero_gradients
+from robustprune.evaluation.outcome import (
+    OUTCOME_FILE,
+    SUMMARY_FILE,
+    doubts,
+    outcome_table,
+    summarise,
+    write_outcome,
+)
+from robustprune.evaluation.pgd import objective_of, withstands_pgd
+from robustprune.evaluation.subset import balanced_subset
 from robustprune.job import Job
 from robustprune.models.checkpoint import load_model
-from robustprune.pools.format import Pool, open_pool
+from robustprune.pools.format import AnyLabels, Pool, open_pool
+from robustprune.settings import Pgd
 from robustprune.specs import EvaluationSpec
+from robustprune.specs.evaluations import AUTOATTACK_CHUNK
+
+AnyFlags = npt.NDArray[np.bool_]
+
+logger = logging.getLogger(__name__)
+
+
+def row_pass(job: Job, spec: EvaluationSpec) -> RowPass:
+    """How some or all of the test images are attacked.
+
+    Raises:
+        UserError: when the pool or the model is damaged, or the model is one on which attacks mean nothing.
+    """
+    return _Target.opened(job, spec).row_pass
 
 
 def run(job: Job, spec: EvaluationSpec) -> dict[str, Any]:
-    """Write outcome.parquet (which images are right, clean and under each attack) and summary.json.
+    """Write outcome.parquet (which images are right, clean and under attack) and summary.json.
 
     Returns:
         the content of summary.json.
 
     Raises:
-        UserError: when the pool or the model is damaged, or the model is one on which attacks mean nothing.
+        UserError: as ``row_pass``.
     """
-    model = load_model(job.upstream("models", spec.model), job.device, spec.weights)
-    pool = open_pool(job.upstream("pools", spec.pool))
-    count = min(spec.settings.images or len(pool), len(pool))
-    attacked = min(spec.settings.autoattack_images or count, count)
-    check_classifier(model, *as_inputs(pool, 0, min(CHECKED_IMAGES, count), job.device), origin=spec.model)
-    right = collect(compute_rows(job, count, partial(_clean_and_pgd, job, spec, model, pool), what="PGD", name="pgd"))
-    right |= collect(
-        compute_rows(
-            job,
-            attacked,
-            partial(_autoattack, job, spec, model, pool),
-            what="AutoAttack",
-            batch_size=AUTOATTACK_CHUNK,
-            name="autoattack",
-        )
-    )
-    summary = summarise(right)
-    write_outcome(job.partial, outcome_table(pool.labels[:count], right), summary)
+    target = _Target.opened(job, spec)
+    columns = collect(target.row_pass())
+    breakers = STANDARD if spec.attack == "autoattack" else ()
+    summary = summarise(spec.attack, columns, breakers, random=answers_at_random(target.model, target.first()[0]))
+    for doubt in doubts(summary):
+        logger.warning(doubt)
+    table = outcome_table(spec.attack, target.rows, target.pool.labels[target.rows], columns, breakers)
+    write_outcome(job.partial, table, summary)
     job.publish(OUTCOME_FILE, SUMMARY_FILE)
     return summary
 
 
-def _clean_and_pgd(job: Job, spec: EvaluationSpec, model: nn.Module, pool: Pool, start: int, stop: int) -> Columns:
-    images, labels = as_inputs(pool, start, stop, job.device)
-    ids = torch.arange(start, stop)
-    clean = is_right(model, images, labels)
-    pgd = withstands_pgd(model, images, labels, ids, threat=spec.threat, settings=spec.settings)
-    # As Wang et al. do, the attacked image alone is looked at; the random start may right one that is wrong clean.
-    return {"clean": clean.cpu().numpy(), "pgd": pgd.cpu().numpy()}
+@dataclass(frozen=True)
+class _Target:
+    """A model, and the rows of a pool that it is measured on; what is computed of them goes by their position."""
+
+    job: Job
+    spec: EvaluationSpec
+    model: nn.Module
+    pool: Pool
+    rows: AnyLabels
+
+    @classmethod
+    def opened(cls, job: Job, spec: EvaluationSpec) -> Self:
+        model = load_model(job.upstream("models", spec.model), job.device, spec.weights)
+        pool = open_pool(job.upstream("pools", spec.pool))
+        target = cls(job, spec, model, pool, balanced_subset(pool.labels, spec.images, classes=pool.info.classes))
+        check_classifier(model, *target.first(), origin=spec.model)
+        return target
+
+    @property
+    def row_pass(self) -> RowPass:
+        return self._by_autoattack if self.spec.attack == "autoattack" else partial(self._pass, self._at_once, "attack")
+
+    def first(self) -> tuple[Tensor, Tensor]:
+        """Images and labels enough to tell what the model is."""
+        return inputs_at(self.pool, self.rows[:CHECKED_IMAGES], self.job.device)
+
+    def _pass(self, compute: Callable[[int, int], Columns], name: str, rows: range | None = None) -> Iterator[Columns]:
+        what, together = f"{self.spec.attack}, {name}", self.spec.shared_rows.together
+        return compute_rows(self.job, len(self.rows), compute, what=what, batch_size=together, name=name, rows=rows)
+
+    def _at_once(self, start: int, stop: int) -> Columns:
+        """What every attack but AutoAttack finds, and what is known before it begins."""
+        ids, settings, threat, seed = self.rows[start:stop], self.spec.pgd, self.spec.threat, self.spec.seed
+        images, labels = inputs_at(self.pool, ids, self.job.device)
+        samples = torch.from_numpy(ids)
+        found = {"clean": is_right(self.model, images, labels)}
+        if self.spec.attack != "clean":
+            objective = _checked_objective(settings, labels)
+            found["zero_gradient"] = zero_gradients(
+                self.model, images, samples, objective=objective, threat=threat, seed=seed
+            )
+        if settings:
+            found["right"] = withstands_pgd(
+                self.model, images, labels, samples, threat=threat, settings=settings, seed=seed
+            )
+        return {column: values.cpu().numpy() for column, values in found.items()}
+
+    def _by_autoattack(self, rows: range | None = None) -> Iterator[Columns]:
+        """One pass for each of its attacks, over the images that those before have left right."""
+        found = collect(self._pass(self._at_once, "clean", rows))
+        right, broken_by = found["clean"].copy(), np.full(len(found["clean"]), -1, dtype=np.int8)
+        for position, name in enumerate(STANDARD):
+            attack = partial(self._one_attack, name, right, rows.start if rows else 0)
+            left = collect(self._pass(attack, name, rows))["right"]
+            broken_by[right & ~left] = position
+            right &= left
+        yield {**found, "right": right, "broken_by": broken_by}
+
+    def _one_attack(self, name: str, right: AnyFlags, first: int, start: int, stop: int) -> Columns:
+        """``right`` begins at row ``first``; of the rows from ``start`` on, those that are right are attacked."""
+        left = right[start - first : stop - first].copy()
+        images, labels = inputs_at(self.pool, self.rows[start:stop][left], self.job.device)
+        chunk = start // AUTOATTACK_CHUNK
+        still = withstands_one(name, self.model, images, labels, chunk, threat=self.spec.threat, seed=self.spec.seed)
+        left[left] = still.cpu().numpy()
+        return {"right": left}
 
 
-def _autoattack(job: Job, spec: EvaluationSpec, model: nn.Module, pool: Pool, start: int, stop: int) -> Columns:
-    images, labels = as_inputs(pool, start, stop, job.device)
-    chunk = start // AUTOATTACK_CHUNK
-    right = withstands_autoattack(model, images, labels, chunk, threat=spec.threat, seed=spec.settings.seed)
-    return {"autoattack": right.cpu().numpy()}
+def _checked_objective(settings: Pgd | None, labels: Tensor) -> Objective:
+    """What should have a gradient: the attack's objective, without the cap at which it is content."""
+    if settings is not None and settings.objective == "cross_entropy":
+        return objective_of(settings, labels)
+    return partial(cw_objective, labels=labels, kappa=inf)

@@ -8,7 +8,7 @@ from robustprune.planning.models import Models
 from robustprune.planning.pools import Pools
 from robustprune.planning.scores import Scores
 from robustprune.planning.stages import Stages
-from robustprune.settings import AnyAmount, AnyRecipe, DropAsMany, DropShare, RadiusSettings, Weights
+from robustprune.settings import AnyAmount, AnyRecipe, AttackName, DropAsMany, DropShare, RadiusSettings, Weights
 from robustprune.specs import EvaluationSpec, ManifestSpec, RowSpec, TableSpec
 
 
@@ -49,7 +49,7 @@ class Tables:
         return RowSpec(
             method=row.method,
             models=models,
-            evaluations=tuple(self._evaluation(model, asked) for model in models),
+            evaluations=tuple(self._evaluations(model, asked, table.attacks) for model in models),
             printed=row.printed,
         )
 
@@ -108,13 +108,21 @@ class Tables:
         tables = self if row.synthetic is None else self._with_synthetic(row)
         return tables.pools.of(self.config.training.named(row.recipe))
 
-    def _evaluation(self, model: str, asked: Weights) -> str:
-        return self.stages.add(
-            EvaluationSpec(
-                pool=self.pools.real("test"),
-                model=model,
-                weights=self.models.weights(model, asked),
-                threat=self.config.threat,
-                settings=self.config.evaluation,
+    def _evaluations(self, model: str, asked: Weights, attacks: tuple[AttackName, ...] | None) -> tuple[str, ...]:
+        """The stages that attack a model, one an attack."""
+        settings = self.config.evaluation
+        return tuple(
+            self.stages.add(
+                EvaluationSpec(
+                    attack=attack,
+                    pgd=settings.pgd_named(attack),
+                    pool=self.pools.real("test"),
+                    images=settings.images_under(attack),
+                    model=model,
+                    weights=self.models.weights(model, asked),
+                    threat=self.config.threat,
+                    seed=settings.seed,
+                )
             )
+            for attack in attacks or settings.attacks
         )

@@ -5,7 +5,7 @@ The classes here are the sections of ``config.yaml`` (see ``config``) and, uncha
 """
 
 from robustprune.settings.base import Exact, Norm, Radius, Settings, ThreatModel, Weights
-from robustprune.settings.evaluation import EvaluationSettings
+from robustprune.settings.evaluation import AttackName, EvaluationSettings, Pgd
 from robustprune.settings.extrapolation import EmbeddingSettings, Metric, NeighbourSettings, Sources, Weighting
 from robustprune.settings.generation import GeneratorSettings, SamplerSettings
 from robustprune.settings.margins import (
@@ -65,6 +65,7 @@ __all__ = [
     "AnyMetric",
     "AnyRecipe",
     "Architecture",
+    "AttackName",
     "BoundarySearchSettings",
     "CheckpointSettings",
     "CrossEntropyAttack",
@@ -90,6 +91,7 @@ __all__ = [
     "NormalizationSettings",
     "OnlinePuma",
     "Per",
+    "Pgd",
     "PgdAtRecipe",
     "PruningSettings",
     "Radius",

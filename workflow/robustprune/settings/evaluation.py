@@ -1,17 +1,73 @@
 """Settings of evaluating a trained model."""
 
-from pydantic import Field
+from fractions import Fraction
+from typing import Literal
 
-from robustprune.settings.base import Radius, Settings
+from pydantic import Field, model_validator
+
+from robustprune.settings.base import Exact, Settings
+
+AttackName = Literal["clean", "cw", "pgd", "pgd_50_10", "autoattack"]
+"""What a model is measured under; ``clean`` is no attack."""
+
+
+class PgdSettings(Settings):
+    """PGD from random starts of each image's own, each of which it has to withstand."""
+
+    steps: int = Field(20, ge=1, description="gradient steps from a start")
+    step: Exact = Field(Fraction(1, 4), gt=0, description="length of a step, in units of epsilon")
+    restarts: int = Field(1, ge=1, description="starts")
+
+
+class CwSettings(PgdSettings):
+    """As Wang et al. (2023) measure CW robustness. Facts: section 7."""
+
+    steps: int = Field(40, ge=1, description="gradient steps from a start")
+
+
+class Pgd50From10Settings(PgdSettings):
+    """As Wong et al. (2020) measure robustness."""
+
+    steps: int = Field(50, ge=1, description="gradient steps from a start")
+    restarts: int = Field(10, ge=1, description="starts")
+
+
+class Pgd(PgdSettings):
+    """The same with what it makes large, as an evaluation is told."""
+
+    objective: Literal["margin", "cross_entropy"] = Field(description="the margin is that of Carlini & Wagner")
 
 
 class EvaluationSettings(Settings):
     """The attacks on a trained model, and on how many test images. Facts: sections 4 and 7."""
 
-    images: int | None = Field(None, gt=0, description="first test images used; null for all")
-    pgd_steps: int = Field(40, ge=1, description="steps of PGD on the CW margin")
-    step_size: Radius = Field(description="step of PGD")
-    autoattack_images: int | None = Field(
-        None, gt=0, description="first test images attacked by AutoAttack; null for all"
+    attacks: tuple[AttackName, ...] = Field(
+        ("cw", "autoattack"),
+        min_length=1,
+        description="what models are measured under; each also tells the clean accuracy, clean tells nothing else",
     )
+    images: int | None = Field(
+        None, gt=0, description="test images used, the same for every model, classes in equal number; null for all"
+    )
+    autoattack_images: int | None = Field(None, gt=0, description="of these, images attacked by AutoAttack; null: all")
+    cw: CwSettings = CwSettings()
+    pgd: PgdSettings = PgdSettings()
+    pgd_50_10: Pgd50From10Settings = Pgd50From10Settings()
     seed: int = Field(0, ge=0, description="seed of the attacks")
+
+    @model_validator(mode="after")
+    def _distinct_attacks(self) -> "EvaluationSettings":
+        if len(set(self.attacks)) != len(self.attacks):
+            raise ValueError(f"attacks = {list(self.attacks)} should name each attack once")
+        return self
+
+    def pgd_named(self, attack: AttackName) -> Pgd | None:
+        """The settings of an attack that is PGD; None for the others."""
+        if attack in ("clean", "autoattack"):
+            return None
+        return Pgd(**dict(getattr(self, attack)), objective="margin" if attack == "cw" else "cross_entropy")
+
+    def images_under(self, attack: AttackName) -> int | None:
+        """How many test images are measured under an attack; None for all."""
+        limits = (self.images, self.autoattack_images if attack == "autoattack" else None)
+        return min((limit for limit in limits if limit is not None), default=None)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter
 
-from robustprune.specs.base import ID_PATTERN, Spec, StageId, definition, slug_of
+from robustprune.specs.base import ID_PATTERN, SharedRows, Spec, StageId, definition, slug_of
 from robustprune.specs.embeddings import EmbeddingSpec, FileEncoder, ModelEncoder, TorchvisionEncoder
 from robustprune.specs.evaluations import EvaluationSpec
 from robustprune.specs.manifests import ManifestSpec
@@ -74,6 +74,7 @@ __all__ = [
     "ModelSpec",
     "RowSpec",
     "ScoredPool",
+    "SharedRows",
     "Spec",
     "StageId",
     "SubsetPoolSpec",

@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -49,6 +50,21 @@ def architecture_modules(architecture: str) -> tuple[str, ...]:
 def slug_of(stage_id: str) -> str:
     """The words of an id, without its hash."""
     return stage_id.rsplit("-", 1)[0]
+
+
+@dataclass(frozen=True)
+class SharedRows:
+    """Rows that a stage computes one by one, so that several jobs can share them.
+
+    Attributes:
+        pool: the pool whose rows they are; None where there is none yet.
+        most: how many they are at most; None for all of the pool.
+        together: rows that are computed at once, where that decides numbers; None where it does not.
+    """
+
+    pool: str | None = None
+    most: int | None = None
+    together: int | None = None
 
 
 class Spec(Settings, ABC):
@@ -93,10 +109,8 @@ class Spec(Settings, ABC):
         """(kind, id) of each stage this one reads."""
 
     @property
-    def shared_rows(self) -> str | int | None:
-        """What this stage computes row by row, so that several jobs can share it; None where it is one job.
-
-        It is a pool whose rows they are, or their number.
+    def shared_rows(self) -> SharedRows | None:
+        """What several jobs can share of this stage; None where it is one job.
 
         The room of such a stage has ``row_pass(job, spec) -> blocks.RowPass``.
         """

@@ -2,33 +2,54 @@
 
 from typing import Literal
 
-from robustprune.settings import EvaluationSettings, ThreatModel, Weights
-from robustprune.specs.base import Spec, StageId, slug_of
+from pydantic import Field
+
+from robustprune.settings import AttackName, Pgd, ThreatModel, Weights
+from robustprune.specs.base import SharedRows, Spec, StageId, slug_of
+
+AUTOATTACK_CHUNK = 250
+"""Images that AutoAttack attacks together, whatever the machine: it draws for a whole batch."""
 
 
 class EvaluationSpec(Spec):
-    """Which test images a model gets right, clean and under each attack."""
+    """Which test images a model gets right, clean and under one attack. Another attack is another stage."""
 
     room = "evaluation.stage"
     modules = (
         "attacks.inputs",
         "attacks.margin_loss",
         "attacks.norms",
-        "attacks.pgd",
-        "evaluation.attacks",
+        "evaluation.accuracy",
+        "evaluation.checks",
         "evaluation.outcome",
+        "evaluation.subset",
+        "pools.drawing",
         "randomness",
     )
     kind: Literal["evaluations"] = "evaluations"
+    attack: AttackName
+    pgd: Pgd | None = Field(description="settings of an attack that is PGD")
     pool: StageId
+    images: int | None = Field(description="test images used, classes in equal number; null for all")
     model: StageId
     weights: Weights = "last"
     threat: ThreatModel
-    settings: EvaluationSettings
+    seed: int = Field(ge=0)
 
     @property
     def slug(self) -> str:
-        return slug_of(self.model)
+        return f"{self.attack.replace('_', '-')}-{slug_of(self.model)}"
+
+    @property
+    def decisive_modules(self) -> tuple[str, ...]:
+        if self.pgd is not None:
+            return (*self.modules, "attacks.pgd", "evaluation.pgd")
+        return (*self.modules, "evaluation.autoattack") if self.attack == "autoattack" else self.modules
+
+    @property
+    def shared_rows(self) -> SharedRows:
+        together = AUTOATTACK_CHUNK if self.attack == "autoattack" else None
+        return SharedRows(pool=self.pool, most=self.images, together=together)
 
     @property
     def upstream(self) -> tuple[tuple[str, str], ...]:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from robustprune.settings import Exact, GeneratorSettings, SamplerSettings, Settings
-from robustprune.specs.base import DIGEST_PATTERN, ImageShape, Spec, StageId
+from robustprune.specs.base import DIGEST_PATTERN, ImageShape, SharedRows, Spec, StageId
 
 
 class FileSource(Settings):
@@ -120,8 +120,8 @@ class GeneratedPoolSpec(Spec):
         return f"{self.dataset}-generated"
 
     @property
-    def shared_rows(self) -> int:
-        return self.count
+    def shared_rows(self) -> SharedRows:
+        return SharedRows(most=self.count)
 
     @property
     def upstream(self) -> tuple[tuple[str, str], ...]:

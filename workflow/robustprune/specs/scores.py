@@ -17,7 +17,7 @@ from robustprune.settings import (
     Trajectory,
     Weights,
 )
-from robustprune.specs.base import Spec, StageId, slug_of
+from robustprune.specs.base import SharedRows, Spec, StageId, slug_of
 from robustprune.specs.models import MARGIN_MODULES
 
 
@@ -43,8 +43,8 @@ class MarginSpec(Spec):
         return (*self.modules, f"margins.{self.settings.method}")
 
     @property
-    def shared_rows(self) -> str:
-        return self.pool
+    def shared_rows(self) -> SharedRows:
+        return SharedRows(pool=self.pool)
 
     @property
     def upstream(self) -> tuple[tuple[str, str], ...]:
@@ -99,8 +99,8 @@ class LossScoreSpec(Spec):
         return f"{self.score.replace('_', '-')}-{slug_of(self.pool)}"
 
     @property
-    def shared_rows(self) -> str:
-        return self.pool
+    def shared_rows(self) -> SharedRows:
+        return SharedRows(pool=self.pool)
 
     @property
     def upstream(self) -> tuple[tuple[str, str], ...]:

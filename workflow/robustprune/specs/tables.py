@@ -13,7 +13,7 @@ class RowSpec(Settings):
 
     method: str
     models: tuple[StageId, ...]
-    evaluations: tuple[StageId, ...]
+    evaluations: tuple[tuple[StageId, ...], ...] = Field(description="of each run, one stage an attack")
     printed: str | None = Field(description="the method's name in the file of printed numbers")
 
 
@@ -37,5 +37,5 @@ class TableSpec(Spec):
     @property
     def upstream(self) -> tuple[tuple[str, str], ...]:
         stages = [("models", model) for row in self.rows for model in row.models]
-        stages += [("evaluations", evaluation) for row in self.rows for evaluation in row.evaluations]
+        stages += [("evaluations", attack) for row in self.rows for run in row.evaluations for attack in run]
         return tuple(dict.fromkeys(stages))

@@ -13,7 +13,13 @@ from robustprune.specs import RowSpec, TableSpec
 
 DEFINITION = 2
 
-METRICS = {"accuracy": "clean", "robustness_cw": "pgd", "autoattack": "autoattack"}
+METRICS = {
+    "accuracy": "clean",
+    "robustness_cw": "cw",
+    "robustness_pgd": "pgd",
+    "robustness_pgd_50_10": "pgd_50_10",
+    "autoattack": "autoattack",
+}
 """Our columns, and the attack in an evaluation's summary each comes from."""
 
 COLLAPSE = "catastrophic_overfitting_epoch"
@@ -44,13 +50,14 @@ def table_row(
         models: the facts in the record of each seed's model; one that was trained elsewhere tells less.
     """
     line: dict[str, Any] = {"method": row.method}
-    for column, attack in METRICS.items():
+    measured = {column: attack for column, attack in METRICS.items() if attack in summaries[0]}
+    for column, attack in measured.items():
         values = [100 * summary[attack]["accuracy"] for summary in summaries]
         line[f"{column}_mean"] = round(float(np.mean(values)), 2)
         line[f"{column}_std"] = round(float(np.std(values, ddof=1)), 2) if len(values) > 1 else None
     line["seeds"] = len(summaries)
     line["test_images"] = summaries[0]["clean"]["images"]
-    line["autoattack_images"] = summaries[0]["autoattack"]["images"]
+    line["autoattack_images"] = summaries[0]["autoattack"]["images"] if "autoattack" in summaries[0] else None
     line["images_kept"] = models[0].get("images_kept")
     seconds = [facts["training_seconds"] for facts in models if "training_seconds" in facts]
     line["training_seconds_mean"] = round(float(np.mean(seconds)), 1) if seconds else None

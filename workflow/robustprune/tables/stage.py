@@ -1,11 +1,10 @@
 """The stage that makes a table."""
 
-import json
 from typing import Any
 
 import pandas as pd
 
-from robustprune.evaluation.outcome import SUMMARY_FILE
+from robustprune.evaluation.outcome import read_summaries
 from robustprune.files import replacing
 from robustprune.job import Job
 from robustprune.record import read_record
@@ -25,11 +24,11 @@ def run(job: Job, spec: TableSpec) -> dict[str, Any]:
 
 
 def _row(job: Job, spec: TableSpec, row: RowSpec) -> dict[str, Any]:
-    evaluations = [job.upstream("evaluations", evaluation) for evaluation in row.evaluations]
+    evaluations = [[job.upstream("evaluations", attack) for attack in run] for run in row.evaluations]
     models = [read_record(job.upstream("models", model)).facts for model in row.models]
     return table_row(
         spec,
         row,
-        summaries=[json.loads((directory / SUMMARY_FILE).read_text()) for directory in evaluations],
+        summaries=[read_summaries(run) for run in evaluations],
         models=models,
     )

@@ -1,0 +1,100 @@
+"""The standard AutoAttack (Croce & Hein 2020, https://arxiv.org/abs/2003.01690), by the package, one attack at a time.
+
+The package's own resuming does not work, so each of the four attacks is a pass of its own over the images that are
+still right, and what a pass found is kept. The attacks, their order and their settings are the package's.
+"""
+
+import logging
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from pyautoattack import AutoAttack
+from torch import Tensor, nn
+
+from robustprune.errors import UserError
+from robustprune.evaluation.accuracy import is_right
+from robustprune.randomness import derive_seed
+from robustprune.settings import ThreatModel
+
+DEFINITION = 1
+
+STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
+TARGETS = 9  # classes that the targeted attacks try, or all others where there are fewer
+DLR_CLASSES = 4  # classes that the targeted loss needs at the least
+
+
+def withstands_one(
+    name: str, model: nn.Module, images: Tensor, labels: Tensor, chunk: int, *, threat: ThreatModel, seed: int
+) -> Tensor:
+    """Attack images that are still right by one of the four.
+
+    Args:
+        name: one of STANDARD.
+        model: gives (N, K) logits, in eval mode.
+        images: (N, C, H, W) float32 in [0, 1]: those of a chunk that the attacks before have left right.
+        labels: (N,) int64.
+        chunk: number of the chunk, which makes its seed.
+        threat: norm and largest perturbation.
+        seed: the stage's seed.
+
+    Returns:
+        (N,) bool, true where the attack did not change the right prediction.
+
+    Raises:
+        UserError: when the model has fewer than four classes.
+    """
+    if not len(images):
+        return torch.zeros(0, dtype=torch.bool, device=images.device)
+    attack = AutoAttack(
+        model,
+        device=images.device,
+        eps=float(threat.epsilon),
+        norm=threat.norm,
+        seed=derive_seed(seed, "autoattack", chunk),
+        version="standard",
+    )
+    attack.attacks_to_run = [name]
+    targets = min(TARGETS, _classes(model, images) - 1)
+    attack.apgd_targeted.n_target_classes = attack.fab.n_target_classes = targets
+    with _globals_kept(images.device):
+        attacked, _ = attack.run_standard_evaluation(images, labels, batch_size=len(images))
+    return is_right(model, attacked, labels)
+
+
+@contextmanager
+def _globals_kept(device: torch.device) -> Iterator[None]:
+    """AutoAttack seeds the global generators and switches debuggers and coverage off; put both back."""
+    trace = sys.gettrace()
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            yield
+    finally:
+        sys.settrace(trace)
+
+
+@torch.no_grad()
+def _classes(model: nn.Module, images: Tensor) -> int:
+    classes = int(model(images[:1]).shape[1])
+    if classes < DLR_CLASSES:
+        raise UserError(f"the model has {classes} classes, but AutoAttack's targeted loss needs {DLR_CLASSES} or more")
+    return classes
+
+
+class _OncePerKind(logging.Filter):
+    """Passes each kind of warning once, whatever numbers are in it; AutoAttack would repeat them for every chunk."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        kind = re.sub(r"\d+", "", record.getMessage())
+        passes = record.levelno >= logging.WARNING and kind not in self._seen
+        self._seen.add(kind)
+        return passes
+
+
+logging.getLogger("auto-attack").addFilter(_OncePerKind())
