@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from robustprune.errors import UserError
 from robustprune.files import digest, replacing, write_text
 from robustprune.job import Job
+from robustprune.pools.contact_sheet import SHEET_FILE, contact_sheet
 from robustprune.pools.decoding import decode_and_fit
 from robustprune.pools.encoded import INDEX_FILE, PARQUET_FOLDER, PLACE, PREFIX, decoding_threads, file_name
 from robustprune.pools.format import (
@@ -28,6 +29,7 @@ from robustprune.pools.format import (
     PoolInfo,
     image_digests,
     joint_digest,
+    open_pool,
 )
 from robustprune.specs.base import ImageShape
 
@@ -35,6 +37,7 @@ DEFINITION = 1
 
 ROWS_OF_A_FILE = 2**13
 ROWS_OF_A_GROUP = 2**8
+LARGEST_BYTES = 2**26  # of an encoded image
 BYTES_OF_A_GROUP = 2**27  # a group is one page, whose size Parquet counts in 31 bits
 SCHEMA = pa.schema(
     [("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])), ("label", pa.int64())],
@@ -98,24 +101,44 @@ def fill_encoded_pool(
         UserError: naming an image that cannot be decoded, or when there are not ``count`` images.
         Interrupted: after a signal, with the files written so far kept.
     """
+    if job.output(INFO_FILE).is_file():  # an earlier attempt was killed after it had written everything
+        return PoolInfo.model_validate_json(job.output(INFO_FILE).read_text())
     folder = job.partial / PARQUET_FOLDER
     folder.mkdir(exist_ok=True)
-    files = _whole_files(folder, count)
+    files = _whole_files(job.partial, folder, count)
     done = len(files) * ROWS_OF_A_FILE
     with job.progress("writing images", total=count, unit="images", done=min(done, count)) as progress, job.checkpoints:
         rows = images(done)
         for number in range(len(files), -(-count // ROWS_OF_A_FILE)):
             wanted = min(ROWS_OF_A_FILE, count - number * ROWS_OF_A_FILE)
             groups = _groups(_exactly(wanted, rows, classes, source), job, progress.advance)
-            files.append(_write_file(folder, number, groups, image_shape))
+            files.append(_write_file(job.partial, number, groups, image_shape))
     if next(rows, None) is not None:
         raise UserError(f"{source}: there are more images than the {count} it states")
     return _finish(job, files, image_shape=image_shape, classes=classes, dataset=dataset, source=source)
 
 
+def publish_encoded_pool(job: Job) -> dict[str, Any]:
+    """Publish what ``fill_encoded_pool`` wrote, with a contact sheet.
+
+    Returns:
+        count, class_counts and digest of the pool, for the record.
+    """
+    info = PoolInfo.model_validate_json(job.output(INFO_FILE).read_text())
+    files = _whole_files(job.partial, job.output(PARQUET_FOLDER), info.count)
+    known = {PARQUET_FOLDER: folder_digest(files)}
+    job.publish(PARQUET_FOLDER, INDEX_FILE, LABELS_FILE, DIGESTS_FILE, INFO_FILE, digests=known)
+    pool = open_pool(job.directory)
+    contact_sheet(pool.images, pool.labels, info.classes).save(job.partial / SHEET_FILE)
+    job.publish(SHEET_FILE)
+    return {"count": info.count, "class_counts": list(info.class_counts), "digest": info.digest}
+
+
 def _exactly(count: int, rows: Iterator[EncodedImage], classes: int, source: str) -> Iterator[EncodedImage]:
     found = 0
     for image in islice(rows, count):
+        if len(image.encoded) > LARGEST_BYTES:
+            raise UserError(f"{image.path} is {len(image.encoded):,} bytes; more than {LARGEST_BYTES:,} are not taken")
         if not 0 <= image.label < classes:
             raise UserError(f"{image.path} has the label {image.label}, but data.classes allows 0 to {classes - 1}")
         found += 1
@@ -142,10 +165,10 @@ def _groups(
     advance(len(group))
 
 
-def _write_file(folder: Path, number: int, groups: Iterable[Sequence[EncodedImage]], shape: ImageShape) -> FileRows:
+def _write_file(directory: Path, number: int, groups: Iterable[Sequence[EncodedImage]], shape: ImageShape) -> FileRows:
     """One Parquet file and, once it is whole, what is known of its rows beside the folder."""
     labels, digests, lengths = [], [], []
-    with replacing(folder / file_name(number)) as path:
+    with replacing(directory / PARQUET_FOLDER / file_name(number)) as path:
         with path.open("wb") as raw, ThreadPoolExecutor(decoding_threads()) as threads:
             sink = _Hashing(raw)
             with pq.ParquetWriter(sink, SCHEMA, compression="none", use_dictionary=False, data_page_size=2**30) as file:
@@ -156,7 +179,7 @@ def _write_file(folder: Path, number: int, groups: Iterable[Sequence[EncodedImag
                     lengths.append([len(image.encoded) for image in group])
         places = _places(path, number, lengths)
     rows = FileRows(places, np.array(labels, np.int16), np.concatenate(digests), np.array(sink.sha256))
-    with replacing(_rows_file(folder, number)) as path, path.open("wb") as raw:
+    with replacing(_rows_file(directory, number)) as path, path.open("wb") as raw:
         np.savez(raw, **rows._asdict())
     return rows
 
@@ -223,15 +246,18 @@ class _Hashing:
         return self._sha.hexdigest()
 
 
-def _rows_file(folder: Path, number: int) -> Path:
-    return folder.parent / f"rows-{number:05}.npz"
+def _rows_file(directory: Path, number: int) -> Path:
+    return directory / f"rows-{number:05}.npz"
 
 
-def _whole_files(folder: Path, count: int) -> list[FileRows]:
-    """What an earlier attempt wrote, up to the first file that is not whole."""
+def _whole_files(directory: Path, folder: Path, count: int) -> list[FileRows]:
+    """What was written so far, up to the first file that is not whole.
+
+    ``directory`` is the job's ``partial/``, ``folder`` that of the Parquet files.
+    """
     files: list[FileRows] = []
     while len(files) * ROWS_OF_A_FILE < count:
-        path = _rows_file(folder, len(files))
+        path = _rows_file(directory, len(files))
         if not (path.is_file() and (folder / file_name(len(files))).is_file()):
             break
         with np.load(path, allow_pickle=False) as rows:
