@@ -21,6 +21,7 @@ sys.path.append(str(Path(workflow.basedir) / "workflow"))
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/classes.smk"
 include: "workflow/rules/pools.smk"
 include: "workflow/rules/generators.smk"
 include: "workflow/rules/models.smk"

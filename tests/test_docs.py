@@ -31,6 +31,7 @@ ELSEWHERE = {
     "robustprune run results/cifar10/models/A/spec.json --processes 4": "test_parallel.py, with 2",
     "snakemake -n --config preset=mnist": "test_workflow.py",
     "snakemake -n --config preset=cifar10": "test_workflow.py",
+    "snakemake -n --config preset=imagenet100": "test_workflow.py, with a folder of one synset",
     "snakemake results/scores.csv": "test_scores.py makes every one of its scores, test_workflow.py plans it",
     "snakemake --profile slurm results/table1.csv": "test_slurm.py",
     **{

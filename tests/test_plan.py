@@ -39,8 +39,8 @@ def test_the_default_plan_has_the_stages_of_table_1() -> None:
     kinds = [spec.kind for spec in plan.stages.values()]
     counts = {kind: kinds.count(kind) for kind in specs.KINDS}
     assert counts == {
-        "pools": 3, "generators": 1, "models": 6, "embeddings": 0, "scores": 2, "manifests": 1, "evaluations": 12,
-        "tables": 1,
+        "classes": 0, "pools": 3, "generators": 1, "models": 6, "embeddings": 0, "scores": 2, "manifests": 1,
+        "evaluations": 12, "tables": 1,
     }  # fmt: skip
     assert set(stages_of_target(plan, TARGET)) == set(plan.stages)
 
@@ -92,7 +92,6 @@ NEUTRAL = {
         "training.followers",
         "training.recipes.registry",
         "pools.contact_sheet",
-        "pools.decoding",
         "pools.encoded",
         "pools.images",
         "pools.views",
@@ -135,7 +134,7 @@ def test_a_search_that_ends_before_epsilon_is_refused() -> None:
 @pytest.mark.parametrize("room", ROOMS)
 def test_every_module_a_room_runs_is_decisive_somewhere_or_known_to_be_neutral(room: str) -> None:
     decisive = {module for preset in ("digits", "mnist", "cifar10") for module in _modules(preset)}
-    for spec in (specs.ImportedModelSpec, specs.EmbeddingSpec, specs.ExtrapolatedScoreSpec):
+    for spec in (specs.SynsetPoolSpec, specs.ImportedModelSpec, specs.EmbeddingSpec, specs.ExtrapolatedScoreSpec):
         decisive |= set(spec.modules)
     modules = {module for module in imported_by(room) if not module.endswith(".stage")}
     unknown = (

@@ -155,6 +155,18 @@ def test_a_smaller_last_batch_keeps_the_share_of_synthetic_images() -> None:
     assert (len(drawn.real_positions(last)), len(drawn.synthetic_positions(last))) == (15, 35)
 
 
+def test_a_permutation_of_the_whole_training_goes_on_from_epoch_to_epoch() -> None:
+    """4 epochs of 3 batches of 100 are one pass over 1200 images, and 200 of the next; as facts have it of PUMA."""
+    settings = StandardRecipe(epochs=4, epoch_images=300, batch_size=100, synthetic_fraction=0, permutation="training")
+    drawn = EpochSampler(real=1000, synthetic=(), settings=settings, seed=3)
+    batches = real_positions(drawn, range(12), Clock((3, 3, 3, 3)))
+    assert [len(batch) for batch in batches] == [100] * 12
+    assert sorted(torch.cat(batches[:10]).tolist()) == list(range(1000))
+    assert len(set(torch.cat(batches[10:]).tolist())) == 200
+    with pytest.raises(ValueError, match="permutation = training needs epoch_images"):
+        StandardRecipe(epochs=4, epoch_images=None, permutation="training")
+
+
 def test_wangs_epoch_is_full_batches() -> None:
     wang = StandardRecipe(epochs=1, epoch_images=50_000)
     assert wang.steps_per_epoch(48_976) == 98

@@ -141,6 +141,15 @@ def test_every_preset_passes_a_dry_run(preset: str, finished: Checkout) -> None:
     assert jobs["target"] == 1
 
 
+def test_imagenet_in_a_hundred_classes_passes_a_dry_run(tmp_path: Path) -> None:
+    checkout = Checkout(tmp_path)
+    checkout.file("config.yaml").write_text("preset: imagenet100\n")
+    checkout.file("data/imagenet21k/n02084071").mkdir(parents=True)
+    checkout.file("data/imagenet21k/wordnet.is_a.txt").write_text("n00001740 n02084071\n")
+    expected = {"class_list": 1, "pool": 2, "score": 1, "manifest": 1, "model": 2, "evaluation": 4, "table": 1}
+    assert checkout.jobs(TABLE) == {**expected, "target": 1}
+
+
 def test_the_table_of_scores_is_planned_where_the_recordings_allow_it(tmp_path: Path) -> None:
     checkout = Checkout(tmp_path)
     done = checkout.snakemake("-n", "results/scores.csv", check=False)

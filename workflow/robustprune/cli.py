@@ -132,13 +132,14 @@ def _plan(options: argparse.Namespace) -> None:
 
 
 def _show(options: argparse.Namespace) -> None:
+    from robustprune.paths import POOL_FILE
     from robustprune.pools.comparison import compare_pools
     from robustprune.pruning.overlap import compare_manifests
     from robustprune.show import describe_path
 
     if options.other is None:
         print(describe_path(options.path))
-    elif (options.path / "pool.json").is_file():
+    elif (options.path / POOL_FILE).is_file():
         print(compare_pools(options.path, options.other))
     else:
         print(compare_manifests(options.path, options.other))

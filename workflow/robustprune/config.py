@@ -21,6 +21,7 @@ from robustprune.settings import (
     EmbeddingSettings,
     EvaluationSettings,
     GeneratorSettings,
+    HierarchySettings,
     MarginSettings,
     NeighbourSettings,
     PruningSettings,
@@ -39,7 +40,7 @@ EXPERIMENTS = WORKFLOW / "experiments"
 REFERENCE = WORKFLOW / "reference"
 
 
-SOURCE_PATTERN = r"^(digits|torchvision(:.+)?|(idx|npz|parquet):.+)$"
+SOURCE_PATTERN = r"^(digits|torchvision(:.+)?|(idx|npz|parquet|imagenet21k):.+)$"
 SYNTHETIC_PATTERN = rf"^(none|{GENERATED_PATTERN})$"
 
 
@@ -51,7 +52,10 @@ class DataSettings(Settings):
         pattern=SOURCE_PATTERN,
         description="where the images come from: digits | torchvision (downloads into data/) | torchvision:FOLDER "
         "(in torchvision's layout, no download) | idx:FOLDER | npz:FOLDER (train.npz, test.npz) | "
-        "parquet:FOLDER (Hugging Face's layout)",
+        "parquet:FOLDER (Hugging Face's layout) | imagenet21k:FOLDER (a folder or archive a synset, and a hierarchy)",
+    )
+    hierarchy: HierarchySettings = Field(
+        HierarchySettings(), description="of imagenet21k: how its synsets are grouped into classes"
     )
     classes: int = Field(ge=4, description="number of classes (AutoAttack needs 4); labels are 0 ... classes - 1")
     image_shape: tuple[int, int, int] = Field(description="channels, height, width")
@@ -112,6 +116,7 @@ class StageResources(Settings):
 class Resources(Settings):
     """Resources of each stage kind but tables, which take seconds; ``ingest`` is for images and models brought in."""
 
+    classes: StageResources = StageResources()
     ingest: StageResources = StageResources()
     pools: StageResources = StageResources()
     generators: StageResources = StageResources()
@@ -125,7 +130,7 @@ class Resources(Settings):
 class Config(Settings):
     """Everything a user can set. ``config.yaml`` overrides the preset it names."""
 
-    preset: Literal["digits", "mnist", "cifar10"] = Field(description="at what scale everything runs")
+    preset: Literal["digits", "mnist", "cifar10", "imagenet100"] = Field(description="at what scale everything runs")
     seeds: tuple[int, ...] = Field(min_length=1, description="one training run of each method for each")
     data: DataSettings
     synthetic: SyntheticSettings

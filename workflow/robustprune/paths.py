@@ -3,6 +3,7 @@
 from pathlib import Path
 
 SPEC_FILE = "spec.json"
+POOL_FILE = "pool.json"  # what a pool is
 RECORD_FILE = "record.json"
 KEPT_RECORD_FILE = ".record.json"  # a copy that Snakemake, which deletes declared outputs before a rerun, does not know
 PARTIAL = "partial"

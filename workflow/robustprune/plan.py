@@ -4,6 +4,7 @@ Configuration and experiment rows go in, a graph of stage specs comes out. The S
 for everything: inputs, directories, resources, targets.
 """
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 from robustprune.config import Config, StageResources
 from robustprune.errors import UserError
 from robustprune.experiments import Table
-from robustprune.paths import RECORD_FILE, SPEC_FILE, stage_directory
+from robustprune.paths import POOL_FILE, RECORD_FILE, SPEC_FILE, stage_directory
 from robustprune.planning.stages import Stages, rows_of
 from robustprune.planning.tables import Tables
 from robustprune.specs import (
@@ -19,11 +20,12 @@ from robustprune.specs import (
     IngestedPoolSpec,
     Spec,
     SubsetPoolSpec,
+    SynsetPoolSpec,
     UnionPoolSpec,
 )
 from robustprune.stagefile import write_spec
 
-BROUGHT_IN = (IngestedPoolSpec, ImportedModelSpec, SubsetPoolSpec, UnionPoolSpec)
+BROUGHT_IN = (IngestedPoolSpec, SynsetPoolSpec, ImportedModelSpec, SubsetPoolSpec, UnionPoolSpec)
 """Stages that compute next to nothing, and so ask for the resources ``ingest``."""
 
 
@@ -72,7 +74,7 @@ class Plan:
         shared = self._spec(stage_id).shared_rows
         if shared is None:
             return None
-        whole = shared.most if shared.pool is None else rows_of(self.stages, shared.pool)
+        whole = shared.most if shared.pool is None else self._images(shared.pool)
         return whole if whole is None or shared.most is None else min(whole, shared.most)
 
     def resources(self, stage_id: str) -> StageResources:
@@ -100,10 +102,23 @@ class Plan:
         for stage_id, spec in self.stages.items():
             write_spec(self.directory(stage_id) / SPEC_FILE, spec)
 
+    def _images(self, pool_id: str) -> int | None:
+        """How many images a pool will have, or has where it is made already; None where neither is known."""
+        planned = rows_of(self.stages, pool_id)
+        return _made_rows(self.directory(pool_id)) if planned is None else planned
+
     def _spec(self, stage_id: str) -> Spec:
         if stage_id not in self.stages:
             raise UserError(f"{stage_id} is not a stage of the current configuration; see 'robustprune plan'")
         return self.stages[stage_id]
+
+
+def _made_rows(pool: Path) -> int | None:
+    """How many images a pool has, if it is made already."""
+    try:
+        return int(json.loads((pool / POOL_FILE).read_text())["count"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def make_plan(config: Config, tables: Mapping[str, Table], *, results: Path = Path("results")) -> Plan:

@@ -12,18 +12,22 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+from robustprune.classes.listing import folder_fingerprint, synset_entries
 from robustprune.errors import UserError
 from robustprune.files import digest, write_text
-from robustprune.settings import CheckpointSettings, EmbeddingSettings
+from robustprune.settings import CheckpointSettings, EmbeddingSettings, HierarchySettings
 from robustprune.specs import (
     DigitsSource,
     FileEncoder,
     FileSource,
+    HierarchyFile,
+    SynsetFolder,
     TorchvisionEncoder,
     TorchvisionLocation,
     TorchvisionSource,
 )
 
+HIERARCHY_NAME = "wordnet.is_a.txt"
 DIGEST_CACHE = Path("results/.digests.json")
 TORCHVISION_NAMES: dict[str, Literal["MNIST", "CIFAR10"]] = {"mnist": "MNIST", "cifar10": "CIFAR10"}
 TORCHVISION_FOLDERS = {"MNIST": Path("MNIST", "raw"), "CIFAR10": Path("cifar-10-batches-py")}
@@ -42,6 +46,8 @@ HINTS = {
     "npz": "an npz holds the arrays 'image' (uint8, N x H x W x C) and 'label'; Wang et al.'s EDM sets are at "
     "https://huggingface.co/datasets/P2333/DM-Improves-AT",
     "parquet": "Hugging Face keeps image sets in this layout, e.g. https://huggingface.co/datasets/uoft-cs/cifar10",
+    "imagenet21k": "a folder or .tar archive for each synset, such as n02084071.tar, and wordnet.is_a.txt come from "
+    "https://image-net.org",
     "torchvision": "data.source: torchvision, without a folder, downloads it",
 }
 
@@ -226,12 +232,41 @@ def file_digest(path: Path) -> str:
     return _remembered_digest(str(path.absolute()), status.st_size, status.st_mtime_ns)
 
 
+def synset_folder(place: str, *, setting: str) -> SynsetFolder:
+    """A folder with images of synsets, known by the names and sizes of its files.
+
+    Raises:
+        UserError: when it is none.
+    """
+    folder = Path(place)
+    try:
+        entries = synset_entries(folder)
+    except UserError as error:
+        raise UserError(f"{setting}: {error}; {HINTS['imagenet21k']}") from None
+    states = [(path, path.stat()) for path in entries.values()]
+    key = "\n".join(f"{path.absolute()}|{state.st_size}|{state.st_mtime_ns}" for path, state in states)
+    key = f"{folder.absolute()}|{hashlib.sha256(key.encode(errors='surrogateescape')).hexdigest()}"
+    return SynsetFolder(digest=remembered(key, lambda: folder_fingerprint(entries)), location=str(folder.absolute()))
+
+
+def hierarchy_file(place: str, settings: HierarchySettings) -> HierarchyFile:
+    """The hierarchy of the synsets of a folder: the file that is named, or the folder's own. Raises UserError."""
+    path = Path(settings.file) if settings.file is not None else Path(place, HIERARCHY_NAME)
+    if not path.is_file():
+        raise UserError(f"data.hierarchy.file: there is no file {path}; {HINTS['imagenet21k']}")
+    return HierarchyFile(digest=file_digest(path), location=str(path.absolute()))
+
+
 @cache
 def _remembered_digest(path: str, size: int, modified: int) -> str:
-    key = f"{path}|{size}|{modified}"
+    return remembered(f"{path}|{size}|{modified}", lambda: digest(Path(path)))
+
+
+def remembered(key: str, compute: Callable[[], str]) -> str:
+    """A digest that an earlier plan computed, or ``compute`` does now."""
     known = _read_digest_cache()
     if key not in known:
-        known[key] = digest(Path(path))
+        known[key] = compute()
         write_text(DIGEST_CACHE, json.dumps(known))
     return known[key]
 

@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import os
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,6 +92,23 @@ def _archived(synset: str, path: Path) -> Iterator[ListedImage]:
             if member.offset_data + member.size > whole:
                 raise tarfile.ReadError(f"it ends within {member.name}")
             yield ListedImage(synset, member.name, member.size, member.offset_data)
+
+
+def folder_fingerprint(entries: Mapping[str, Path]) -> str:
+    """SHA-256 of what can be seen without opening a file: the archives' sizes, and the names and sizes in folders."""
+    lines = []
+    for synset, entry in entries.items():
+        state = (
+            str(entry.stat().st_size) if entry.suffix == ARCHIVE_SUFFIX else listing_digest(list_images(synset, entry))
+        )
+        lines.append(f"{entry.name} {state}")
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
+
+
+def require_folder(folder: Path, fingerprint: str) -> None:
+    """Raise UserError when a folder is gone or has other files than at the time of the plan."""
+    if folder_fingerprint(synset_entries(folder)) != fingerprint:
+        raise UserError(f"{folder}: the images changed since the plan was made; bring them back or plan again")
 
 
 def listing_digest(images: Iterable[ListedImage]) -> str:

@@ -7,13 +7,15 @@ from robustprune.config import Config
 from robustprune.errors import UserError
 from robustprune.planning.stages import Stages
 from robustprune.settings import AnyRecipe
-from robustprune.sources import real_source, synthetic_source
+from robustprune.sources import hierarchy_file, real_source, synset_folder, synthetic_source
 from robustprune.specs import (
+    ClassListSpec,
     FileSource,
     GeneratedPoolSpec,
     GeneratorSpec,
     IngestedPoolSpec,
     SubsetPoolSpec,
+    SynsetPoolSpec,
     UnionPart,
     UnionPoolSpec,
 )
@@ -43,6 +45,9 @@ class Pools:
     def real(self, split: str) -> str:
         """The real images of a split."""
         data = self.config.data
+        form, _, place = data.source.partition(":")
+        if form == "imagenet21k":
+            return self._of_synsets(split, place)
         return self.stages.add(
             IngestedPoolSpec(
                 dataset=data.name,
@@ -50,6 +55,33 @@ class Pools:
                 classes=data.classes,
                 image_shape=data.image_shape,
                 source=real_source(data.source, name=data.name, split=split),
+            )
+        )
+
+    def _of_synsets(self, split: str, place: str) -> str:
+        data = self.config.data
+        folder = synset_folder(place, setting=f"data.source = {data.source}")
+        class_list = self.stages.add(
+            ClassListSpec(
+                dataset=data.name,
+                source=folder,
+                hierarchy=hierarchy_file(place, data.hierarchy),
+                classes=data.classes,
+                ratio=data.hierarchy.ratio,
+                test_images=data.hierarchy.test_images,
+                seed=data.hierarchy.seed,
+            )
+        )
+        return self.stages.add(
+            SynsetPoolSpec.model_validate(
+                {
+                    "dataset": data.name,
+                    "split": split,
+                    "class_list": class_list,
+                    "classes": data.classes,
+                    "image_shape": data.image_shape,
+                    "source": folder,
+                }
             )
         )
 

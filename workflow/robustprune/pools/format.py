@@ -16,13 +16,14 @@ from pydantic import BaseModel, ConfigDict
 
 from robustprune.errors import UserError
 from robustprune.files import digest
+from robustprune.paths import POOL_FILE
 from robustprune.pools.encoded import EncodedImages
 from robustprune.pools.images import PoolImages
 from robustprune.pools.views import ChosenImages, JoinedImages
 from robustprune.settings import Exact
 
 DEFINITION = 2
-IMAGES_FILE, LABELS_FILE, INFO_FILE = "images.npy", "labels.npy", "pool.json"
+IMAGES_FILE, LABELS_FILE, INFO_FILE = "images.npy", "labels.npy", POOL_FILE
 DIGESTS_FILE = "image_digests.npy"  # what duplicates are found by
 ROWS_FILE = "rows.npy"  # int64: of a pool that is part of others, which of their rows it has
 

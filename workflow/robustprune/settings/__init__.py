@@ -16,7 +16,7 @@ from robustprune.settings.margins import (
     MarginSettings,
 )
 from robustprune.settings.models import NORMALIZING, Architecture, CheckpointSettings, NormalizationSettings
-from robustprune.settings.pools import GENERATED_PATTERN, SubsetSettings, UnionSettings
+from robustprune.settings.pools import GENERATED_PATTERN, HierarchySettings, SubsetSettings, UnionSettings
 from robustprune.settings.pruning import (
     ENDS,
     AnyAmount,
@@ -80,6 +80,7 @@ __all__ = [
     "EvaluationSettings",
     "Exact",
     "GeneratorSettings",
+    "HierarchySettings",
     "LossScoreName",
     "MarginMethod",
     "MarginSettings",

@@ -12,6 +12,17 @@ GENERATED_PATTERN = r"generate|(npz|parquet):.+|(subset|union):[A-Za-z0-9_]+"
 Source = Annotated[str, StringConstraints(pattern=f"^({GENERATED_PATTERN})$")]
 
 
+class HierarchySettings(Settings):
+    """How a hierarchy of synsets is grouped into classes (PUMA, Appendix C)."""
+
+    file: str | None = Field(
+        None, description="pairs 'parent child', a line each; null: wordnet.is_a.txt in the folder of the images"
+    )
+    ratio: float = Field(5.0, ge=1, description="how many times the smallest class the largest can have")
+    test_images: int = Field(100, gt=0, description="images of each class that are for testing, drawn at random")
+    seed: int = Field(0, ge=0, description="of that draw")
+
+
 class SubsetSettings(Settings):
     """A random part of a source of generated images."""
 

@@ -23,6 +23,11 @@ class Recipe(Settings):
         description="images that make an epoch, in full batches (Wang et al.: 50000, whatever the pool holds); null "
         "for one pass over the real images kept, whose last batch is smaller",
     )
+    permutation: Literal["epoch", "training"] = Field(
+        "epoch",
+        description="how long a permutation of the real images is followed: every epoch begins a new one (Wang et "
+        "al.), or goes on where the one before stopped (PUMA: 107 epochs of 50000 are one pass over 5.35 million)",
+    )
     batch_size: int = Field(512, ge=2, description="images in a step, real and synthetic together")
     synthetic_fraction: float = Field(
         0.7, ge=0, lt=1, description="share of synthetic images in a batch (rounded down)"
@@ -95,6 +100,12 @@ class Recipe(Settings):
     def steps_per_epoch(self, real_images: int) -> int:
         """Number of optimiser steps in an epoch, where so many real images are kept."""
         return -(-(self.epoch_images or real_images) // self.batch_size)
+
+    @model_validator(mode="after")
+    def _epochs_are_parts_of_a_pass(self) -> "Recipe":
+        if self.permutation == "training" and self.epoch_images is None:
+            raise ValueError("permutation = training needs epoch_images, as without it an epoch is a whole pass")
+        return self
 
     @model_validator(mode="after")
     def _epoch_schedule_has_a_warm_up(self) -> "Recipe":

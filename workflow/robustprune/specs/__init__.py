@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field, TypeAdapter
 
 from robustprune.specs.base import ID_PATTERN, SharedRows, Spec, StageId, definition, slug_of
+from robustprune.specs.classes import ClassListSpec, HierarchyFile, SynsetFolder
 from robustprune.specs.embeddings import EmbeddingSpec, FileEncoder, ModelEncoder, TorchvisionEncoder
 from robustprune.specs.evaluations import EvaluationSpec
 from robustprune.specs.manifests import ManifestSpec
@@ -19,6 +20,7 @@ from robustprune.specs.pools import (
     GeneratorSpec,
     IngestedPoolSpec,
     SubsetPoolSpec,
+    SynsetPoolSpec,
     TorchvisionLocation,
     TorchvisionSource,
     UnionPart,
@@ -28,14 +30,16 @@ from robustprune.specs.scores import DynamicsScoreSpec, ExtrapolatedScoreSpec, L
 from robustprune.specs.tables import RowSpec, TableSpec
 
 AnyPoolSpec = Annotated[
-    IngestedPoolSpec | GeneratedPoolSpec | SubsetPoolSpec | UnionPoolSpec, Field(discriminator="origin")
+    IngestedPoolSpec | SynsetPoolSpec | GeneratedPoolSpec | SubsetPoolSpec | UnionPoolSpec,
+    Field(discriminator="origin"),
 ]
 AnyModelSpec = Annotated[ModelSpec | ImportedModelSpec, Field(discriminator="origin")]
 AnyScoreSpec = Annotated[
     MarginSpec | DynamicsScoreSpec | LossScoreSpec | ExtrapolatedScoreSpec, Field(discriminator="score")
 ]
 AnySpec = Annotated[
-    AnyPoolSpec
+    ClassListSpec
+    | AnyPoolSpec
     | GeneratorSpec
     | AnyModelSpec
     | EmbeddingSpec
@@ -45,7 +49,7 @@ AnySpec = Annotated[
     | TableSpec,
     Field(discriminator="kind"),
 ]
-KINDS = ("pools", "generators", "models", "embeddings", "scores", "manifests", "evaluations", "tables")
+KINDS = ("classes", "pools", "generators", "models", "embeddings", "scores", "manifests", "evaluations", "tables")
 SPEC_ADAPTER: TypeAdapter[Spec] = TypeAdapter(AnySpec)
 
 __all__ = [
@@ -56,6 +60,7 @@ __all__ = [
     "AnyPoolSpec",
     "AnyScoreSpec",
     "AnySpec",
+    "ClassListSpec",
     "DigitsSource",
     "DynamicsScoreSpec",
     "EmbeddingSpec",
@@ -65,6 +70,7 @@ __all__ = [
     "FileSource",
     "GeneratedPoolSpec",
     "GeneratorSpec",
+    "HierarchyFile",
     "ImportedModelSpec",
     "IngestedPoolSpec",
     "LossScoreSpec",
@@ -78,6 +84,8 @@ __all__ = [
     "Spec",
     "StageId",
     "SubsetPoolSpec",
+    "SynsetFolder",
+    "SynsetPoolSpec",
     "TableSpec",
     "TorchvisionEncoder",
     "TorchvisionLocation",

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from robustprune.settings import Exact, GeneratorSettings, SamplerSettings, Settings
 from robustprune.specs.base import DIGEST_PATTERN, ImageShape, SharedRows, Spec, StageId
+from robustprune.specs.classes import SynsetFolder
 
 
 class FileSource(Settings):
@@ -60,6 +61,29 @@ class IngestedPoolSpec(Spec):
     @property
     def upstream(self) -> tuple[tuple[str, str], ...]:
         return ()
+
+
+class SynsetPoolSpec(Spec):
+    """Images of a class list, encoded as they are."""
+
+    room = "pools.synsets"
+    modules = ("pools.decoding", "pools.encoding", "pools.synsets")
+    kind: Literal["pools"] = "pools"
+    origin: Literal["synsets"] = "synsets"
+    dataset: str
+    split: Literal["train", "test"]
+    class_list: StageId
+    classes: int
+    image_shape: ImageShape
+    source: SynsetFolder
+
+    @property
+    def slug(self) -> str:
+        return f"{self.dataset}-{self.split}"
+
+    @property
+    def upstream(self) -> tuple[tuple[str, str], ...]:
+        return (("classes", self.class_list),)
 
 
 class GeneratorSpec(Spec):

@@ -13,6 +13,7 @@ from robustprune.training.clock import Position
 from robustprune.training.trainset import Stratum
 
 DEFINITION = 2
+ALL_EPOCHS = -1  # in place of an epoch's number, where permutations are not of an epoch
 
 
 class EpochSampler:
@@ -42,14 +43,16 @@ class EpochSampler:
         return [real, self.synthetic_positions(position)] if self.settings.synthetic_in_batch else [real]
 
     def real_positions(self, position: Position) -> Tensor:
-        """(real images of the step,) int64: the epoch's permutations, read on from step to step."""
+        """(real images of the step,) int64: permutations, read on from step to step."""
         size = self.batch_size(position)
-        first = position.step * (self.settings.batch_size - self.settings.synthetic_in_batch)
+        whole_training = self.settings.permutation == "training"
+        step, epoch = (position.number, ALL_EPOCHS) if whole_training else (position.step, position.epoch)
+        first = step * (self.settings.batch_size - self.settings.synthetic_in_batch)
         end = first + size - self.settings.synthetic_among(size)
         places = torch.arange(first, end)
         rounds = places // self.real
         numbers = range(first // self.real, (end - 1) // self.real + 1)
-        return torch.cat([self._permutation(position.epoch, r)[places[rounds == r] % self.real] for r in numbers])
+        return torch.cat([self._permutation(epoch, r)[places[rounds == r] % self.real] for r in numbers])
 
     def synthetic_positions(self, position: Position) -> Tensor:
         """(synthetic images of the step,) int64: drawn uniformly within each stratum, with replacement."""

@@ -1,0 +1,332 @@
+"""From a folder of synsets to trained models: class lists, encoded pools, and numbers as from pools of arrays."""
+
+import csv
+import io
+import json
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from safetensors.numpy import load_file
+
+from robustprune.config import load_config, merge
+from robustprune.errors import UserError
+from robustprune.execution import Execution
+from robustprune.experiments import Row, Table
+from robustprune.job import run_stage
+from robustprune.plan import Plan, make_plan
+from robustprune.pools.format import open_pool
+from robustprune.scores.files import read_score
+
+PAIRS = """
+n00 n10
+n00 n20
+n10 n11
+n10 n12
+n20 n21
+n20 n22
+n20 n12
+n22 n23
+"""
+SYNSETS = {"n11": 9, "n12": 8, "n21": 7, "n23": 5, "n99": 3}  # n99 is not in the hierarchy
+TINY: dict[str, Any] = {
+    "preset": "imagenet100",
+    "data": {"classes": 4, "image_shape": [3, 8, 8], "hierarchy": {"test_images": 2}},
+    "architecture": "small_cnn",
+    "training": {"trades": {"epochs": 2, "epoch_images": 16, "batch_size": 8, "validation_images": 0}},
+    "evaluation": {"attacks": ["cw"], "cw": {"steps": 2}},
+}
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def jpeg(seed: int) -> bytes:
+    file = io.BytesIO()
+    pixels = np.random.default_rng(seed).integers(0, 256, (12, 9, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(file, "JPEG", quality=95)
+    return file.getvalue()
+
+
+def write_folder(folder: Path, images: Mapping[str, list[bytes]], pairs: str = PAIRS, *, archives: str = "") -> None:
+    """Images of each synset in a folder of its own, or in an archive where ``archives`` has its id."""
+    folder.mkdir(parents=True)
+    (folder / "wordnet.is_a.txt").write_text(pairs)
+    (folder / "words.txt").write_text("n11\tcat, true cat\nn12\tdog\n")
+    for synset, contents in images.items():
+        if synset in archives.split():
+            with tarfile.open(folder / f"{synset}.tar", "w") as archive:
+                for number, content in enumerate(contents):
+                    member = tarfile.TarInfo(f"{synset}_{number}.JPEG")
+                    member.size = len(content)
+                    archive.addfile(member, io.BytesIO(content))
+        else:
+            (folder / synset).mkdir()
+            for number, content in enumerate(contents):
+                (folder / synset / f"{synset}_{number}.JPEG").write_bytes(content)
+
+
+@pytest.fixture
+def folder() -> Path:
+    """29 images of four synsets in the hierarchy and 3 of another."""
+    path = Path("data", "imagenet21k")
+    images = {
+        name: [jpeg(100 * place + n) for n in range(count)] for place, (name, count) in enumerate(SYNSETS.items())
+    }
+    write_folder(path, images, archives="n12 n23")
+    return path
+
+
+def plan_of(overrides: dict[str, Any] | None = None, *rows: Row, results: str = "results") -> Plan:
+    table = Table(title="t", target="t.csv", rows=rows or (Row(method="plain"),))
+    plan = make_plan(load_config(merge(TINY, overrides or {})), {"t": table}, results=Path(results))
+    plan.write_specs()
+    return plan
+
+
+def run(plan: Plan, kind: str, word: str = "") -> Path:
+    """Do a stage of a kind and all it needs."""
+    stage_id = next(stage for stage, spec in plan.stages.items() if spec.kind == kind and word in stage)
+    for stage in plan.needed_for([stage_id]):
+        run_stage(plan.directory(stage), Execution(device="cpu"))
+    return plan.directory(stage_id)
+
+
+def facts_of(directory: Path) -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads((directory / "record.json").read_text())["facts"]
+    return facts
+
+
+def lines_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+# ---- the class list
+
+
+def test_the_class_list_names_classes_synsets_and_images(folder: Path) -> None:
+    """n00 (29) is divided into n10 (17) and n20 (12), these into n11, n12 and n21, n22."""
+    directory = run(plan_of(), "classes")
+    lines = lines_of(directory / "classes.csv")
+    assert [(line["label"], line["synset"], line["images"], line["train"], line["test"]) for line in lines] == [
+        ("0", "n11", "9", "7", "2"),
+        ("1", "n12", "8", "6", "2"),
+        ("2", "n21", "7", "5", "2"),
+        ("3", "n22", "5", "3", "2"),
+    ]
+    assert [line["name"] for line in lines] == ["cat, true cat", "dog", "", ""]
+    assert [tuple(line.values()) for line in lines_of(directory / "synsets.csv")] == [
+        ("n11", "0", "9"),
+        ("n12", "1", "8"),
+        ("n21", "2", "7"),
+        ("n23", "3", "5"),
+    ]
+    facts = facts_of(directory)
+    assert (facts["images"], facts["largest"], facts["smallest"], facts["ratio"]) == (29, 9, 5, 1.8)
+    assert facts["images_left_out"] == {
+        "of_divided_synsets": 0,
+        "too_large_to_fit": 0,
+        "too_small": 0,
+        "not_in_the_hierarchy": 3,
+    }
+    assert (facts["synsets_divided"], facts["synsets_with_several_parents"]) == (3, 1)
+    listing = pq.read_table(directory / "listing.parquet").to_pandas()
+    assert listing.groupby("label")["test"].sum().tolist() == [2] * 4
+    assert listing["offset"].notna().tolist() == listing["synset"].isin(["n12", "n23"]).tolist()
+
+
+def test_which_images_are_for_testing_depends_on_their_names_alone(folder: Path) -> None:
+    first = pq.read_table(run(plan_of(), "classes") / "listing.parquet").to_pandas()
+    again = {name: [jpeg(n) for n in range(SYNSETS[name])] for name in reversed(SYNSETS)}
+    write_folder(Path("elsewhere"), again, archives="n11")
+    other = {"data": {"source": "imagenet21k:elsewhere"}}
+    second = pq.read_table(run(plan_of(other, results="others"), "classes") / "listing.parquet").to_pandas()
+    assert first[["name", "test"]].equals(second[["name", "test"]])
+    assert not np.array_equal(first["size"], second["size"])
+
+
+@pytest.mark.parametrize(
+    ("changed", "problem"),
+    [
+        ({"classes": 5}, r"data\.classes = 5, but of the images of .* at most 4 classes can be made .* lower data"),
+        ({"hierarchy": {"ratio": 1.5}}, "at most 3 classes can be made of which the largest is 1.5 times"),
+        ({"hierarchy": {"test_images": 5}}, r"test_images = 5, but the class n22 has 5 images in all; take fewer"),
+    ],
+)
+def test_class_lists_that_cannot_be_are_refused(folder: Path, changed: dict[str, Any], problem: str) -> None:
+    with pytest.raises(UserError, match=problem):
+        run(plan_of({"data": changed}), "classes")
+
+
+@pytest.mark.parametrize(
+    ("changed", "problem"),
+    [
+        (
+            {"source": "imagenet21k:absent"},
+            r"data\.source = imagenet21k:absent: there is no folder absent; .*image-net",
+        ),
+        ({"hierarchy": {"file": "absent.txt"}}, r"data\.hierarchy\.file: there is no file absent\.txt"),
+        ({"hierarchy": {"ratio": 0.5}}, r"data\.hierarchy\.ratio = 0\.5: Input should be greater than or equal to 1"),
+    ],
+)
+def test_plans_that_cannot_be_are_refused(folder: Path, changed: dict[str, Any], problem: str) -> None:
+    with pytest.raises(UserError, match=problem):
+        plan_of({"data": changed})
+
+
+def test_a_folder_that_changed_after_the_plan_is_refused(folder: Path) -> None:
+    plan = plan_of()
+    (folder / "n11" / "n11_0.JPEG").write_bytes(b"something else")
+    with pytest.raises(UserError, match="the images changed since the plan was made"):
+        run(plan, "classes")
+    plan = plan_of()
+    (folder / "wordnet.is_a.txt").write_text("n00 n01\n")
+    with pytest.raises(UserError, match=r"wordnet\.is_a\.txt is gone or was changed since the plan"):
+        run(plan, "classes")
+
+
+def test_the_plan_knows_a_changed_folder(folder: Path) -> None:
+    def class_list() -> str:
+        return next(stage for stage, spec in plan_of().stages.items() if spec.kind == "classes")
+
+    first = class_list()
+    assert class_list() == first
+    (folder / "n11" / "n11_9.JPEG").write_bytes(jpeg(9))
+    assert class_list() != first
+
+
+def test_a_killed_count_goes_on(folder: Path) -> None:
+    plan = plan_of()
+    directory = run(plan, "classes")
+    whole = {path.name: path.read_bytes() for path in directory.glob("*.csv")}
+    for path in directory.iterdir():
+        if path.name != "spec.json":
+            path.unlink()
+    (directory / "partial").mkdir()
+    (directory / "partial" / "counts.json").write_text('{"n11": 9, "n12": 8}')
+    run(plan, "classes")
+    assert {path.name: path.read_bytes() for path in directory.glob("*.csv")} == whole
+
+
+# ---- the pools
+
+
+def test_pools_have_the_listed_images_and_no_image_is_in_both(folder: Path) -> None:
+    plan = plan_of()
+    pools = {split: open_pool(run(plan, "pools", split)) for split in ("train", "test")}
+    assert {split: pool.info.class_counts for split, pool in pools.items()} == {
+        "train": (7, 6, 5, 3),
+        "test": (2, 2, 2, 2),
+    }
+    known = {jpeg(100 * place + n) for place, count in enumerate(SYNSETS.values()) for n in range(count) if place < 4}
+    encoded: set[bytes] = set()
+    for split in pools:
+        table = pq.read_table(run(plan, "pools", split) / "images.parquet").to_pydict()
+        encoded |= {image["bytes"] for image in table["image"]}
+        for image, label in zip(table["image"], table["label"], strict=True):
+            assert image["path"].startswith(["n11", "n12", "n21", "n23"][label])
+    assert encoded == known
+    assert facts_of(run(plan, "pools", "train"))["count"] == 21
+
+
+def test_a_broken_image_is_named(folder: Path) -> None:
+    broken = folder / "n21" / "n21_3.JPEG"
+    broken.write_bytes(broken.read_bytes()[:-200])
+    with pytest.raises(UserError, match=r"n21/n21_3\.JPEG cannot be decoded: image file is truncated"):
+        for split in ("train", "test"):
+            run(plan_of(), "pools", split)
+
+
+def test_the_plan_shares_the_rows_of_a_pool_that_is_made(folder: Path) -> None:
+    row = Row(method="PUMA", strategy="puma", radius="margin")
+    settings = {"execution": {"part_rows": 1, "batch_size": 1}}
+    plan = plan_of(settings, row)
+    score = next(stage for stage, spec in plan.stages.items() if spec.kind == "scores")
+    assert plan.parts(score) == []
+    run(plan, "pools", "train")
+    assert plan_of(settings, row).parts(score) == [range(0, 8), range(8, 16), range(16, 21)]
+
+
+# ---- training, scoring and evaluating from encoded images
+
+
+def as_arrays(plan: Plan) -> None:
+    """The same images as npz files, decoded."""
+    Path("arrays").mkdir()
+    for split in ("train", "test"):
+        pool = open_pool(run(plan, "pools", split))
+        np.savez(f"arrays/{split}.npz", image=pool.images[:].transpose(0, 2, 3, 1), label=pool.labels)
+
+
+def numbers_of(plan: Plan) -> dict[str, npt.NDArray[Any]]:
+    """What a table's stages found: weights, margins, and who was right under attack."""
+    run(plan, "tables")
+    numbers: dict[str, npt.NDArray[Any]] = {}
+    for stage, spec in plan.stages.items():
+        directory = plan.directory(stage)
+        if spec.kind == "models":
+            manifest = "pruned" if spec.model_dump()["manifest"] else "all"
+            numbers |= {
+                f"{manifest} {name}": values for name, values in load_file(directory / "weights.safetensors").items()
+            }
+        elif spec.kind == "scores":
+            pool = open_pool(plan.directory(spec.model_dump()["pool"]))
+            numbers["margins"] = read_score(directory, pool_digest=pool.info.digest)[0]
+        elif spec.kind == "evaluations":
+            outcome = pq.read_table(directory / "outcome.parquet").to_pandas()
+            numbers[f"right {len(numbers)}"] = outcome.to_numpy()
+    return numbers
+
+
+PUMA = Row(method="PUMA", strategy="puma", radius="margin", ratio=0.2)
+
+
+def test_numbers_are_those_of_a_pool_of_arrays(folder: Path) -> None:
+    plan = plan_of(None, PUMA)
+    as_arrays(plan)
+    arrays = plan_of({"data": {"source": "npz:arrays"}}, PUMA, results="others")
+    encoded, decoded = numbers_of(plan), numbers_of(arrays)
+    assert len(encoded) == len(decoded)
+    assert {"margins", "all 0.weight", "pruned 0.weight"} <= set(encoded)
+    for name, values in encoded.items():
+        assert np.array_equal(values, decoded[name]), name
+
+
+@pytest.mark.slow
+def test_cifar10_in_a_made_hierarchy(shared: Path) -> None:
+    """20 real images of each class: animals are six classes, vehicles four; four classes of them are similar."""
+    table = pq.read_table(next((shared / "data" / "cifar10").glob("test*.parquet"))).slice(0, 400).to_pydict()
+    names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+    images: dict[str, list[bytes]] = {name: [] for name in names}
+    for image, label in zip(table["img"], table["label"], strict=True):
+        if len(images[names[label]]) < 20:
+            images[names[label]].append(image["bytes"])
+    pairs = [("entity", "animal"), ("entity", "vehicle"), ("animal", "bird"), ("animal", "frog"), ("animal", "mammal")]
+    pairs += [("mammal", name) for name in ("cat", "deer", "dog", "horse")]
+    pairs += [("vehicle", name) for name in ("airplane", "automobile", "ship", "truck")]
+    text = "".join(f"{above} {below}\n" for above, below in pairs)
+    write_folder(Path("cifar"), images, text, archives="ship truck dog")
+    settings = {
+        "data": {"source": "imagenet21k:cifar", "image_shape": [3, 32, 32], "hierarchy": {"test_images": 5}},
+        "margins": {"boundary_search": {"max_steps": 10}},
+        "training": {"trades": {"epochs": 1, "epoch_images": 64, "batch_size": 32}},
+    }
+    plan = plan_of(settings, PUMA)
+    # 120 animals are divided into birds, frogs (20 each) and mammals; with 80 vehicles four classes at most 4 : 1
+    classes = {line["synset"]: int(line["images"]) for line in lines_of(run(plan, "classes") / "classes.csv")}
+    assert classes == {"bird": 20, "frog": 20, "mammal": 80, "vehicle": 80}
+    pool = open_pool(run(plan, "pools", "train"))
+    assert pool.info.class_counts == (15, 15, 75, 75)
+    decoded = {np.asarray(Image.open(io.BytesIO(data))).tobytes() for some in images.values() for data in some}
+    assert all(image.transpose(1, 2, 0).tobytes() in decoded for image in pool.images[:])
+    assert facts_of(run(plan, "manifests"))["kept"] == 144
+    assert (run(plan, "models", "puma") / "weights.safetensors").is_file()

@@ -1,0 +1,115 @@
+"""The files of a class list: which classes there are, whose synset is whose, and which images are for testing."""
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from robustprune.classes.grouping import SynsetClass
+from robustprune.classes.listing import ListedImage
+from robustprune.errors import UserError
+from robustprune.files import replacing
+
+CLASSES_FILE, SYNSETS_FILE, LISTING_FILE = "classes.csv", "synsets.csv", "listing.parquet"
+SCHEMA = pa.schema(
+    [
+        ("label", pa.int16()),
+        ("synset", pa.string()),
+        ("name", pa.string()),
+        ("size", pa.int64()),
+        ("offset", pa.int64()),  # in the synset's archive; null for a file of its own
+        ("test", pa.bool_()),
+    ]
+)
+
+
+class ClassImages(NamedTuple):
+    """The images of one class, in the order they have in a pool.
+
+    Attributes:
+        images: by synset, then by name.
+        test: the places of those that are for testing.
+    """
+
+    images: list[ListedImage]
+    test: set[int]
+
+
+def write_classes(path: Path, classes: Sequence[SynsetClass], test_images: int, names: Mapping[str, str]) -> None:
+    """classes.csv: a line a class with its label, synset and name, and how many synsets and images it has."""
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        lines = csv.writer(file)
+        lines.writerow(["label", "synset", "name", "synsets", "images", "train", "test"])
+        for label, one in enumerate(classes):
+            name = names.get(one.synset, "")
+            train = one.images - test_images
+            lines.writerow([label, one.synset, name, len(one.members), one.images, train, test_images])
+
+
+def write_synsets(path: Path, classes: Sequence[SynsetClass], images: Mapping[str, int]) -> None:
+    """synsets.csv: a line a synset with images in a class: its id, its class's label and its images."""
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        lines = csv.writer(file)
+        lines.writerow(["synset", "label", "images"])
+        for label, one in enumerate(classes):
+            lines.writerows([member, label, images[member]] for member in one.members)
+
+
+def write_listing(path: Path, classes: Iterator[ClassImages]) -> None:
+    """listing.parquet: a row an image, a row group a class, in the order the images have in a pool."""
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, SCHEMA) as file:
+        for label, (images, test) in enumerate(classes):
+            columns = {
+                "label": [label] * len(images),
+                "synset": [image.synset for image in images],
+                "name": [image.name for image in images],
+                "size": [image.size for image in images],
+                "offset": [image.offset for image in images],
+                "test": [place in test for place in range(len(images))],
+            }
+            file.write_table(pa.table(columns, SCHEMA), row_group_size=len(images))
+
+
+class Listing:
+    """The images of one split, as a class list has them.
+
+    Args:
+        directory: of the class list's stage.
+        split: ``train`` or ``test``.
+
+    Raises:
+        UserError: when there is no readable list.
+    """
+
+    def __init__(self, directory: Path, split: str) -> None:
+        self._path, self._test = directory / LISTING_FILE, split == "test"
+        try:
+            self._file = pq.ParquetFile(self._path)
+            if self._file.schema_arrow != SCHEMA:
+                raise pa.ArrowInvalid(f"it has the columns {self._file.schema_arrow.names}")
+        except (pa.ArrowException, OSError) as error:
+            raise UserError(f"{self._path} is not a readable list of images: {error}") from None
+        self._counts = [len(self._rows(group, ["test"])) for group in range(self._file.num_row_groups)]
+
+    def __len__(self) -> int:
+        return sum(self._counts)
+
+    def images(self, first: int) -> Iterator[tuple[ListedImage, int]]:
+        """Each image from row ``first`` of the split on, and its label."""
+        for group, count in enumerate(self._counts):
+            if first < count:
+                rows = self._rows(group, None).slice(first).to_pylist()
+                for row in rows:
+                    yield ListedImage(row["synset"], row["name"], row["size"], row["offset"]), row["label"]
+            first = max(0, first - count)
+
+    def _rows(self, group: int, columns: list[str] | None) -> pa.Table:
+        try:
+            table = self._file.read_row_group(group, columns=columns)
+        except (pa.ArrowException, OSError) as error:
+            raise UserError(f"{self._path} is not a readable list of images: {error}") from None
+        return table.filter(pc.equal(table["test"], self._test))

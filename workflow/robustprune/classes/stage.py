@@ -1,0 +1,128 @@
+"""The stage ``classes``: a hierarchy of many small classes is grouped into few large ones (PUMA, Appendix C)."""
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from robustprune.classes.files import (
+    CLASSES_FILE,
+    LISTING_FILE,
+    SYNSETS_FILE,
+    ClassImages,
+    write_classes,
+    write_listing,
+    write_synsets,
+)
+from robustprune.classes.grouping import Grouping, SynsetClass, TooFewClasses, group_synsets
+from robustprune.classes.hierarchy import Hierarchy, read_hierarchy
+from robustprune.classes.listing import ListedImage, list_images, lowest_keys, require_folder, synset_entries
+from robustprune.errors import UserError
+from robustprune.files import digest, write_text
+from robustprune.job import Job
+from robustprune.specs import ClassListSpec
+
+logger = logging.getLogger(__name__)
+COUNTS_FILE = "counts.json"
+NAMES_FILE = "words.txt"  # beside the hierarchy: a synset's id, a tab, its name
+
+
+def run(job: Job, spec: ClassListSpec) -> dict[str, Any]:
+    """Count the images of each synset, group the synsets, and say which images are whose and which are for testing.
+
+    Returns:
+        images in all and of the classes; of the largest and the smallest class; what became of the others; synsets that
+        were divided, and that the hierarchy has below several parents.
+
+    Raises:
+        UserError: when the folder or the hierarchy changed since the plan or is not readable, or there are too few
+            classes of similar size, or too few images in one.
+        Interrupted: after a signal, with the counts so far saved.
+    """
+    folder, file = Path(spec.source.location), Path(spec.hierarchy.location)
+    if not file.is_file() or digest(file) != spec.hierarchy.digest:
+        raise UserError(f"{file} is gone or was changed since the plan was made; bring it back or plan again")
+    require_folder(folder, spec.source.digest)
+    hierarchy, entries = read_hierarchy(file), synset_entries(folder)
+    images = _count(job, entries)
+    grouping = _group(spec, hierarchy, images)
+    write_classes(job.partial / CLASSES_FILE, grouping.classes, spec.test_images, _names(file.with_name(NAMES_FILE)))
+    write_synsets(job.partial / SYNSETS_FILE, grouping.classes, images)
+    write_listing(job.partial / LISTING_FILE, _class_images(job, spec, grouping.classes, entries))
+    job.publish(CLASSES_FILE, SYNSETS_FILE, LISTING_FILE)
+    return _facts(grouping, hierarchy, images)
+
+
+def _count(job: Job, entries: Mapping[str, Path]) -> dict[str, int]:
+    """The images of each synset. What an earlier attempt counted is believed."""
+    path = job.partial / COUNTS_FILE
+    counts: dict[str, int] = json.loads(path.read_text()) if path.is_file() else {}
+    progress = job.progress("counting images", total=len(entries), unit="synsets", done=len(counts))
+    with progress, job.checkpoints:
+        for synset in [synset for synset in entries if synset not in counts]:
+            counts[synset] = len(list_images(synset, entries[synset]))
+            progress.advance(1)
+            job.checkpoints.tick(lambda: write_text(path, json.dumps(counts)))
+    return counts
+
+
+def _group(spec: ClassListSpec, hierarchy: Hierarchy, images: Mapping[str, int]) -> Grouping:
+    try:
+        grouping = group_synsets(hierarchy, images, classes=spec.classes, ratio=spec.ratio)
+    except TooFewClasses as error:
+        raise UserError(
+            f"data.classes = {spec.classes}, but of the images of {spec.source.location} at most {error.most} classes "
+            f"can be made of which the largest is {spec.ratio:g} times the smallest; lower data.classes or raise "
+            "data.hierarchy.ratio"
+        ) from None
+    smallest = min(grouping.classes, key=lambda one: one.images)
+    if smallest.images <= spec.test_images:
+        raise UserError(
+            f"data.hierarchy.test_images = {spec.test_images}, but the class {smallest.synset} has {smallest.images} "
+            "images in all; take fewer for testing, or fewer classes"
+        )
+    if grouping.unknown:
+        logger.warning("%d images are of synsets that are not in the hierarchy, and are left out", grouping.unknown)
+    return grouping
+
+
+def _class_images(
+    job: Job, spec: ClassListSpec, classes: tuple[SynsetClass, ...], entries: Mapping[str, Path]
+) -> Iterator[ClassImages]:
+    with job.progress("listing images", total=len(classes), unit="classes") as progress:
+        for one in classes:
+            images: list[ListedImage] = []
+            for member in one.members:
+                images += list_images(member, entries[member])
+            yield ClassImages(images, lowest_keys(images, spec.test_images, seed=spec.seed))
+            progress.advance(1)
+
+
+def _names(path: Path) -> dict[str, str]:
+    """Names of synsets, for people; none where there is no such file."""
+    if not path.is_file():
+        return {}
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return dict(line.split("\t", 1) for line in lines if "\t" in line)
+
+
+def _facts(grouping: Grouping, hierarchy: Hierarchy, images: Mapping[str, int]) -> dict[str, Any]:
+    sizes = [one.images for one in grouping.classes]
+    return {
+        "classes": len(sizes),
+        "images": sum(sizes),
+        "largest": max(sizes),
+        "smallest": min(sizes),
+        "ratio": round(max(sizes) / min(sizes), 3),
+        "images_left_out": {
+            "of_divided_synsets": grouping.of_divided,
+            "too_large_to_fit": grouping.too_large,
+            "too_small": grouping.too_small,
+            "not_in_the_hierarchy": grouping.unknown,
+        },
+        "synsets": len(images),
+        "synsets_without_images": sum(count == 0 for count in images.values()),
+        "synsets_divided": grouping.divided,
+        "synsets_with_several_parents": hierarchy.several_parents,
+    }

@@ -1,0 +1,75 @@
+"""A pool of the images that a class list names, encoded as they are."""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from robustprune.classes.files import Listing
+from robustprune.classes.listing import ListedImage, require_folder
+from robustprune.errors import UserError
+from robustprune.job import Job
+from robustprune.pools.encoding import EncodedImage, fill_encoded_pool, publish_encoded_pool
+from robustprune.specs import SynsetPoolSpec
+
+DEFINITION = 1
+
+READING_THREADS = 8  # a shared disk answers late, but many at once
+READ_AT_ONCE = 128  # images
+
+
+def run(job: Job, spec: SynsetPoolSpec) -> dict[str, Any]:
+    """Bring the images of a split into a pool of encoded images.
+
+    Returns:
+        count, class_counts and digest of the pool.
+
+    Raises:
+        UserError: naming an image that is gone, or has another size than when it was listed, or cannot be decoded.
+        Interrupted: after a signal, with the files written so far kept.
+    """
+    folder = Path(spec.source.location)
+    require_folder(folder, spec.source.digest)
+    listing = Listing(job.upstream("classes", spec.class_list), spec.split)
+    fill_encoded_pool(
+        job,
+        lambda first: read_images(folder, listing.images(first)),
+        count=len(listing),
+        image_shape=spec.image_shape,
+        classes=spec.classes,
+        dataset=spec.dataset,
+        source=f"the {spec.split} images of {spec.class_list}",
+    )
+    return publish_encoded_pool(job)
+
+
+def read_images(folder: Path, listed: Iterator[tuple[ListedImage, int]]) -> Iterator[EncodedImage]:
+    """The listed images with their labels, in order, read by several threads."""
+    with ThreadPoolExecutor(READING_THREADS, thread_name_prefix="read") as threads:
+        while some := list(islice(listed, READ_AT_ONCE)):
+            yield from threads.map(partial(_read, folder), some)
+
+
+def _read(folder: Path, listed: tuple[ListedImage, int]) -> EncodedImage:
+    image, label = listed
+    file = image.file(folder)
+    try:
+        content = _bytes(file, image)
+    except OSError as error:
+        raise UserError(f"{file} was there when the classes were listed: {error}") from None
+    if len(content) != image.size:
+        raise UserError(f"{file}: {image.name} is not the {image.size:,} bytes it was when the classes were listed")
+    return EncodedImage(content, label, f"{image.synset}/{image.name}")
+
+
+def _bytes(file: Path, image: ListedImage) -> bytes:
+    if image.offset is None:
+        return file.read_bytes()
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        return os.pread(descriptor, image.size, image.offset)
+    finally:
+        os.close(descriptor)
