@@ -1,7 +1,8 @@
-"""How fast training is, and what bfloat16 does to it: ``python benchmarks/training.py {step,data,precision,seeds}``.
+"""How fast training is, and what bfloat16 does to it: ``python benchmarks/training.py WHAT``; ``--help`` names each.
 
-What it printed is in docs/benchmarks.md. Sides are timed in turn, each on one thread, by the processor time of its
-process (by wall time on a GPU), so that other jobs on the machine disturb little; figures are medians.
+What it printed is in docs/benchmarks.md. Sides are timed in turn by the processor time of their processes over the
+number of threads (by wall time on a GPU), so that other jobs on the machine disturb little; figures are medians.
+Threads that wait should not count: set ``OMP_WAIT_POLICY=passive``.
 """
 
 import argparse
@@ -24,12 +25,15 @@ from torch.nn import functional as F
 
 from robustprune.attacks.norms import norm_named
 from robustprune.attacks.pgd import pgd
+from robustprune.config import load_config
 from robustprune.execution import Execution
 from robustprune.job import Job
 from robustprune.models.registry import build_model
 from robustprune.pools.format import Pool, PoolInfo
 from robustprune.pools.ingest.digits import read
-from robustprune.settings import ThreatModel, TradesRecipe
+from robustprune.pools.ingest.idx import parse_images, parse_labels, read_bytes
+from robustprune.settings import AnyRecipe, ThreatModel, TradesRecipe
+from robustprune.sources import idx_files
 from robustprune.specs import DigitsSource, IngestedPoolSpec, ModelSpec
 from robustprune.training.augmentation import crop_flip
 from robustprune.training.fit import Training
@@ -48,13 +52,15 @@ class Case(NamedTuple):
     epsilon: str
     step_size: str
     augmentation: str
+    threads: int
 
 
-RESNET = Case("resnet18", (3, 32, 32), 16, "8/255", "2/255", "crop_flip")
-MNIST = Case("fast_cnn", (1, 28, 28), 512, "3/10", "3/40", "none")
-DIGITS = Case("small_cnn", (1, 8, 8), 128, "3/20", "3/80", "none")
+RESNET = Case("resnet18", (3, 32, 32), 64, "8/255", "2/255", "crop_flip", 2)
+MNIST = Case("fast_cnn", (1, 28, 28), 512, "3/10", "3/40", "none", 2)
+DIGITS = Case("small_cnn", (1, 8, 8), 128, "3/20", "3/80", "none", 1)
 STEP_CASES = (RESNET, MNIST, DIGITS)
 EPOCH_IMAGES = 5000  # of the comparison of precisions
+POOL_IMAGES = 50_000_000  # of 32 x 32 pixels, 154 GB
 
 
 class PlainTrades:
@@ -114,7 +120,9 @@ def build_plain(architecture: str, shape: tuple[int, int, int]) -> nn.Module:
 
 
 @contextmanager
-def training(case: Case, images: Images, labels: npt.NDArray[Any], device: str, **recipe: Any) -> Iterator[Training]:
+def training(
+    case: Case, images: Images, labels: npt.NDArray[Any], device: str, recipe: AnyRecipe, *, seed: int = 0
+) -> Iterator[Training]:
     """Our training of the case on these images."""
     info = PoolInfo(
         dataset="benchmark",
@@ -125,19 +133,9 @@ def training(case: Case, images: Images, labels: npt.NDArray[Any], device: str, 
         class_counts=(),
         digest="",
     )
-    settings: dict[str, Any] = {
-        "epochs": 1,
-        "epoch_images": 10**6,
-        "batch_size": case.batch_size,
-        "learning_rate": 0.01,
-        "step_size": case.step_size,
-        "synthetic_fraction": 0,
-        "augmentation": case.augmentation,
-    }
     with tempfile.TemporaryDirectory() as folder:
-        job = Job(Path(folder), Execution(device=device), threads=1, live=False)
+        job = Job(Path(folder), Execution(device=device), threads=case.threads, live=False)
         job.partial.mkdir()
-        seed = recipe.pop("seed", 0)
         spec = ModelSpec(
             architecture=case.architecture,
             classes=10,
@@ -146,12 +144,26 @@ def training(case: Case, images: Images, labels: npt.NDArray[Any], device: str, 
             synthetic=None,
             manifest=None,
             threat=ThreatModel.model_validate({"epsilon": case.epsilon}),
-            training=TradesRecipe.model_validate({**settings, **recipe}),
+            training=recipe,
             seed=seed,
         )
         radius = np.full(len(images), _number(case.epsilon), dtype=np.float32)
         kept = KeptImages(Pool(images, labels.astype(np.int16), info), np.arange(len(images)), radius)
         yield Training(job, spec, [kept])
+
+
+def trades(case: Case, **settings: Any) -> TradesRecipe:
+    """Ours as ``PlainTrades`` has it."""
+    usual = {
+        "epochs": 1,
+        "epoch_images": 10**6,
+        "batch_size": case.batch_size,
+        "learning_rate": 0.01,
+        "step_size": case.step_size,
+        "synthetic_fraction": 0,
+        "augmentation": case.augmentation,
+    }
+    return TradesRecipe.model_validate({**usual, **settings})
 
 
 def in_turn(sides: Mapping[str, Callable[[], float]], *, rounds: int) -> dict[str, float]:
@@ -163,14 +175,14 @@ def in_turn(sides: Mapping[str, Callable[[], float]], *, rounds: int) -> dict[st
     return {name: statistics.median(values[1:]) for name, values in seconds.items()}
 
 
-def seconds_of(work: Callable[[], object], device: str) -> float:
-    """Seconds that work takes."""
+def seconds_of(work: Callable[[], object], device: str, threads: int = 1) -> float:
+    """Seconds that work takes on so many threads."""
     clock = time.process_time if device == "cpu" else time.perf_counter
     started = clock()
     work()
     if device != "cpu":
         torch.cuda.synchronize()
-    return clock() - started
+    return (clock() - started) / (threads if device == "cpu" else 1)
 
 
 class PlainProcess:
@@ -179,25 +191,25 @@ class PlainProcess:
     step: Callable[[], None]
 
     def __init__(self, case: Case, device: str) -> None:
-        self.device = device
+        self.device, self.threads = device, case.threads
         self.pool = multiprocessing.get_context("spawn").Pool(1, self.begin, (case, device))
 
     @classmethod
     def begin(cls, case: Case, device: str) -> None:
         """In that process: build the network and the batch."""
-        torch.set_num_threads(1)
+        torch.set_num_threads(case.threads)
         images, labels = noise(case.batch_size, case.shape)
         x, y = torch.from_numpy(images).to(device).float() / 255, torch.from_numpy(labels).to(device)
         cls.step = staticmethod(partial(PlainTrades(case, device).step, x, y))
 
     @classmethod
-    def take_step(cls, device: str) -> float:
+    def take_step(cls, device: str, threads: int) -> float:
         """In that process: seconds of a step."""
-        return seconds_of(cls.step, device)
+        return seconds_of(cls.step, device, threads)
 
     def seconds(self) -> float:
         """Seconds of a step."""
-        return self.pool.apply(self.take_step, (self.device,))
+        return self.pool.apply(self.take_step, (self.device, self.threads))
 
 
 def noise(count: int, shape: tuple[int, int, int]) -> tuple[Images, npt.NDArray[Any]]:
@@ -211,10 +223,10 @@ def time_steps(device: str, rounds: int) -> None:
     for case in STEP_CASES:
         plain = PlainProcess(case, device)
         for precision in ("float32", "bfloat16"):
-            with training(case, *noise(4096, case.shape), device, precision=precision) as ours:
+            with training(case, *noise(4096, case.shape), device, trades(case, precision=precision)) as ours:
                 sides: dict[str, Callable[[], float]] = {
                     "plain": plain.seconds,
-                    "ours": partial(seconds_of, ours.one_step, device),
+                    "ours": partial(seconds_of, ours.one_step, device, case.threads),
                 }
                 found = in_turn(sides, rounds=rounds)
             rates = {name: case.batch_size / seconds for name, seconds in found.items()}
@@ -227,19 +239,30 @@ def time_steps(device: str, rounds: int) -> None:
 
 
 def time_data(device: str, rounds: int) -> None:
-    """The share of a step that its batch takes, drawn from a million images, read and augmented."""
+    """The share of a step that its batch takes, drawn from a pool larger than the memory, read and augmented."""
     with tempfile.TemporaryFile() as file:
-        images: Images = np.memmap(file, dtype=np.uint8, mode="w+", shape=(10**6, *RESNET.shape))
-        with training(RESNET, images, np.zeros(len(images)), device) as ours:
+        images: Images = np.memmap(file, dtype=np.uint8, mode="w+", shape=(POOL_IMAGES, *RESNET.shape))
+        with training(RESNET, images, np.zeros(POOL_IMAGES, dtype=np.int16), device, trades(RESNET)) as ours:
 
             def draw() -> None:
                 batch = ours.batches._take(int(torch.randint(ours.total, ())))
                 crop_flip(batch.images, ours._noise("augmentation", len(batch.images)))
 
-            sides = {"step": partial(seconds_of, ours.one_step, device), "batch": partial(seconds_of, draw, device)}
-            found = in_turn(sides, rounds=rounds)
-    share = found["batch"] / found["step"]
-    print(f"batch of {RESNET.batch_size} from 1,000,000 images: {found['batch'] * 1e3:.2f} ms, {share:.2%} of a step")
+            works = {"step": ours.one_step, "batch": draw}
+            found = in_turn(
+                {name: partial(seconds_of, work, device, RESNET.threads) for name, work in works.items()}, rounds=rounds
+            )
+        print(
+            f"batch of {RESNET.batch_size} from {POOL_IMAGES:,} images ({images.nbytes / 1e9:.0f} GB): "
+            f"{found['batch'] * 1e3:.2f} ms, {found['batch'] / found['step']:.2%} of a step; "
+            f"memory of the process, without mapped files: {anonymous_memory() / 2**30:.1f} GiB"
+        )
+
+
+def anonymous_memory() -> int:
+    """Bytes of this process that no file backs; those of mapped files go when others need the memory."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["RssAnon"].split()[0]) * 1024
 
 
 def compare_precisions(device: str, seeds: int) -> None:
@@ -250,21 +273,44 @@ def compare_precisions(device: str, seeds: int) -> None:
     for precision in ("float32", "bfloat16"):
         found = []
         for seed in range(seeds):
-            recipe: dict[str, Any] = {
-                "epochs": 8,
-                "epoch_images": EPOCH_IMAGES,
-                "learning_rate": 0.2,
-                "precision": precision,
-                "seed": seed,
-            }
-            with training(DIGITS, *digits["train"], device, **recipe) as run:
-                while run.step < run.total:
-                    run.one_step()
-                model = run.average.averaged_model().eval()
+            recipe = trades(DIGITS, epochs=8, epoch_images=EPOCH_IMAGES, learning_rate=0.2, precision=precision)
+            with training(DIGITS, *digits["train"], device, recipe, seed=seed) as run:
+                model = finished(run)
             found.append((accuracy(model, x, y), accuracy(model, attack(model, x, y), y)))
         columns = list(zip(*found, strict=True))
         text = [f"{statistics.mean(column):.2f} +- {statistics.stdev(column):.2f}" for column in columns]
         print(f"{precision:8} clean {text[0]} %, PGD-40 {text[1]} %, {seeds} seeds", flush=True)
+
+
+def finished(run: Training) -> nn.Module:
+    """The averaged model after all steps."""
+    while run.step < run.total:
+        run.one_step()
+    return run.average.averaged_model().eval()
+
+
+def time_rs_fgsm(device: str, seeds: int, data: Path) -> None:
+    """RS-FGSM on full MNIST as in the preset, 10 epochs without validation: seconds on one thread, and accuracies."""
+    recipe = load_config({"preset": "mnist"}).training.rs_fgsm.model_copy(update={"validate_every": 0})
+    case, splits = MNIST._replace(threads=1), {split: read_mnist(data, split) for split in ("train", "test")}
+    x = torch.from_numpy(splits["test"][0]).to(device).float() / 255
+    y = torch.from_numpy(splits["test"][1].astype(np.int64)).to(device)
+    for seed in range(seeds):
+        with training(case, *splits["train"], device, recipe, seed=seed) as run:
+            began = time.perf_counter()
+            processor = seconds_of(partial(finished, run), device)
+            seconds, model = time.perf_counter() - began, run.average.averaged_model().eval()
+        print(
+            f"RS-FGSM, {recipe.epochs} epochs of {len(splits['train'][0]):,} images, seed {seed}: {processor:.1f} s of "
+            f"one thread, {seconds:.1f} s by the clock; clean {accuracy(model, x, y):.2f} % of {len(x):,}",
+            flush=True,
+        )
+
+
+def read_mnist(data: Path, split: str) -> tuple[Images, npt.NDArray[Any]]:
+    """Images and labels of a split of MNIST."""
+    images, labels = idx_files(data / "mnist" / "MNIST" / "raw", split)
+    return parse_images(read_bytes(images), images), parse_labels(read_bytes(labels), labels)
 
 
 def read_digits(split: str) -> tuple[Images, npt.NDArray[Any]]:
@@ -328,13 +374,21 @@ def _number(fraction: str) -> float:
 def main() -> None:
     """Run one benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["step", "data", "precision", "seeds"])
+    benchmarks: dict[str, Callable[..., None]] = {
+        "step": time_steps,
+        "data": time_data,
+        "precision": compare_precisions,
+        "rs_fgsm": time_rs_fgsm,
+        "seeds": time_seeds,
+    }
+    parser.add_argument("what", choices=benchmarks)
     parser.add_argument("--rounds", type=int, default=5, help="steps timed, or seeds trained (default: %(default)s)")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="MNIST, for rs_fgsm")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    benchmarks = {"step": time_steps, "data": time_data, "precision": compare_precisions, "seeds": time_seeds}
-    benchmarks[options.what](options.device, options.rounds)
+    more = (options.data,) if options.what == "rs_fgsm" else ()
+    benchmarks[options.what](options.device, options.rounds, *more)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ ROOT = Path(__file__).parents[1]
 
 PRINTED = {
     "step": r"(small_cnn batch  16 (float32 |bfloat16): plain +\d.* images/s, ours +\d.*, ratio \d+\.\d\d\n){2}",
-    "data": r"batch of 16 from 1,000,000 images: \d+\.\d\d ms, \d+\.\d\d% of a step\n",
+    "data": r"batch of 16 from 1,000 images \(0 GB\): \d+\.\d\d ms, \d+\.\d\d% of a step; memory of .*: \d\.\d GiB\n",
     "precision": r"(\w+ +clean \d+\.\d\d \+- \d+\.\d\d %, PGD-40 \d+\.\d\d \+- \d+\.\d\d %, 2 seeds\n){2}",
+    "rs_fgsm": r"(RS-FGSM, 10 epochs of 200 images, seed [01]: \d\.\d s of one .* clean \d+\.\d\d % of 200\n){2}",
     "seeds": r"16 networks, batch 100 each: sequence \d+ ms, vmap \d+ ms, ratio \d+\.\d\d\n",
 }
 
@@ -26,7 +27,9 @@ def test_benchmarks_of_training(what: str, monkeypatch: pytest.MonkeyPatch, caps
     monkeypatch.setattr(training, "DIGITS", small)
     monkeypatch.setattr(training, "STEP_CASES", (small,))
     monkeypatch.setattr(training, "EPOCH_IMAGES", 32)
-    rounds = "2" if what == "precision" else "1"
+    monkeypatch.setattr(training, "POOL_IMAGES", 1000)
+    monkeypatch.setattr(training, "read_mnist", lambda *_: training.noise(200, training.MNIST.shape))
+    rounds = "2" if what in ("precision", "rs_fgsm") else "1"
     monkeypatch.setattr(sys, "argv", ["training.py", what, "--rounds", rounds])
     training.main()
     assert re.fullmatch(PRINTED[what], capsys.readouterr().out)

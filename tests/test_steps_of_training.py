@@ -102,10 +102,10 @@ def test_images_lie_on_a_gpu_that_has_room_for_them(tmp_path: Path, monkeypatch:
 
 
 def test_a_pool_larger_than_the_memory_is_read_row_by_row(tmp_path: Path) -> None:
-    count, shape = 2_000_000, (3, 32, 32)
+    count, shape = 50_000_000, (3, 32, 32)
     images: npt.NDArray[np.uint8] = np.lib.format.open_memmap(
         tmp_path / "images.npy", mode="w+", dtype=np.uint8, shape=(count, *shape)
-    )  # 6 GB, of which the file system stores what is written
+    )  # 154 GB, of which the file system stores what is written
     images[count - 1] = 7
     info = PoolInfo(
         dataset="holes", source="", classes=1, image_shape=shape, count=count, class_counts=(count,), digest=""
