@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from robustprune.models.normalization import usual_normalization
 from robustprune.models.registry import ARCHITECTURES, build_model
@@ -150,7 +151,15 @@ def test_large_images_get_the_stem_of_imagenet() -> None:
     assert model(torch.empty(1, *LARGE, device="meta")).shape == (1, 100)
     assert sizes == [(1, 64, 56, 56)]
     extra = 3 * 64 * (7 * 7 - 3 * 3) + 90 * 513  # the larger stem, 90 more classes
-    assert sum(value.numel() for value in model.parameters()) == 11_172_170 + extra
+    assert sum(value.numel() for value in model.parameters()) == 11_172_170 + extra == 11_226_020
+
+
+def test_a_network_for_large_images_has_a_gradient_everywhere() -> None:
+    torch.manual_seed(0)
+    model = build_model("preact_resnet18", image_shape=LARGE, classes=100).train()
+    images = torch.rand(2, *LARGE, requires_grad=True)
+    F.cross_entropy(model(images), torch.tensor([3, 97])).backward()
+    assert all(value.grad is not None and value.grad.any() for value in (images, *model.parameters()))
 
 
 @pytest.mark.parametrize("architecture", BUILT)
