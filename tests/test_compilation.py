@@ -109,6 +109,26 @@ def test_where_there_is_no_compiler_the_training_is_the_eager_one_and_says_why(
     assert read_record(stage).digests == read_record(eager).digests
 
 
+def test_a_trial_that_fails_late_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class FailsAtTheFourth(nn.Module):
+        def __init__(self, model: nn.Module) -> None:
+            super().__init__()
+            self.model, self.calls = model, 0
+
+        def forward(self, images: Tensor) -> Tensor:
+            self.calls += 1
+            if self.calls == 4:
+                raise RuntimeError("out of registers")
+            return torch.as_tensor(self.model(images))
+
+    monkeypatch.setattr(torch, "compile", lambda model, **_: FailsAtTheFourth(model))
+    tried = training(tmp_path / "tried", "kernels")
+    assert tried.compiled == "no: RuntimeError: out of registers"
+    assert tried.network is tried.model
+    expected = finish(training(tmp_path / "eager", "none"))
+    assert all(torch.equal(value, expected[name]) for name, value in finish(tried).items())
+
+
 @pytest.mark.parametrize(
     ("asked", "device", "processes", "said"),
     [

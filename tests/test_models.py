@@ -158,7 +158,7 @@ def test_a_network_for_large_images_has_a_gradient_everywhere() -> None:
     torch.manual_seed(0)
     model = build_model("preact_resnet18", image_shape=LARGE, classes=100).train()
     images = torch.rand(2, *LARGE, requires_grad=True)
-    F.cross_entropy(model(images), torch.tensor([3, 97])).backward()
+    F.cross_entropy(model(images), torch.tensor([3, 97])).backward()  # type: ignore[no-untyped-call]
     assert all(value.grad is not None and value.grad.any() for value in (images, *model.parameters()))
 
 

@@ -88,10 +88,12 @@ class Training(ResumableSteps):
         self.network = network
         before = {name: value.clone() for name, value in self.model.state_dict().items()}
         self._set_pace(self.clock.position(0))
-        for _ in range(2):  # what a CUDA graph recorded is replayed the second time
-            self._losses(self.batches.at(0)).losses.mean().backward()  # type: ignore[no-untyped-call]
-        self.optimizer.zero_grad(set_to_none=True)
-        self.model.load_state_dict(before)
+        try:
+            for _ in range(2):  # what a CUDA graph recorded is replayed the second time
+                self._losses(self.batches.at(0)).losses.mean().backward()  # type: ignore[no-untyped-call]
+        finally:
+            self.optimizer.zero_grad(set_to_none=True)
+            self.model.load_state_dict(before)
 
     def _open(self, kept: list[KeptImages], *, until: int) -> None:
         """Draw from these images in the steps before ``until``."""
