@@ -11,6 +11,7 @@ from robustprune.specs.base import ID_PATTERN, SharedRows, Spec, StageId, defini
 from robustprune.specs.classes import ClassListSpec, HierarchyFile, SynsetFolder
 from robustprune.specs.embeddings import EmbeddingSpec, FileEncoder, ModelEncoder, TorchvisionEncoder
 from robustprune.specs.evaluations import EvaluationSpec
+from robustprune.specs.figures import PerceptronFigureSpec, PhaseMapSpec
 from robustprune.specs.manifests import ManifestSpec
 from robustprune.specs.models import ImportedModelSpec, ModelSpec
 from robustprune.specs.pools import (
@@ -27,6 +28,7 @@ from robustprune.specs.pools import (
     UnionPoolSpec,
 )
 from robustprune.specs.scores import DynamicsScoreSpec, ExtrapolatedScoreSpec, LossScoreSpec, MarginSpec, ScoredPool
+from robustprune.specs.studies import PerceptronSpec
 from robustprune.specs.tables import RowSpec, TableSpec
 
 AnyPoolSpec = Annotated[
@@ -37,6 +39,7 @@ AnyModelSpec = Annotated[ModelSpec | ImportedModelSpec, Field(discriminator="ori
 AnyScoreSpec = Annotated[
     MarginSpec | DynamicsScoreSpec | LossScoreSpec | ExtrapolatedScoreSpec, Field(discriminator="score")
 ]
+AnyFigureSpec = Annotated[PerceptronFigureSpec | PhaseMapSpec, Field(discriminator="form")]
 AnySpec = Annotated[
     ClassListSpec
     | AnyPoolSpec
@@ -46,16 +49,31 @@ AnySpec = Annotated[
     | AnyScoreSpec
     | ManifestSpec
     | EvaluationSpec
-    | TableSpec,
+    | PerceptronSpec
+    | TableSpec
+    | AnyFigureSpec,
     Field(discriminator="kind"),
 ]
-KINDS = ("classes", "pools", "generators", "models", "embeddings", "scores", "manifests", "evaluations", "tables")
+KINDS = (
+    "classes",
+    "pools",
+    "generators",
+    "models",
+    "embeddings",
+    "scores",
+    "manifests",
+    "evaluations",
+    "studies",
+    "tables",
+    "figures",
+)
 SPEC_ADAPTER: TypeAdapter[Spec] = TypeAdapter(AnySpec)
 
 __all__ = [
     "ID_PATTERN",
     "KINDS",
     "SPEC_ADAPTER",
+    "AnyFigureSpec",
     "AnyModelSpec",
     "AnyPoolSpec",
     "AnyScoreSpec",
@@ -78,6 +96,9 @@ __all__ = [
     "MarginSpec",
     "ModelEncoder",
     "ModelSpec",
+    "PerceptronFigureSpec",
+    "PerceptronSpec",
+    "PhaseMapSpec",
     "RowSpec",
     "ScoredPool",
     "SharedRows",

@@ -1,0 +1,234 @@
+"""The perceptron study against closed forms, brute force and a solver of somebody else's."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import optimize, stats
+from sklearn.svm import SVC
+
+from robustprune.errors import Interrupted
+from robustprune.figures.files import CAPTION_FILE, DATA_FILE, FIGURE_FILE
+from robustprune.figures.perceptron import run as run_figure
+from robustprune.figures.phase_map import run as run_phase_map
+from robustprune.job import Job
+from robustprune.perceptron.claims import courses, exponent
+from robustprune.perceptron.stage import ERRORS_FILE, run
+from robustprune.perceptron.student import Student, _loss_and_gradient, attacked_margins, least_loss, train_student
+from robustprune.perceptron.teacher import draw_margins, draw_samples, mislabelled_share
+from robustprune.settings.perceptron import PerceptronCurve, PerceptronGrid
+from robustprune.specs import PerceptronFigureSpec, PerceptronSpec, PhaseMapSpec
+from robustprune.stagefile import write_spec
+from stopping import StopAfterTwo
+
+NONE = PerceptronCurve(strategy="none")
+EASY = PerceptronCurve(strategy="prune_easy", ratio=0.8)
+DIFFICULT = PerceptronCurve(strategy="prune_difficult", ratio=0.8)
+GRID = PerceptronGrid(trials=2, loads=(2, 4, 8, 16), easy_ratios=(0.5,), difficult_ratios=(0.5,))
+
+
+def samples(count: int, curve: PerceptronCurve = NONE, *, features: int = 10, seed: int = 0) -> Any:
+    return draw_samples(np.random.default_rng(seed), count, curve, features=features, scale=1.0, floor=0.0)
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.3])
+def test_margins_are_those_of_a_normal_feature(floor: float) -> None:
+    margins = draw_margins(np.random.default_rng(0), 20_000, scale=0.5, floor=floor)
+    drawn = np.abs(np.random.default_rng(1).normal(scale=0.5, size=200_000))
+    assert margins.min() >= floor
+    assert stats.ks_2samp(margins, drawn[drawn >= floor]).pvalue > 0.01
+
+
+@pytest.mark.parametrize(("curve", "kept"), [(EASY, slice(0, 2000)), (DIFFICULT, slice(8000, 10_000))])
+def test_pruning_keeps_the_samples_at_one_end(curve: PerceptronCurve, kept: slice) -> None:
+    margins = samples(2000, curve)[:, 0]
+    every = np.sort(np.abs(np.random.default_rng(5).standard_normal(10_000)))[kept]
+    assert (np.diff(margins) >= 0).all()
+    assert margins.mean() == pytest.approx(every.mean(), rel=0.05)
+    assert np.quantile(margins, [0.1, 0.9]) == pytest.approx(np.quantile(every, [0.1, 0.9]), rel=0.1)
+
+
+def test_the_mislabelled_share_is_what_sampling_gives() -> None:
+    margins = samples(20_000, EASY)[:, 0]
+    assert mislabelled_share(0.1, 0.8, scale=1.0) == pytest.approx((margins < 0.1).mean(), abs=0.02)
+    assert mislabelled_share(1.0, 0.8, scale=1.0) == 1.0
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.05])
+def test_the_loss_is_that_of_attacked_samples_and_the_gradient_its_slope(epsilon: float) -> None:
+    inputs, random = samples(30, features=4), np.random.default_rng(1)
+    halves = np.abs(random.standard_normal(8)) * (random.random(8) > 0.3)
+    halves[:4] *= halves[4:] == 0  # a weight has one sign
+    weights = halves[:4] - halves[4:]
+    attacked = inputs - epsilon * np.sign(weights)  # FGSM on y x: x - epsilon y sign(theta)
+    loss, gradient = _loss_and_gradient(halves, inputs, epsilon)
+    assert loss == pytest.approx(np.log1p(np.exp(-attacked @ weights)).mean())
+    slopes = optimize.approx_fprime(halves, lambda point: _loss_and_gradient(point, inputs, epsilon)[0], 1e-7)
+    assert gradient == pytest.approx(slopes, abs=1e-5)
+
+
+def test_a_student_that_cannot_fit_all_samples_is_at_the_least_loss() -> None:
+    inputs = samples(400, EASY, features=2)
+    epsilon = 0.1
+    weights, converged = least_loss(inputs, epsilon)
+    student = train_student(inputs, epsilon)
+
+    def loss(weights: Any) -> float:
+        margins = inputs @ weights - epsilon * np.abs(weights).sum()
+        return float(np.logaddexp(0, -margins).mean())
+
+    around = [student.weights + step for step in np.random.default_rng(0).normal(scale=0.5, size=(500, 2))]
+    assert student.converged is converged is True
+    assert not student.fits
+    assert student.weights == pytest.approx(weights)
+    assert loss(student.weights) <= min(loss(weights) for weights in around)
+
+
+@pytest.mark.parametrize("curve", [NONE, EASY, DIFFICULT], ids=lambda curve: curve.strategy)
+def test_the_widest_margin_is_a_support_vector_machines(curve: PerceptronCurve) -> None:
+    inputs = samples(60, curve)
+    machine = SVC(kernel="linear", C=1e8, tol=1e-6).fit(np.vstack([inputs, -inputs]), [1] * 60 + [-1] * 60)
+    weights, theirs = train_student(inputs, 0.0).weights, machine.coef_[0]
+    assert weights / np.linalg.norm(weights) == pytest.approx(theirs / np.linalg.norm(theirs), abs=1e-3)
+    assert (inputs @ weights).min() == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.05])
+def test_the_widest_margin_under_attack_is_that_of_a_general_solver(epsilon: float) -> None:
+    inputs = draw_samples(np.random.default_rng(0), 40, NONE, features=5, scale=1.0, floor=0.1)
+    student = train_student(inputs, epsilon)
+
+    def margins(weights: Any) -> Any:
+        return attacked_margins(inputs, weights, epsilon) - 1
+
+    least = optimize.minimize(
+        lambda weights: weights @ weights, student.weights * 1.5, method="SLSQP",
+        constraints={"type": "ineq", "fun": margins},
+    )  # fmt: skip
+    assert student.fits
+    assert attacked_margins(inputs, student.weights, epsilon).min() == pytest.approx(1, abs=1e-5)
+    assert np.linalg.norm(student.weights) == pytest.approx(np.linalg.norm(least.x), rel=1e-3)
+
+
+def test_gradient_descent_goes_where_the_widest_margin_is() -> None:
+    inputs = samples(40, features=3)
+    student, weights = train_student(inputs, 0.02), np.zeros(3)
+    away = []
+    for step in range(1, 20_001):
+        wrong = 1 / (1 + np.exp(np.minimum(inputs @ weights - 0.02 * np.abs(weights).sum(), 30)))
+        attacked = inputs - 0.02 * np.sign(weights)
+        weights = weights + 1.0 * wrong @ attacked / len(inputs) / max(wrong.mean(), 1e-9)
+        if step in (100, 20_000):
+            cosine = weights @ student.weights / np.linalg.norm(weights) / np.linalg.norm(student.weights)
+            away.append(np.degrees(np.arccos(min(1, cosine))))
+    assert away[1] < 1 < away[0] or away[1] < away[0] / 5
+
+
+def test_chance_is_half_a_turn() -> None:
+    nothing = Student(np.zeros(3), fits=False, converged=True)
+    assert (nothing.angle_error, nothing.correlation_error) == (0.5, 1.0)
+    assert Student(np.array([-2.0, 0, 0]), fits=False, converged=True).angle_error == 1.0
+
+
+@pytest.mark.parametrize(("epsilon", "error"), [(0.01, (0.45, 0.55)), (0.001, (0.0, 0.1))])
+def test_pruning_easy_samples_breaks_where_most_of_the_kept_are_mislabelled(
+    epsilon: float, error: tuple[float, float]
+) -> None:
+    inputs = draw_samples(
+        np.random.default_rng(0), 1600, PerceptronCurve(strategy="prune_easy", ratio=0.9), features=200,
+        scale=200**-0.5, floor=0.0,
+    )  # fmt: skip
+    assert (mislabelled_share(epsilon, 0.9, scale=200**-0.5) > 0.5) == (epsilon == 0.01)
+    assert error[0] <= train_student(inputs, epsilon).angle_error <= error[1]
+
+
+def errors_of(error: Callable[[float], float]) -> pd.DataFrame:
+    """A study whose angle errors follow a formula, a little differently in each trial."""
+    loads = (2.0, 4.0, 8.0, 16.0, 32.0)
+    rows = [
+        {"strategy": name, "ratio": ratio, "load": load, "trial": trial, "angle_error": error(load) * (1 + trial / 10)}
+        for name, ratio in (("none", 0.0), ("prune_easy", 0.8))
+        for load in loads
+        for trial in range(3)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_exponents_of_known_laws() -> None:
+    power = exponent(errors_of(lambda load: 0.3 / load), 2, 32)
+    assert power is not None
+    assert power.n == 3
+    assert power.mean == pytest.approx(-1)
+    (_, course) = courses(errors_of(lambda load: float(np.exp(-load / 4))), (NONE, EASY))
+    assert course.early is not None
+    assert course.late is not None
+    assert course.late.mean < 2 * course.early.mean < 0
+    assert course.relative == pytest.approx(1)
+    assert exponent(errors_of(lambda load: 0.0), 2, 32) is None
+
+
+def perceptron_spec(epsilon: float, **changes: Any) -> PerceptronSpec:
+    settings = {"grid": GRID, "filtered": False, "inputs": "unit_norm", "seed": 0, **changes}
+    return PerceptronSpec(features=20, epsilon=epsilon, **settings)
+
+
+def test_a_resumed_study_has_the_same_bytes(make_job: Callable[..., Job]) -> None:
+    spec = perceptron_spec(0.02)
+    whole, broken = make_job("studies", spec.id), make_job("studies", "broken")
+    assert run(whole, spec)["students"] == 3 * 4 * 2
+    broken.checkpoints = StopAfterTwo(60)
+    with pytest.raises(Interrupted):
+        run(broken, spec)
+    broken.checkpoints = whole.checkpoints
+    run(broken, spec)
+    assert (broken.directory / ERRORS_FILE).read_bytes() == (whole.directory / ERRORS_FILE).read_bytes()
+
+
+def studied(make_job: Callable[..., Job], epsilon: float, **changes: Any) -> str:
+    spec = perceptron_spec(epsilon, **changes)
+    job = make_job("studies", spec.id)
+    write_spec(job.directory / "spec.json", spec)
+    run(job, spec)
+    return spec.id
+
+
+def read_back(directory: Path) -> tuple[str, pd.DataFrame, str]:
+    return (
+        (directory / FIGURE_FILE).read_text(),
+        pd.read_csv(directory / DATA_FILE),
+        (directory / CAPTION_FILE).read_text(),
+    )
+
+
+def test_a_figure_has_its_data_and_tells_of_each_claim(make_job: Callable[..., Job]) -> None:
+    clean, attacked = studied(make_job, 0.0), studied(make_job, 0.02)
+    spec = PerceptronFigureSpec(name="puma.figure2", title="Figure 2", studies=(attacked,), clean=clean)
+    job = make_job("figures", spec.id)
+    run_figure(job, spec)
+    picture, data, caption = read_back(job.directory)
+    assert "samples kept per feature" in picture
+    assert len(data) == 3 * 4 * 2
+    assert (data["n"] == 2).all()
+    errors = pd.read_parquet(job.upstream("studies", attacked) / ERRORS_FILE)
+    first = data.iloc[0]
+    trials = errors[(errors["strategy"] == "none") & (errors["load"] == first["load"])]
+    assert first["mean"] == pytest.approx(trials["angle_error"].mean())
+    assert caption.startswith("Figure 2\n")
+    assert "exponent -1. Measured, exponent over the lower and the upper half of these α: no pruning -" in caption
+    assert "against that without an attack" in caption
+
+
+def test_the_phase_map_tells_which_strategy_wins(make_job: Callable[..., Job]) -> None:
+    studies = tuple(studied(make_job, epsilon) for epsilon in (0.0, 0.02, 0.2))
+    spec = PhaseMapSpec(name="puma.phase_map", title="Phases", studies=studies)
+    job = make_job("figures", spec.id)
+    run_phase_map(job, spec)
+    picture, data, caption = read_back(job.directory)
+    assert "share pruned" in picture
+    assert len(data) == 3 * 4
+    smallest = data[["none", "prune_easy", "prune_difficult"]].idxmin(axis=1)
+    assert (smallest == data["best"]).all()
+    assert "cells where the attack can mislabel" in caption

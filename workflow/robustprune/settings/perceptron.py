@@ -1,0 +1,63 @@
+"""Settings of the perceptron study (PUMA, section 2). Facts: P17, P18."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from robustprune.settings.base import Settings
+
+InputScale = Literal["unit_variance", "unit_norm"]
+"""How long an input is: features of variance 1, as PUMA prints it, or of variance 1/K, as perceptron theory has it."""
+
+
+class PerceptronCurve(Settings):
+    """What is pruned: nothing, or a share of the samples, of highest (easy) or lowest (difficult) margin."""
+
+    strategy: Literal["none", "prune_easy", "prune_difficult"]
+    ratio: float = Field(0.0, ge=0, lt=1)
+
+
+class PerceptronGrid(Settings):
+    """The points of a study: every curve at every load, in some trials."""
+
+    trials: int = Field(ge=2, description="independent trials of a point")
+    loads: tuple[float, ...] = Field(min_length=1, description="samples that are kept for each feature, alpha")
+    easy_ratios: tuple[float, ...] = Field(description="shares of easy samples that are pruned")
+    difficult_ratios: tuple[float, ...] = Field(description="the same of difficult ones")
+
+    @property
+    def curves(self) -> tuple[PerceptronCurve, ...]:
+        """No pruning, and each ratio of each strategy."""
+        easy = (PerceptronCurve(strategy="prune_easy", ratio=ratio) for ratio in self.easy_ratios)
+        difficult = (PerceptronCurve(strategy="prune_difficult", ratio=ratio) for ratio in self.difficult_ratios)
+        return (PerceptronCurve(strategy="none"), *easy, *difficult)
+
+
+class PerceptronSettings(Settings):
+    """The study's scale. The defaults are the paper's K, and a few minutes of one core for each of its figures."""
+
+    features: int = Field(200, ge=2, description="features of an input, K")
+    seed: int = Field(0, ge=0, description="of all draws")
+    curves: PerceptronGrid = Field(
+        PerceptronGrid(
+            trials=20,
+            loads=(0.5, 1, 2, 4, 8, 20, 50),
+            easy_ratios=(0.5, 0.8, 0.95),
+            difficult_ratios=(0.5, 0.8),
+        ),
+        description="of PUMA's figures 1 to 4",
+    )
+    phases: PerceptronGrid = Field(
+        PerceptronGrid(
+            trials=5,
+            loads=(2, 8, 32),
+            easy_ratios=(0.3, 0.5, 0.7, 0.8, 0.9, 0.95),
+            difficult_ratios=(0.3, 0.5, 0.7, 0.8, 0.9, 0.95),
+        ),
+        description="of the map of which strategy wins",
+    )
+    phase_epsilons: tuple[float, ...] = Field(
+        (0.0, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.04),
+        min_length=2,
+        description="attacks on that map, for inputs of unit norm",
+    )

@@ -1,0 +1,37 @@
+"""Studies without images: models small enough to be understood."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from robustprune.settings.perceptron import InputScale, PerceptronGrid
+from robustprune.specs.base import Spec
+
+
+class PerceptronSpec(Spec):
+    """Students of a perceptron teacher on every point of a grid, attacked with one epsilon (PUMA, section 2)."""
+
+    room = "perceptron.stage"
+    modules = ("perceptron.student", "perceptron.teacher", "randomness")
+    kind: Literal["studies"] = "studies"
+    study: Literal["perceptron"] = "perceptron"
+    features: int = Field(ge=2)
+    grid: PerceptronGrid
+    epsilon: float = Field(ge=0, description="size of the attack in L-infinity, in units of the inputs")
+    filtered: bool = Field(description="whether samples of a margin below epsilon are removed before the pruning")
+    inputs: InputScale
+    seed: int = Field(ge=0)
+
+    @property
+    def scale(self) -> float:
+        """Standard deviation of a feature."""
+        return 1.0 if self.inputs == "unit_variance" else float(self.features**-0.5)
+
+    @property
+    def slug(self) -> str:
+        filtered = "-filtered" if self.filtered else ""
+        return f"perceptron-{self.inputs.replace('_', '-')}-{format(self.epsilon, 'g').replace('.', 'p')}{filtered}"
+
+    @property
+    def upstream(self) -> tuple[tuple[str, str], ...]:
+        return ()
