@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any, get_args
 
@@ -36,11 +37,9 @@ def changed_kinds(overrides: dict[str, Any]) -> set[str]:
 
 def test_the_default_plan_has_the_stages_of_table_1() -> None:
     plan = plan_of()
-    kinds = [spec.kind for spec in plan.stages.values()]
-    counts = {kind: kinds.count(kind) for kind in specs.KINDS}
+    counts = Counter(spec.kind for spec in plan.stages.values())
     assert counts == {
-        "classes": 0, "pools": 3, "generators": 1, "models": 6, "embeddings": 0, "scores": 2, "manifests": 1,
-        "evaluations": 12, "tables": 1,
+        "pools": 3, "generators": 1, "models": 6, "scores": 2, "manifests": 1, "evaluations": 12, "tables": 1
     }  # fmt: skip
     assert set(stages_of_target(plan, TARGET)) == set(plan.stages)
 
