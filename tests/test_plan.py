@@ -194,12 +194,12 @@ def test_the_view_says_what_exists_and_what_would_run(tmp_path: Path) -> None:
     plan = plan_of(results=tmp_path)
     target = str(tmp_path / "table1.csv")
     text = describe_plan(plan, target)
-    assert text.splitlines()[-1] == "26 stages: 0 exist, 26 would run (preset digits)"
+    assert "26 stages: 0 exist, 26 would run (preset digits)" in text.splitlines()
     model = next(stage for stage in plan.stages if stage.startswith("puma-trades-smallcnn"))
     for stage_id in plan.needed_for([model]):
         plan.directory(stage_id).mkdir(parents=True)
     plan.record(model).touch()
-    assert describe_plan(plan, model).splitlines()[-1].startswith("8 stages: 1 exist, 0 would run")
+    assert "8 stages: 1 exist, 0 would run" in describe_plan(plan, model)
     assert any(line.startswith("not needed") for line in describe_plan(plan, model).splitlines())
 
 

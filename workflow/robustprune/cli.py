@@ -1,4 +1,4 @@
-"""The command line: ``robustprune run``, ``plan``, ``show`` and ``store``."""
+"""The command line: ``robustprune run``, ``plan``, ``calibrate``, ``show`` and ``store``."""
 
 import argparse
 import errno
@@ -7,13 +7,16 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import ValidationError
 
 from robustprune.errors import Interrupted, UserError
 from robustprune.execution import Execution
+
+if TYPE_CHECKING:
+    from robustprune.plan import Plan
 
 logger = logging.getLogger("robustprune")
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # full disk, full quota, limit on the size of a file
@@ -70,12 +73,25 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--log", type=Path, help="also write the log to this file")
     run.set_defaults(command=_run)
 
-    plan = commands.add_parser("plan", help="say which stages a target needs, and what would run")
+    plan = commands.add_parser("plan", help="say which stages a target needs, what would run, and what that costs")
     plan.add_argument("target", nargs="?", help="a file such as results/table1.csv, or a stage id; all by default")
-    plan.add_argument("--configfile", type=Path, default=Path("config.yaml"), help="(default: %(default)s)")
-    plan.add_argument("--config", nargs="+", default=[], metavar="KEY=VALUE", help="override keys, e.g. preset=mnist")
+    _add_config(plan)
     plan.add_argument("--write", action="store_true", help="put each stage's spec.json in place, for 'robustprune run'")
     plan.set_defaults(command=_plan)
+
+    calibrate = commands.add_parser(
+        "calibrate", help="measure how fast this machine is with the configured networks, for 'robustprune plan'"
+    )
+    _add_config(calibrate)
+    calibrate.add_argument("--device", default=defaults.device, help="as for run (default: %(default)s)")
+    calibrate.add_argument("--threads", type=int, default=1, help="CPU threads (default: %(default)s)")
+    calibrate.add_argument(
+        "--seconds",
+        type=float,
+        default=2.0,
+        help="for each batch size and way through a network (default: %(default)s)",
+    )
+    calibrate.set_defaults(command=_calibrate)
 
     show = commands.add_parser("show", help="tell what a stage directory or a table holds, or compare two")
     show.add_argument(
@@ -90,6 +106,11 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("path", type=Path, help="a store's folder (*.zarr), or the directory of a stage")
     verify.set_defaults(command=_verify)
     return parser
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--configfile", type=Path, default=Path("config.yaml"), help="(default: %(default)s)")
+    parser.add_argument("--config", nargs="+", default=[], metavar="KEY=VALUE", help="override keys, e.g. preset=mnist")
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -119,16 +140,36 @@ def _rows(text: str) -> range:
 
 
 def _plan(options: argparse.Namespace) -> None:
-    from robustprune.config import read_config_file
-    from robustprune.experiments import load_experiments
-    from robustprune.plan import make_plan
     from robustprune.planview import describe_plan
 
-    config = read_config_file(options.configfile, _overrides(options.config))
-    plan = make_plan(config, load_experiments())
+    plan = _configured_plan(options)
     if options.write:
         plan.write_specs()
     print(describe_plan(plan, options.target))
+
+
+def _calibrate(options: argparse.Namespace) -> None:
+    from robustprune.costs.calibration import calibrate
+    from robustprune.costs.throughput import add_rates
+    from robustprune.device import describe, prepare_device
+
+    if options.threads < 1 or not options.seconds >= 0:
+        raise UserError(
+            f"--threads {options.threads} --seconds {options.seconds}: should be at least 1, and at least 0"
+        )
+    plan = _configured_plan(options)
+    device = prepare_device(options.device, threads=options.threads)
+    rates = calibrate(plan, device, batch_size=plan.config.execution.batch_size, seconds=options.seconds)
+    path = add_rates(plan.results.parent, describe(device), rates)
+    print(f"{len(rates)} networks on {describe(device)}, written to {path}")
+
+
+def _configured_plan(options: argparse.Namespace) -> "Plan":
+    from robustprune.config import read_config_file
+    from robustprune.experiments import load_experiments
+    from robustprune.plan import make_plan
+
+    return make_plan(read_config_file(options.configfile, _overrides(options.config)), load_experiments())
 
 
 def _show(options: argparse.Namespace) -> None:

@@ -1,17 +1,19 @@
-"""The plan in words: which stages a target needs, what exists, what would run."""
+"""The plan in words: which stages a target needs, what exists, what would run, what that costs."""
 
+from robustprune.costs.report import cost_lines
+from robustprune.costs.throughput import read_throughput
 from robustprune.plan import Plan, stages_of_target
 
 
 def describe_plan(plan: Plan, target: str | None) -> str:
-    """One line a stage, in the order they are made, and a summary.
+    """One line a stage, in the order they are made, a summary, and what is still to be done in numbers.
 
     Args:
         plan: the plan.
         target: a file such as ``results/table1.csv`` or a stage id; None for every file of the configuration.
 
     Raises:
-        UserError: for an unknown target.
+        UserError: for an unknown target, or a damaged table of rates.
     """
     targets = [target] if target else [*plan.targets, *plan.problems]
     needed = list(dict.fromkeys(stage for name in targets for stage in stages_of_target(plan, name)))
@@ -19,7 +21,8 @@ def describe_plan(plan: Plan, target: str | None) -> str:
     lines = [_line(plan, stage, missing) for stage in needed]
     exist = sum(plan.record(stage).is_file() for stage in needed)
     summary = f"{len(needed)} stages: {exist} exist, {len(missing)} would run (preset {plan.config.preset})"
-    return "\n".join([*lines, summary])
+    costs = cost_lines(plan.stages, needed, missing, read_throughput(plan.results.parent))
+    return "\n".join([*lines, summary, *costs])
 
 
 def _line(plan: Plan, stage_id: str, missing: set[str]) -> str:

@@ -1,0 +1,216 @@
+"""What a plan says it costs: counts against passes counted in real attacks and trainings, sums by hand."""
+
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from robustprune.cli import main
+from robustprune.config import load_config
+from robustprune.costs.report import NO_RATES, in_units
+from robustprune.costs.storage import bytes_of
+from robustprune.costs.throughput import THROUGHPUT_FILE, Rates, add_rates, read_throughput
+from robustprune.costs.work import Work, network_of, work_of
+from robustprune.errors import UserError
+from robustprune.evaluation.autoattack import STANDARD, withstands_one
+from robustprune.evaluation.pgd import withstands_pgd
+from robustprune.experiments import Row, Table, load_experiments
+from robustprune.plan import Plan, make_plan
+from robustprune.planview import describe_plan
+from robustprune.settings import Pgd, ThreatModel
+from robustprune.specs import ModelSpec
+from tiny import stage_of
+
+THREAT = ThreatModel(norm="Linf", epsilon=Fraction("1e-4"))  # so small that everything is withstood to the end
+COUNT = 8
+
+
+class Counting(nn.Module):
+    """A linear network that counts the images that go through it, with a gradient to come back or without."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(16, 10))
+        self.seen: Counter[str] = Counter()
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.seen["gradients" if images.requires_grad else "forwards"] += len(images)
+        logits: Tensor = self.layers(images)
+        return logits
+
+
+def a_network() -> tuple[Counting, Tensor, Tensor]:
+    """With images far from its boundaries, and their classes."""
+    torch.manual_seed(0)
+    network, images = Counting().eval().requires_grad_(False), torch.rand(100, 1, 4, 4)
+    top = network(images).topk(2).values
+    images = images[(top[:, 0] - top[:, 1]).topk(COUNT).indices]
+    labels = network(images).argmax(1)
+    network.seen.clear()
+    return network, images, labels
+
+
+def plan_of(row: Row, **overrides: Any) -> Plan:
+    return make_plan(load_config(overrides), {"t": Table(title="t", target="t.csv", rows=(row,))})
+
+
+def work(plan: Plan, kind: str, word: str = "") -> Work:
+    return work_of(plan.stages, stage_of(plan, kind, word))
+
+
+def test_pgd_takes_what_is_planned() -> None:
+    network, images, labels = a_network()
+    settings = Pgd(objective="margin", steps=6, restarts=3)
+    assert withstands_pgd(network, images, labels, torch.arange(COUNT), threat=THREAT, settings=settings, seed=0).all()
+    row = Row(method="all", recipe="standard")
+    evaluation = {"attacks": ["cw"], "images": 40, "cw": {"steps": 6, "restarts": 3}}
+    planned = work(plan_of(row, evaluation=evaluation), "evaluations")
+    # An evaluation also looks at the clean images, and for gradients of zero.
+    assert planned.gradients * COUNT == 40 * (network.seen["gradients"] + COUNT)
+    assert planned.forwards * COUNT == 40 * (network.seen["forwards"] + COUNT)
+
+
+def test_autoattack_takes_what_is_planned() -> None:
+    network, images, labels = a_network()
+    for name in STANDARD:
+        assert withstands_one(name, network, images, labels, 0, threat=THREAT, seed=0).all()
+    planned = work(plan_of(Row(method="all"), evaluation={"attacks": ["autoattack"], "images": 40}), "evaluations")
+    assert planned.gradients / 40 == pytest.approx(network.seen["gradients"] / COUNT, rel=0.01)
+    assert planned.forwards / 40 == pytest.approx(network.seen["forwards"] / COUNT, rel=0.05)
+
+
+def test_trainings_by_hand() -> None:
+    """The digits: 1,197 real images to learn from and 100 to validate on, 40 batches of 128 an epoch, 20 epochs."""
+    epochs, images = 20, 20 * 40 * 128
+    validations = Work(forwards=epochs * 100 * 2, gradients=epochs * 100 * 40)
+    expected = {
+        "standard": Work(forwards=epochs * 100, updates=images),
+        "pgd_at": Work(gradients=10 * images, updates=images) + validations,
+        "trades": Work(gradients=10 * images, updates=2 * images) + validations,
+    }
+    for recipe, by_hand in expected.items():
+        found = work(plan_of(Row.model_validate({"method": "m", "recipe": recipe})), "models")
+        assert (found.gradients, found.updates) == (by_hand.gradients, by_hand.updates)
+        assert found.forwards == by_hand.forwards
+    # RS-FGSM passes over 1,297 real images in each of 30 epochs, 200 of which it also validates on.
+    found = work(plan_of(Row(method="m", recipe="rs_fgsm")), "models")
+    assert found == Work(
+        "small_cnn, 10 classes, 1x8x8", forwards=30 * 200 * 2, gradients=30 * (1297 + 200 * 40), updates=30 * 1297
+    )
+
+
+def test_pruning_midway_saves_what_it_drops() -> None:
+    midway: dict[str, Any] = {"keep": 0.6, "strategy": "random", "after_epoch": 3}
+    row = Row.model_validate({"method": "m", "recipe": "rs_fgsm", "mid_training": midway})
+    assert work(plan_of(row), "models").updates == round(1297 * (3 + 27 * 0.6))
+    scored = row.model_copy(update={"mid_training": row.mid_training.model_copy(update={"strategy": "low_distance"})})  # type: ignore[union-attr]
+    extra = work(plan_of(scored), "models")
+    assert extra.gradients - work(plan_of(row), "models").gradients == 1297  # one step before the loss is taken
+    assert extra.forwards - work(plan_of(row), "models").forwards == 1297
+
+
+def test_pools_scores_and_generators_by_hand() -> None:
+    plan = plan_of(Row(method="PUMA", strategy="puma"))
+    generator = work(plan, "generators")
+    assert generator.updates == 2500 * 64
+    assert work(plan, "pools", "generated") == Work(generator.network, forwards=5000 * (2 * 18 - 1))
+    scores = work(plan, "scores", "generated")
+    assert (scores.gradients, scores.forwards) == (5000 * 10, 5000 * 10)
+    searched = plan_of(Row(method="m", strategy="puma", margins="boundary_search"))
+    assert work(searched, "scores", "generated").gradients == 5000 * 64
+    recorded = plan_of(Row(method="m", strategy="puma", score="frequency"))
+    extra = work(recorded, "models", "recorded").gradients - work(recorded, "models", "puma").gradients
+    assert extra == 20 * 10 * (1297 + 5000)  # every epoch, ten steps at each image of both pools
+    assert work(recorded, "scores") == Work()
+
+
+def test_bytes_by_hand() -> None:
+    plan = plan_of(Row(method="PUMA", strategy="puma"))
+    rates = {"small_cnn, 10 classes, 1x8x8": RATES}
+    assert bytes_of(plan.stages, stage_of(plan, "pools", "generated"), {}) == 5000 * (64 + 2)
+    assert bytes_of(plan.stages, stage_of(plan, "scores", "generated"), {}) == 5000 * 9
+    assert bytes_of(plan.stages, stage_of(plan, "models"), rates) == 3 * 4 * 1000
+    assert [in_units(size) for size in (0, 999, 1234, 3.5e9, 1e16)] == ["0 B", "999 B", "1.23 kB", "3.5 GB", "10 PB"]
+
+
+RATES = Rates(forwards=100, gradients=10, updates=20, parameters=1000, torch="2", measured="2026")
+
+
+def test_hours_by_hand() -> None:
+    assert RATES.hours(Work("n", forwards=36_000, gradients=7_200, updates=3_600)) == pytest.approx(
+        (360 + 720 + 180) / 3600
+    )
+    generator = RATES.model_copy(update={"gradients": None})
+    assert generator.hours(Work("n", updates=72_000)) == 1
+
+
+def test_the_view_tells_hours_where_something_was_calibrated_and_says_so_where_not(tmp_path: Path) -> None:
+    plan = make_plan(load_config({}), load_experiments(), results=tmp_path)
+    target = str(tmp_path / "table1.csv")
+    assert describe_plan(plan, target).splitlines()[-1] == NO_RATES
+    (network,) = {network_of(spec) for spec in plan.stages.values() if isinstance(spec, ModelSpec)}
+    add_rates(tmp_path, "one GPU", {network: RATES})
+    last = describe_plan(plan, target).splitlines()[-1]
+    assert last.startswith("hours of one one GPU: about ")
+    assert "without what was not calibrated there: edm of 16-32 channels" in last
+    counted = [work_of(plan.stages, stage) for stage in plan.needed_for([plan.targets[target]])]
+    hours = sum(RATES.hours(one) for one in counted if one.network == network)
+    assert float(last.split("about ")[1].split(",")[0]) == pytest.approx(hours, rel=0.01)
+    record = plan.record(stage_of(plan, "models", "puma"))
+    record.parent.mkdir(parents=True)
+    record.touch()
+    models = next(line for line in describe_plan(plan, target).splitlines() if line.startswith("models"))
+    assert models.split()[1:4] == ["6", "1", "5"]
+
+
+def test_a_damaged_table_of_rates_is_refused_by_name(tmp_path: Path) -> None:
+    add_rates(tmp_path, "a", {"n": RATES})
+    add_rates(tmp_path, "a", {"m": RATES})
+    add_rates(tmp_path, "b", {"n": RATES})
+    assert {device: set(networks) for device, networks in read_throughput(tmp_path).items()} == {
+        "a": {"n", "m"},
+        "b": {"n"},
+    }
+    content = json.loads((tmp_path / THROUGHPUT_FILE).read_text())
+    content["a"]["n"]["forwards"] = 0
+    (tmp_path / THROUGHPUT_FILE).write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"throughput.json is not a table of rates \(.*greater than 0\); delete it"):
+        read_throughput(tmp_path)
+
+
+def test_calibrated_by_command_the_plan_knows_hours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("config.yaml").write_text("preset: digits\nexecution: {batch_size: 16}\n")
+    assert main(["calibrate", "--seconds", "0", "--device", "cpu"]) == 0
+    assert "2 networks on cpu, 1 threads, written to results/.throughput.json" in capsys.readouterr().out
+    (rates,) = read_throughput(Path("results")).values()
+    assert {network.split(" ")[0] for network in rates} == {"edm", "small_cnn,"}
+    assert rates["small_cnn, 10 classes, 1x8x8"].parameters == 38_282  # as tests/test_models.py has it
+    assert main(["plan", "results/table1.csv"]) == 0
+    text = capsys.readouterr().out
+    assert "disk: without" not in text
+    assert float(text.splitlines()[-1].removeprefix("hours of one cpu, 1 threads: about ")) > 0
+    assert main(["calibrate", "--seconds", "-1"]) == 2
+
+
+def test_the_costs_of_everything_at_paper_scale_are_told_at_once_and_without_torch() -> None:
+    code = (
+        "import sys; from robustprune.config import load_config; from robustprune.experiments import load_experiments; "
+        "from robustprune.plan import make_plan; from robustprune.planview import describe_plan; "
+        "describe_plan(make_plan(load_config({'preset': 'cifar10'}), load_experiments()), None); "
+        "assert not {'torch', 'snakemake', 'zarr', 'pandas'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    started = time.process_time()
+    describe_plan(make_plan(load_config({"preset": "cifar10"}), load_experiments()), None)
+    assert time.process_time() - started < 2

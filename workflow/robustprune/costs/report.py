@@ -1,0 +1,97 @@
+"""What is still to be done, in numbers: a line a kind of stage, then hours on each device that was calibrated."""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from robustprune.costs.storage import bytes_of
+from robustprune.costs.throughput import Rates, Table
+from robustprune.costs.work import Stages, UnknownSizeError, Work, work_of
+
+COLUMNS = ("stages", "exist", "to run", "gradients", "updates", "forwards", "disk")
+UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+NO_RATES = "hours: not known, as nothing was calibrated; run 'robustprune calibrate' where the jobs will run"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one missing stage; None where a size is not known before another stage has run."""
+
+    work: Work | None
+    size: int | None
+
+
+def cost_lines(stages: Stages, needed: Iterable[str], missing: Collection[str], table: Table) -> list[str]:
+    """What the missing stages cost.
+
+    Args:
+        stages: of the plan.
+        needed: ids of the stages that a target needs.
+        missing: those of them that would run.
+        table: measured rates, by device and network.
+    """
+    sizes = {name: rates for networks in table.values() for name, rates in networks.items()}
+    costs = {stage: _cost(stages, stage, sizes) for stage in missing}
+    kinds: dict[str, list[str]] = {}
+    for stage in needed:
+        kinds.setdefault(stages[stage].kind, []).append(stage)
+    header = f"{'':<12}" + "".join(f"{name:>11}" for name in COLUMNS)
+    lines = [_line(kind, members, costs) for kind, members in kinds.items()]
+    total = _line("all", [stage for members in kinds.values() for stage in members], costs)
+    return [header, *lines, total, *_not_counted(costs), *_hours(costs, table)]
+
+
+def _cost(stages: Stages, stage: str, sizes: dict[str, Rates]) -> Cost:
+    work, size = None, None
+    try:
+        work = work_of(stages, stage)
+        size = bytes_of(stages, stage, sizes)
+    except UnknownSizeError:
+        pass
+    return Cost(work, size)
+
+
+def _line(name: str, members: list[str], costs: dict[str, Cost]) -> str:
+    found = [costs[stage] for stage in members if stage in costs]
+    works = [cost.work for cost in found if cost.work is not None]
+    passes = (
+        sum(work.gradients for work in works),
+        sum(work.updates for work in works),
+        sum(work.forwards for work in works),
+    )
+    disk = in_units(sum(cost.size or 0 for cost in found))
+    counts = (len(members), len(members) - len(found), len(found))
+    cells = [f"{count:,}" for count in counts] + [f"{number:.3g}" for number in passes] + [disk]
+    return f"{name:<12}" + "".join(f"{cell:>11}" for cell in cells)
+
+
+def _not_counted(costs: dict[str, Cost]) -> list[str]:
+    lines = []
+    if uncounted := sum(cost.work is None for cost in costs.values()):
+        lines.append(f"not counted: {uncounted} stages, how many images they have is known when their pool is there")
+    if unsized := sum(cost.size is None for cost in costs.values()):
+        lines.append(f"disk: without {unsized} stages, among them the weights of networks that were not calibrated")
+    return lines
+
+
+def _hours(costs: dict[str, Cost], table: Table) -> list[str]:
+    """A line a device; one that says so where there is none."""
+    works = [cost.work for cost in costs.values() if cost.work is not None and cost.work.network]
+    if not works:
+        return []
+    return [_on_device(device, rates, works) for device, rates in table.items()] or [NO_RATES]
+
+
+def _on_device(device: str, rates: dict[str, Rates], works: list[Work]) -> str:
+    hours = sum(rates[work.network].hours(work) for work in works if work.network in rates)
+    lacking = sorted({work.network for work in works if work.network not in rates})
+    without = f", without what was not calibrated there: {'; '.join(lacking)}" if lacking else ""
+    return f"hours of one {device}: about {hours:.3g}{without}"
+
+
+def in_units(size: float) -> str:
+    """A number of bytes for people: 3 significant digits, in powers of 1000."""
+    for unit in UNITS[:-1]:
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} {UNITS[-1]}"

@@ -1,0 +1,184 @@
+"""How often images go through a network in a stage, counted from its settings. docs/evaluation.md has the formulas.
+
+Where a number depends on what will be found, it is the most there can be, and for DeepFool what is usual.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from robustprune.planning.stages import rows_of
+from robustprune.settings import AdversarialRecipe, BoundarySearchSettings, DropShare, MultiStepRecipe, TradesRecipe
+from robustprune.specs import (
+    EmbeddingSpec,
+    EvaluationSpec,
+    GeneratedPoolSpec,
+    GeneratorSpec,
+    ImportedModelSpec,
+    LossScoreSpec,
+    ManifestSpec,
+    MarginSpec,
+    ModelEncoder,
+    ModelSpec,
+    Spec,
+)
+
+DEEPFOOL_GRADIENTS = 10  # an image, at slope_ratio 1.75 and ten classes; 5 to 10 were measured (docs/benchmarks.md)
+APGD_STEPS, FAB_STEPS, SQUARE_QUERIES, TARGETS = 100, 100, 5000, 9  # of the standard AutoAttack (facts 4)
+
+Stages = Mapping[str, Spec]
+
+
+class UnknownSizeError(Exception):
+    """How many images a stage handles is not known before another stage has run."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Images through a network.
+
+    Attributes:
+        network: its name, as in ``network_of``; empty where nothing goes through any.
+        forwards: images through the network alone.
+        gradients: images through it and back to the pixels, which is what attacks and margins cost.
+        updates: images through it and back to the weights, which is what learning costs.
+    """
+
+    network: str = ""
+    forwards: int = 0
+    gradients: int = 0
+    updates: int = 0
+
+    def __mul__(self, times: int) -> "Work":
+        counts = {name: getattr(self, name) * times for name in ("forwards", "gradients", "updates")}
+        return replace(self, **counts)
+
+    def __add__(self, other: "Work") -> "Work":
+        counts = {name: getattr(self, name) + getattr(other, name) for name in ("forwards", "gradients", "updates")}
+        return replace(self, **counts)
+
+
+def network_of(spec: ModelSpec | ImportedModelSpec | GeneratorSpec) -> str:
+    """What decides how fast a network is, in words."""
+    shape = "x".join(str(side) for side in spec.image_shape)
+    if not isinstance(spec, GeneratorSpec):
+        return f"{spec.architecture}, {spec.classes} classes, {shape}"
+    settings = spec.settings
+    channels = "-".join(str(settings.base_channels * factor) for factor in settings.channel_multipliers)
+    attention = "-".join(str(side) for side in settings.attention_resolutions) or "none"
+    return f"edm of {channels} channels, {settings.blocks} blocks, attention {attention}, {shape}"
+
+
+def work_of(stages: Stages, stage_id: str) -> Work:
+    """What a stage costs; nothing for those that only read and write.
+
+    Raises:
+        UnknownSizeError: when the size of a pool is not known yet.
+    """
+    match stages[stage_id]:
+        case ModelSpec() as spec:
+            return _training(stages, spec)
+        case GeneratorSpec(settings=settings) as spec:
+            return Work(network_of(spec), updates=settings.steps * settings.batch_size)
+        case GeneratedPoolSpec(generator=generator, count=count, sampler=sampler):
+            return Work(_network(stages, generator), forwards=count * (2 * sampler.steps - 1))
+        case MarginSpec() | LossScoreSpec() | EvaluationSpec() | EmbeddingSpec(encoder=ModelEncoder()) as spec:
+            return replace(_image(spec), network=_network(stages, _model_of(spec))) * _rows(stages, spec)
+    return Work()
+
+
+def _image(spec: MarginSpec | LossScoreSpec | EvaluationSpec | EmbeddingSpec) -> Work:
+    """What one image costs in a stage that looks at images one by one."""
+    match spec:
+        case MarginSpec(settings=settings):
+            searched = isinstance(settings, BoundarySearchSettings)
+            gradients = settings.max_steps if isinstance(settings, BoundarySearchSettings) else DEEPFOOL_GRADIENTS
+            return Work(forwards=settings.bisection_steps + searched, gradients=gradients)
+        case LossScoreSpec(attack=attack):
+            return Work(forwards=1, gradients=attack.steps if attack else 0)
+        case EvaluationSpec(attack="autoattack"):
+            gradients = (1 + TARGETS) * (APGD_STEPS + 1) + TARGETS * FAB_STEPS
+            return Work(forwards=TARGETS * FAB_STEPS + SQUARE_QUERIES, gradients=1 + gradients)
+        case EvaluationSpec(pgd=pgd) if pgd is not None:
+            return Work(forwards=1 + pgd.restarts, gradients=1 + pgd.restarts * pgd.steps)
+    return Work(forwards=1)
+
+
+def _training(stages: Stages, spec: ModelSpec) -> Work:
+    recipe, images = spec.training, images_learnt_from(stages, spec)
+    attack_steps = recipe.attack_steps if isinstance(recipe, MultiStepRecipe) else 1
+    attacked = isinstance(recipe, AdversarialRecipe)
+    learnt = Work(
+        network_of(spec),
+        gradients=attack_steps * attacked,
+        updates=2 if isinstance(recipe, TradesRecipe) else 1,
+    )
+    if spec.online is not None:
+        learnt += Work(forwards=spec.online.bisection_steps, gradients=1)
+    return learnt * images + _validations(spec) + _recordings(stages, spec) + _pruning_midway(stages, spec)
+
+
+def images_learnt_from(stages: Stages, spec: ModelSpec) -> int:
+    """Images in all steps of a training together, those drawn again counted again."""
+    recipe, midway = spec.training, spec.mid_training
+    if recipe.epoch_images is not None:
+        return recipe.epochs * recipe.steps_per_epoch(0) * recipe.batch_size
+    an_epoch = (_pool_rows(stages, spec.real) - recipe.held_out_images) * _share_kept(stages, spec)
+    epochs = midway.after_epoch + (recipe.epochs - midway.after_epoch) * midway.keep if midway else recipe.epochs
+    return round(an_epoch / (1 - recipe.synthetic_fraction) * epochs)
+
+
+def _share_kept(stages: Stages, spec: ModelSpec) -> float:
+    manifest = stages[spec.manifest] if spec.manifest else None
+    if isinstance(manifest, ManifestSpec) and isinstance(manifest.drop, DropShare):
+        return 1 - sum(manifest.drop.shares)
+    return 1.0
+
+
+def _validations(spec: ModelSpec) -> Work:
+    recipe = spec.training
+    if not recipe.validates:
+        return Work()
+    attack = Work(forwards=1, gradients=recipe.validation_steps) if isinstance(recipe, AdversarialRecipe) else Work()
+    times = -(-recipe.epochs // recipe.validate_every)
+    return (Work(forwards=1) + attack) * (times * recipe.validation_images)
+
+
+def _recordings(stages: Stages, spec: ModelSpec) -> Work:
+    recording = spec.recording
+    if recording is None:
+        return Work()
+    adversarial = sum(name.startswith("adversarial") for name in recording.trajectories)
+    image = Work(forwards=len(recording.trajectories), gradients=adversarial * recording.attack.steps)
+    rows = sum(_pool_rows(stages, pool) for pool in spec.pools)
+    return image * ((recording.epochs or spec.training.epochs) * rows)
+
+
+def _pruning_midway(stages: Stages, spec: ModelSpec) -> Work:
+    midway = spec.mid_training
+    if midway is None or midway.strategy == "random":
+        return Work()
+    image = Work(gradients=DEEPFOOL_GRADIENTS) if midway.score == "deepfool" else Work(forwards=1)
+    stepped = Work(gradients=int(midway.at == "adversarial"))
+    return (image + stepped) * sum(_pool_rows(stages, pool) for pool in spec.pools)
+
+
+def _rows(stages: Stages, spec: MarginSpec | LossScoreSpec | EvaluationSpec | EmbeddingSpec) -> int:
+    rows = _pool_rows(stages, spec.pool)
+    return min(rows, spec.images or rows) if isinstance(spec, EvaluationSpec) else rows
+
+
+def _pool_rows(stages: Stages, pool: str) -> int:
+    rows = rows_of(stages, pool)
+    if rows is None:
+        raise UnknownSizeError(pool)
+    return rows
+
+
+def _model_of(spec: MarginSpec | LossScoreSpec | EvaluationSpec | EmbeddingSpec) -> str:
+    return next(stage for kind, stage in spec.upstream if kind == "models")
+
+
+def _network(stages: Stages, stage_id: str) -> str:
+    spec = stages[stage_id]
+    assert isinstance(spec, ModelSpec | ImportedModelSpec | GeneratorSpec)
+    return network_of(spec)
