@@ -29,6 +29,7 @@ include: "workflow/rules/embeddings.smk"
 include: "workflow/rules/scores.smk"
 include: "workflow/rules/manifests.smk"
 include: "workflow/rules/evaluations.smk"
+include: "workflow/rules/layouts.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/parts.smk"
 

@@ -22,7 +22,7 @@ from robustprune.errors import UserError
 from robustprune.evaluation.accuracy import is_right
 from robustprune.evaluation.subset import balanced_subset
 from robustprune.execution import Execution
-from robustprune.experiments import Row, Table
+from robustprune.experiments import AnyTable, Row, Table
 from robustprune.files import digest
 from robustprune.job import Job, run_stage
 from robustprune.models import imported
@@ -248,9 +248,8 @@ def test_the_settings_know_which_networks_normalise() -> None:
 ROWS = (Row(method="theirs", checkpoint="theirs"), Row(method="PUMA", strategy="puma", radius="margin"))
 
 
-def table_of(*rows: Row) -> dict[str, Table]:
-    table = Table(title="t", target="t.csv", printed_file="puma_table1.csv", printed_setting="cifar10", rows=rows)
-    return {"mine.t": table}
+def table_of(*rows: Row) -> dict[str, AnyTable]:
+    return {"mine.t": Table(title="t", target="t.csv", rows=rows)}
 
 
 def config_with(path: Path, overrides: dict[str, Any] | None = None, **settings: Any) -> Config:
@@ -283,7 +282,7 @@ def test_a_checkpoint_is_evaluated_and_measures_margins_without_training_anythin
 
 
 def test_a_row_can_have_a_margin_model_of_its_own(small_checkpoint: Path) -> None:
-    rows = [row.model_copy(update={"margin_model": "theirs"}) for row in ROWS[1:]]
+    rows = [row.model_copy(update={"method": "by theirs", "margin_model": "theirs"}) for row in ROWS[1:]]
     both = make_plan(config_with(small_checkpoint), table_of(*ROWS[1:], *rows))
     assert len(imported_stages(both)) == 1
     assert sum(spec.kind == "scores" for spec in both.stages.values()) == 4

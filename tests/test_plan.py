@@ -86,6 +86,7 @@ NEUTRAL = {
     *(
         "embeddings.files",
         "models.checkpoint",
+        "tables.runs",
         "models.registry",
         "training.compilation",
         "training.followers",
@@ -117,7 +118,14 @@ def imported_by(module: str) -> set[str]:
 
 
 ROOMS = ["edm.stage", "evaluation.stage", "pruning.stage", "margins.stage", "models.imported", "tables.stage"]
-ROOMS += ["embeddings.stage", "extrapolation.stage", "scores.dynamics", "scores.loss", "training.stage"]
+ROOMS += [
+    "embeddings.stage",
+    "extrapolation.stage",
+    "scores.dynamics",
+    "scores.loss",
+    "training.stage",
+    "layouts.stage",
+]
 
 
 def test_a_recipe_that_shows_synthetic_images_needs_some() -> None:
@@ -248,7 +256,7 @@ def test_a_spec_file_survives_the_round_trip_and_refuses_changes(tmp_path: Path)
 
 
 def test_a_bad_experiment_row_is_named(tmp_path: Path) -> None:
-    rows = "{title: t, target: t.csv, printed_file: f, printed_setting: s, rows: [{method: m, strategie: puma}]}"
+    rows = "{title: t, target: t.csv, rows: [{method: m, strategie: puma}]}"
     (tmp_path / "mine.yaml").write_text(f"paper: mine\ntables: {{table1: {rows}}}\n")
     with pytest.raises(UserError, match=r"mine.yaml: tables.table1.rows.0.strategie = 'puma'"):
         load_experiments(tmp_path)

@@ -14,7 +14,7 @@ from robustprune.attacks.cross_entropy import attack_cross_entropy
 from robustprune.attacks.norms import norm_named
 from robustprune.errors import UserError
 from robustprune.execution import Execution
-from robustprune.experiments import load_experiments
+from robustprune.experiments import Table, load_experiments
 from robustprune.job import run_stage
 from robustprune.models.checkpoint import load_model
 from robustprune.paths import dynamics_name
@@ -90,6 +90,7 @@ def test_losses_read_the_averaged_model_that_margins_read(losses: Finished) -> N
 
 def test_the_table_of_scores_has_a_row_for_each() -> None:
     (table,) = (table for table in load_experiments().values() if table.target == "scores.csv")
+    assert isinstance(table, Table)
     plain = [row.score for row in table.rows if row.uses_score and not (row.margins or row.extrapolated)]
     assert sorted(plain) == sorted(get_args(ScoreName))
 

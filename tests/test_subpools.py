@@ -348,7 +348,10 @@ NIETH: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("changed", "problem"),
     [
-        ({"synthetic": {"source": "subset:e"}}, "synthetic.source: subset:e is not one of those configured: subset:d"),
+        (
+            {"synthetic": {"source": "subset:e"}},
+            "synthetic.source: subset:e is not one of those configured: subset:reference, subset:tested, subset:d",
+        ),
         ({"extrapolation": {"source": "union:e"}}, "extrapolation.source: union:e is not one of those configured"),
         ({"subsets": {"d": {"of": "union:e"}}}, "subsets.d: union:e is not one of those configured"),
         ({"subsets": {"d": {"of": "union:mixed"}}}, "these are made of themselves: .*subset:d"),
@@ -376,7 +379,7 @@ def test_a_row_learns_from_its_own_generated_images(tmp_path: Path) -> None:
     table = Table(title="sets", target="sets.csv", rows=rows)
     plan = make_plan(load_config(merge(TINY, NIETH)), {"sets": table}, results=tmp_path)
     target = json.loads(plan.stages[plan.targets[str(tmp_path / "sets.csv")]].model_dump_json())
-    models = [plan.stages[row["models"][0]].model_dump() for row in target["rows"]]
+    models = [plan.stages[row["runs"][0]["models"]].model_dump() for row in target["rows"]]
     origins = [plan.stages[model["synthetic"]].model_dump()["origin"] for model in models]
     assert origins == ["subset", "union", "subset"]
     assert models[0] == models[2]

@@ -55,8 +55,8 @@ def test_the_table_has_our_numbers_beside_the_printed_ones(finished: Checkout) -
     withstood = {name: table[f"{name}_mean"] * table[images] for name, images in ATTACKED.items()}
     assert (withstood["autoattack"] <= withstood["robustness_cw"]).all()  # it attacks some of the images that PGD does
     assert table.loc["PUMA", "images_kept"] == round(0.8 * (1197 + 300))  # without the 100 that are held out
-    assert table.loc["TRADES on everything", "paper_cifar10_accuracy_mean"] == 87.87
-    assert (table["seeds"] == 1).all()
+    assert table.loc["TRADES on everything", "printed_accuracy"] == 87.87
+    assert (table["accuracy_n"] == 1).all()
 
 
 def test_people_find_pictures_next_to_pools_and_scores(finished: Checkout) -> None:

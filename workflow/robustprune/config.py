@@ -16,20 +16,24 @@ from robustprune.settings import (
     GENERATED_PATTERN,
     NORMALIZING,
     Architecture,
+    ArchitectureRoles,
     CheckpointSettings,
     DynamicsSettings,
     EmbeddingSettings,
     EvaluationSettings,
     GeneratorSettings,
     HierarchySettings,
+    LayoutSettings,
     MarginSettings,
     NeighbourSettings,
+    OtherThreat,
     PruningSettings,
     Recipes,
     SamplerSettings,
     Settings,
     SubsetSettings,
     ThreatModel,
+    TrainedOn,
     UnionSettings,
     Weights,
 )
@@ -57,6 +61,7 @@ class DataSettings(Settings):
     hierarchy: HierarchySettings = Field(
         HierarchySettings(), description="of imagenet21k: how its synsets are grouped into classes"
     )
+    trained_on: TrainedOn = Field("all", description="which images trainings learn from; see TrainedOn")
     classes: int = Field(ge=4, description="number of classes (AutoAttack needs 4); labels are 0 ... classes - 1")
     image_shape: tuple[int, int, int] = Field(description="channels, height, width")
 
@@ -125,6 +130,7 @@ class Resources(Settings):
     scores: StageResources = StageResources()
     manifests: StageResources = StageResources()
     evaluations: StageResources = StageResources()
+    layouts: StageResources = StageResources()
 
 
 class Config(Settings):
@@ -137,11 +143,13 @@ class Config(Settings):
     subsets: dict[str, SubsetSettings] = Field({}, description="random parts of generated images, by a name for each")
     unions: dict[str, UnionSettings] = Field({}, description="generated images of several sources, by a name for each")
     architecture: Architecture = Field(description="the network that is trained")
+    architectures: ArchitectureRoles = ArchitectureRoles()
     checkpoints: dict[str, CheckpointSettings] = Field({}, description="networks trained elsewhere, by a name for each")
     margin_model: str | None = Field(
         None, description="the checkpoint that measures scores and margins; null: the TRADES model of the first seed"
     )
     threat: ThreatModel
+    other_threat: OtherThreat | None = Field(None, description="of rows that name the other norm; null: none may")
     training: Recipes = Field(description="how models are trained, by recipe")
     weights: Weights = Field(
         "last", description="which weights of a model are scored and evaluated: last, or best in validation"
@@ -151,6 +159,7 @@ class Config(Settings):
     extrapolation: ExtrapolationSettings = ExtrapolationSettings()
     pruning: PruningSettings = PruningSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    layout: LayoutSettings = LayoutSettings()
     execution: Execution = Execution()
     resources: Resources = Resources()
 
@@ -170,6 +179,8 @@ class Config(Settings):
         if self.margin_model is not None and self.margin_model not in self.checkpoints:
             known = ", ".join(self.checkpoints) or "none"
             raise ValueError(f"margin_model = {self.margin_model!r} is not one of the checkpoints: {known}")
+        if self.other_threat is not None and self.other_threat.norm == self.threat.norm:
+            raise ValueError(f"other_threat.norm = {self.other_threat.norm} should not be that of threat")
         self._gpus_are_used()
         self._sets_are_known()
         resolutions = len(self.synthetic.generator.channel_multipliers)
@@ -260,7 +271,15 @@ def load_config(overrides: Mapping[str, Any], *, origin: str = "config.yaml") ->
         raise UserError(
             f"{origin}: preset = {preset!r} is not one of {known}{_suggestion(str(preset), known.split(', '))}"
         )
-    values = {**merge(read_yaml(path), overrides), "preset": preset}
+    return _validated({**merge(read_yaml(path), overrides), "preset": preset}, origin)
+
+
+def changed(config: Config, overrides: Mapping[str, Any], *, origin: str) -> Config:
+    """``config`` with the keys of ``overrides`` put over it, checked as what a user writes is. Raises UserError."""
+    return _validated(merge(config.model_dump(), overrides), origin)
+
+
+def _validated(values: Mapping[str, Any], origin: str) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:

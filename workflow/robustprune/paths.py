@@ -9,6 +9,7 @@ KEPT_RECORD_FILE = ".record.json"  # a copy that Snakemake, which deletes declar
 PARTIAL = "partial"
 PARTS = "parts"
 LOCK_FILE = ".lock"
+HISTORY_FILE = "history.parquet"  # of a model: a row an epoch
 
 
 def stage_directory(results: Path, kind: str, stage_id: str) -> Path:

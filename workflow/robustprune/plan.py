@@ -11,7 +11,7 @@ from pathlib import Path
 
 from robustprune.config import Config, StageResources
 from robustprune.errors import UserError
-from robustprune.experiments import Table
+from robustprune.experiments import AnyTable
 from robustprune.paths import POOL_FILE, RECORD_FILE, SPEC_FILE, stage_directory
 from robustprune.planning.stages import Stages, rows_of
 from robustprune.planning.tables import Tables
@@ -121,7 +121,7 @@ def _made_rows(pool: Path) -> int | None:
         return None
 
 
-def make_plan(config: Config, tables: Mapping[str, Table], *, results: Path = Path("results")) -> Plan:
+def make_plan(config: Config, tables: Mapping[str, AnyTable], *, results: Path = Path("results")) -> Plan:
     """The stages of all ``tables`` at the configured preset.
 
     A table whose rows the configuration does not allow is told of when it is asked for, so that it stops no other.

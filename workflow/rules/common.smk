@@ -65,4 +65,5 @@ def table_of_target(wildcards):
         *_, stage = stages_of_target(PLAN, target)
     except UserError as error:
         raise WorkflowError(str(error))
-    return PLAN.directory(stage) / "table.csv"
+    directory = PLAN.directory(stage)
+    return [directory / f"table.{ending}" for ending in ("csv", "md", "tex")]

@@ -4,6 +4,8 @@ rule table:
         upstream,
     output:
         table=RESULTS / "tables" / "{id}" / "table.csv",
+        markdown=RESULTS / "tables" / "{id}" / "table.md",
+        latex=RESULTS / "tables" / "{id}" / "table.tex",
         record=RESULTS / "tables" / "{id}" / "record.json",
     log:
         RESULTS / "tables" / "{id}" / "job.log",
@@ -15,13 +17,15 @@ rule table:
 
 
 rule target:
-    """The file people ask for is a copy of the configured preset's table."""
+    """The files people ask for are copies of the configured preset's table."""
     input:
         table_of_target,
     output:
-        "results/{target}.csv",
+        table="results/{target}.csv",
+        markdown="results/{target}.md",
+        latex="results/{target}.tex",
     wildcard_constraints:
         target=f"(?!{RESULTS.name}/).+",  # a stage's own table is not a copy
     localrule: True
     shell:
-        "cp {input} {output}"
+        "cp {input[0]} {output.table} && cp {input[1]} {output.markdown} && cp {input[2]} {output.latex}"

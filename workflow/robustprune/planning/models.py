@@ -75,13 +75,6 @@ class Models:
             )
         )
 
-    def scoring(self, row: Row) -> str:
-        """A checkpoint, or TRADES on everything with the first seed, as for PUMA's Table 1 (facts P14)."""
-        checkpoint = row.margin_model or self.config.margin_model
-        if checkpoint is not None:
-            return self.imported(checkpoint)
-        return self.trained(self.config.training.trades, None, self.config.seeds[0])
-
     def weights(self, model: str, asked: Weights) -> Weights:
         """The weights of a model that were asked for, where it has them; an imported one has but one set."""
         spec = self.stages[model]

@@ -32,9 +32,14 @@ class Pools:
         self.train = self.real("train")
 
     def of(self, recipe: AnyRecipe) -> tuple[str, ...]:
-        """The pools a recipe learns from, the real one first."""
-        if recipe.synthetic_in_batch == 0:
+        """The pools a recipe learns from, the real one first, where it learns from real images."""
+        trained_on = self.config.data.trained_on
+        if trained_on in ("synthetic", "source"):
+            return (self.synthetic() if trained_on == "synthetic" else self.extrapolation_source(),)
+        if recipe.synthetic_in_batch == 0 or trained_on == "real":
             return (self.train,)
+        if trained_on == "real_and_source":
+            return (self.train, self.extrapolation_source())
         if self.config.synthetic.source == "none":
             raise UserError(
                 f"synthetic.source = none, but training.{recipe.recipe}.synthetic_fraction = "
@@ -95,7 +100,7 @@ class Pools:
         source = config.extrapolation.source
         if source != "generate":
             return self.generated(source, setting="extrapolation.source")
-        if config.synthetic.source != "generate":
+        if not self._is_drawn(config.synthetic.source):
             raise UserError(
                 f"extrapolation.source = generate, but synthetic.source = {config.synthetic.source}, so there is no "
                 "generator to draw from; name a file or none"
@@ -118,6 +123,15 @@ class Pools:
             case "union":
                 return self._union(name, setting=setting)
         return self._ready_made(synthetic_source(source, setting=setting))
+
+    def _is_drawn(self, source: str) -> bool:
+        """Whether a source rests on the generator."""
+        form, _, name = source.partition(":")
+        if form == "subset" and name in self.config.subsets:
+            return self._is_drawn(self.config.subsets[name].of)
+        if form == "union" and name in self.config.unions:
+            return any(map(self._is_drawn, self.config.unions[name].of))
+        return form == "generate"
 
     def _subset(self, name: str, *, setting: str) -> str:
         data, subset = self.config.data, _named(self.config.subsets, name, "subset", setting)

@@ -31,17 +31,21 @@ DirectScores = Callable[[Row, tuple[str, ...]], tuple[str, ...]]
 class Scores:
     """What is measured of images."""
 
-    def __init__(self, config: Config, stages: Stages, pools: Pools, models: Models) -> None:
+    def __init__(
+        self, config: Config, stages: Stages, pools: Pools, models: Models, scoring_model: Callable[[Row], str]
+    ) -> None:
         self.config = config
         self.stages = stages
         self.pools = pools
         self.models = models
+        self.scoring_model = scoring_model
 
     def of(self, direct: DirectScores, row: Row, pools: tuple[str, ...]) -> tuple[str, ...]:
         """The stages that score each of ``pools``: all directly, or the synthetic one by extrapolation."""
-        if not row.extrapolated or len(pools) == 1:
+        real = self.pools.train
+        *_, synthetic = pools
+        if not row.extrapolated or synthetic == real:
             return direct(row, pools)
-        real, synthetic = pools
         sources = (real,) if self.config.extrapolation.source == "none" else (real, self.pools.extrapolation_source())
         scores = direct(row, sources)
         extrapolated = ExtrapolatedScoreSpec(
@@ -53,7 +57,7 @@ class Scores:
             ),
             settings=self.config.extrapolation.neighbours,
         )
-        return (scores[0], self.stages.add(extrapolated))
+        return (scores[0], self.stages.add(extrapolated))[-len(pools) :]
 
     def direct(self, row: Row, pools: tuple[str, ...]) -> tuple[str, ...]:
         """The stages that score each of ``pools``."""
@@ -65,7 +69,7 @@ class Scores:
 
     def margins(self, row: Row, pools: tuple[str, ...]) -> tuple[str, ...]:
         """The margins of each of ``pools``, whatever score the row prunes by."""
-        config, model = self.config, self.models.scoring(row)
+        config, model = self.config, self.scoring_model(row)
         settings = config.margins.named(row.margins)
         if isinstance(settings, BoundarySearchSettings) and settings.reach <= config.threat.epsilon:
             raise UserError(
@@ -86,7 +90,7 @@ class Scores:
         )
 
     def _losses(self, name: LossScoreName, row: Row, pools: tuple[str, ...]) -> tuple[str, ...]:
-        config, model = self.config, self.models.scoring(row)
+        config, model = self.config, self.scoring_model(row)
         attack = config.dynamics.loss_attack if name == "loss_adversarial" else None
         return tuple(
             self.stages.add(
@@ -104,9 +108,10 @@ class Scores:
         )
 
     def _dynamics(self, name: DynamicsScoreName, pools: tuple[str, ...]) -> tuple[str, ...]:
-        """Recorded models see everything, or the other generated images that they are to score in its place.
+        """Recorded models see what the row's do, or the other generated images that they are to score in its place.
 
-        They are several where the metric is a mean over seeds, else the first seed's.
+        They are several where the metric is a mean over seeds, else the first seed's. Where the row's models learn from
+        one pool of generated images, so do they: each pool is scored by trainings on it alone (Nieth et al.).
         """
         source = self.config.dynamics.source(name)
         recipe, recording = self.config.training.named(source.recipe), self.config.dynamics.recording
@@ -115,26 +120,32 @@ class Scores:
         if source.recipe == "standard":
             recording = recording.without_attack()
         seeds = self.config.seeds if source.metric.metric == "el2n" else self.config.seeds[:1]
-        seen = self._seen(recipe, pools)
-        models = tuple(self.models.trained(recipe, None, seed, recording=recording, pools=seen) for seed in seeds)
         return tuple(
             self.stages.add(
                 DynamicsScoreSpec(
-                    score=name, pool=pool, models=models, trajectory=source.trajectory, metric=source.metric
+                    score=name,
+                    pool=pool,
+                    models=tuple(
+                        self.models.trained(recipe, None, seed, recording=recording, pools=seen) for seed in seeds
+                    ),
+                    trajectory=source.trajectory,
+                    metric=source.metric,
                 )
             )
-            for pool in pools
+            for pool, seen in self._seen(recipe, pools).items()
         )
 
-    def _seen(self, recipe: AnyRecipe, scored: tuple[str, ...]) -> tuple[str, ...]:
-        """The pools that a recorded training learns from."""
+    def _seen(self, recipe: AnyRecipe, scored: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+        """The pools that a recorded training learns from, for each pool that is to be scored."""
+        if self.config.data.trained_on in ("synthetic", "source"):
+            return {pool: (pool,) for pool in scored}
         usual = self.pools.of(recipe)
-        return scored if len(scored) == len(usual) else usual
+        return dict.fromkeys(scored, scored if len(scored) == len(usual) else usual)
 
     def _recording_problem(self, source: Source, recipe: AnyRecipe, pools: tuple[str, ...]) -> str | None:
         """Why a score cannot be made from what trainings by this recipe would record; None where it can."""
         recording, epochs = self.config.dynamics.recording, recipe.epochs
-        if not set(pools) <= set(self._seen(recipe, pools)):
+        if any(pool not in seen for pool, seen in self._seen(recipe, pools).items()):
             return (
                 f"training.{source.recipe}.synthetic_fraction = {recipe.synthetic_fraction}, so no training records "
                 "the synthetic images"

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robustprune.randomness import derive_seed
-from robustprune.settings import Per
+from robustprune.settings import Among, Per
 
 DEFINITION = 1
 
@@ -76,18 +76,25 @@ class Candidates:
         keys += seeds[self.pool_numbers(positions)]
         return _mix(keys)
 
-    def groups(self, per: Per) -> Iterator[tuple[str, Members]]:
-        """Name and members: all candidates, those of each class, or those of each source."""
+    def among(self, which: Among) -> slice:
+        """All candidates, those of the first pool, which is the real one, or those of the others."""
+        real = self.counts[0]
+        return {"all": slice(0, len(self)), "real": slice(0, real), "synthetic": slice(real, len(self))}[which]
+
+    def groups(self, per: Per, within: slice) -> Iterator[tuple[str, Members]]:
+        """Name and members, out of the candidates ``within``: all, those of each class, or those of each source."""
         if per == "all":
-            yield "all", slice(0, len(self))
+            yield "all", within
         elif per == "source":
             stops = np.cumsum(self.counts).tolist()
             for pool, count, stop in zip(self.pools, self.counts, stops, strict=True):
-                yield pool, slice(stop - count, stop)
+                if within.start <= stop - count and stop <= within.stop:
+                    yield pool, slice(stop - count, stop)
         else:
-            order = np.argsort(self.labels, kind="stable")
-            classes, starts = np.unique(self.labels[order], return_index=True)
-            for label, positions in zip(classes, np.split(order, starts[1:]), strict=True):
+            labels = self.labels[within]
+            order = np.argsort(labels, kind="stable")
+            classes, starts = np.unique(labels[order], return_index=True)
+            for label, positions in zip(classes, np.split(order + within.start, starts[1:]), strict=True):
                 yield str(label), positions
 
 

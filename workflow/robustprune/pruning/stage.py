@@ -35,7 +35,13 @@ def run(job: Job, spec: ManifestSpec) -> dict[str, Any]:
     pools = {pool_id: open_pool(job.upstream("pools", pool_id)) for pool_id in spec.pools}
     images = _candidates(job, spec, pools)
     kept = choose(
-        images, strategy=spec.strategy, drop=spec.drop, per=spec.per, seed=spec.seed, dropped=_as_many(job, spec)
+        images,
+        strategy=spec.strategy,
+        drop=spec.drop,
+        per=spec.per,
+        seed=spec.seed,
+        dropped=_as_many(job, spec),
+        among=spec.among,
     )
     margin = images.score if spec.margins == spec.scores else _read(job, spec.margins, pools, images)[0]
     difficulty, _ = _read(job, spec.difficulties, pools, images)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from robustprune.pruning.candidates import Candidates, Members, Positions, positions_of, take
 from robustprune.randomness import derive_seed
-from robustprune.settings import ENDS, AnyAmount, DropBeyond, DropShare, End, Per, Strategy
+from robustprune.settings import ENDS, Among, AnyAmount, DropBeyond, DropShare, End, Per, Strategy
 
 DEFINITION = 3
 
@@ -20,7 +20,14 @@ Ranking = npt.NDArray[np.float32] | npt.NDArray[np.uint64]
 
 
 def choose(
-    images: Candidates, *, strategy: Strategy, drop: AnyAmount, per: Per, seed: int, dropped: dict[str, int]
+    images: Candidates,
+    *,
+    strategy: Strategy,
+    drop: AnyAmount,
+    per: Per,
+    seed: int,
+    dropped: dict[str, int],
+    among: Among = "all",
 ) -> Positions:
     """The positions of the images that are kept, ascending; each once, but where it is drawn with replacement.
 
@@ -36,9 +43,12 @@ def choose(
         per: among which images that many are dropped.
         seed: seed of chance and ties.
         dropped: how many to drop of each group, by its name, where ``drop`` goes by another manifest.
+        among: which images may be dropped; the others are kept.
     """
-    kept: list[Positions] = []
-    for name, members in images.groups(per):
+    within = images.among(among)
+    spared = (np.arange(within.start), np.arange(within.stop, len(images)))
+    kept: list[Positions] = [positions for positions in spared if len(positions)]
+    for name, members in images.groups(per, within):
         total = len(images.labels[members])
         counts = _counts(drop, total, len(ENDS[strategy]), dropped.get(name, 0))
         if strategy == "random_with_replacement":

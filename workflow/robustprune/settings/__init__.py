@@ -4,10 +4,11 @@ The classes here are the sections of ``config.yaml`` (see ``config``) and, uncha
 ``specs``), so that a setting is described once and hashed as it was written.
 """
 
-from robustprune.settings.base import Exact, Norm, Radius, Settings, ThreatModel, Weights
+from robustprune.settings.base import Exact, Norm, OtherThreat, Radius, Settings, ThreatModel, Weights
 from robustprune.settings.evaluation import AttackName, EvaluationSettings, Pgd
 from robustprune.settings.extrapolation import EmbeddingSettings, Metric, NeighbourSettings, Sources, Weighting
 from robustprune.settings.generation import GeneratorSettings, SamplerSettings
+from robustprune.settings.layouts import LayoutSettings
 from robustprune.settings.margins import (
     AnyMarginSettings,
     BoundarySearchSettings,
@@ -15,10 +16,18 @@ from robustprune.settings.margins import (
     MarginMethod,
     MarginSettings,
 )
-from robustprune.settings.models import NORMALIZING, Architecture, CheckpointSettings, NormalizationSettings
-from robustprune.settings.pools import GENERATED_PATTERN, HierarchySettings, SubsetSettings, UnionSettings
+from robustprune.settings.models import (
+    NORMALIZING,
+    Architecture,
+    ArchitectureRole,
+    ArchitectureRoles,
+    CheckpointSettings,
+    NormalizationSettings,
+)
+from robustprune.settings.pools import GENERATED_PATTERN, HierarchySettings, SubsetSettings, TrainedOn, UnionSettings
 from robustprune.settings.pruning import (
     ENDS,
+    Among,
     AnyAmount,
     DropAsMany,
     DropBeyond,
@@ -60,11 +69,14 @@ __all__ = [
     "GENERATED_PATTERN",
     "NORMALIZING",
     "AdversarialRecipe",
+    "Among",
     "AnyAmount",
     "AnyMarginSettings",
     "AnyMetric",
     "AnyRecipe",
     "Architecture",
+    "ArchitectureRole",
+    "ArchitectureRoles",
     "AttackName",
     "BoundarySearchSettings",
     "CheckpointSettings",
@@ -81,6 +93,7 @@ __all__ = [
     "Exact",
     "GeneratorSettings",
     "HierarchySettings",
+    "LayoutSettings",
     "LossScoreName",
     "MarginMethod",
     "MarginSettings",
@@ -91,6 +104,7 @@ __all__ = [
     "Norm",
     "NormalizationSettings",
     "OnlinePuma",
+    "OtherThreat",
     "Per",
     "Pgd",
     "PgdAtRecipe",
@@ -112,6 +126,7 @@ __all__ = [
     "SubsetSettings",
     "ThreatModel",
     "TradesRecipe",
+    "TrainedOn",
     "Trajectory",
     "UnionSettings",
     "Weighting",

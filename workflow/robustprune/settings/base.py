@@ -41,3 +41,9 @@ class ThreatModel(Settings):
 
     norm: Norm = Field("Linf", description="norm in which the perturbation is bounded")
     epsilon: Radius = Field(gt=0, description="largest perturbation, as a fraction of the pixel range, e.g. 8/255")
+
+
+class OtherThreat(ThreatModel):
+    """The adversary of rows that name the other norm, and the step that fits it."""
+
+    step_size: Radius = Field(gt=0, description="step of the training attacks at radius epsilon")

@@ -18,6 +18,18 @@ Architecture = Literal[
 ]
 """The networks; each is a module of ``models``."""
 
+ArchitectureRole = Literal["wide", "widest", "fast"]
+"""A network by its part in a paper, which is another one at each preset."""
+
+
+class ArchitectureRoles(Settings):
+    """The networks that rows ask for by their part. The defaults are the papers' own."""
+
+    wide: Architecture = Field("wrn28_10_swish", description="PUMA, Table 9, and Nieth et al.")
+    widest: Architecture = Field("wrn70_16_swish", description="PUMA, Table 9")
+    fast: Architecture = Field("fast_preact_resnet18", description="Kaufmann et al., as Wong et al.")
+
+
 WITHOUT_NORMALIZATION = ("small_cnn", "fast_cnn")
 """The networks that have no place for a normalisation of the input."""
 

@@ -1,6 +1,6 @@
 """Settings of pools that are made of others."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -8,6 +8,10 @@ from robustprune.settings.base import Exact, Settings
 
 GENERATED_PATTERN = r"generate|(npz|parquet):.+|(subset|union):[A-Za-z0-9_]+"
 """Where generated images come from."""
+
+TrainedOn = Literal["all", "real", "synthetic", "source", "real_and_source"]
+"""Which images trainings learn from: real and generated ones, real ones alone, generated ones alone; or, in place of
+the generated ones, those of extrapolation.source, alone or with the real ones."""
 
 Source = Annotated[str, StringConstraints(pattern=f"^({GENERATED_PATTERN})$")]
 

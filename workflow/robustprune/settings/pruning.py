@@ -48,6 +48,9 @@ ENDS: dict[Strategy, tuple[End, ...]] = {
 Per = Literal["all", "class", "source"]
 """Among which images a share is taken: all, those of a class, or those of a pool."""
 
+Among = Literal["all", "real", "synthetic"]
+"""Which images may be dropped at all; the others are kept."""
+
 RadiusRule = Literal["constant", "margin", "weak_if_difficult", "margin_if_difficult"]
 """With what radius each image is attacked; the functions are in ``pruning.radii``."""
 

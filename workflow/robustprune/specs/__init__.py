@@ -12,6 +12,7 @@ from robustprune.specs.classes import ClassListSpec, HierarchyFile, SynsetFolder
 from robustprune.specs.embeddings import EmbeddingSpec, FileEncoder, ModelEncoder, TorchvisionEncoder
 from robustprune.specs.evaluations import EvaluationSpec
 from robustprune.specs.figures import PerceptronFigureSpec, PhaseMapSpec
+from robustprune.specs.layouts import LayoutSpec
 from robustprune.specs.manifests import ManifestSpec
 from robustprune.specs.models import ImportedModelSpec, ModelSpec
 from robustprune.specs.pools import (
@@ -29,7 +30,7 @@ from robustprune.specs.pools import (
 )
 from robustprune.specs.scores import DynamicsScoreSpec, ExtrapolatedScoreSpec, LossScoreSpec, MarginSpec, ScoredPool
 from robustprune.specs.studies import PerceptronSpec
-from robustprune.specs.tables import RowSpec, TableSpec
+from robustprune.specs.tables import RowSpec, RunSpec, TableSpec
 
 AnyPoolSpec = Annotated[
     IngestedPoolSpec | SynsetPoolSpec | GeneratedPoolSpec | SubsetPoolSpec | UnionPoolSpec,
@@ -50,6 +51,7 @@ AnySpec = Annotated[
     | ManifestSpec
     | EvaluationSpec
     | PerceptronSpec
+    | LayoutSpec
     | TableSpec
     | AnyFigureSpec,
     Field(discriminator="kind"),
@@ -63,6 +65,7 @@ KINDS = (
     "scores",
     "manifests",
     "evaluations",
+    "layouts",
     "studies",
     "tables",
     "figures",
@@ -91,6 +94,7 @@ __all__ = [
     "HierarchyFile",
     "ImportedModelSpec",
     "IngestedPoolSpec",
+    "LayoutSpec",
     "LossScoreSpec",
     "ManifestSpec",
     "MarginSpec",
@@ -100,6 +104,7 @@ __all__ = [
     "PerceptronSpec",
     "PhaseMapSpec",
     "RowSpec",
+    "RunSpec",
     "ScoredPool",
     "SharedRows",
     "Spec",

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from robustprune.settings import AnyAmount, DropAsMany, Per, RadiusSettings, Strategy
+from robustprune.settings import Among, AnyAmount, DropAsMany, Per, RadiusSettings, Strategy
 from robustprune.specs.base import Spec, StageId
 
 
@@ -32,6 +32,7 @@ class ManifestSpec(Spec):
     strategy: Strategy
     drop: AnyAmount
     per: Per
+    among: Among = "all"
     radius: RadiusSettings
     validation_images: int = Field(ge=0)
     seed: int = Field(ge=0)

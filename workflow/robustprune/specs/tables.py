@@ -5,29 +5,62 @@ from typing import Literal
 from pydantic import Field
 
 from robustprune.settings import Settings
+from robustprune.settings.tables import AccuracyName, Cells, Claim, Form, Printed, QuantityName
 from robustprune.specs.base import Spec, StageId
+
+
+class RunSpec(Settings):
+    """What there is of a row's method for one seed."""
+
+    seed: int
+    model: StageId | None = None
+    evaluations: tuple[StageId, ...] = Field((), description="of the model, one an attack")
+    score: StageId | None = None
+    layout: StageId | None = None
+
+    @property
+    def upstream(self) -> list[tuple[str, str]]:
+        """(kind, id) of each of its stages."""
+        single = {"models": self.model, "scores": self.score, "layouts": self.layout}
+        stages = [(kind, stage) for kind, stage in single.items() if stage is not None]
+        return stages + [("evaluations", stage) for stage in self.evaluations]
 
 
 class RowSpec(Settings):
     """One line of a table: a method, and its runs, one a seed."""
 
     method: str
-    models: tuple[StageId, ...]
-    evaluations: tuple[tuple[StageId, ...], ...] = Field(description="of each run, one stage an attack")
-    printed: str | None = Field(description="the method's name in the file of printed numbers")
+    runs: tuple[RunSpec, ...] = ()
+    against: tuple[RunSpec, ...] = Field((), description="the runs that its own are compared with")
+    told: dict[QuantityName, str] = Field({}, description="cells that are known before anything runs")
+    printed: Cells | None = Field(None, description="the row of the printed numbers that stands beside")
 
 
 class TableSpec(Spec):
-    """A table of a paper: our rows beside the printed ones."""
+    """A table: our rows beside the printed ones."""
 
     room = "tables.stage"
-    modules = ("tables.rows",)
+    modules = (
+        "tables.cells",
+        "tables.claims",
+        "tables.printed",
+        "tables.quantities",
+        "tables.rendering",
+        "tables.rows",
+        "tables.speed",
+        "tables.statistics",
+    )
     kind: Literal["tables"] = "tables"
     name: str
     title: str
-    printed_file: str | None
+    form: Form
+    quantities: tuple[QuantityName, ...]
+    classes: int = Field(description="of the data, for the accuracy of guessing")
+    compared: AccuracyName | None = Field(None, description="what a table of comparisons compares")
+    baseline: str | None = Field(None, description="the method that ``against`` is of")
+    printed: Printed | None
     printed_digest: str | None = Field(description="SHA-256 of that file, so that a corrected number makes a new table")
-    printed_setting: str
+    claims: tuple[Claim, ...]
     rows: tuple[RowSpec, ...]
 
     @property
@@ -36,6 +69,5 @@ class TableSpec(Spec):
 
     @property
     def upstream(self) -> tuple[tuple[str, str], ...]:
-        stages = [("models", model) for row in self.rows for model in row.models]
-        stages += [("evaluations", attack) for row in self.rows for run in row.evaluations for attack in run]
-        return tuple(dict.fromkeys(stages))
+        runs = [run for row in self.rows for run in (*row.runs, *row.against)]
+        return tuple(dict.fromkeys(pair for run in runs for pair in run.upstream))

@@ -1,87 +1,141 @@
-"""From evaluations to a table's rows: mean and standard deviation over seeds, beside the printed numbers."""
+"""The lines of a table: the quantities of each row over its runs, beside the printed numbers and the baseline."""
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
-from robustprune.config import REFERENCE
-from robustprune.errors import UserError
+from robustprune.settings.tables import Cells, Printed, QuantityName
 from robustprune.specs import RowSpec, TableSpec
+from robustprune.tables.cells import Cell, Sample, number_of
+from robustprune.tables.printed import SPREADS, printed_row
+from robustprune.tables.quantities import QUANTITIES
+from robustprune.tables.runs import RowRuns
+from robustprune.tables.statistics import paired_difference
 
-DEFINITION = 2
+DEFINITION = 3
 
-METRICS = {
-    "accuracy": "clean",
-    "robustness_cw": "cw",
-    "robustness_pgd": "pgd",
-    "robustness_pgd_50_10": "pgd_50_10",
-    "autoattack": "autoattack",
-}
-"""Our columns, and the attack in an evaluation's summary each comes from."""
+Line = dict[str, Any]
+"""A row of the CSV: the method, then the columns of each quantity."""
 
-COLLAPSE = "catastrophic_overfitting_epoch"
-"""What a model's record calls it; see ``training.validation``."""
+Shown = dict[QuantityName, Cell]
+"""The cells of a row."""
 
-PRINTED = {
-    "accuracy_mean": "accuracy",
-    "accuracy_std": "accuracy_std",
-    "robustness_cw_mean": "robustness",
-    "robustness_cw_std": "robustness_std",
-}
-"""Our columns, and the printed ones that state the same."""
+ROUNDED_BEYOND = 2  # digits in the CSV behind those that a quantity shows
 
 
-def table_row(
-    spec: TableSpec,
-    row: RowSpec,
-    *,
-    summaries: Sequence[dict[str, Any]],
-    models: Sequence[dict[str, Any]],
-) -> dict[str, Any]:
-    """One line of the table; accuracies in percent, std with ddof 1 over seeds.
+@dataclass(frozen=True)
+class Beside:
+    """What a paper prints for one quantity of one row.
+
+    Attributes:
+        text: the cell as it is printed.
+        spreads: of std and ci95 those that it prints.
+    """
+
+    text: str
+    spreads: Mapping[str, float]
+
+    @property
+    def value(self) -> float | str | None:
+        """The number, or the text where it is none; None where the cell is empty."""
+        try:
+            return float(self.text)
+        except ValueError:
+            return self.text or None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row as it is shown.
+
+    Attributes:
+        method: its first cell.
+        cells: those of each quantity.
+        beside: what the paper prints for some of them.
+    """
+
+    method: str
+    cells: Shown
+    beside: Mapping[QuantityName, Beside]
+
+
+def row_of(spec: TableSpec, row: RowSpec, runs: RowRuns) -> Row:
+    """A row of a table. Raises UserError where the printed numbers have no row of the name that it gives."""
+    cells = {name: QUANTITIES[name].cell(runs) for name in spec.quantities}
+    return Row(row.method, cells, printed_beside(spec.printed, row.printed))
+
+
+def without_empty_columns(rows: Sequence[Row]) -> list[Row]:
+    """The rows without the quantities that none of them tells."""
+    told = {name for row in rows for name, cell in row.cells.items() if cell is not None}
+    return [replace(row, cells={name: cell for name, cell in row.cells.items() if name in told}) for row in rows]
+
+
+def printed_beside(printed: Printed | None, cells: Cells | None) -> dict[QuantityName, Beside]:
+    """What the paper prints for each quantity of a row. Raises UserError where its file has no such row."""
+    if printed is None or cells is None:
+        return {}
+    row = printed_row(printed.file, cells)
+    return {name: _beside(row, column) for name, column in printed.beside.items()}
+
+
+def _beside(row: Mapping[str, str], column: str) -> Beside:
+    spreads = {spread: float(text) for spread in SPREADS if (text := row.get(f"{column}_{spread}"))}
+    return Beside(row[column], spreads)
+
+
+def line_of(spec: TableSpec, row: Row, baseline: Shown) -> Line:
+    """One line of the CSV.
 
     Args:
         spec: the table.
-        row: the line's spec.
-        summaries: summary.json of each seed's evaluation.
-        models: the facts in the record of each seed's model; one that was trained elsewhere tells less.
+        row: the row.
+        baseline: the baseline's cells; empty where there is none, or where the row is the baseline.
     """
-    line: dict[str, Any] = {"method": row.method}
-    measured = {column: attack for column, attack in METRICS.items() if attack in summaries[0]}
-    for column, attack in measured.items():
-        values = [100 * summary[attack]["accuracy"] for summary in summaries]
-        line[f"{column}_mean"] = round(float(np.mean(values)), 2)
-        line[f"{column}_std"] = round(float(np.std(values, ddof=1)), 2) if len(values) > 1 else None
-    line["seeds"] = len(summaries)
-    line["test_images"] = summaries[0]["clean"]["images"]
-    line["autoattack_images"] = summaries[0]["autoattack"]["images"] if "autoattack" in summaries[0] else None
-    line["images_kept"] = models[0].get("images_kept")
-    seconds = [facts["training_seconds"] for facts in models if "training_seconds" in facts]
-    line["training_seconds_mean"] = round(float(np.mean(seconds)), 1) if seconds else None
-    line["collapsed_runs"] = _collapsed(models)
-    return {**line, **_printed(spec, row)}
+    line: Line = {"method": row.method}
+    for name, cell in row.cells.items():
+        digits = QUANTITIES[name].decimals + ROUNDED_BEYOND
+        line |= _columns(name, cell, digits)
+        line |= _change(name, cell, baseline.get(name), digits)
+        line |= _printed_columns(name, cell, row.beside.get(name), digits)
+    if row.beside and spec.printed is not None:
+        line["printed_setting"] = spec.printed.setting
+    return line
 
 
-def _collapsed(models: Sequence[dict[str, Any]]) -> int | None:
-    """Runs that overfitted catastrophically; None where that was not watched for."""
-    if any(COLLAPSE not in facts for facts in models):
-        return None
-    return sum(facts[COLLAPSE] is not None for facts in models)
+def _columns(name: str, cell: Cell, digits: int) -> Line:
+    if not isinstance(cell, Sample):
+        return {name: _rounded(cell, digits)}
+    return {column: _rounded(value, digits) for column, value in cell.summary.columns(name).items()}
 
 
-def _printed(spec: TableSpec, row: RowSpec) -> dict[str, Any]:
-    if spec.printed_file is None:
+def _change(name: QuantityName, cell: Cell, baseline: Cell, digits: int) -> Line:
+    """The difference to the baseline, seed by seed, over the seeds that both have."""
+    if not (QUANTITIES[name].against_baseline and isinstance(cell, Sample) and isinstance(baseline, Sample)):
         return {}
-    numbers = read_printed(REFERENCE / spec.printed_file)
-    if row.printed is not None and row.printed not in numbers.index:
-        raise UserError(f"{spec.printed_file} has no method {row.printed!r}; it has {', '.join(numbers.index)}")
-    values: dict[Any, Any] = {} if row.printed is None else numbers.loc[row.printed].to_dict()
-    return {f"paper_{spec.printed_setting}_{ours}": values.get(theirs) for ours, theirs in PRINTED.items()}
+    if not cell.values.keys() & baseline.values.keys():
+        return {}
+    difference = paired_difference(cell.values, baseline.values)
+    told = {"mean": difference.mean, "ci95": difference.ci95, "n": difference.n}
+    return {f"{name}_change_{statistic}": _rounded(value, digits) for statistic, value in told.items()}
 
 
-def read_printed(path: Path) -> pd.DataFrame:
-    """The numbers a paper prints, in percent, one row a method."""
-    return pd.read_csv(path).set_index("method")
+def _printed_columns(name: str, cell: Cell, beside: Beside | None, digits: int) -> Line:
+    if beside is None:
+        return {}
+    spreads = {f"printed_{name}_{spread}": value for spread, value in beside.spreads.items()}
+    return {f"printed_{name}": beside.value, **spreads, f"difference_{name}": difference(cell, beside, digits)}
+
+
+def difference(cell: Cell, beside: Beside, digits: int) -> float | str | None:
+    """Ours minus the printed number; of texts whether they are the same; None where either is missing."""
+    if cell is None or beside.value is None:
+        return None
+    ours = number_of(cell)
+    if isinstance(cell, str):
+        return "same" if cell.casefold() == beside.text.casefold() else "differs"
+    return None if ours is None or isinstance(beside.value, str) else round(ours - beside.value, digits)
+
+
+def _rounded(value: Any, digits: int) -> Any:
+    return round(value, digits) if isinstance(value, float) else value

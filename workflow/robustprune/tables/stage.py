@@ -1,34 +1,46 @@
 """The stage that makes a table."""
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
 
-from robustprune.evaluation.outcome import read_summaries
-from robustprune.files import replacing
+from robustprune.files import replacing, write_text
 from robustprune.job import Job
-from robustprune.record import read_record
-from robustprune.specs import RowSpec, TableSpec
-from robustprune.tables.rows import table_row
+from robustprune.specs import TableSpec
+from robustprune.tables.claims import judge
+from robustprune.tables.rendering import latex, markdown
+from robustprune.tables.rows import Shown, line_of, row_of, without_empty_columns
+from robustprune.tables.runs import RowRuns
 
-TABLE_FILE = "table.csv"
+TABLE_FILE, MARKDOWN_FILE, LATEX_FILE = "table.csv", "table.md", "table.tex"
 
 
 def run(job: Job, spec: TableSpec) -> dict[str, Any]:
-    """Write table.csv: one line a method, ours and the printed numbers in columns of their own."""
-    rows = [_row(job, spec, row) for row in spec.rows]
-    with replacing(job.partial / TABLE_FILE) as temporary:
-        pd.DataFrame(rows).to_csv(temporary, index=False)
-    job.publish(TABLE_FILE)
-    return {"title": spec.title, "rows": len(rows)}
+    """Write table.csv (one line a row, ours and the printed numbers in columns of their own), table.md and table.tex.
 
+    Returns:
+        title, number of rows, and for each claim of the paper what was found and whether this run agrees.
 
-def _row(job: Job, spec: TableSpec, row: RowSpec) -> dict[str, Any]:
-    evaluations = [[job.upstream("evaluations", attack) for attack in run] for run in row.evaluations]
-    models = [read_record(job.upstream("models", model)).facts for model in row.models]
-    return table_row(
-        spec,
-        row,
-        summaries=[read_summaries(run) for run in evaluations],
-        models=models,
+    Raises:
+        UserError: where the printed numbers have no row of the name that a row gives.
+    """
+    chance = 100 / spec.classes
+    rows = without_empty_columns(
+        [row_of(spec, row, RowRuns(job, row, chance=chance, compared=spec.compared)) for row in spec.rows]
     )
+    cells = {row.method: row.cells for row in rows}
+    lines = [line_of(spec, row, _baseline(spec, row.method, cells)) for row in rows]
+    judged = [judge(claim, cells) for claim in spec.claims]
+    with replacing(job.partial / TABLE_FILE) as temporary:
+        pd.DataFrame(lines).convert_dtypes().to_csv(temporary, index=False)
+    write_text(job.partial / MARKDOWN_FILE, markdown(spec, rows, judged))
+    write_text(job.partial / LATEX_FILE, latex(spec, rows, judged))
+    job.publish(TABLE_FILE, MARKDOWN_FILE, LATEX_FILE)
+    return {"title": spec.title, "rows": len(lines), "claims": [asdict(one) for one in judged]}
+
+
+def _baseline(spec: TableSpec, method: str, cells: Mapping[str, Shown]) -> Shown:
+    """The cells that a row's are compared with: none for the baseline itself."""
+    return {} if spec.baseline in (None, method) else cells[str(spec.baseline)]

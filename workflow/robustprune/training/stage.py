@@ -9,6 +9,7 @@ from robustprune.errors import UserError
 from robustprune.files import replacing
 from robustprune.job import Job
 from robustprune.models.checkpoint import BEST_FILE, RAW_FILE, WEIGHTS_FILE, save_weights
+from robustprune.paths import HISTORY_FILE
 from robustprune.settings import StandardRecipe
 from robustprune.specs import ModelSpec
 from robustprune.stagefile import read_spec
@@ -22,8 +23,6 @@ from robustprune.training.trainset import KeptImages, load_training_images
 from robustprune.training.validation import PGD, catastrophic_overfitting_epoch
 
 logger = logging.getLogger(__name__)
-
-HISTORY_FILE = "history.parquet"
 
 
 def run(job: Job, spec: ModelSpec) -> dict[str, Any]:

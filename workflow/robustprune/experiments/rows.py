@@ -1,17 +1,14 @@
-"""The tables of a paper as data: rows in the paper's own terms, read from ``workflow/experiments``."""
+"""A row of a table: a method in the paper's own terms."""
 
 from fractions import Fraction
-from pathlib import Path
 from typing import get_args
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from robustprune.config import EXPERIMENTS, read_yaml
-from robustprune.errors import UserError
+from robustprune.experiments.conditions import Conditions
 from robustprune.settings import (
     ENDS,
-    GENERATED_PATTERN,
-    AttackName,
+    Among,
     DropBeyond,
     DropShare,
     DynamicsScoreName,
@@ -23,22 +20,17 @@ from robustprune.settings import (
     RadiusRule,
     RecipeName,
     ScoreName,
-    Settings,
     Strategy,
     Weights,
 )
+from robustprune.settings.tables import Cells
 
 
-class Row(Settings):
-    """A method: what is dropped by which score, and how hard the rest is attacked."""
+class Row(Conditions):
+    """A method: what is dropped by which score, how hard the rest is attacked, and under which conditions."""
 
     method: str = Field(description="the method's name in our table")
     recipe: RecipeName = Field("trades", description="how the model is trained; a key of the section training")
-    synthetic: str | None = Field(
-        None,
-        pattern=f"^({GENERATED_PATTERN})$",
-        description="the generated images it learns from, e.g. subset:NAME; the config's synthetic.source where absent",
-    )
     strategy: Strategy = Field("none", description="which images are dropped; see docs/pruning.md")
     score: ScoreName = Field("margin", description="what the strategy goes by; see docs/scores.md")
     ratio: float | tuple[float, float] | None = Field(
@@ -48,6 +40,7 @@ class Row(Settings):
         None, description="the score beyond which images are dropped, or one for each end"
     )
     same_size_as: str | None = Field(None, description="method of the row that is followed in how many are dropped")
+    among: Among = Field("all", description="which images may be dropped: all | real | synthetic")
     per: Per = Field("all", description="among which images a share is taken: all | class | source")
     radius: RadiusRule = Field("constant", description="how hard each image is attacked; see docs/pruning.md")
     gap: Exact = Field(Fraction(0), ge=0, description="taken off each margin (Eq. 3), in units of threat.epsilon")
@@ -58,9 +51,10 @@ class Row(Settings):
         False, description="generated images get scores and margins from their nearest scored neighbours"
     )
     checkpoint: str | None = Field(None, description="a checkpoint of the config, evaluated in place of training")
-    margin_model: str | None = Field(
+    margin_model: "str | Row | None" = Field(
         None,
-        description="a checkpoint that measures scores and margins; margin_model of the config where absent",
+        description="what measures scores and margins: a checkpoint of the config, or another row's model of the first "
+        "seed; margin_model of the config where absent",
     )
     margins: MarginMethod | None = Field(
         None, description="how margins are measured; margins.method of the config where absent"
@@ -68,7 +62,7 @@ class Row(Settings):
     weights: Weights | None = Field(
         None, description="which weights of its models are evaluated; the table's or config's where absent"
     )
-    printed: str | None = Field(None, description="the method's name in the file of printed numbers")
+    printed: Cells | None = Field(None, description="the row of the printed numbers that stands beside")
 
     @model_validator(mode="after")
     def _radii_are_used(self) -> "Row":
@@ -93,6 +87,11 @@ class Row(Settings):
         if self.margins is not None and not (self.uses_margins or (self.uses_score and self.score == "margin")):
             raise ValueError(f"margins = {self.margins} needs a strategy that goes by the margin, or radius: margin")
         return self
+
+    @property
+    def conditions(self) -> Conditions:
+        """Its conditions alone, so that rows can be told to have the same."""
+        return Conditions(**{name: getattr(self, name) for name in Conditions.model_fields})
 
     @property
     def uses_score(self) -> bool:
@@ -128,7 +127,7 @@ class Row(Settings):
     def shares_of(self, ratio: float) -> tuple[float, ...]:
         """The ratio, in even parts for each of the strategy's ends."""
         ends = len(ENDS[self.strategy])
-        return (ratio / ends,) * ends
+        return (ratio / ends,) * ends if ends else ()
 
     @model_validator(mode="after")
     def _one_amount_that_fits(self) -> "Row":
@@ -154,53 +153,3 @@ class Row(Settings):
 
 def _numbers(amount: DropShare | DropBeyond) -> tuple[object, ...]:
     return amount.shares if isinstance(amount, DropShare) else amount.thresholds
-
-
-class Table(Settings):
-    """One table: its rows, and where the paper's own numbers are."""
-
-    title: str
-    target: str = Field(description="file under results/ that shows the configured preset's table")
-    printed_file: str | None = Field(
-        None, description="file in workflow/reference with the printed numbers; none where a paper prints none"
-    )
-    printed_setting: str = Field("", description="what the printed numbers were measured on, for the column names")
-    weights: Weights | None = Field(None, description="which weights of its rows' models are evaluated")
-    attacks: tuple[AttackName, ...] | None = Field(
-        None, min_length=1, description="what its rows' models are measured under; evaluation.attacks where absent"
-    )
-    rows: tuple[Row, ...] = Field(min_length=1)
-
-    def row(self, method: str) -> Row:
-        """The row of a method."""
-        return next(row for row in self.rows if row.method == method)
-
-    @model_validator(mode="after")
-    def _followed_rows_prune(self) -> "Table":
-        pruning = [row.method for row in self.rows if row.strategy != "none" and row.same_size_as is None]
-        for row in self.rows:
-            if row.same_size_as not in (None, *pruning):
-                raise ValueError(f"same_size_as = {row.same_size_as!r} is not among the rows that prune: {pruning}")
-        return self
-
-
-class Experiments(Settings):
-    """The tables of one paper."""
-
-    paper: str
-    tables: dict[str, Table]
-
-
-def load_experiments(folder: Path = EXPERIMENTS) -> dict[str, Table]:
-    """Every table of every paper, by ``<paper>.<table>``. Raises UserError naming the file and key."""
-    tables: dict[str, Table] = {}
-    for path in sorted(folder.glob("*.yaml")):
-        try:
-            experiments = Experiments.model_validate(read_yaml(path))
-        except ValidationError as error:
-            problem = error.errors()[0]
-            key = ".".join(str(part) for part in problem["loc"])
-            value = "" if isinstance(problem["input"], dict) else f" = {problem['input']!r}"
-            raise UserError(f"{path.name}: {key}{value}: {problem['msg'].removeprefix('Value error, ')}") from None
-        tables |= {f"{experiments.paper}.{name}": table for name, table in experiments.tables.items()}
-    return tables

@@ -1,0 +1,174 @@
+"""Experiments as data: the conditions of a row, margin models that are rows, and what is refused."""
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from robustprune.config import EXPERIMENTS, Config, load_config
+from robustprune.errors import UserError
+from robustprune.experiments import Row, Table, load_experiments
+from robustprune.plan import Plan, make_plan
+from robustprune.specs import EvaluationSpec, MarginSpec, ModelSpec, TableSpec
+
+OTHER = {"other_threat": {"norm": "L2", "epsilon": "1/2", "step_size": "1/10"}}
+
+
+def plan_of(*rows: dict[str, Any], overrides: dict[str, Any] | None = None) -> Plan:
+    table = Table(title="t", target="t.csv", rows=tuple(Row.model_validate(row) for row in rows))
+    return make_plan(load_config({"seeds": [0], **(overrides or {})}), {"t.t": table})
+
+
+def model_of(plan: Plan, method: str) -> ModelSpec:
+    (table,) = (spec for spec in plan.stages.values() if isinstance(spec, TableSpec))
+    (run,) = next(row.runs for row in table.rows if row.method == method)
+    spec = plan.stages[str(run.model)]
+    assert isinstance(spec, ModelSpec)
+    return spec
+
+
+def under(config: Config, **conditions: Any) -> Config:
+    row = Row(method="m", **conditions)
+    return row.conditions.under(config, origin=row.method)
+
+
+def test_without_conditions_the_configuration_is_the_users() -> None:
+    config = load_config({})
+    assert under(config) is config
+    assert under(config, norm="Linf", data="all", epochs=1) is config
+
+
+def test_the_other_norm_changes_radius_and_steps_together() -> None:
+    config = under(load_config(OTHER), norm="L2")
+    assert (config.threat.norm, config.threat.epsilon) == ("L2", Fraction(1, 2))
+    assert config.training.trades.step_size == config.training.pgd_at.step_size == Fraction(1, 10)
+
+
+def test_real_images_alone_need_no_synthetic_ones() -> None:
+    plan = plan_of({"method": "real", "data": "real"}, overrides={"synthetic": {"source": "none"}})
+    assert model_of(plan, "real").synthetic is None
+    assert {spec.kind for spec in plan.stages.values()} == {"pools", "models", "evaluations", "tables"}
+
+
+def test_epochs_are_shares_of_the_recipes() -> None:
+    trades = load_config({"preset": "cifar10"}).training.trades
+    assert under(load_config({"preset": "cifar10"}), epochs="3/4").training.trades.epochs == 300 == 0.75 * trades.epochs
+    assert under(load_config({}), epochs="1/1000").training.trades.epochs == 1
+
+
+def test_a_share_of_the_epochs_that_the_schedule_does_not_allow_is_refused_by_the_rows_name() -> None:
+    with pytest.raises(UserError, match=r"m: training.standard: schedule = onecycle_epoch needs more than 40 epochs"):
+        under(load_config({"preset": "cifar10"}), epochs="1/10")
+
+
+def test_a_network_is_named_or_by_its_part() -> None:
+    config = load_config({"preset": "cifar10"})
+    networks = [under(config, architecture=name).architecture for name in ("wide", "widest", "fast", "preact_resnet18")]
+    assert networks == ["wrn28_10_swish", "wrn70_16_swish", "fast_preact_resnet18", "preact_resnet18"]
+
+
+def test_rows_with_the_same_conditions_share_stages_and_the_rest_do_not() -> None:
+    real = {"data": "real"}
+    plan = plan_of({"method": "a", **real}, {"method": "b", **real, "epochs": "1/2"}, {"method": "c"})
+    a, b, c = (model_of(plan, method) for method in "abc")
+    assert (a.real, a.threat) == (b.real, b.threat) == (c.real, c.threat)
+    assert len({model.id for model in (a, b, c)}) == 3
+    again = plan_of({"method": "a", **real}, {"method": "also a", **real})
+    assert model_of(again, "a") == model_of(again, "also a")
+
+
+def test_a_norm_that_is_not_configured_is_refused_and_no_other_table_suffers() -> None:
+    with pytest.raises(UserError, match=r"m: norm = L2 is not that of threat, Linf; say in other_threat what it is"):
+        under(load_config({"other_threat": None}), norm="L2")
+
+
+def test_two_threats_of_one_norm_are_refused() -> None:
+    other = {"norm": "Linf", "epsilon": 0.1, "step_size": 0.1}
+    with pytest.raises(UserError, match=r"other_threat.norm = Linf should not be that of threat"):
+        load_config({"other_threat": other})
+
+
+# Margin models that are rows.
+
+PUMA: dict[str, Any] = {"method": "PUMA", "strategy": "puma", "radius": "margin"}
+
+
+def margin_model(plan: Plan) -> ModelSpec:
+    (model,) = {spec.model for spec in plan.stages.values() if isinstance(spec, MarginSpec)}
+    spec = plan.stages[model]
+    assert isinstance(spec, ModelSpec)
+    return spec
+
+
+def test_a_margin_model_has_conditions_of_its_own() -> None:
+    plan = plan_of({**PUMA, "margin_model": {"method": "real", "data": "real", "architecture": "fast_cnn"}})
+    model = margin_model(plan)
+    assert (model.synthetic, model.architecture, model.seed) == (None, "fast_cnn", 0)
+    student = model_of(plan, "PUMA")
+    assert student.architecture == "small_cnn"
+    assert student.synthetic is not None
+
+
+def test_without_one_margins_are_measured_by_trades_of_the_students_conditions() -> None:
+    model = margin_model(plan_of({**PUMA, "architecture": "fast_cnn", "norm": "L2"}, overrides=OTHER))
+    assert (model.architecture, model.threat.norm, model.manifest) == ("fast_cnn", "L2", None)
+
+
+def test_pumas_own_model_can_measure_margins_again() -> None:
+    plan = plan_of({**PUMA, "margin_model": PUMA})
+    margins = [spec for spec in plan.stages.values() if isinstance(spec, MarginSpec)]
+    assert len(margins) == 4  # of both pools, by TRADES and by PUMA
+    assert {bool(plan.stages[spec.model].model_dump()["manifest"]) for spec in margins} == {True, False}
+
+
+def test_an_evaluation_is_under_the_rows_norm() -> None:
+    plan = plan_of({"method": "m", "norm": "L2"}, overrides={**OTHER, "evaluation": {"attacks": ["cw"]}})
+    (evaluation,) = (spec for spec in plan.stages.values() if isinstance(spec, EvaluationSpec))
+    assert (evaluation.threat.norm, evaluation.threat.epsilon) == ("L2", Fraction(1, 2))
+
+
+# What is refused.
+
+TABLE = {"title": "t", "target": "t.csv", "rows": [{"method": "a"}, {"method": "b"}]}
+CHECK = {"quantity": "accuracy", "row": "a", "above": "b"}
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"rows": [{"method": "a"}, {"method": "a"}]}, "two rows have the method 'a'"),
+    ({"baseline": "c"}, "baseline = 'c' is not among the rows: a, b"),
+    ({"claims": [{"claim": "c", "checks": [{**CHECK, "row": "z"}]}]}, "there is no row 'z'; there are a, b"),
+    ({"claims": [{"claim": "c", "checks": [{**CHECK, "quantity": "k"}]}]}, "there is no column k"),
+    ({"claims": [{"claim": "c", "checks": [{**CHECK, "below": 1}]}]}, "one of above, below and near"),
+    ({"claims": [{"claim": "c", "checks": [{**CHECK, "within": 1}]}]}, "near and within go together"),
+    ({"quantities": ["acuracy"]}, "quantities.0 = 'acuracy'"),
+    ({"target": "../t.csv"}, "target = '../t.csv'"),
+    ({"form": "mehtods"}, "form"),
+    ({"form": "comparisons", "of": TABLE, "quantity": "accuracy",
+      "rows": [{"method": "x", "row": "a", "against": "z"}]}, "'z' is not a method of t.csv: a, b"),
+    ({"form": "extrapolations"}, "the row 'a' lacks extrapolated: true"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("keys", "says"), BAD, ids=lambda value: str(value)[:60])
+def test_a_table_that_makes_no_sense_is_refused_by_file_and_key(
+    tmp_path: Path, keys: dict[str, Any], says: str
+) -> None:
+    content = {"paper": "mine", "tables": {"table1": {**TABLE, **keys}}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(UserError) as caught:
+        load_experiments(tmp_path)
+    assert str(caught.value).startswith("mine.yaml: tables.table1")
+    assert says in str(caught.value)
+
+
+def test_every_paper_has_one_file_and_every_target_one_table() -> None:
+    targets = [table.target for table in load_experiments().values()]
+    assert len(set(targets)) == len(targets)
+    assert {"puma", "kaufmann_v1", "kaufmann_v2", "nieth"} <= {path.stem for path in EXPERIMENTS.glob("*.yaml")}
+
+
+@pytest.mark.parametrize("preset", ["digits", "mnist", "cifar10"])
+def test_every_table_is_planned_at_every_preset(preset: str) -> None:
+    plan = make_plan(load_config({"preset": preset}), load_experiments())
+    assert plan.problems == {}
+    assert set(plan.targets) == {f"results/{table.target}" for table in load_experiments().values()}

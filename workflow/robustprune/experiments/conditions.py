@@ -1,0 +1,81 @@
+"""Under which conditions a row's models are trained, where they are not those of the configuration."""
+
+from fractions import Fraction
+from typing import Any, get_args
+
+from pydantic import Field
+
+from robustprune.config import Config, changed, merge
+from robustprune.errors import UserError
+from robustprune.settings import (
+    GENERATED_PATTERN,
+    Architecture,
+    ArchitectureRole,
+    Exact,
+    Norm,
+    RecipeName,
+    Settings,
+    TrainedOn,
+)
+
+MIXED: tuple[TrainedOn, ...] = ("all", "real_and_source")
+"""What is trained on in batches of real and generated images; of the rest batches have but one sort."""
+
+
+class Conditions(Settings):
+    """What a row changes of the configuration. Everything that is planned for it is planned under that."""
+
+    architecture: ArchitectureRole | Architecture | None = Field(
+        None, description="a network, or its part in a paper (architectures of the config); architecture where absent"
+    )
+    norm: Norm | None = Field(None, description="the norm of threat or other_threat; of threat where absent")
+    data: TrainedOn | None = Field(
+        None, description="what is trained on: all | real | synthetic | source | real_and_source; data.trained_on else"
+    )
+    synthetic: str | None = Field(
+        None,
+        pattern=f"^({GENERATED_PATTERN})$",
+        description="the generated images it learns from, e.g. subset:NAME; the config's synthetic.source where absent",
+    )
+    epochs: Exact = Field(Fraction(1), gt=0, description="of a training, in units of the recipe's")
+
+    def under(self, config: Config, *, origin: str) -> Config:
+        """The configuration as these conditions change it. Raises UserError where that is not possible."""
+        overrides: dict[str, Any] = {}
+        if self.architecture is not None:
+            roles = config.architectures.model_dump()
+            overrides["architecture"] = roles.get(self.architecture, self.architecture)
+        if self.norm not in (None, config.threat.norm):
+            overrides |= _other_threat(self.norm, config, origin)
+        if self.data not in (None, config.data.trained_on):
+            overrides["data"] = {"trained_on": self.data}
+        if self.synthetic not in (None, config.synthetic.source):
+            overrides["synthetic"] = {"source": self.synthetic}
+        if recipes := self._recipes(config):
+            overrides = merge(overrides, {"training": recipes})
+        return changed(config, overrides, origin=origin) if overrides else config
+
+    def _recipes(self, config: Config) -> dict[str, dict[str, Any]]:
+        """What changes of each recipe."""
+        changes: dict[str, dict[str, Any]] = {}
+        unmixed = self.data not in (None, *MIXED)
+        for name in get_args(RecipeName):
+            recipe = config.training.named(name)
+            if unmixed and recipe.synthetic_fraction:
+                changes.setdefault(name, {})["synthetic_fraction"] = 0
+            if self.epochs != 1:
+                changes.setdefault(name, {})["epochs"] = max(1, round(recipe.epochs * self.epochs))
+        return changes
+
+
+def _other_threat(norm: Norm | None, config: Config, origin: str) -> dict[str, Any]:
+    other = config.other_threat
+    if other is None or other.norm != norm:
+        raise UserError(
+            f"{origin}: norm = {norm} is not that of threat, {config.threat.norm}; say in other_threat what it is"
+        )
+    return {
+        "threat": {"norm": other.norm, "epsilon": other.epsilon},
+        "other_threat": None,
+        "training": {name: {"step_size": other.step_size} for name in ("pgd_at", "trades")},
+    }

@@ -1,0 +1,174 @@
+"""The forms that tables have: rows of one sort, and columns, the quantities that are told of each."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from robustprune.experiments.rows import Row
+from robustprune.settings import Architecture, ArchitectureRole, AttackName, RecipeName, Settings, Weights
+from robustprune.settings.tables import OF_METHODS, AccuracyName, Cells, Claim, Printed, QuantityName
+
+
+class Heading(Settings):
+    """What a table of any form has."""
+
+    title: str
+    target: str = Field(
+        pattern=r"^[\w/-]+\.csv$", description="file under results/ that shows the configured preset's table"
+    )
+    printed: Printed | None = Field(None, description="the paper's own numbers; none where it prints none")
+    claims: tuple[Claim, ...] = ()
+    quantities: tuple[QuantityName, ...] = Field(OF_METHODS, min_length=1, description="the columns")
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The first cell of each row."""
+        rows: tuple[Any, ...] = getattr(self, "rows", ())
+        return tuple(row.method for row in rows)
+
+    @model_validator(mode="after")
+    def _methods_are_distinct(self) -> "Heading":
+        twice = {method for method in self.methods if self.methods.count(method) > 1}
+        if twice:
+            raise ValueError(f"two rows have the method {min(twice)!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _claims_name_what_there_is(self) -> "Heading":
+        for check in (check for claim in self.claims for check in claim.checks):
+            rows = [check.row, *([check.other] if isinstance(check.other, str) else [])]
+            for method in rows:
+                if method not in self.methods:
+                    raise ValueError(f"claims: there is no row {method!r}; there are {', '.join(self.methods)}")
+            if check.quantity not in self.quantities:
+                raise ValueError(f"claims: there is no column {check.quantity}; there are {', '.join(self.quantities)}")
+        return self
+
+
+class Table(Heading):
+    """Methods: each row's models are trained once for each seed, and evaluated."""
+
+    form: Literal["methods"] = "methods"
+    weights: Weights | None = Field(None, description="which weights of its rows' models are evaluated")
+    attacks: tuple[AttackName, ...] | None = Field(
+        None, min_length=1, description="what its rows' models are measured under; evaluation.attacks where absent"
+    )
+    baseline: str | None = Field(None, description="method that the others are compared with; null: the first row")
+    rows: tuple[Row, ...] = Field(min_length=1)
+
+    def row(self, method: str) -> Row:
+        """The row of a method."""
+        return next(row for row in self.rows if row.method == method)
+
+    @property
+    def compared_with(self) -> str:
+        """The method that the others are compared with."""
+        return self.baseline or self.rows[0].method
+
+    @model_validator(mode="after")
+    def _baseline_is_a_row(self) -> "Table":
+        if self.compared_with not in self.methods:
+            raise ValueError(f"baseline = {self.baseline!r} is not among the rows: {', '.join(self.methods)}")
+        return self
+
+    @model_validator(mode="after")
+    def _followed_rows_prune(self) -> "Table":
+        pruning = [row.method for row in self.rows if row.strategy != "none" and row.same_size_as is None]
+        for row in self.rows:
+            if row.same_size_as not in (None, *pruning):
+                raise ValueError(f"same_size_as = {row.same_size_as!r} is not among the rows that prune: {pruning}")
+        return self
+
+
+class Comparison(Settings):
+    """One method against another, by their runs."""
+
+    method: str = Field(description="what is claimed, in words")
+    row: str = Field(description="the method that should have more of the quantity")
+    against: str = Field(description="the method that should have less")
+    printed: Cells | None = None
+
+
+class Comparisons(Heading):
+    """Whether a method of another table has more of a quantity than another (Welch's test)."""
+
+    form: Literal["comparisons"]
+    of: Table = Field(description="the table whose rows are compared")
+    quantity: AccuracyName = Field(description="what is compared")
+    quantities: tuple[QuantityName, ...] = Field(("p_value", "gain"), min_length=1)
+    rows: tuple[Comparison, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _compares_rows(self) -> "Comparisons":
+        for method in (name for row in self.rows for name in (row.row, row.against)):
+            if method not in self.of.methods:
+                raise ValueError(f"{method!r} is not a method of {self.of.target}: {', '.join(self.of.methods)}")
+        return self
+
+
+HyperparameterName = Literal[
+    "architecture",
+    "optimizer",
+    "momentum",
+    "weight_decay",
+    "epochs",
+    "learning_rate",
+    "epsilon",
+    "attack_step",
+]
+
+
+class HyperparameterRow(Settings):
+    """A setting that a paper prints."""
+
+    method: str = Field(description="its name in our table")
+    setting: HyperparameterName
+    printed: Cells | None = None
+
+
+class Hyperparameters(Heading):
+    """What a recipe is set to: in this configuration, and in the presets of MNIST and CIFAR-10."""
+
+    form: Literal["hyperparameters"]
+    recipe: RecipeName
+    architecture: ArchitectureRole | Architecture | None = None
+    quantities: tuple[QuantityName, ...] = Field(("configured", "mnist", "cifar10"), min_length=1)
+    rows: tuple[HyperparameterRow, ...] = Field(min_length=1)
+
+
+class Layouts(Heading):
+    """How the classes lie: of all real images, or of those that are kept in the middle of a training."""
+
+    form: Literal["layouts"]
+    quantities: tuple[QuantityName, ...] = Field(("density", "separation"), min_length=1)
+    rows: tuple[Row, ...] = Field(min_length=1)
+
+
+class Extrapolations(Heading):
+    """The settings with which scores are extrapolated best, a row for each score."""
+
+    form: Literal["extrapolations"]
+    quantities: tuple[QuantityName, ...] = Field(
+        ("k", "encoding", "metric", "sources", "mae", "mae_ratio", "rank_correlation"), min_length=1
+    )
+    rows: tuple[Row, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _rows_extrapolate(self) -> "Extrapolations":
+        if direct := [row.method for row in self.rows if not row.extrapolated]:
+            raise ValueError(f"the row {direct[0]!r} lacks extrapolated: true")
+        return self
+
+
+def _form(value: Any) -> str:
+    return str(value.get("form", "methods") if isinstance(value, dict) else value.form)
+
+
+AnyTable = Annotated[
+    Annotated[Table, Tag("methods")]
+    | Annotated[Comparisons, Tag("comparisons")]
+    | Annotated[Hyperparameters, Tag("hyperparameters")]
+    | Annotated[Layouts, Tag("layouts")]
+    | Annotated[Extrapolations, Tag("extrapolations")],
+    Discriminator(_form),
+]

@@ -1,0 +1,1 @@
+"""Images in a plane, so that one can see and measure how their classes lie."""

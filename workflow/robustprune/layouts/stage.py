@@ -1,0 +1,60 @@
+"""The stage that lays images out in a plane."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from robustprune.errors import UserError
+from robustprune.files import replacing
+from robustprune.job import Job
+from robustprune.layouts.measures import density, separation, without_tail
+from robustprune.layouts.plane import plane
+from robustprune.pools.format import open_pool
+from robustprune.specs import LayoutSpec
+from robustprune.training.mid_training import MID_TRAINING_FILE
+
+LAYOUT_FILE = "layout.parquet"
+FEWEST = 4  # images of a class that have an area once the tail is cut
+
+
+def run(job: Job, spec: LayoutSpec) -> dict[str, Any]:
+    """Write layout.parquet: index int64, label int16, x and y float32 of each image.
+
+    Returns:
+        images, density (images per area of their class's convex hull) and separation (squared distance of a centroid to
+        the nearest other), both in a plane whose axes have standard deviation 1.
+
+    Raises:
+        UserError: where a class has too few images to have an area, or there are too few for the perplexity.
+    """
+    pool = open_pool(job.upstream("pools", spec.pool))
+    rows = np.arange(min(spec.settings.images or len(pool), len(pool)))
+    if spec.model is not None:
+        rows = np.intersect1d(rows, _kept(job, spec))
+    labels = pool.labels[rows]
+    _refuse_too_few(spec, labels)
+    points = plane(pool.images[rows], spec.settings, spec.seed)
+    classes = [without_tail(points[labels == label]) for label in np.unique(labels)]
+    with replacing(job.partial / LAYOUT_FILE) as temporary:
+        table = {"index": rows.astype(np.int64), "label": labels, "x": points[:, 0], "y": points[:, 1]}
+        pd.DataFrame(table).to_parquet(temporary, index=False)
+    job.publish(LAYOUT_FILE)
+    return {"images": len(rows), "density": density(classes), "separation": separation(classes)}
+
+
+def _kept(job: Job, spec: LayoutSpec) -> npt.NDArray[np.int64]:
+    """The rows of the pool that a training kept in its middle."""
+    assert spec.model is not None
+    choice = pd.read_parquet(job.upstream("models", spec.model) / MID_TRAINING_FILE, columns=["pool", "index", "kept"])
+    return choice.loc[(choice["pool"] == spec.pool) & choice["kept"], "index"].to_numpy(np.int64)
+
+
+def _refuse_too_few(spec: LayoutSpec, labels: npt.NDArray[np.int16]) -> None:
+    fewest = int(np.unique(labels, return_counts=True)[1].min())
+    if fewest < FEWEST or len(labels) <= spec.settings.perplexity:
+        raise UserError(
+            f"layout.images = {spec.settings.images} leaves {len(labels)} images, {fewest} of the smallest class; "
+            f"there should be {FEWEST} of each class and more than layout.perplexity = {spec.settings.perplexity:g}"
+        )

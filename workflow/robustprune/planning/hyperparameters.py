@@ -1,0 +1,51 @@
+"""What a recipe is set to, in the words in which Kaufmann et al. print it (second version, Figure 7)."""
+
+from fractions import Fraction
+
+from robustprune.config import Config
+from robustprune.errors import UserError
+from robustprune.experiments import Hyperparameters
+from robustprune.experiments.conditions import Conditions
+from robustprune.experiments.tables import HyperparameterName
+from robustprune.settings import AnyRecipe, Architecture, MultiStepRecipe, RsFgsmRecipe
+from robustprune.training.clock import Position
+from robustprune.training.schedules import cycle_point
+
+NETWORKS: dict[Architecture, str] = {
+    "fast_cnn": "CNN (16,32 filters, 100 FC units)",
+    "fast_preact_resnet18": "PreAct-ResNet18",
+}
+OPTIMIZERS = {"adam": "Adam", "sgd": "SGD", "nesterov": "SGD, Nesterov"}
+BEGINNING = Position(number=0, epoch=0, step=0, steps=100, epochs=100)
+PIXEL = 255
+
+
+def hyperparameters(table: Hyperparameters, config: Config) -> dict[HyperparameterName, str]:
+    """Every setting that such a table can show, of a configuration."""
+    config = Conditions(architecture=table.architecture).under(config, origin=table.target)
+    recipe, epsilon = config.training.named(table.recipe), config.threat.epsilon
+    return {
+        "architecture": NETWORKS.get(config.architecture, config.architecture),
+        "optimizer": OPTIMIZERS[recipe.optimizer],
+        "momentum": "n/a" if recipe.optimizer == "adam" else f"{cycle_point(recipe, BEGINNING).momentum:g}",
+        "weight_decay": f"{recipe.weight_decay:g}",
+        "epochs": str(recipe.epochs),
+        "learning_rate": f"{recipe.learning_rate:g}",
+        "epsilon": radius(epsilon),
+        "attack_step": radius(_attack_step(recipe, epsilon, table)),
+    }
+
+
+def _attack_step(recipe: AnyRecipe, epsilon: Fraction, table: Hyperparameters) -> Fraction:
+    if isinstance(recipe, RsFgsmRecipe):
+        return Fraction(str(recipe.step_scale)) * epsilon
+    if isinstance(recipe, MultiStepRecipe):
+        return recipe.step_size
+    raise UserError(f"{table.target}: recipe = {recipe.recipe} attacks nothing, so it has no attack step")
+
+
+def radius(value: Fraction) -> str:
+    """As papers write radii: a short decimal fraction, or 255ths."""
+    if len(decimal := f"{float(value):g}") <= len("0.0625"):
+        return decimal
+    return f"{value * PIXEL}/{PIXEL}" if PIXEL % value.denominator == 0 else str(value)

@@ -1,0 +1,145 @@
+"""Plans the rows of tables: the manifests, models and evaluations of a method, under the row's own conditions."""
+
+from robustprune.config import Config
+from robustprune.errors import UserError
+from robustprune.experiments import Row, Table
+from robustprune.experiments.conditions import Conditions
+from robustprune.planning.models import Models
+from robustprune.planning.pools import Pools
+from robustprune.planning.scores import Scores
+from robustprune.planning.stages import Stages
+from robustprune.settings import AnyAmount, AnyRecipe, AttackName, DropAsMany, DropShare, RadiusSettings, Weights
+from robustprune.specs import EvaluationSpec, ManifestSpec, RunSpec
+
+
+class Methods:
+    """What rows describe, as one configuration makes it.
+
+    Args:
+        config: the configuration.
+        stages: where stages are put.
+        root: the methods of the user's own configuration, where ``config`` is one that a row's conditions changed.
+    """
+
+    def __init__(self, config: Config, stages: Stages, root: "Methods | None" = None) -> None:
+        self.config = config
+        self.stages = stages
+        self.pools = Pools(config, stages)
+        self.models = Models(config, stages, self.pools)
+        self.scores = Scores(config, stages, self.pools, self.models, self.scoring_model)
+        self._root = root or self
+        self._changed: dict[Conditions, Methods] = {}
+
+    def under(self, row: Row) -> "Methods":
+        """The methods of the user's configuration as a row's conditions change it. Raises UserError."""
+        known = self._root._changed
+        if row.conditions not in known:
+            config = row.conditions.under(self._root.config, origin=row.method)
+            self._refuse_unused_images(row, config)
+            same = config is self._root.config
+            known[row.conditions] = self._root if same else Methods(config, self.stages, self._root)
+        return known[row.conditions]
+
+    def _refuse_unused_images(self, row: Row, config: Config) -> None:
+        if row.synthetic is None or config.data.trained_on == "synthetic":
+            return
+        if config.training.named(row.recipe).synthetic_in_batch == 0:
+            raise UserError(
+                f"{row.method}: synthetic = {row.synthetic}, but training.{row.recipe}.synthetic_fraction leaves no "
+                "place for generated images in a batch"
+            )
+
+    def runs(self, row: Row, table: Table) -> tuple[RunSpec, ...]:
+        """Model and evaluations of a row for each seed. Raises UserError where the configuration does not allow it."""
+        asked = row.weights or table.weights or self.config.weights
+        models = self.trained(row, table, self.config.seeds)
+        return tuple(
+            RunSpec(seed=seed, model=model, evaluations=self._evaluations(model, asked, table.attacks))
+            for seed, model in models.items()
+        )
+
+    def trained(self, row: Row, table: Table | None, seeds: tuple[int, ...]) -> dict[int, str]:
+        """The model of a row for each of some seeds; a checkpoint is of the first alone."""
+        if row.checkpoint is not None:
+            return {seeds[0]: self.models.imported(row.checkpoint)}
+        recipe = self.config.training.named(row.recipe)
+        self._check_mid_training(row, recipe)
+        manifest = self._manifest(row, table) if row.uses_manifest else None
+        return {seed: self.models.trained(recipe, manifest, seed, row) for seed in seeds}
+
+    def scoring_model(self, row: Row) -> str:
+        """What measures a row's scores and margins: another row's model of the first seed, a checkpoint, or TRADES.
+
+        TRADES is trained on everything, as for PUMA's Table 1 (facts P14).
+        """
+        named = row.margin_model or self.config.margin_model
+        if isinstance(named, Row):
+            return self.under(named).trained(named, None, self.config.seeds[:1])[self.config.seeds[0]]
+        if named is not None:
+            return self.models.imported(named)
+        return self.models.trained(self.config.training.trades, None, self.config.seeds[0])
+
+    def _check_mid_training(self, row: Row, recipe: AnyRecipe) -> None:
+        midway = row.mid_training
+        if midway is not None and midway.after_epoch >= recipe.epochs:
+            raise UserError(
+                f"{row.method}: mid_training.after_epoch = {midway.after_epoch} should be below "
+                f"training.{recipe.recipe}.epochs = {recipe.epochs}"
+            )
+
+    def _manifest(self, row: Row, table: Table | None) -> str:
+        epsilon = self.config.threat.epsilon
+        recipe = self.config.training.named(row.recipe)
+        pools = self.pools.of(recipe)
+        if row.among == "synthetic" and len(pools) == 1:
+            raise UserError(f"{row.method}: among = synthetic, but it learns from {pools[0]} alone")
+        by_difficulty = row.model_copy(update={"score": "difficulty"})
+        return self.stages.add(
+            ManifestSpec(
+                pools=pools,
+                scores=self.scores.of(self.scores.direct, row, pools) if row.uses_score else (),
+                margins=self.scores.of(self.scores.margins, row, pools) if row.uses_margins else (),
+                difficulties=self.scores.of(self.scores.direct, by_difficulty, pools) if row.uses_difficulty else (),
+                strategy=row.strategy,
+                drop=self._amount(row, table),
+                per=row.per,
+                among=row.among,
+                radius=RadiusSettings(rule=row.radius, epsilon=epsilon * row.epsilon, gap=epsilon * row.gap),
+                validation_images=recipe.held_out_images,
+                seed=self.config.seeds[0],
+            )
+        )
+
+    def _amount(self, row: Row, table: Table | None) -> AnyAmount:
+        """How many images a row drops: as it says, as many as another row, or the configured share."""
+        if row.same_size_as is None or table is None:
+            return row.amount or DropShare(shares=row.shares_of(self.config.pruning.ratio))
+        followed = table.row(row.same_size_as)
+        other = self.under(followed)
+        pools = self.pools.of(self.config.training.named(row.recipe))
+        others = other.pools.of(other.config.training.named(followed.recipe))
+        if pools != others:
+            raise UserError(
+                f"{table.target}: {row.method!r} learns from {', '.join(pools)}, so it cannot have the size of "
+                f"{followed.method!r}, which learns from {', '.join(others)}"
+            )
+        return DropAsMany(manifest=other._manifest(followed, table))
+
+    def _evaluations(self, model: str, asked: Weights, attacks: tuple[AttackName, ...] | None) -> tuple[str, ...]:
+        """The stages that attack a model, one an attack."""
+        settings = self.config.evaluation
+        return tuple(
+            self.stages.add(
+                EvaluationSpec(
+                    attack=attack,
+                    pgd=settings.pgd_named(attack),
+                    pool=self.pools.real("test"),
+                    images=settings.images_under(attack),
+                    model=model,
+                    weights=self.models.weights(model, asked),
+                    threat=self.config.threat,
+                    seed=settings.seed,
+                )
+            )
+            for attack in attacks or settings.attacks
+        )

@@ -1,0 +1,101 @@
+"""What a table shows: quantities, the printed numbers beside them, and what its paper claims."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from robustprune.settings.base import Settings
+
+AccuracyName = Literal["accuracy", "robustness_cw", "robustness_pgd", "robustness_pgd_50_10", "autoattack"]
+"""The columns that methods can be compared by."""
+
+QuantityName = Literal[
+    AccuracyName,
+    "doubtful_runs",
+    "square_gain",
+    "zero_gradients",
+    "training_seconds",
+    "collapsed_runs",
+    "below_chance",
+    "images_kept",
+    "test_images",
+    "autoattack_images",
+    "speed_steps",
+    "speed_stopped",
+    "speed_epoch",
+    "p_value",
+    "gain",
+    "density",
+    "separation",
+    "k",
+    "encoding",
+    "metric",
+    "sources",
+    "mae",
+    "mae_ratio",
+    "rank_correlation",
+    "configured",
+    "mnist",
+    "cifar10",
+]
+"""The columns there are; ``tables.quantities`` says what each is."""
+
+Form = Literal["methods", "comparisons", "hyperparameters", "layouts", "extrapolations"]
+"""What the rows of a table are."""
+
+OF_METHODS: tuple[QuantityName, ...] = (
+    *("accuracy", "robustness_cw", "robustness_pgd", "robustness_pgd_50_10", "autoattack"),
+    *("doubtful_runs", "square_gain", "zero_gradients", "training_seconds", "collapsed_runs"),
+    *("images_kept", "test_images", "autoattack_images"),
+)
+"""The columns of a table of methods that names none; those that are empty in all rows are left out."""
+
+Cells = str | dict[str, str]
+"""Which printed row: the text in the file's first column, or in each of some columns."""
+
+
+class Printed(Settings):
+    """The numbers that a paper prints."""
+
+    file: str = Field(pattern=r"^\w+\.csv$", description="in workflow/reference")
+    setting: str = Field(description="what they were measured on and with, for readers")
+    beside: dict[QuantityName, str] = Field(description="the file's column that stands beside a quantity of ours")
+    instead: dict[str, dict[str, str]] = Field(
+        {}, description="by the name of our data set: cells of the file that stand in for those that rows name"
+    )
+
+
+class Check(Settings):
+    """One inequality of a claim, between two rows, or between a row and a number."""
+
+    quantity: QuantityName
+    row: str = Field(description="method of the row")
+    above: str | float | None = Field(None, description="what it is above: another row's method, or a number")
+    below: str | float | None = Field(None, description="what it is below")
+    near: str | float | None = Field(None, description="what it is not further from than ``within``")
+    within: float | None = Field(None, gt=0, description="in the quantity's unit")
+
+    @model_validator(mode="after")
+    def _one_relation(self) -> "Check":
+        if sum(value is not None for value in (self.above, self.below, self.near)) != 1:
+            raise ValueError("a check has one of above, below and near")
+        if (self.near is None) != (self.within is None):
+            raise ValueError("near and within go together")
+        return self
+
+    @property
+    def relation(self) -> Literal["above", "below", "near"]:
+        """Which of the three it is."""
+        return "above" if self.above is not None else "below" if self.below is not None else "near"
+
+    @property
+    def other(self) -> str | float:
+        """What the row is compared with."""
+        return next(value for value in (self.above, self.below, self.near) if value is not None)
+
+
+class Claim(Settings):
+    """What a paper says of a table, and when a run agrees with it."""
+
+    claim: str = Field(min_length=1, description="a sentence")
+    checks: Annotated[tuple[Check, ...], Field(min_length=1)]

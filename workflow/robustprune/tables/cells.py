@@ -1,0 +1,35 @@
+"""What stands in a table: a number for each run, a number or text alone, or nothing."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from robustprune.tables.statistics import Summary
+
+DEFINITION = 1
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A number for each run of a method.
+
+    Attributes:
+        values: by the run's seed, at least one.
+    """
+
+    values: Mapping[int, float]
+
+    @property
+    def summary(self) -> Summary:
+        """Mean, spread and number of runs."""
+        return Summary.of(list(self.values.values()))
+
+
+Cell = Sample | float | int | str | None
+"""None where a run does not tell."""
+
+
+def number_of(cell: Cell) -> float | None:
+    """The one number that stands for a cell: the mean over runs, or the number itself; None for text or nothing."""
+    if isinstance(cell, Sample):
+        return cell.summary.mean
+    return None if cell is None or isinstance(cell, str) else float(cell)

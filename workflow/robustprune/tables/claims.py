@@ -1,0 +1,131 @@
+"""Whether a run agrees with what a paper claims."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from robustprune.settings.tables import Check, Claim
+from robustprune.tables.cells import Cell, Sample
+from robustprune.tables.quantities import QUANTITIES
+from robustprune.tables.rows import Shown
+from robustprune.tables.statistics import paired_difference, welch_test
+
+DEFINITION = 1
+
+RULE = (
+    "A check agrees where the whole 95 % interval of the difference lies on the claimed side (for *near*: within the "
+    "stated distance), disagrees where the whole interval lies on the other side (beyond the distance), and cannot "
+    "tell otherwise. Differences are taken seed by seed where two rows share two seeds or more, else by Welch's "
+    "interval; a single run has no interval and cannot tell; a number without spread is compared as it is. A claim "
+    "agrees where all of its checks do, and disagrees where one does."
+)
+
+Verdict = Literal["agrees", "disagrees", "cannot tell"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Where a difference is, with 95 % confidence.
+
+    Attributes:
+        middle: the difference as it was found.
+        half: half of the interval's width; infinite where the spread is not known.
+        how: what it comes from, in words.
+    """
+
+    middle: float
+    half: float
+    how: str
+
+    @property
+    def low(self) -> float:
+        """Its lower end."""
+        return self.middle - self.half
+
+    @property
+    def high(self) -> float:
+        """Its upper end."""
+        return self.middle + self.half
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What became of a claim.
+
+    Attributes:
+        claim: the paper's sentence.
+        found: a sentence for each of its checks.
+        verdict: agrees, disagrees, or cannot tell.
+    """
+
+    claim: str
+    found: tuple[str, ...]
+    verdict: Verdict
+
+
+def judge(claim: Claim, rows: Mapping[str, Shown]) -> Judged:
+    """Judge a claim by the cells of each method."""
+    found = [_judge_check(check, rows) for check in claim.checks]
+    verdicts = {verdict for _, verdict in found}
+    overall: Verdict = "disagrees" if "disagrees" in verdicts else "agrees" if verdicts == {"agrees"} else "cannot tell"
+    return Judged(claim.claim, tuple(f"{sentence}: {verdict}" for sentence, verdict in found), overall)
+
+
+def _judge_check(check: Check, rows: Mapping[str, Shown]) -> tuple[str, Verdict]:
+    cell = rows[check.row].get(check.quantity)
+    other = rows[check.other].get(check.quantity) if isinstance(check.other, str) else check.other
+    interval = interval_between(cell, other)
+    within = "" if check.within is None else f" (within {check.within:g})"
+    sentence = f"{QUANTITIES[check.quantity].heading} of {check.row} {check.relation} {check.other}{within}"
+    if interval is None:
+        return f"{sentence}: not measured", "cannot tell"
+    return f"{sentence}: {_in_words(interval, QUANTITIES[check.quantity].decimals)}", verdict_of(check, interval)
+
+
+def verdict_of(check: Check, interval: Interval) -> Verdict:
+    """What an interval of the difference says of a check."""
+    if check.within is not None:
+        if max(abs(interval.low), abs(interval.high)) <= check.within:
+            return "agrees"
+        beyond = interval.low > check.within or interval.high < -check.within
+        return "disagrees" if beyond else "cannot tell"
+    above, below = interval.low > 0, interval.high < 0
+    if check.relation == "below":
+        above, below = below, above
+    return "agrees" if above else "disagrees" if below else "cannot tell"
+
+
+def interval_between(cell: Cell, other: Cell) -> Interval | None:
+    """The difference of two cells; None where one is missing or text."""
+    if cell is None or other is None or isinstance(cell, str) or isinstance(other, str):
+        return None
+    if isinstance(cell, Sample) and isinstance(other, Sample):
+        return _between_samples(cell, other)
+    sample = next((one for one in (cell, other) if isinstance(one, Sample)), None)
+    first, second = (one.summary.mean if isinstance(one, Sample) else float(one) for one in (cell, other))
+    if sample is None:
+        return Interval(first - second, 0.0, "")
+    half = sample.summary.ci95
+    return Interval(first - second, math.inf if half is None else half, f"n = {sample.summary.n}")
+
+
+def _between_samples(cell: Sample, other: Sample) -> Interval:
+    shared = cell.values.keys() & other.values.keys()
+    if len(shared) > 1:
+        paired = paired_difference(cell.values, other.values)
+        assert paired.ci95 is not None
+        return Interval(paired.mean, paired.ci95, f"paired, n = {paired.n}")
+    first, second = cell.summary, other.summary
+    numbers = f"n = {first.n} and {second.n}"
+    if min(first.n, second.n) < 2 or not (first.std or second.std):
+        return Interval(first.mean - second.mean, math.inf, numbers)
+    test = welch_test(first, second)
+    return Interval(test.difference, test.ci95, f"Welch, {numbers}")
+
+
+def _in_words(interval: Interval, decimals: int) -> str:
+    spread = "" if interval.half == 0 else f" +- {interval.half:.{decimals}f}"
+    spread = ", no interval" if math.isinf(interval.half) else spread
+    how = f" ({interval.how})" if interval.how else ""
+    return f"{interval.middle:+.{decimals}f}{spread}{how}"

@@ -1,0 +1,216 @@
+"""The quantities that tables are made of: what each is, in which unit, and how it comes from a row's runs."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from robustprune.evaluation.outcome import doubts
+from robustprune.settings import AttackName
+from robustprune.settings.tables import AccuracyName, QuantityName
+from robustprune.tables.cells import Cell, Sample
+from robustprune.tables.runs import RowRuns, Run
+from robustprune.tables.speed import of_an_epoch, of_steps, with_early_stopping
+from robustprune.tables.statistics import Summary, collapsed_runs, welch_test
+
+DEFINITION = 1
+
+COLLAPSE = "catastrophic_overfitting_epoch"
+"""What a model's record calls it; see ``training.validation``."""
+
+NEIGHBOUR_WORDS = {
+    "cosine": "Cosine sim.",
+    "euclidean": "Euclidean dist.",
+    "all": "Normal+Synth.",
+    "real": "Normal",
+    "synthetic": "Synth.",
+}
+"""As Nieth et al. write them."""
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A column.
+
+    Attributes:
+        heading: for people, with the unit.
+        decimals: digits behind the point that are worth showing.
+        cell: how it comes from a row's runs.
+        against_baseline: whether its difference to the baseline is worth telling.
+        spread: what is shown beside a mean, where the paper prints no spread that decides it.
+    """
+
+    heading: str
+    decimals: int
+    cell: Callable[[RowRuns], Cell]
+    against_baseline: bool = False
+    spread: Literal["std", "ci95"] = "std"
+
+
+def over_runs(of: Callable[[Run], float | None]) -> Callable[[RowRuns], Cell]:
+    """A number for each run that tells it."""
+
+    def cell(row: RowRuns) -> Cell:
+        values = {run.seed: value for run in row.runs if (value := of(run)) is not None}
+        return Sample(values) if values else None
+
+    return cell
+
+
+def over_pairs(of: Callable[[Run, Run], float | None]) -> Callable[[RowRuns], Cell]:
+    """A number for each run and the one of the same seed that it is compared with."""
+
+    def cell(row: RowRuns) -> Cell:
+        others = {run.seed: run for run in row.against}
+        pairs = [(run, others[run.seed]) for run in row.runs if run.seed in others]
+        values = {run.seed: value for run, other in pairs if (value := of(run, other)) is not None}
+        return Sample(values) if values else None
+
+    return cell
+
+
+def of_first(of: Callable[[Run], Any]) -> Callable[[RowRuns], Cell]:
+    """What all runs have alike."""
+
+    def cell(row: RowRuns) -> Cell:
+        value: Cell = of(row.runs[0]) if row.runs else None
+        return value
+
+    return cell
+
+
+def told(name: QuantityName) -> Callable[[RowRuns], Cell]:
+    """What was known before anything ran."""
+    return lambda row: row.told.get(name)
+
+
+def _percent(attack: str) -> Callable[[Run], float | None]:
+    return lambda run: 100 * run.evaluation[attack]["accuracy"] if attack in run.evaluation else None
+
+
+def _images(attack: str) -> Callable[[Run], int | None]:
+    return lambda run: run.evaluation.get(attack, {}).get("images")
+
+
+def _doubtful(row: RowRuns) -> Cell:
+    """Runs with an attack that warns: no gradient, random answers, Square above attacks by gradient."""
+    attacked = [run for run in row.runs if set(run.evaluation) - {"clean"}]
+    return sum(bool(doubts(run.evaluation)) for run in attacked) if attacked else None
+
+
+def _square_gain(run: Run) -> float | None:
+    """Points of robust accuracy that Square alone took, after AutoAttack's attacks by gradient."""
+    gain = run.evaluation.get("autoattack", {}).get("square_gain")
+    return None if gain is None else 100 * gain
+
+
+def _zero_gradients(run: Run) -> int | None:
+    """Images at which a loss had no gradient, the most under any of the attacks."""
+    return max(
+        (found["zero_gradients"] for found in run.evaluation.values() if "zero_gradients" in found), default=None
+    )
+
+
+def _collapsed(row: RowRuns) -> Cell:
+    """Runs that overfitted catastrophically; None where that was not watched for."""
+    if any(COLLAPSE not in run.training for run in row.runs):
+        return None
+    return sum(run.training[COLLAPSE] is not None for run in row.runs)
+
+
+def _below_chance(row: RowRuns) -> Cell:
+    """Runs that AutoAttack leaves with less than guessing gets right; None where it was not run."""
+    accuracies = [value for run in row.runs if (value := _percent("autoattack")(run)) is not None]
+    return collapsed_runs(accuracies, chance=row.chance) if accuracies else None
+
+
+def _p_value(row: RowRuns) -> Cell:
+    """Of Welch's one-sided test that the row has more; None where the runs do not spread."""
+    first, second = _compared(row)
+    spreads = all(summary.n > 1 for summary in (first, second)) and bool(first.std or second.std)
+    return welch_test(first, second).p_greater if spreads else None
+
+
+def _compared(row: RowRuns) -> tuple[Summary, Summary]:
+    of = _accuracy(row)
+    first, second = ([value for run in runs if (value := of(run)) is not None] for runs in (row.runs, row.against))
+    return Summary.of(first), Summary.of(second)
+
+
+def _accuracy(row: RowRuns) -> Callable[[Run], float | None]:
+    """What a table of comparisons compares."""
+    assert row.compared is not None
+    return _percent(ATTACKS[row.compared])
+
+
+def _gain(row: RowRuns) -> Cell:
+    of = _accuracy(row)
+    return over_pairs(lambda run, other: _difference(of(run), of(other)))(row)
+
+
+def _difference(first: float | None, second: float | None) -> float | None:
+    return None if first is None or second is None else first - second
+
+
+def _grid(name: str) -> Callable[[Run], Any]:
+    """A setting of the neighbours' search that was chosen, in the paper's word where it has one."""
+
+    def of(run: Run) -> Any:
+        value = run.score.get("settings", {}).get(name)
+        return NEIGHBOUR_WORDS.get(value, value)
+
+    return of
+
+
+def _held_out(name: str) -> Callable[[RowRuns], Cell]:
+    """How well the held-out images are predicted; one number, as there is one search."""
+    return of_first(lambda run: run.score.get("held_out", {}).get(name))
+
+
+def _mae_ratio(run: Run) -> float | None:
+    """The mean absolute error over that of predicting the mean; None where all scores are alike."""
+    found = run.score.get("held_out", {})
+    return found["mae"] / found["constant_mae"] if found.get("constant_mae") else None
+
+
+ATTACKS: Mapping[AccuracyName, AttackName] = {
+    "accuracy": "clean",
+    "robustness_cw": "cw",
+    "robustness_pgd": "pgd",
+    "robustness_pgd_50_10": "pgd_50_10",
+    "autoattack": "autoattack",
+}
+"""The attack in an evaluation's summary that an accuracy comes from."""
+
+QUANTITIES: dict[QuantityName, Quantity] = {
+    "accuracy": Quantity("clean accuracy, %", 2, over_runs(_percent("clean")), against_baseline=True),
+    "robustness_cw": Quantity("PGD on the CW margin, %", 2, over_runs(_percent("cw")), against_baseline=True),
+    "robustness_pgd": Quantity("PGD, %", 2, over_runs(_percent("pgd")), against_baseline=True),
+    "robustness_pgd_50_10": Quantity("PGD-50-10, %", 2, over_runs(_percent("pgd_50_10")), against_baseline=True),
+    "autoattack": Quantity("AutoAttack, %", 2, over_runs(_percent("autoattack")), against_baseline=True),
+    "doubtful_runs": Quantity("doubtful runs", 0, _doubtful),
+    "square_gain": Quantity("gained by Square, points", 2, over_runs(_square_gain)),
+    "zero_gradients": Quantity("images without gradient", 1, over_runs(_zero_gradients)),
+    "training_seconds": Quantity("training, s", 1, over_runs(lambda run: run.training.get("training_seconds"))),
+    "collapsed_runs": Quantity("collapsed runs", 0, _collapsed),
+    "below_chance": Quantity("runs below chance", 0, _below_chance),
+    "images_kept": Quantity("images", 0, of_first(lambda run: run.training.get("images_kept"))),
+    "test_images": Quantity("test images", 0, of_first(_images("clean"))),
+    "autoattack_images": Quantity("of them under AutoAttack", 0, of_first(_images("autoattack"))),
+    "speed_steps": Quantity("speed, steps", 2, over_pairs(of_steps)),
+    "speed_stopped": Quantity("speed, stopped early", 2, over_pairs(with_early_stopping)),
+    "speed_epoch": Quantity("speed, seconds an epoch", 2, over_pairs(of_an_epoch)),
+    "p_value": Quantity("p", 6, _p_value),
+    "gain": Quantity("gain, points", 2, _gain, spread="ci95"),
+    "density": Quantity("density", 2, over_runs(lambda run: run.layout.get("density"))),
+    "separation": Quantity("least separation", 4, over_runs(lambda run: run.layout.get("separation"))),
+    "k": Quantity("k", 0, of_first(_grid("k"))),
+    "encoding": Quantity("encoding", 0, told("encoding")),
+    "metric": Quantity("metric", 0, of_first(_grid("metric"))),
+    "sources": Quantity("neighbours among", 0, of_first(_grid("sources"))),
+    "mae": Quantity("mean absolute error", 5, _held_out("mae")),
+    "mae_ratio": Quantity("in units of the mean's own", 3, of_first(_mae_ratio)),
+    "rank_correlation": Quantity("rank correlation", 3, _held_out("spearman")),
+    "configured": Quantity("this configuration", 0, told("configured")),
+    "mnist": Quantity("preset mnist", 0, told("mnist")),
+    "cifar10": Quantity("preset cifar10", 0, told("cifar10")),
+}
