@@ -379,7 +379,7 @@ def test_a_row_learns_from_its_own_generated_images(tmp_path: Path) -> None:
     table = Table(title="sets", target="sets.csv", rows=rows)
     plan = make_plan(load_config(merge(TINY, NIETH)), {"sets": table}, results=tmp_path)
     target = json.loads(plan.stages[plan.targets[str(tmp_path / "sets.csv")]].model_dump_json())
-    models = [plan.stages[row["runs"][0]["models"]].model_dump() for row in target["rows"]]
+    models = [plan.stages[row["runs"][0]["model"]].model_dump() for row in target["rows"]]
     origins = [plan.stages[model["synthetic"]].model_dump()["origin"] for model in models]
     assert origins == ["subset", "union", "subset"]
     assert models[0] == models[2]
