@@ -285,12 +285,13 @@ def edit_attributes(path: Path, change: Callable[[dict[str, Any]], None]) -> Non
 
 
 def test_a_column_of_another_length_or_dtype_is_refused(scores: Path) -> None:
-    edit_attributes(scores, lambda attributes: attributes.update(rows=800))
-    with pytest.raises(UserError, match=r"margin is float32 \(700,\), but should be float32 \(800,\)"):
+    edit_attributes(scores, lambda attributes: attributes.update(rows=760))
+    with pytest.raises(UserError, match=r"margin is float32 \(700,\), but should be float32 \(760,\)"):
         open_store(scores).read("margin")
     edit_attributes(scores, lambda attributes: attributes.update(rows=700))
-    edit_attributes(scores, lambda attributes: attributes["dtypes"].update(margin="int16"))
-    assert "margin is float32 (700,), but should be int16 (700,)" in open_store(scores).problems()[0]
+    edit_attributes(scores, lambda attributes: attributes["dtypes"].update(prediction="float32"))
+    with pytest.raises(UserError, match=r"prediction is int16 \(700,\), but should be float32 \(700,\)"):
+        open_store(scores).read("prediction")
 
 
 def test_changed_attributes_are_refused(scores: Path) -> None:

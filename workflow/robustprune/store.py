@@ -6,10 +6,16 @@ none torn. A shard is cut into chunks of ``CHUNK_ROWS``, the unit of reading, ea
 Zarr reads fill values where a file is missing, so the group's attributes list every file with its size and its seal:
 the SHA-256 of its chunks' checksums, which stand for their content. (A CRC-32C of the whole file would say nothing: it
 is the same for all files whose parts end in their own CRC-32C.)
+
+A store may come from a stranger. What its attributes say is checked before anything is read by them: names, dtypes and
+sizes must be those of a store of so many rows, and a file is read only below the folder, never through a link. A chunk
+is unpacked only where its frame states the size that the chunk should have.
 """
 
 import hashlib
 import json
+import os
+import re
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -48,6 +54,10 @@ FILL_VALUES: dict[str, float | int | bool] = {
 FILES_AT_ONCE = 4  # written at the same time
 ZSTD_LEVEL = 1  # counts and flags shrink to a tenth; floats hardly do, and are stored as they are
 ABSENT = 2**64 - 1  # place of a chunk that its shard lacks, in the shard's index
+
+COLUMN_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,63}")
+LARGEST_GROUP_FILE = 2**26  # bytes; the largest recording of the papers' scale needs a fifth
+LARGEST_ARRAY_FILE = 2**16  # bytes; they have a thousand or two
 
 File = dict[str, int | str]  # "bytes": size, "seal": 64 hex digits
 
@@ -96,8 +106,9 @@ class Store:
 
         Every chunk is compared with its checksum, and these with the file's seal; then Zarr reads every value.
         """
-        found = [problem for name in self.files if (problem := self._problem(name)) is not None]
+        found = [problem for name in self.files if (problem := self.problem(name)) is not None]
         found += [f"{name} does not belong to the store" for name in _file_names(self.path) if name not in self.files]
+        found += [f"{name} is a symbolic link, and a store has none" for name in _links(self.path)]
         if found:
             return found
         try:
@@ -106,6 +117,11 @@ class Store:
         except UserError as error:
             return [str(error)]
         return []
+
+    def check_columns(self) -> None:
+        """Raises UserError unless every column's own zarr.json is what it should be."""
+        for column in self.dtypes:
+            self._array(column)
 
     def require(self, name: str) -> None:
         """Raises UserError unless a file is there in its stated size."""
@@ -117,10 +133,17 @@ class Store:
         if column not in self.dtypes:
             raise UserError(f"{self.path} has no column {column!r}; it has {', '.join(self.dtypes)}")
         self.require(f"{column}/{GROUP_FILE}")
-        array = zarr.open_array(self.path / column, mode="r", zarr_format=3)
+        try:
+            array = zarr.open_array(self.path / column, mode="r", zarr_format=3)
+        except (ValueError, TypeError, KeyError, LookupError, RuntimeError) as error:
+            raise UserError(f"{self.path / column / GROUP_FILE} does not describe a column: {error}") from None
         stated = f"{self.dtypes[column]} {_shape(self.rows, self.epochs)}"
         if f"{array.dtype} {array.shape}" != stated:
             raise UserError(f"{self.path / column} is {array.dtype} {array.shape}, but should be {stated}")
+        expected = _column_array(zarr.create_group(MemoryStore()), column, self.dtypes[column], self.rows, self.epochs)
+        for key, value in expected.metadata.to_dict().items():
+            if array.metadata.to_dict()[key] != value:
+                raise UserError(f"{self.path / column / GROUP_FILE}: {key} is not as in a store of this schema")
         return array
 
     def _read_shard(self, column: str, array: zarr.Array[Any], start: int, stop: int) -> np.ndarray[Any, Any]:
@@ -132,7 +155,7 @@ class Store:
                 return np.asarray(array[..., start:stop])
         except (ValueError, RuntimeError) as error:
             for name in names:
-                if (problem := self._problem(name)) is not None:
+                if (problem := self.problem(name)) is not None:
                     raise UserError(f"{self.path}: {problem}; make the stage again") from None
             raise UserError(f"{self.path / column}: {error}; make the stage again") from None
 
@@ -140,13 +163,17 @@ class Store:
         size, stated = (self.path / name).stat().st_size, self.files[name]["bytes"]
         return None if size == stated else f"{name} is damaged: it has {size} bytes, and was written with {stated}"
 
-    def _problem(self, name: str) -> str | None:
+    def problem(self, name: str) -> str | None:
+        """What is wrong with one file, after reading every byte of it; None when all is well."""
         if not (self.path / name).is_file():
             return f"{name} is missing"
         if (wrong_size := self._wrong_size(name)) is not None:
             return wrong_size
         if _seal(self.path / name, _chunk_and_shard(self.rows), every_byte=True) != self.files[name]["seal"]:
             return f"{name} is damaged: its checksums are not those it was written with"
+        if not name.endswith(GROUP_FILE):
+            problem = _unpacking_problem(self.path / name, self.dtypes[name.split("/")[0]], _chunk_and_shard(self.rows))
+            return None if problem is None else f"{name} cannot be read: {problem}"
         return None
 
 
@@ -160,8 +187,25 @@ def open_store(path: Path, *, pool_digest: str | None = None) -> Store:
     Raises:
         UserError: when the folder is not a store of this schema or another pool's, or a file is missing or cut short.
     """
+    store = read_contents(path)
+    own = store.attributes.get("pool_digest")
+    if pool_digest is not None and own != pool_digest:
+        raise UserError(f"{path} is about the pool with digest {own}, not {pool_digest}")
+    for link in _links(path):
+        raise UserError(f"{path}: {link} is a symbolic link, and a store has none")
+    for name in store.files:
+        store.require(name)
+    return store
+
+
+def read_contents(path: Path) -> Store:
+    """What a store's own zarr.json says, after a check that it can be true; its files may not be there yet.
+
+    Raises:
+        UserError: when there is none, it is damaged, or it describes what no store of this schema is.
+    """
     try:
-        attributes = json.loads((path / GROUP_FILE).read_text())["attributes"]
+        attributes = _read_attributes(path / GROUP_FILE)
         version = attributes.pop("schema_version")
         if version != SCHEMA_VERSION:
             raise UserError(
@@ -170,17 +214,80 @@ def open_store(path: Path, *, pool_digest: str | None = None) -> Store:
         checksum = attributes.pop("checksum")
         intact = checksum == _checksum(attributes)
         contents = {key: attributes.pop(key) for key in ("rows", "epochs", "dtypes", "files")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is not a finished store ({type(error).__name__}: {error})") from None
     if not intact:
         raise UserError(f"{path / GROUP_FILE} is damaged: its attributes are not those it was written with")
-    store = Store(path, attributes, **contents)
-    own = attributes.get("pool_digest")
-    if pool_digest is not None and own != pool_digest:
-        raise UserError(f"{path} is about the pool with digest {own}, not {pool_digest}")
-    for name in store.files:
-        store.require(name)
-    return store
+    problem = _impossible_dimensions(contents) or _impossible_files(contents)
+    if problem is not None:
+        raise UserError(f"{path / GROUP_FILE}: {problem}")
+    return Store(path, attributes, **contents)
+
+
+def _read_attributes(path: Path) -> dict[str, Any]:
+    if path.is_symlink() or path.stat().st_size > LARGEST_GROUP_FILE:
+        raise ValueError(f"{path.name} is a link or has more than {LARGEST_GROUP_FILE} bytes")
+    attributes: dict[str, Any] = json.loads(path.read_text())["attributes"]
+    return attributes
+
+
+def _impossible_dimensions(contents: Mapping[str, Any]) -> str | None:
+    """Why there is no store of such columns, rows and epochs; None where there could be."""
+    rows, epochs, dtypes = contents["rows"], contents["epochs"], contents["dtypes"]
+    if type(rows) is not int or rows < 1:
+        return f"rows = {_short(rows)} should be a whole number above 0"
+    if epochs is not None and (type(epochs) is not int or epochs < 1):
+        return f"epochs = {_short(epochs)} should be a whole number above 0, or null"
+    if not isinstance(dtypes, dict) or not dtypes:
+        return "dtypes should name the columns"
+    for name, dtype in dtypes.items():
+        if COLUMN_PATTERN.fullmatch(name) is None:
+            return f"{_short(name)} cannot be a column's name: it should be of a-z, 0-9 and _"
+        if dtype not in list(FILL_VALUES):
+            return f"column {name} is {_short(dtype)}, but should be one of {', '.join(FILL_VALUES)}"
+    return None
+
+
+def _impossible_files(contents: Mapping[str, Any]) -> str | None:
+    """Why these cannot be the files of a store of these rows; None where they can."""
+    rows, epochs, dtypes, files = (contents[key] for key in ("rows", "epochs", "dtypes", "files"))
+    count = len(dtypes) * (1 + -(-rows // SHARD_ROWS) * (epochs or 1))
+    if not isinstance(files, dict) or len(files) != count:
+        found = len(files) if isinstance(files, dict) else "no"
+        return f"{found} files are listed, but {', '.join(dtypes)} of {rows:,} rows take {count:,}"
+    for column, dtype in dtypes.items():
+        largest = _largest_shard(rows, dtype)
+        names = dict.fromkeys(_shard_names(column, 0, rows, epochs), largest)
+        for name, limit in {f"{column}/{GROUP_FILE}": LARGEST_ARRAY_FILE, **names}.items():
+            if name not in files:
+                return f"{name} is not listed, but {_short(next(iter(set(files) - set(names))))} is"
+            stated = files[name]
+            if not isinstance(stated, dict) or set(stated) != {"bytes", "seal"} or type(stated["bytes"]) is not int:
+                return f"{name} has no size and seal"
+            if not 0 < stated["bytes"] <= limit:
+                return f"{name} is said to have {stated['bytes']:,} bytes, but can have at most {limit:,}"
+    return None
+
+
+def _short(value: object) -> str:
+    """A stranger's value for a message, as Python writes it and not too long."""
+    return repr(value)[:80]
+
+
+def _largest_shard(rows: int, dtype: str) -> int:
+    """Bytes: every chunk as it is, or a little more (Zstandard's bound), its checksum, and the index with its own."""
+    chunk, shard = _chunk_and_shard(rows)
+    content = chunk * np.dtype(dtype).itemsize
+    return (shard // chunk) * (content + (content >> 8) + 64 + 4 + 16) + 4
+
+
+def _links(path: Path) -> Iterator[str]:
+    """Symbolic links below a folder, by relative path."""
+    for folder, folders, files in os.walk(path):
+        for name in (*folders, *files):
+            file = Path(folder, name)
+            if file.is_symlink():
+                yield file.relative_to(path).as_posix()
 
 
 class StoreWriter:
@@ -269,18 +376,8 @@ class StoreWriter:
         """Each array's zarr.json, by path, as Zarr writes it."""
         files: dict[str, Buffer] = {}
         group = zarr.create_group(MemoryStore(files), zarr_format=3)
-        epoch = () if self.epochs is None else (1,)
         for name, dtype in self.dtypes.items():
-            group.create_array(
-                name,
-                shape=_shape(self.rows, self.epochs),
-                dtype=dtype,
-                chunks=(*epoch, self._chunk),
-                shards=(*epoch, self._shard),
-                compressors=_codecs(dtype),
-                fill_value=FILL_VALUES[dtype],
-                dimension_names=("sample",) if self.epochs is None else ("epoch", "sample"),
-            )
+            _column_array(group, name, dtype, self.rows, self.epochs)
         return {name: content.to_bytes() for name, content in files.items() if name != GROUP_FILE}
 
     def _file(self, name: str) -> File:
@@ -344,6 +441,22 @@ def _join(blocks: list[Columns]) -> Columns:
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
+def _column_array(group: zarr.Group, name: str, dtype: str, rows: int, epochs: int | None) -> zarr.Array[Any]:
+    """An array as every column of such a store is."""
+    chunk, shard = _chunk_and_shard(rows)
+    epoch = () if epochs is None else (1,)
+    return group.create_array(
+        name,
+        shape=_shape(rows, epochs),
+        dtype=dtype,
+        chunks=(*epoch, chunk),
+        shards=(*epoch, shard),
+        compressors=_codecs(dtype),
+        fill_value=FILL_VALUES[dtype],
+        dimension_names=("sample",) if epochs is None else ("epoch", "sample"),
+    )
+
+
 def _encoded(values: np.ndarray[Any, Any], chunk: int, shard: int) -> Iterator[bytes]:
     """The pieces of a shard's file: its chunks, each with its CRC-32C, and where they lie.
 
@@ -389,6 +502,42 @@ def _seal(path: Path, chunk_and_shard: tuple[int, int], *, every_byte: bool = Fa
             return None
         seal.update(checksum)
     return seal.hexdigest()
+
+
+def _unpacking_problem(path: Path, dtype: str, chunk_and_shard: tuple[int, int]) -> str | None:
+    """Why the chunks of a shard, whose checksums are right, must not be unpacked; None where they may.
+
+    A few bytes of Zstandard can unpack to any size, so each frame has to state the size of a chunk. Checksums of
+    chunks that overlap would be right, too, so they have to lie one behind the other and fill the file.
+    """
+    chunk, shard = chunk_and_shard
+    expected = chunk * np.dtype(dtype).itemsize
+    content = np.memmap(path, np.uint8, "r")
+    table = 16 * (shard // chunk) + 4
+    end = 0
+    for place, size in np.frombuffer(content[-table:-4].tobytes(), "<u8").reshape(-1, 2).tolist():
+        if (place, size) == (ABSENT, ABSENT):
+            continue
+        if place != end:
+            return f"a chunk lies at {place:,}, but should at {end:,}"
+        unpacked = size - 4 if _is_float(dtype) else _unpacked_size(content[place : place + 18].tobytes())
+        if unpacked != expected:
+            return f"the chunk at {place:,} would unpack to {unpacked} bytes, but should to {expected:,}"
+        end += size
+    return None if end + table == len(content) else "its chunks do not fill it"
+
+
+def _unpacked_size(frame: bytes) -> int | None:
+    """The size that a Zstandard frame says its content has; None where it says none (RFC 8878, section 3.1.1.1)."""
+    if frame[:4] != b"\x28\xb5\x2f\xfd":
+        return None
+    flags = frame[4]
+    single, dictionary = flags >> 5 & 1, (0, 1, 2, 4)[flags & 3]
+    length = (single, 2, 4, 8)[flags >> 6]
+    start = 6 - single + dictionary
+    if length == 0 or len(frame) < start + length:
+        return None
+    return int.from_bytes(frame[start : start + length], "little") + (256 if length == 2 else 0)
 
 
 def _crc32c(content: bytes) -> bytes:
