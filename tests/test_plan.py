@@ -82,7 +82,19 @@ def test_without_synthetic_images_in_a_batch_none_are_made() -> None:
 
 NEUTRAL = {
     *("blocks", "config", "device", "errors", "execution", "experiments", "files", "interruption", "job", "paths"),
-    *("plan", "progress", "record", "scores.files", "sources", "stagefile", "state", "steps", "store"),
+    *(
+        "locations",
+        "plan",
+        "progress",
+        "record",
+        "scores.files",
+        "scores.meaning",
+        "sources",
+        "stagefile",
+        "state",
+        "steps",
+        "store",
+    ),
     *(
         "embeddings.files",
         "models.checkpoint",
@@ -141,7 +153,13 @@ def test_a_search_that_ends_before_epsilon_is_refused() -> None:
 @pytest.mark.parametrize("room", ROOMS)
 def test_every_module_a_room_runs_is_decisive_somewhere_or_known_to_be_neutral(room: str) -> None:
     decisive = {module for preset in ("digits", "mnist", "cifar10") for module in _modules(preset)}
-    for spec in (specs.SynsetPoolSpec, specs.ImportedModelSpec, specs.EmbeddingSpec, specs.ExtrapolatedScoreSpec):
+    for spec in (
+        specs.SynsetPoolSpec,
+        specs.ImportedModelSpec,
+        specs.EmbeddingSpec,
+        specs.ExtrapolatedScoreSpec,
+        specs.ImportedScoreSpec,
+    ):
         decisive |= set(spec.modules)
     modules = {module for module in imported_by(room) if not module.endswith(".stage")}
     unknown = (

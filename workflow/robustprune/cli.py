@@ -14,8 +14,10 @@ from pydantic import ValidationError
 
 from robustprune.errors import Interrupted, UserError
 from robustprune.execution import Execution
+from robustprune.locations import shared_from_environment
 
 if TYPE_CHECKING:
+    from robustprune.config import Config
     from robustprune.plan import Plan
 
 logger = logging.getLogger("robustprune")
@@ -100,12 +102,36 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("other", type=Path, nargs="?", metavar="OTHER", help="a manifest or pool to compare with")
     show.set_defaults(command=_show)
 
-    store = commands.add_parser("store", help="look after a store of scores or of recorded epochs")
-    actions = store.add_subparsers(required=True, metavar="ACTION")
-    verify = actions.add_parser("verify", help="read a store back, every byte of it, and name what is wrong")
-    verify.add_argument("path", type=Path, help="a store's folder (*.zarr), or the directory of a stage")
-    verify.set_defaults(command=_verify)
+    store = commands.add_parser("store", help="look after stores of scores and recorded epochs, and share scores")
+    _add_store_actions(store.add_subparsers(required=True, metavar="ACTION"))
     return parser
+
+
+def _add_store_actions(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    verify = actions.add_parser("verify", help="read stores back, every byte of them, and name what is wrong")
+    verify.add_argument("path", help="a store's folder (*.zarr), the directory of a stage, or a place of shared stores")
+    verify.set_defaults(command=_verify)
+
+    publish = actions.add_parser("publish", help="put the scores of complete stages where other teams find them")
+    publish.add_argument("paths", nargs="+", type=Path, metavar="STAGE", help="directory of a score stage")
+    publish.add_argument("--to", metavar="PLACE", help="folder or s3://bucket/prefix (default: publish of the config)")
+    publish.add_argument("--licence", help="a line on what the scores may be used for (default: by their pool)")
+    publish.set_defaults(command=_publish)
+
+    pull = actions.add_parser("pull", help="bring a shared score here, checked")
+    pull.add_argument("what", metavar="STAGE", help="an id as 'list' tells it, or the spec.json of a planned stage")
+    pull.add_argument("--to", type=Path, metavar="FOLDER", help="where to put it; not for a planned stage")
+    pull.add_argument("--log", type=Path, help="also write the log to this file")
+    pull.set_defaults(command=_pull)
+
+    listing = actions.add_parser("list", help="tell which scores are shared")
+    listing.add_argument("places", nargs="*", metavar="PLACE", help="(default: shared_stores of the config)")
+    listing.set_defaults(command=_list)
+    for action in (publish, pull, listing):
+        _add_config(action)
+    pull.add_argument(
+        "--from", dest="places", action="append", metavar="PLACE", help="(default: shared_stores of the config)"
+    )
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
@@ -141,8 +167,9 @@ def _rows(text: str) -> range:
 
 def _plan(options: argparse.Namespace) -> None:
     from robustprune.planview import describe_plan
+    from robustprune.sharing.lookup import with_pulls
 
-    plan = _configured_plan(options)
+    plan = with_pulls(_configured_plan(options))
     if options.write:
         plan.write_specs()
     print(describe_plan(plan, options.target))
@@ -187,9 +214,41 @@ def _show(options: argparse.Namespace) -> None:
 
 
 def _verify(options: argparse.Namespace) -> None:
+    from robustprune.sharing.commands import is_place, verify_place
     from robustprune.verify import verify_path
 
-    print(verify_path(options.path))
+    print(verify_place(options.path) if is_place(options.path) else verify_path(Path(options.path)))
+
+
+def _publish(options: argparse.Namespace) -> None:
+    from robustprune.sharing.commands import publish
+
+    to = options.to or _config(options).publish
+    if to is None:
+        raise UserError("where to? Say --to PLACE, or set publish in config.yaml")
+    print("\n".join(publish(options.paths, to, licence=options.licence)))
+
+
+def _pull(options: argparse.Namespace) -> None:
+    from robustprune.sharing.commands import pull, pull_planned
+
+    places = options.places or shared_from_environment() or _config(options).shared_stores
+    if options.to is None:
+        pull_planned(Path(options.what), places)
+    else:
+        print(pull(options.what, places, options.to))
+
+
+def _list(options: argparse.Namespace) -> None:
+    from robustprune.sharing.commands import list_places
+
+    print(list_places(options.places or _config(options).shared_stores))
+
+
+def _config(options: argparse.Namespace) -> "Config":
+    from robustprune.config import read_config_file
+
+    return read_config_file(options.configfile, _overrides(options.config))
 
 
 def _overrides(pairs: Sequence[str]) -> dict[str, Any]:

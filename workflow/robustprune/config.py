@@ -5,13 +5,14 @@ from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, field_validator, model_validator
 
 from robustprune.errors import UserError
 from robustprune.execution import Execution
+from robustprune.locations import location_problem, without_credentials
 from robustprune.settings import (
     GENERATED_PATTERN,
     NORMALIZING,
@@ -23,6 +24,7 @@ from robustprune.settings import (
     EvaluationSettings,
     GeneratorSettings,
     HierarchySettings,
+    ImportedScores,
     LayoutSettings,
     MarginSettings,
     NeighbourSettings,
@@ -46,6 +48,16 @@ REFERENCE = WORKFLOW / "reference"
 
 SOURCE_PATTERN = r"^(digits|torchvision(:.+)?|(idx|npz|parquet|imagenet21k):.+)$"
 SYNTHETIC_PATTERN = rf"^(none|{GENERATED_PATTERN})$"
+
+
+def _check_location(value: str) -> str:
+    if (problem := location_problem(value)) is not None:
+        raise ValueError(problem)
+    return value
+
+
+Location = Annotated[str, AfterValidator(_check_location)]
+"""A place for shared stores."""
 
 
 class DataSettings(Settings):
@@ -145,6 +157,7 @@ class Config(Settings):
     architecture: Architecture = Field(description="the network that is trained")
     architectures: ArchitectureRoles = ArchitectureRoles()
     checkpoints: dict[str, CheckpointSettings] = Field({}, description="networks trained elsewhere, by a name for each")
+    imported: dict[str, ImportedScores] = Field({}, description="scores measured elsewhere, by a name for each")
     margin_model: str | None = Field(
         None, description="the checkpoint that measures scores and margins; null: the TRADES model of the first seed"
     )
@@ -160,6 +173,12 @@ class Config(Settings):
     pruning: PruningSettings = PruningSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     layout: LayoutSettings = LayoutSettings()
+    shared_stores: tuple[Location, ...] = Field(
+        (), description="where scores are looked up before they are made, in order: folders | s3://... | https://..."
+    )
+    publish: Location | None = Field(
+        None, description="where 'robustprune store publish' puts scores: a folder | s3://bucket/prefix"
+    )
     execution: Execution = Execution()
     resources: Resources = Resources()
 
@@ -168,6 +187,13 @@ class Config(Settings):
     def _distinct_seeds(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if len(set(value)) != len(value) or min(value) < 0:
             raise ValueError("should be different numbers, none below 0")
+        return value
+
+    @field_validator("publish")
+    @classmethod
+    def _writable(cls, value: str | None) -> str | None:
+        if value is not None and value.startswith(("http://", "https://")):
+            raise ValueError("can only be read; should be a folder or s3://bucket/prefix")
         return value
 
     @model_validator(mode="after")
@@ -314,14 +340,14 @@ def _sentences(error: ValidationError, origin: str) -> Iterator[str]:
         key = ".".join(str(part) for part in location)
         if problem["type"] == "extra_forbidden":
             near = _suggestion(str(location[-1]), _allowed_keys(location[:-1]))
-            yield f"{origin}: {key} = {problem['input']!r}: there is no such key{near}"
+            yield f"{origin}: {key} = {without_credentials(repr(problem['input']))}: there is no such key{near}"
         elif problem["type"] == "missing":
             yield f"{origin}: {key} is missing"
         elif not location or isinstance(problem["input"], (dict, BaseModel)):
             yield f"{origin}: {key + ': ' if key else ''}{problem['msg'].removeprefix('Value error, ')}"
         else:
             value = str(problem["input"]) if isinstance(problem["input"], Fraction) else repr(problem["input"])
-            yield f"{origin}: {key} = {value}: {problem['msg'].removeprefix('Value error, ')}"
+            yield f"{origin}: {key} = {without_credentials(value)}: {problem['msg'].removeprefix('Value error, ')}"
 
 
 def _allowed_keys(section: list[str | int]) -> list[str]:

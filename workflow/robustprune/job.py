@@ -10,7 +10,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from robustprune.interruption import Checkpoints
 from robustprune.paths import LOCK_FILE, PARTIAL, part_marker, stage_directory
 from robustprune.progress import Progress
 from robustprune.record import make_record, read_record, restore_record
-from robustprune.specs import Spec
+from robustprune.specs import ScoreSpec, Spec
 from robustprune.stagefile import read_spec
 
 logger = logging.getLogger(__name__)
@@ -78,20 +78,33 @@ class Job:
             self.outputs.append(target)
 
 
-def run_stage(spec_path: Path, execution: Execution, *, threads: int = 1, live: bool = False) -> None:
+Pull = Callable[[Job, ScoreSpec], dict[str, Any]]
+"""Puts a score's outputs in place and returns its facts, as the ``run`` of a room."""
+
+
+def run_stage(
+    spec_path: Path, execution: Execution, *, threads: int = 1, live: bool = False, pull: Pull | None = None
+) -> None:
     """Do the stage that ``spec_path`` describes, from where an earlier attempt stopped; nothing when it is complete.
+
+    Args:
+        spec_path: a stage's spec.json, or its directory.
+        execution: how it is run.
+        threads: CPU threads.
+        live: whether progress is a bar.
+        pull: what brings a score from elsewhere, in place of its room that would compute it; only its pool is read.
 
     Raises:
         UserError: for anything a user can put right, before the costly part.
         Interrupted: after SIGTERM or SIGUSR1, with the state saved.
     """
-    job, spec = _open_job(spec_path, execution, threads=threads, live=live)
+    job, spec = _open_job(spec_path, execution, threads=threads, live=live, pulled=pull is not None)
     with _alone(job.directory / LOCK_FILE):
         if _is_complete(job, spec):
             shutil.rmtree(job.partial, ignore_errors=True)
             return
         job.partial.mkdir(exist_ok=True)
-        _do(job, spec)
+        _do(job, spec, pull or _room(spec).run)
 
 
 def run_part(spec_path: Path, rows: range, execution: Execution, *, threads: int = 1, live: bool = False) -> None:
@@ -118,11 +131,15 @@ def run_part(spec_path: Path, rows: range, execution: Execution, *, threads: int
         write_text(marker, json.dumps(done) + "\n")
 
 
-def _open_job(spec_path: Path, execution: Execution, *, threads: int, live: bool) -> tuple[Job, Spec]:
+def _open_job(
+    spec_path: Path, execution: Execution, *, threads: int, live: bool, pulled: bool = False
+) -> tuple[Job, Spec]:
     spec = read_spec(spec_path)
+    if pulled and not isinstance(spec, ScoreSpec):
+        raise UserError(f"{spec.id} is of kind {spec.kind}, but only scores are shared")
     directory = (spec_path if spec_path.is_dir() else spec_path.parent).absolute()
     job = Job(directory, execution, threads=threads, live=live)
-    _require_upstream(job, spec)
+    _require_upstream(job, spec.upstream_of_pull if pulled and isinstance(spec, ScoreSpec) else spec.upstream)
     return job, spec
 
 
@@ -137,10 +154,10 @@ def _room(spec: Spec) -> Any:
     return importlib.import_module(f"robustprune.{spec.room}")
 
 
-def _do(job: Job, spec: Spec) -> None:
+def _do(job: Job, spec: Spec, work: Callable[[Job, Any], dict[str, Any]]) -> None:
     started = time.monotonic()
     logger.info("%s on %s", spec.id, describe(job.device))
-    facts: dict[str, Any] = _room(spec).run(job, spec)
+    facts = work(job, spec)
     on_gpu = job.device.type == "cuda"
     record = make_record(
         spec.id,
@@ -156,8 +173,8 @@ def _do(job: Job, spec: Spec) -> None:
     logger.info("%s done in %.1f s", spec.id, record.seconds)
 
 
-def _require_upstream(job: Job, spec: Spec) -> None:
-    for kind, stage_id in spec.upstream:
+def _require_upstream(job: Job, upstream: Iterable[tuple[str, str]]) -> None:
+    for kind, stage_id in upstream:
         record = read_record(job.upstream(kind, stage_id))
         if record.id != stage_id:
             raise UserError(f"{job.upstream(kind, stage_id)} holds the record of {record.id}, another stage")

@@ -18,6 +18,7 @@ from robustprune.planning.tables import Tables
 from robustprune.specs import (
     ImportedModelSpec,
     IngestedPoolSpec,
+    ScoreSpec,
     Spec,
     SubsetPoolSpec,
     SynsetPoolSpec,
@@ -39,6 +40,7 @@ class Plan:
         stages: the spec of each stage, by its id.
         targets: the stage behind each file that can be made.
         problems: why each of the other files cannot be made with this configuration.
+        pulls: where each score that is pulled, and not made, lies or came from.
     """
 
     config: Config
@@ -46,6 +48,7 @@ class Plan:
     stages: Mapping[str, Spec]
     targets: Mapping[str, str] = field(default_factory=dict)
     problems: Mapping[str, str] = field(default_factory=dict)
+    pulls: Mapping[str, str] = field(default_factory=dict)
 
     def directory(self, stage_id: str) -> Path:
         """Where a stage lies. Raises UserError for an id that is not planned."""
@@ -55,9 +58,16 @@ class Plan:
         """The file that marks a stage as complete."""
         return self.directory(stage_id) / RECORD_FILE
 
+    def upstream(self, stage_id: str) -> tuple[tuple[str, str], ...]:
+        """(kind, id) of each stage that ``stage_id`` reads; a score that is pulled reads its pool alone."""
+        spec = self._spec(stage_id)
+        if stage_id in self.pulls and isinstance(spec, ScoreSpec):
+            return spec.upstream_of_pull
+        return spec.upstream
+
     def upstream_records(self, stage_id: str) -> list[Path]:
         """The records of the stages that ``stage_id`` reads."""
-        return [self.record(upstream) for _, upstream in self._spec(stage_id).upstream]
+        return [self.record(upstream) for _, upstream in self.upstream(stage_id)]
 
     def parts(self, stage_id: str) -> list[range]:
         """The rows of each job that computes a part of a stage; none where the stage is one job."""
@@ -89,7 +99,7 @@ class Plan:
         order: dict[str, None] = {}
 
         def visit(stage_id: str) -> None:
-            for _, upstream in self._spec(stage_id).upstream:
+            for _, upstream in self.upstream(stage_id):
                 visit(upstream)
             order.setdefault(stage_id)
 

@@ -20,14 +20,18 @@ def describe_plan(plan: Plan, target: str | None) -> str:
     missing = _would_run(plan, needed, targets)
     lines = [_line(plan, stage, missing) for stage in needed]
     exist = sum(plan.record(stage).is_file() for stage in needed)
-    summary = f"{len(needed)} stages: {exist} exist, {len(missing)} would run (preset {plan.config.preset})"
-    costs = cost_lines(plan.stages, needed, missing, read_throughput(plan.results.parent))
-    return "\n".join([*lines, summary, *costs])
+    pulled = missing & set(plan.pulls)
+    pulls = f"{len(pulled)} would be pulled, " if pulled else ""
+    summary = f"{len(needed)} stages: {exist} exist, {pulls}{len(missing - pulled)} would run"
+    costs = cost_lines(plan.stages, needed, missing - pulled, read_throughput(plan.results.parent))
+    return "\n".join([*lines, f"{summary} (preset {plan.config.preset})", *costs])
 
 
 def _line(plan: Plan, stage_id: str, missing: set[str]) -> str:
     if plan.record(stage_id).is_file():
         state = "exists"
+    elif stage_id in missing and stage_id in plan.pulls:
+        return f"{'pull':<11}{plan.stages[stage_id].kind:<12}{stage_id}  from {plan.pulls[stage_id]}"
     elif stage_id in missing:
         state = "goes on" if (plan.directory(stage_id) / "partial").is_dir() else "would run"
     else:
@@ -42,5 +46,5 @@ def _would_run(plan: Plan, needed: list[str], targets: list[str]) -> set[str]:
     for stage in reversed(needed):
         if stage in wanted and not plan.record(stage).is_file():
             missing.add(stage)
-            wanted.update(upstream for _, upstream in plan.stages[stage].upstream)
+            wanted.update(upstream for _, upstream in plan.upstream(stage))
     return missing

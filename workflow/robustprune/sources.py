@@ -10,12 +10,12 @@ import zlib
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from robustprune.classes.listing import folder_fingerprint, synset_entries
 from robustprune.errors import UserError
 from robustprune.files import digest, write_text
-from robustprune.settings import CheckpointSettings, EmbeddingSettings, HierarchySettings
+from robustprune.settings import CheckpointSettings, EmbeddingSettings, HierarchySettings, ImportedScores, ScoreFormat
 from robustprune.specs import (
     DigitsSource,
     FileEncoder,
@@ -104,6 +104,24 @@ def encoder_source(settings: EmbeddingSettings, *, role: str) -> TorchvisionEnco
     if form == "file":
         return FileEncoder(digest=file_digest(path), location=location)
     return TorchvisionEncoder(name=name, digest=file_digest(path), resize=settings.resize, location=location)
+
+
+def imported_scores(name: str, settings: ImportedScores, role: str) -> dict[str, str]:
+    """The format, digest and location of the file with the scores of the real or of the generated images.
+
+    Raises:
+        UserError: where none is named, it is missing, or its name does not say what it is.
+    """
+    key, place = f"imported.{name}.{role}", getattr(settings, role)
+    if place is None:
+        raise UserError(f"{key} is missing: a row learns from generated images, too, and prunes them by these scores")
+    path, form = Path(place), Path(place).suffix.removeprefix(".")
+    if form not in get_args(ScoreFormat):
+        raise UserError(f"{key} = {place} should end in .{', .'.join(get_args(ScoreFormat))}")
+    file = path / "zarr.json" if form == "zarr" else path
+    if not file.is_file():
+        raise UserError(f"{key} = {place}: there is no file {file}")
+    return {"format": form, "digest": file_digest(file), "location": str(path.absolute())}
 
 
 def checkpoint_file(name: str, checkpoint: CheckpointSettings) -> str:

@@ -3,11 +3,15 @@ from robustprune.config import load_config
 from robustprune.errors import UserError
 from robustprune.experiments import load_experiments
 from robustprune.paths import part_marker
+from robustprune.locations import put_into_environment
 from robustprune.plan import make_plan, stages_of_target
+from robustprune.sharing.lookup import with_pulls
 from robustprune.specs import ID_PATTERN
 
 try:
     PLAN = make_plan(load_config(config), load_experiments())
+    # A job's own Snakemake, perhaps on a node that reaches nothing outside, asks no shared store.
+    PLAN = with_pulls(PLAN, look_up=workflow.is_main_process)
 except UserError as error:
     raise WorkflowError(str(error))
 
@@ -16,6 +20,8 @@ RESULTS = PLAN.results
 RUN = (
     f"{shlex.quote(sys.executable)} -m robustprune run {PLAN.config.execution.flags()}"
 )
+PULL = f"{shlex.quote(sys.executable)} -m robustprune store pull"
+put_into_environment(PLAN.config.shared_stores)
 
 
 wildcard_constraints:

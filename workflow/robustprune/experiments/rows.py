@@ -56,6 +56,9 @@ class Row(Conditions):
         description="what measures scores and margins: a checkpoint of the config, or another row's model of the first "
         "seed; margin_model of the config where absent",
     )
+    imported: str | None = Field(
+        None, description="scores of the config that were measured elsewhere; the strategy goes by them, not by score"
+    )
     margins: MarginMethod | None = Field(
         None, description="how margins are measured; margins.method of the config where absent"
     )
@@ -80,6 +83,14 @@ class Row(Conditions):
             raise ValueError(
                 "a row with a margin_model has a strategy that goes by a margin or a loss, or radius: margin"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _imported_scores_are_used(self) -> "Row":
+        if self.imported is not None and not (self.uses_score or self.uses_margins):
+            raise ValueError(f"imported = {self.imported!r} needs a strategy that goes by a score, or radius: margin")
+        if self.imported is not None and (self.extrapolated or "score" in self.model_fields_set):
+            raise ValueError(f"imported = {self.imported!r} takes the place of score and is not extrapolated")
         return self
 
     @model_validator(mode="after")

@@ -13,7 +13,8 @@ from robustprune.extrapolation.regression import Scores
 from robustprune.job import Job
 from robustprune.pools.format import Digests, Pool, open_pool
 from robustprune.randomness import derive_seed
-from robustprune.scores.files import Meaning, read_score
+from robustprune.scores.files import read_score
+from robustprune.scores.meaning import Meaning
 from robustprune.settings import NeighbourSettings, Sources
 from robustprune.specs import ScoredPool
 

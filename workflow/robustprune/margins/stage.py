@@ -14,7 +14,8 @@ from robustprune.job import Job
 from robustprune.margins.signed import signed_margins
 from robustprune.models.checkpoint import WEIGHTS_FILES, load_model
 from robustprune.pools.format import Pool, open_pool
-from robustprune.scores.files import Meaning, publish_score
+from robustprune.scores.files import publish_score
+from robustprune.scores.meaning import Meaning
 from robustprune.specs import MarginSpec
 
 SIGN = {

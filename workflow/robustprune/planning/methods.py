@@ -93,7 +93,7 @@ class Methods:
         pools = self.pools.of(recipe)
         if row.among == "synthetic" and len(pools) == 1:
             raise UserError(f"{row.method}: among = synthetic, but it learns from {pools[0]} alone")
-        by_difficulty = row.model_copy(update={"score": "difficulty"})
+        by_difficulty = row.model_copy(update={"score": "difficulty", "imported": None})
         return self.stages.add(
             ManifestSpec(
                 pools=pools,

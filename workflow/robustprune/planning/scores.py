@@ -9,14 +9,15 @@ from robustprune.experiments import Row
 from robustprune.planning.models import Models
 from robustprune.planning.pools import Pools
 from robustprune.planning.stages import Stages
-from robustprune.settings import AnyRecipe, BoundarySearchSettings, DynamicsScoreName, LossScoreName
+from robustprune.settings import AnyRecipe, BoundarySearchSettings, DynamicsScoreName, ImportedScores, LossScoreName
 from robustprune.settings.scores import Source
-from robustprune.sources import encoder_source
+from robustprune.sources import encoder_source, imported_scores
 from robustprune.specs import (
     DynamicsScoreSpec,
     EmbeddingSpec,
     ExtrapolatedScoreSpec,
     FileEncoder,
+    ImportedScoreSpec,
     LossScoreSpec,
     MarginSpec,
     ModelEncoder,
@@ -61,6 +62,8 @@ class Scores:
 
     def direct(self, row: Row, pools: tuple[str, ...]) -> tuple[str, ...]:
         """The stages that score each of ``pools``."""
+        if row.imported is not None:
+            return self._imported(row.imported, pools)
         if row.score == "margin":
             return self.margins(row, pools)
         if row.score in get_args(LossScoreName):
@@ -69,6 +72,8 @@ class Scores:
 
     def margins(self, row: Row, pools: tuple[str, ...]) -> tuple[str, ...]:
         """The margins of each of ``pools``, whatever score the row prunes by."""
+        if row.imported is not None and self._imported_settings(row.imported).margins:
+            return self._imported(row.imported, pools)
         config, model = self.config, self.scoring_model(row)
         settings = config.margins.named(row.margins)
         if isinstance(settings, BoundarySearchSettings) and settings.reach <= config.threat.epsilon:
@@ -84,6 +89,29 @@ class Scores:
                     weights=self.models.weights(model, config.weights),
                     norm=config.threat.norm,
                     settings=settings,
+                )
+            )
+            for pool in pools
+        )
+
+    def _imported_settings(self, name: str) -> ImportedScores:
+        imported = self.config.imported
+        if name not in imported:
+            known = ", ".join(imported) or "none"
+            raise UserError(f"a row names the imported scores {name!r}, which are not among the configured: {known}")
+        return imported[name]
+
+    def _imported(self, name: str, pools: tuple[str, ...]) -> tuple[str, ...]:
+        """Scores of the real images and, where there are any, of the generated ones, from a file each."""
+        settings = self._imported_settings(name)
+        return tuple(
+            self.stages.add(
+                ImportedScoreSpec(
+                    pool=pool,
+                    column=settings.column,
+                    unit=settings.unit,
+                    easy=settings.easy,
+                    **imported_scores(name, settings, "train" if pool == self.pools.train else "synthetic"),
                 )
             )
             for pool in pools

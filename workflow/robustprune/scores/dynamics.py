@@ -10,7 +10,8 @@ from robustprune.blocks import Columns, compute_rows
 from robustprune.job import Job
 from robustprune.paths import dynamics_name
 from robustprune.pools.format import Pool, open_pool
-from robustprune.scores.files import Meaning, publish_score
+from robustprune.scores.files import publish_score
+from robustprune.scores.meaning import Meaning
 from robustprune.scores.metrics import difficulty, el2n, forgetting, frequency, uncertainty
 from robustprune.settings.scores import (
     DifficultySettings,

@@ -1,9 +1,9 @@
 """What every score stage publishes, and how it is read: a store with one leading column, and a picture of it."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,27 +14,11 @@ from robustprune.job import Job
 from robustprune.pools.format import Pool
 from robustprune.scores.distribution import Histogram, describe_scores
 from robustprune.scores.figure import draw_scores
+from robustprune.scores.meaning import Meaning
 from robustprune.specs import Spec
 from robustprune.store import Store, open_store, write_store
 
 STORE_NAME, FIGURE_FILE = "scores.zarr", "scores.png"
-
-
-@dataclass(frozen=True)
-class Meaning:
-    """What a score says.
-
-    Attributes:
-        column: name of the leading column, the one that is pruned by.
-        unit: what a value of 1 is.
-        easy: the end at which the easy images are; strategies that drop easy or difficult images go by it.
-        sign: the same in words, with what a negative value means.
-    """
-
-    column: str
-    unit: str
-    easy: Literal["high", "low"]
-    sign: str
 
 
 def publish_score(
@@ -54,9 +38,18 @@ def publish_score(
         where the images come from, and what ``distribution.describe_scores`` tells of them.
     """
     path = job.partial / STORE_NAME
-    stated = {"spec": spec.model_dump(mode="json"), "score": asdict(meaning), "pool_digest": pool.info.digest}
+    stated = {"spec": spec.without_locations(), "score": asdict(meaning), "pool_digest": pool.info.digest}
     write_store(path, blocks, len(pool), {**stated, **attributes})
-    store = open_store(path)
+    return publish_written(job, spec, meaning, pool)
+
+
+def publish_written(job: Job, spec: Spec, meaning: Meaning, pool: Pool) -> dict[str, Any]:
+    """Describe and draw the scores.zarr in ``partial/``, and publish it and scores.png.
+
+    Returns:
+        as ``publish_score``.
+    """
+    store = open_store(job.partial / STORE_NAME)
     facts = describe_scores(lambda: _leading(store, meaning), pool.labels, pool.info.classes)
     draw_scores(
         Histogram(**facts["histogram"]),

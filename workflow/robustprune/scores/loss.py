@@ -15,7 +15,8 @@ from robustprune.files import digest
 from robustprune.job import Job
 from robustprune.models.checkpoint import WEIGHTS_FILES, load_model
 from robustprune.pools.format import Pool, open_pool
-from robustprune.scores.files import Meaning, publish_score
+from robustprune.scores.files import publish_score
+from robustprune.scores.meaning import Meaning
 from robustprune.specs import LossScoreSpec
 
 DEFINITION = 1

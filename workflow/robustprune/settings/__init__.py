@@ -8,6 +8,7 @@ from robustprune.settings.base import Exact, Norm, OtherThreat, Radius, Settings
 from robustprune.settings.evaluation import AttackName, EvaluationSettings, Pgd
 from robustprune.settings.extrapolation import EmbeddingSettings, Metric, NeighbourSettings, Sources, Weighting
 from robustprune.settings.generation import GeneratorSettings, SamplerSettings
+from robustprune.settings.imported import ImportedScores, ScoreFormat
 from robustprune.settings.layouts import LayoutSettings
 from robustprune.settings.margins import (
     AnyMarginSettings,
@@ -93,6 +94,7 @@ __all__ = [
     "Exact",
     "GeneratorSettings",
     "HierarchySettings",
+    "ImportedScores",
     "LayoutSettings",
     "LossScoreName",
     "MarginMethod",
@@ -118,6 +120,7 @@ __all__ = [
     "RecordingSettings",
     "RsFgsmRecipe",
     "SamplerSettings",
+    "ScoreFormat",
     "ScoreName",
     "Settings",
     "Sources",

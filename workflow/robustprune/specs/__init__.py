@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter
 
-from robustprune.specs.base import ID_PATTERN, SharedRows, Spec, StageId, definition, slug_of
+from robustprune.specs.base import ID_PATTERN, SharedRows, Spec, StageId, definition, is_stage_id, slug_of
 from robustprune.specs.classes import ClassListSpec, HierarchyFile, SynsetFolder
 from robustprune.specs.embeddings import EmbeddingSpec, FileEncoder, ModelEncoder, TorchvisionEncoder
 from robustprune.specs.evaluations import EvaluationSpec
@@ -28,7 +28,15 @@ from robustprune.specs.pools import (
     UnionPart,
     UnionPoolSpec,
 )
-from robustprune.specs.scores import DynamicsScoreSpec, ExtrapolatedScoreSpec, LossScoreSpec, MarginSpec, ScoredPool
+from robustprune.specs.scores import (
+    DynamicsScoreSpec,
+    ExtrapolatedScoreSpec,
+    ImportedScoreSpec,
+    LossScoreSpec,
+    MarginSpec,
+    ScoredPool,
+    ScoreSpec,
+)
 from robustprune.specs.studies import PerceptronSpec
 from robustprune.specs.tables import RowSpec, RunSpec, TableSpec
 
@@ -38,7 +46,8 @@ AnyPoolSpec = Annotated[
 ]
 AnyModelSpec = Annotated[ModelSpec | ImportedModelSpec, Field(discriminator="origin")]
 AnyScoreSpec = Annotated[
-    MarginSpec | DynamicsScoreSpec | LossScoreSpec | ExtrapolatedScoreSpec, Field(discriminator="score")
+    MarginSpec | DynamicsScoreSpec | LossScoreSpec | ExtrapolatedScoreSpec | ImportedScoreSpec,
+    Field(discriminator="score"),
 ]
 AnyFigureSpec = Annotated[PerceptronFigureSpec | PhaseMapSpec, Field(discriminator="form")]
 AnySpec = Annotated[
@@ -93,6 +102,7 @@ __all__ = [
     "GeneratorSpec",
     "HierarchyFile",
     "ImportedModelSpec",
+    "ImportedScoreSpec",
     "IngestedPoolSpec",
     "LayoutSpec",
     "LossScoreSpec",
@@ -105,6 +115,7 @@ __all__ = [
     "PhaseMapSpec",
     "RowSpec",
     "RunSpec",
+    "ScoreSpec",
     "ScoredPool",
     "SharedRows",
     "Spec",
@@ -119,5 +130,6 @@ __all__ = [
     "UnionPart",
     "UnionPoolSpec",
     "definition",
+    "is_stage_id",
     "slug_of",
 ]

@@ -21,6 +21,7 @@ from robustprune.settings import Settings
 PACKAGE = Path(__file__).resolve().parents[1]
 ID_PATTERN = r"[a-z0-9]+(?:-[a-z0-9]+)*-[0-9a-f]{10}"
 StageId = Annotated[str, Field(pattern=f"^{ID_PATTERN}$")]
+LONGEST_ID = 200
 DIGEST_PATTERN = "^[0-9a-f]{64}$"
 ImageShape = tuple[int, int, int]  # channels, height, width
 
@@ -45,6 +46,11 @@ def architecture_modules(architecture: str) -> tuple[str, ...]:
     source = PACKAGE.joinpath("models", f"{architecture}.py").read_text()
     parts = re.findall(r"^from robustprune\.models\.(\w+) import", source, re.MULTILINE)
     return tuple(dict.fromkeys((module, *(below for part in parts for below in architecture_modules(part)))))
+
+
+def is_stage_id(text: str) -> bool:
+    """Whether this has the form of an id, which is also that of a safe file name."""
+    return len(text) <= LONGEST_ID and re.fullmatch(ID_PATTERN, text) is not None
 
 
 def slug_of(stage_id: str) -> str:
@@ -93,9 +99,14 @@ class Spec(Settings, ABC):
         """The version of each decisive module."""
         return {module: definition(module) for module in sorted(self.decisive_modules)}
 
+    def without_locations(self) -> dict[str, Any]:
+        """The settings as JSON, without where things lie on this machine."""
+        settings: dict[str, Any] = _without_locations(self.model_dump(mode="json"))
+        return settings
+
     def canonical(self) -> str:
         """The text that is hashed: sorted JSON of settings and definitions, without locations."""
-        content = {"spec": _without_locations(self.model_dump(mode="json")), "definitions": self.definitions}
+        content = {"spec": self.without_locations(), "definitions": self.definitions}
         return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
     @property

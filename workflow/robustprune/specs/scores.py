@@ -12,23 +12,34 @@ from robustprune.settings import (
     LossScoreName,
     NeighbourSettings,
     Norm,
+    ScoreFormat,
     Settings,
     ThreatModel,
     Trajectory,
     Weights,
 )
-from robustprune.specs.base import SharedRows, Spec, StageId, slug_of
+from robustprune.specs.base import DIGEST_PATTERN, SharedRows, Spec, StageId, slug_of
 from robustprune.specs.models import MARGIN_MODULES
 
 
-class MarginSpec(Spec):
+class ScoreSpec(Spec):
+    """Something measured of every image of ``pool``: the kind of stage that teams share."""
+
+    pool: StageId
+
+    @property
+    def upstream_of_pull(self) -> tuple[tuple[str, str], ...]:
+        """(kind, id) of each stage that is read when the score is pulled in place of being made."""
+        return (("pools", self.pool),)
+
+
+class MarginSpec(ScoreSpec):
     """Signed margins of every image of a pool under a model."""
 
     room = "margins.stage"
     modules = ("attacks.inputs", *MARGIN_MODULES)
     kind: Literal["scores"] = "scores"
     score: Literal["margin"] = "margin"
-    pool: StageId
     model: StageId
     weights: Weights = "last"
     norm: Norm
@@ -51,14 +62,13 @@ class MarginSpec(Spec):
         return (("pools", self.pool), ("models", self.model))
 
 
-class DynamicsScoreSpec(Spec):
+class DynamicsScoreSpec(ScoreSpec):
     """What the recorded course of one or more trainings says of each image of a pool that they learnt from."""
 
     room = "scores.dynamics"
     modules = ("scores.dynamics", "scores.metrics")
     kind: Literal["scores"] = "scores"
     score: DynamicsScoreName
-    pool: StageId
     models: tuple[StageId, ...] = Field(min_length=1)
     trajectory: Trajectory
     metric: AnyMetric
@@ -72,7 +82,7 @@ class DynamicsScoreSpec(Spec):
         return (("pools", self.pool), *(("models", model) for model in self.models))
 
 
-class LossScoreSpec(Spec):
+class LossScoreSpec(ScoreSpec):
     """The cross-entropy of a trained model at every image of a pool, as it is or attacked."""
 
     room = "scores.loss"
@@ -87,7 +97,6 @@ class LossScoreSpec(Spec):
     )
     kind: Literal["scores"] = "scores"
     score: LossScoreName
-    pool: StageId
     model: StageId
     weights: Weights = "last"
     threat: ThreatModel
@@ -107,6 +116,29 @@ class LossScoreSpec(Spec):
         return (("pools", self.pool), ("models", self.model))
 
 
+class ImportedScoreSpec(ScoreSpec):
+    """A score that was measured elsewhere. ``digest`` is what its file is, ``location`` where it lies now."""
+
+    room = "scores.imported"
+    modules = ("scores.imported",)
+    kind: Literal["scores"] = "scores"
+    score: Literal["imported"] = "imported"
+    format: ScoreFormat
+    digest: str = Field(pattern=DIGEST_PATTERN)
+    column: str
+    unit: str
+    easy: Literal["high", "low"]
+    location: str
+
+    @property
+    def slug(self) -> str:
+        return f"imported-{self.column.replace('_', '')}-{slug_of(self.pool)}"
+
+    @property
+    def upstream(self) -> tuple[tuple[str, str], ...]:
+        return (("pools", self.pool),)
+
+
 class ScoredPool(Settings):
     """A pool that is scored directly, and its embedding."""
 
@@ -115,7 +147,7 @@ class ScoredPool(Settings):
     embedding: StageId
 
 
-class ExtrapolatedScoreSpec(Spec):
+class ExtrapolatedScoreSpec(ScoreSpec):
     """The score of every image of a pool, from those of its nearest neighbours in pools that are scored directly.
 
     ``sources`` are the real pool and, where there is one, a synthetic pool; images of the last are held out to choose
@@ -133,7 +165,6 @@ class ExtrapolatedScoreSpec(Spec):
     )
     kind: Literal["scores"] = "scores"
     score: Literal["extrapolated"] = "extrapolated"
-    pool: StageId
     embedding: StageId
     sources: tuple[ScoredPool, ...] = Field(min_length=1, max_length=2)
     settings: NeighbourSettings

@@ -1,0 +1,197 @@
+"""Scores that were measured elsewhere: read from each format, keyed by index, and pruned by."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from places import a_score
+from robustprune.config import load_config, merge
+from robustprune.errors import UserError
+from robustprune.execution import Execution
+from robustprune.experiments import Row, Table
+from robustprune.job import run_stage
+from robustprune.plan import Plan, make_plan
+from robustprune.pools.format import open_pool
+from robustprune.scores.files import read_score
+from robustprune.sharing.commands import publish, pull
+from tiny import SCORED, stage_of
+
+COUNT = 1297
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, str]:
+    """A team's published margins, and its pool."""
+    return a_score(tmp_path_factory.mktemp("other") / "results")
+
+
+def values() -> Any:
+    return np.random.default_rng(3).normal(size=COUNT)
+
+
+def as_table() -> pd.DataFrame:
+    order = np.random.default_rng(4).permutation(COUNT)
+    return pd.DataFrame({"index": order, "score": values()[order], "note": "x"})
+
+
+def as_store(path: Path, made: tuple[Plan, str]) -> None:
+    plan, score = made
+    publish([plan.directory(score)], str(path.parent / "shared"))
+    pull(score, [str(path.parent / "shared")], path.parent)
+    (path.parent / score / "scores.zarr").rename(path)
+
+
+WRITERS: dict[str, Callable[[Path], object]] = {
+    "csv": lambda path: as_table().to_csv(path, index=False),
+    "npy": lambda path: np.save(path, values()),
+    "parquet": lambda path: as_table().to_parquet(path),
+}
+
+
+def plan_of(folder: Path, file: Path, *, imported: dict[str, Any] | None = None, **row: Any) -> Plan:
+    """A plan of one row that prunes by the file."""
+    settings = {"train": str(file), "unit": "distance", "easy": "high", **(imported or {})}
+    rows = (Row(method="ours", imported="ours", **{"strategy": "puma", **row}),)
+    tables = {"ours": Table(title="ours", target="ours.csv", rows=rows)}
+    config = load_config(merge(SCORED, {"imported": {"ours": settings}}))
+    plan = make_plan(config, tables, results=folder / "results")
+    plan.write_specs()
+    return plan
+
+
+def imported(plan: Plan) -> Path:
+    """Do the stage that brings the scores in; returns its directory."""
+    score = stage_of(plan, "scores", "imported")
+    for stage in plan.needed_for([score]):
+        run_stage(plan.directory(stage), Execution(device="cpu"))
+    return plan.directory(score)
+
+
+@pytest.mark.parametrize("form", [*WRITERS, "zarr"])
+def test_scores_come_in_from_each_format_in_the_order_of_the_images(
+    form: str, tmp_path: Path, pool: tuple[Plan, str]
+) -> None:
+    file = tmp_path / f"scores.{form}"
+    column = "margin" if form == "zarr" else "score"
+    if form == "zarr":
+        as_store(file, pool)
+    else:
+        WRITERS[form](file)
+    plan = plan_of(tmp_path, file, imported={"column": column})
+    digest = read_pool_digest(plan, imported(plan))
+    scores, meaning = read_score(imported(plan), pool_digest=digest)
+    expected = np.random.default_rng(0).normal(size=COUNT) if form == "zarr" else values()
+    np.testing.assert_array_equal(scores, expected.astype(np.float32))
+    assert (meaning.column, meaning.unit, meaning.easy) == (column, "distance", "high")
+    assert str(tmp_path) not in (imported(plan) / "scores.zarr" / "zarr.json").read_text()
+
+
+def read_pool_digest(plan: Plan, stage: Path) -> str:
+    return open_pool(plan.directory(plan.upstream(stage.name)[0][1])).info.digest
+
+
+def test_images_are_pruned_by_them_and_no_model_is_trained_for_it(tmp_path: Path) -> None:
+    file = tmp_path / "scores.npy"
+    np.save(file, values())
+    plan = plan_of(tmp_path, file, imported={"margins": True}, radius="margin", ratio=0.25)
+    assert [stage for stage in plan.stages if plan.stages[stage].kind == "scores"] == [stage_of(plan, "scores")]
+    imported(plan)
+    manifest = stage_of(plan, "manifests")
+    run_stage(plan.directory(manifest), Execution(device="cpu"))
+    rows = pq.read_table(plan.directory(manifest) / "manifest.parquet").to_pandas()
+    first = COUNT - (len(rows) + round(0.25 * (COUNT - 100)))  # validation images are no candidates
+    assert first == 100
+    candidates = np.arange(first, COUNT)
+    kept = candidates[np.argsort(values()[first:], kind="stable")[: len(rows)]]
+    assert rows["index"].tolist() == sorted(kept.tolist())
+    epsilon = np.clip(values()[rows["index"]].astype(np.float32), -0.15, 0.15)
+    np.testing.assert_allclose(rows["epsilon"], epsilon, rtol=1e-6)
+
+
+def test_radii_follow_measured_margins_where_the_scores_are_none(tmp_path: Path) -> None:
+    np.save(tmp_path / "scores.npy", values())
+    plan = plan_of(tmp_path, tmp_path / "scores.npy", radius="margin")
+    kinds = sorted(stage.split("-")[0] for stage, spec in plan.stages.items() if spec.kind == "scores")
+    assert kinds == ["imported", "margin"]
+
+
+def changed(**columns: Any) -> pd.DataFrame:
+    return as_table().assign(**columns)
+
+
+BAD_TABLES: dict[str, tuple[Callable[[], pd.DataFrame], str]] = {
+    "twice": (
+        lambda: pd.concat([as_table(), as_table()[:2]]),
+        r"image \d+ has a score more than once, as have 1 others",
+    ),
+    "missing": (lambda: as_table()[3:], r"image \d+ has a score not at all, as have 2 others"),
+    "outside": (lambda: changed(index=np.arange(COUNT) + 1), "index = 1297 is not one of the 1297 images, 0 ... 1296"),
+    "negative": (lambda: changed(index=np.arange(COUNT) - 1), "index = -1 is not one of"),
+    "words": (lambda: changed(score="x"), "should have the columns index and score, of numbers"),
+    "no column": (lambda: as_table().rename(columns={"score": "s"}), "should have the columns index and score"),
+    "nan": (lambda: changed(score=[np.nan, *range(COUNT - 1)]), "1 of 1297 scores are NaN"),
+}
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+@pytest.mark.parametrize("problem", BAD_TABLES)
+def test_a_bad_table_is_refused(problem: str, form: str, tmp_path: Path) -> None:
+    make, says = BAD_TABLES[problem]
+    file = tmp_path / f"scores.{form}"
+    make().to_csv(file, index=False) if form == "csv" else make().to_parquet(file)
+    with pytest.raises(UserError, match=says):
+        imported(plan_of(tmp_path, file))
+
+
+def write_objects(path: Path) -> None:
+    np.save(path, np.array([{}] * COUNT), allow_pickle=True)
+
+
+BAD_FILES: dict[str, tuple[str, Callable[[Path], object], str]] = {
+    "pickle": ("s.npy", write_objects, "is not a readable npy file: .*Python objects in dtype"),
+    "too short": ("s.npy", lambda path: np.save(path, values()[1:]), r"\(1296,\), but should be numbers \(1297,\)"),
+    "truncated": ("s.npy", lambda path: path.write_bytes(b"\x93NUMPY\x01"), "is not a readable npy file"),
+    "zip": ("s.npy", lambda path: path.write_bytes(b"PK\x03\x04" + bytes(99)), "is not a readable npy file"),
+    "no parquet": ("s.parquet", lambda path: path.write_bytes(b"PAR1"), "should have the columns"),
+    "empty": ("s.csv", lambda path: path.write_text(""), "should have the columns"),
+}
+
+
+@pytest.mark.parametrize("problem", BAD_FILES)
+def test_a_bad_file_is_refused(problem: str, tmp_path: Path) -> None:
+    name, write, says = BAD_FILES[problem]
+    write(tmp_path / name)
+    with pytest.raises(UserError, match=says):
+        imported(plan_of(tmp_path, tmp_path / name))
+
+
+def test_a_file_that_changed_since_the_plan_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "scores.npy"
+    np.save(file, values())
+    plan = plan_of(tmp_path, file)
+    np.save(file, values() + 1)
+    with pytest.raises(UserError, match="is not as it was when the plan was made"):
+        imported(plan)
+
+
+@pytest.mark.parametrize(
+    ("row", "imported", "says"),
+    [
+        ({"score": "loss"}, {}, "takes the place of score and is not extrapolated"),
+        ({"strategy": "random"}, {}, "needs a strategy that goes by a score"),
+        ({}, {"train": "nowhere.csv"}, "imported.ours.train = nowhere.csv: there is no file nowhere.csv"),
+        ({}, {"train": "scores.txt"}, r"imported.ours.train = scores.txt should end in \.csv, \.npy, "),
+        ({}, {"column": "../x"}, "imported.ours.column"),
+    ],
+)
+def test_mistakes_in_rows_and_config_are_named(
+    row: dict[str, Any], imported: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "scores.npy", values())
+    with pytest.raises((UserError, ValueError), match=says):
+        plan_of(tmp_path, tmp_path / "scores.npy", imported=imported, **row)

@@ -1,0 +1,457 @@
+"""Publishing, looking up and pulling, on a folder, an S3 API and nginx; and what goes wrong there."""
+
+import functools
+import http.server
+import json
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+import robustprune.store as store_module
+from places import Nginx, Shared, a_score, nginx, s3_api
+from robustprune.cli import main
+from robustprune.config import load_config, merge
+from robustprune.errors import UserError
+from robustprune.execution import Execution
+from robustprune.files import digest
+from robustprune.job import run_stage
+from robustprune.locations import without_credentials
+from robustprune.plan import Plan
+from robustprune.record import read_record
+from robustprune.sharing.commands import list_places, publish, pull, pull_planned, verify_place
+from robustprune.sharing.entry import CARD_FILE
+from robustprune.sharing.lookup import with_pulls
+from robustprune.sharing.places import STORES, Folder, entry_path, open_place
+from robustprune.sharing.pull import look_at, pull_store
+from robustprune.store import open_store, write_store
+from tiny import SCORED, plan_of_scores, stage_of
+
+KINDS = ("folder", "s3", "nginx")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, str]:
+    """A team's score, in several files a column."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store_module, "CHUNK_ROWS", 64)
+        patch.setattr(store_module, "SHARD_ROWS", 256)
+        return a_score(tmp_path_factory.mktemp("team-a") / "results")
+
+
+@pytest.fixture(autouse=True)
+def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "CHUNK_ROWS", 64)
+    monkeypatch.setattr(store_module, "SHARD_ROWS", 256)
+
+
+@pytest.fixture(scope="module")
+def s3_variables() -> Iterator[dict[str, str]]:
+    with s3_api() as variables:
+        yield variables
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Nginx]]:
+    root = tmp_path_factory.mktemp("web")
+    with nginx(root, tmp_path_factory.mktemp("nginx") / "home") as server:
+        yield root, server
+
+
+@pytest.fixture(params=KINDS)
+def shared(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shared:
+    """Somewhere to share, empty."""
+    if request.param == "folder":
+        (tmp_path / "shared").mkdir()
+        return Shared(str(tmp_path / "shared"), str(tmp_path / "shared"))
+    if request.param == "s3":
+        for name, value in request.getfixturevalue("s3_variables").items():
+            monkeypatch.setenv(name, value)
+        return Shared(*[f"s3://team/{tmp_path.name}"] * 2)
+    root, server = request.getfixturevalue("web")
+    return Shared(str(root / tmp_path.name), f"{server.url}/{tmp_path.name}")
+
+
+def directory(made: tuple[Plan, str]) -> Path:
+    plan, score = made
+    return plan.directory(score)
+
+
+def another_checkout(folder: Path, *places: str) -> tuple[Plan, str]:
+    """A second team's plan, with nothing in its results, that looks scores up."""
+    plan = plan_of_scores(folder / "results", "margin", overrides={"shared_stores": list(places)})
+    plan = with_pulls(plan)
+    return plan, stage_of(plan, "scores")
+
+
+def test_a_published_score_is_found_while_planning_and_pulled(
+    made: tuple[Plan, str], shared: Shared, tmp_path: Path
+) -> None:
+    (line,) = publish([directory(made)], shared.publish)
+    assert re.fullmatch(rf"{re.escape(shared.publish)}/stores/{made[1]}: 1,297 rows, 0.0 MiB", line)
+    plan, score = another_checkout(tmp_path / "b", shared.read)
+    assert score == made[1]
+    assert plan.pulls == {score: shared.read}
+    models = [stage for stage in plan.needed_for([score]) if plan.stages[stage].kind == "models"]
+    assert models == []
+
+    pool = plan.upstream(score)[0][1]
+    assert [plan.directory(pool) / "record.json"] == plan.upstream_records(score)
+    run_pool(plan, score)
+    pull_planned(plan.directory(score) / "spec.json", [shared.read])
+    ours, theirs = plan.directory(score), directory(made)
+    assert digest(ours / "scores.zarr") == digest(theirs / "scores.zarr")
+    ours_record, theirs_record = read_record(ours), read_record(theirs)
+    assert ours_record.facts == {"pulled_from": shared.read, **theirs_record.facts}
+    assert ours_record.digests["scores.zarr"] == theirs_record.digests["scores.zarr"]
+    assert with_pulls(plan, look_up=False).pulls == {score: "an earlier run"}
+
+
+def test_list_and_verify_and_pull_without_a_plan(made: tuple[Plan, str], shared: Shared, tmp_path: Path) -> None:
+    publish([directory(made)], shared.publish)
+    score = made[1]
+    heading, line = list_places([shared.read]).splitlines()
+    assert heading == f"{shared.read}: 1 stores"
+    assert line.startswith(f"  {score}  1,297 rows, margin (Linf distance, pixel range [0, 1])")
+    assert verify_place(shared.read) == f"{shared.read}: {score}: 1,297 rows as published"
+    assert "every checksum right" in pull(score, [shared.read], tmp_path / "here")
+    assert sorted(path.name for path in (tmp_path / "here" / score).iterdir()) == [
+        "card.md",
+        "pulled.json",
+        "scores.zarr",
+    ]
+    assert open_store(tmp_path / "here" / score / "scores.zarr").problems() == []
+
+
+def test_publishing_again_changes_nothing_and_another_store_under_the_id_is_refused(
+    made: tuple[Plan, str], shared: Shared, tmp_path: Path
+) -> None:
+    publish([directory(made)], shared.publish)
+    assert publish([directory(made)], shared.publish)[0].endswith("is there already")
+
+    plan, score = a_score(tmp_path / "c" / "results")
+    store = open_store(plan.directory(score) / "scores.zarr")
+    columns = {name: store.read(name) for name in store.dtypes}
+    columns["margin"][7] += 1
+    write_store(store.path, [columns], store.rows, store.attributes)
+    with pytest.raises(UserError, match=rf"has another store under {score}, published .* it is not replaced"):
+        publish([plan.directory(score)], shared.publish)
+    assert verify_place(shared.read).endswith("1,297 rows as published")
+
+
+def test_the_card_tells_what_it_is(made: tuple[Plan, str], tmp_path: Path) -> None:
+    publish([directory(made)], str(tmp_path / "shared"))
+    card = (tmp_path / "shared" / STORES / made[1] / CARD_FILE).read_text()
+    record = read_record(directory(made))
+    for text in (
+        "margin of 1,297 images",
+        "the high end is easy: a large margin is an easy image",
+        "scikit-learn's digits, train; digest ",
+        "models/trades-smallcnn-seed0-",
+        f"SHA-256 {'c' * 64}",
+        f"- negative: {record.facts['negative']:,}",
+        "the licence of the data set digits",
+        f"robustprune store pull {made[1]} --from PLACE --to FOLDER",
+        '"method": "deepfool"',
+        "#####",
+    ):
+        assert text in card
+    assert str(tmp_path) not in card
+    assert str(directory(made).parents[3]) not in (tmp_path / "shared" / entry_path(made[1])).read_text()
+
+
+def test_a_licence_can_be_given(made: tuple[Plan, str], tmp_path: Path) -> None:
+    publish([directory(made)], str(tmp_path), licence="ours, CC BY 4.0")
+    assert look_at(open_place(str(tmp_path)), made[1]).licence == "ours, CC BY 4.0"
+
+
+SLOW_PUBLISHER = """
+import sys, time
+from pathlib import Path
+import robustprune.store as store_module
+from robustprune.sharing import places
+from robustprune.sharing.commands import publish
+
+store_module.CHUNK_ROWS, store_module.SHARD_ROWS = 64, 256
+for kind in (places.Folder, places.Bucket):
+    def slowly(self, source, path, put=kind.put):
+        put(self, source, path)
+        print(path, flush=True)
+        time.sleep(0.3)
+    kind.put = slowly
+publish([Path(sys.argv[1])], sys.argv[2])
+"""
+
+
+def test_a_publication_that_is_killed_is_invisible_and_can_be_repeated(
+    made: tuple[Plan, str], shared: Shared, tmp_path: Path
+) -> None:
+    score = made[1]
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW_PUBLISHER, directory(made), shared.publish], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert score in process.stdout.readline()  # a file is there
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    if Path(shared.publish).is_dir():
+        assert list(Path(shared.publish).rglob("c/*"))
+    assert open_place(shared.publish).published() == set()
+    if shared.read == shared.publish:  # a web server shows an index only after a first publication
+        assert another_checkout(tmp_path / "b", shared.read)[0].pulls == {}
+    publish([directory(made)], shared.publish)
+    assert open_place(shared.read).published() == {score}
+    assert verify_place(shared.read).endswith("1,297 rows as published")
+
+
+def test_two_publications_at_once_of_the_same_store_are_one(made: tuple[Plan, str], shared: Shared) -> None:
+    threads = [threading.Thread(target=publish, args=([directory(made)], shared.publish)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert open_place(shared.read).published() == {made[1]}
+    assert verify_place(shared.read).endswith("1,297 rows as published")
+
+
+def test_a_broken_pull_goes_on_with_the_bytes_that_are_missing(
+    made: tuple[Plan, str], shared: Shared, tmp_path: Path
+) -> None:
+    publish([directory(made)], shared.publish)
+    place = open_place(shared.read)
+    entry = look_at(place, made[1])
+    path = pull_store(place, entry, tmp_path / "pulled", advance=lambda count: None)
+    whole = digest(path)
+    kept, half, spoilt = path / "margin/c/0", path / "margin/c/1", path / "margin/c/2"
+    half.with_name("1.part").write_bytes(half.read_bytes()[:500])
+    spoilt.with_name("2.part").write_bytes(b"of another file" * 10)
+    half.unlink()
+    spoilt.unlink()
+    before = kept.stat().st_mtime_ns
+    fetched: list[tuple[str, int]] = []
+    original = type(place).fetch
+
+    def fetch(self: object, name: str, target: Path, size: int) -> None:
+        fetched.append((target.name, target.stat().st_size if target.exists() else 0))
+        original(place, name, target, size)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(place), "fetch", fetch)
+        assert pull_store(place, entry, tmp_path / "pulled", advance=lambda count: None) == path
+    assert digest(path) == whole
+    assert kept.stat().st_mtime_ns == before
+    assert sorted(fetched) == [("1.part", 500), ("2.part", 0), ("2.part", 150)]
+
+
+def test_nginx_is_asked_for_the_missing_bytes_alone(
+    made: tuple[Plan, str], web: tuple[Path, Nginx], tmp_path: Path
+) -> None:
+    root, server = web
+    publish([directory(made)], str(root / "resume"))
+    place = open_place(f"{server.url}/resume")
+    name = next((root / "resume").rglob("margin/c/1"))
+    target = tmp_path / "file"
+    target.write_bytes(name.read_bytes()[:1000])
+    place.fetch(str(name.relative_to(root / "resume")), target, name.stat().st_size)
+    assert target.read_bytes() == name.read_bytes()
+    (request,) = requests_below(server, "/resume", count=1)
+    assert request.endswith(f"margin/c/1 206 {name.stat().st_size - 1000}")
+
+
+def test_planning_asks_for_ids_and_nothing_else(
+    made: tuple[Plan, str], web: tuple[Path, Nginx], tmp_path: Path
+) -> None:
+    root, server = web
+    publish([directory(made)], str(root / "ids"))
+    another_checkout(tmp_path, f"{server.url}/ids")
+    requests = requests_below(server, "/ids", count=2)
+    assert [request.split()[1] for request in requests] == ["/ids/index.json"] * 2
+
+
+def requests_below(server: Nginx, path: str, *, count: int) -> list[str]:
+    """What nginx wrote down of requests below a path: it does so a little after it answers."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        lines = [line for line in server.log.read_text().splitlines() if f" {path}/" in line]
+        if len(lines) >= count:
+            return lines
+        time.sleep(0.05)
+    raise AssertionError(f"nginx has not written down {count} requests below {path}")
+
+
+@pytest.fixture
+def pythons_server(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    root = tmp_path / "www"
+    root.mkdir()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=root)) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield root, f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_server_that_ignores_ranges_is_refused(
+    made: tuple[Plan, str], pythons_server: tuple[Path, str], tmp_path: Path
+) -> None:
+    root, url = pythons_server
+    publish([directory(made)], str(root))
+    with pytest.raises(UserError, match=rf"{url} ignores range requests, so .* serve the folder by nginx"):
+        another_checkout(tmp_path / "b", url)
+    with pytest.raises(UserError, match="ignores range requests"):
+        pull(made[1], [url], tmp_path / "here")
+    part = tmp_path / "part"
+    part.write_bytes(b"x")
+    with pytest.raises(UserError, match="ignores range requests"):
+        open_place(url).fetch("index.json", part, 100)
+    assert part.read_bytes() == b"x"
+
+
+def test_the_first_place_in_order_counts_and_a_score_that_is_here_is_not_looked_up(
+    made: tuple[Plan, str], tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    publish([directory(made)], str(second))
+    assert another_checkout(tmp_path / "b", str(first), str(second))[0].pulls == {made[1]: str(second)}
+    publish([directory(made)], str(first))
+    assert another_checkout(tmp_path / "b", str(first), str(second))[0].pulls == {made[1]: str(first)}
+    plan, _ = made
+    own = with_pulls(
+        Plan(load_config(merge(SCORED, {"shared_stores": [str(first)]})), plan.results, plan.stages, plan.targets)
+    )
+    assert own.pulls == {}
+
+
+@pytest.mark.parametrize(
+    ("location", "says"),
+    [
+        ("nowhere", "shared store nowhere: there is no such folder"),
+        ("http://127.0.0.1:9/x", r"http://127\.0\.0\.1:9/x/index\.json: .*one of shared_stores"),
+        ("s3://no-such-bucket/x", r"s3://no-such-bucket/x/stores: .*NoSuchBucket|404"),
+    ],
+)
+def test_a_place_that_cannot_be_reached_stops_the_plan(
+    location: str, says: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in request.getfixturevalue("s3_variables").items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=says):
+        another_checkout(tmp_path, location)
+
+
+@pytest.mark.parametrize(
+    "location", ["http://example.org/stores", "ftp://example.org/x", "s3://key:secret@bucket/x", "https://", ""]
+)
+def test_other_locations_are_refused_in_the_config_without_their_credentials(location: str) -> None:
+    with pytest.raises(UserError, match=r"config.yaml: shared_stores\.0 = .*should be a folder, s3://") as error:
+        load_config(merge(SCORED, {"shared_stores": [location]}))
+    assert "secret" not in str(error.value)
+
+
+def test_a_web_server_cannot_be_published_to(made: tuple[Plan, str]) -> None:
+    with pytest.raises(UserError, match=r"publish = 'https://example\.org': can only be read"):
+        load_config(merge(SCORED, {"publish": "https://example.org"}))
+    with pytest.raises(UserError, match=r"https://example\.org can only be read; publish to a folder or to s3://"):
+        publish([directory(made)], "https://me:secret@example.org")
+
+
+def test_a_store_about_other_images_is_refused_before_anything_is_fetched(
+    made: tuple[Plan, str], tmp_path: Path
+) -> None:
+    publish([directory(made)], str(tmp_path / "shared"))
+    file = tmp_path / "shared" / entry_path(made[1])
+    entry = json.loads(file.read_text())
+    file.write_text(json.dumps({**entry, "pool_digest": "b" * 64}))
+    plan, score = another_checkout(tmp_path / "b", str(tmp_path / "shared"))
+    run_pool(plan, score)
+    with pytest.raises(UserError, match=rf"{score} from .* a pool with the digest {'b' * 64}; yours, digits-train-"):
+        pull_planned(plan.directory(score) / "spec.json", [str(tmp_path / "shared")])
+    assert not list(plan.directory(score).rglob("zarr.json"))
+
+
+def run_pool(plan: Plan, score: str) -> None:
+    run_stage(plan.directory(plan.upstream(score)[0][1]), Execution(device="cpu"))
+
+
+def test_only_complete_scores_are_published(made: tuple[Plan, str], tmp_path: Path) -> None:
+    plan, score = made
+    pool = plan.stages[score].upstream[0][1]
+    with pytest.raises(UserError, match="is of kind pools, but only scores are shared"):
+        publish([plan.directory(pool)], str(tmp_path))
+    other = plan_of_scores(tmp_path / "results", "loss")
+    with pytest.raises(UserError, match=r"is not complete: it has no record.json"):
+        publish([other.directory(stage_of(other, "scores"))], str(tmp_path))
+
+
+def test_a_damaged_store_is_not_published(tmp_path: Path) -> None:
+    plan, score = a_score(tmp_path / "results")
+    file = plan.directory(score) / "scores.zarr" / "margin" / "c" / "1"
+    content = bytearray(file.read_bytes())
+    content[50] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r"margin/c/1 is damaged: .*; nothing is published"):
+        publish([plan.directory(score)], str(tmp_path / "shared"))
+    assert Folder(tmp_path / "shared").published() == set()
+
+
+CREDENTIALS = ("pass", "sig=abcdef0123", "test-secret-key")
+
+
+def test_user_password_and_signature_work_and_appear_nowhere(
+    made: tuple[Plan, str], web: tuple[Path, Nginx], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root, server = web
+    publish([directory(made)], str(root / "secret"))
+    host = server.url.removeprefix("http://")
+    location = f"http://me:pass@{host}/private/secret?sig=abcdef0123"
+    with pytest.raises(UserError, match="401") as error:
+        list_places([f"http://me:wrong@{host}/private/secret?sig=abcdef0123"])
+    assert "wrong" not in str(error.value)
+    assert "abcdef" not in str(error.value)
+    plan, score = another_checkout(tmp_path / "b", location)
+    assert plan.pulls == {score: f"{server.url}/private/secret"}
+    run_pool(plan, score)
+    with caplog.at_level("INFO"):
+        pull_planned(plan.directory(score) / "spec.json", [location])
+    written = [path for path in plan.directory(score).rglob("*") if path.is_file()]
+    texts = [path.read_bytes().decode("latin-1") for path in written] + [caplog.text, list_places([location])]
+    assert all(word not in text for text in texts for word in CREDENTIALS)
+    assert f"pulling from {server.url}/private/secret" in caplog.text
+
+
+def test_a_refused_key_is_not_quoted(s3_variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in s3_variables.items():
+        monkeypatch.setenv(name, value)
+    assert without_credentials("the key TESTKEYID with test-secret-key") == "the key *** with ***"
+    text = without_credentials("GET https://u:p@ss/w@host/a?X-Amz-Signature=123&b=4 failed, https://host/b#c, 'x'")
+    assert text == "GET https://***@host/a?*** failed, https://host/b?*** 'x'"
+
+
+def test_the_command_line(made: tuple[Plan, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "config.yaml"
+    team = str(tmp_path / "team")
+    config.write_text(yaml.safe_dump(merge(SCORED, {"publish": team, "shared_stores": [team]})))
+    at = ["--configfile", str(config)]
+    assert main(["store", "publish", str(directory(made)), *at]) == 0
+    assert main(["store", "list", *at]) == 0
+    assert made[1] in capsys.readouterr().out
+    assert main(["store", "pull", made[1], "--from", team, "--to", str(tmp_path / "x")]) == 0
+    assert main(["store", "pull", made[1], "--to", str(tmp_path / "y"), *at]) == 0
+    assert main(["store", "verify", team]) == 0
+    assert "as published" in capsys.readouterr().out
+    assert main(["store", "pull", "margin-0123456789", "--to", str(tmp_path / "z"), *at]) == 2
+    assert main(["store", "pull", "../../etc", "--to", str(tmp_path / "z"), *at]) == 2
+    assert main(["store", "pull", made[1], *at]) == 2

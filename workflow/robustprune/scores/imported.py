@@ -1,0 +1,110 @@
+"""The stage that brings in scores which were measured elsewhere, as a store like any other."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pandas.errors import EmptyDataError, ParserError
+
+from robustprune.blocks import Columns
+from robustprune.errors import UserError
+from robustprune.files import digest
+from robustprune.job import Job
+from robustprune.pools.format import open_pool
+from robustprune.scores.files import publish_score
+from robustprune.scores.meaning import Meaning
+from robustprune.specs import ImportedScoreSpec
+from robustprune.store import GROUP_FILE, open_store
+
+DEFINITION = 1
+
+INDEX = "index"  # the column of a table that says which image
+Values = npt.NDArray[np.float32]
+
+
+def run(job: Job, spec: ImportedScoreSpec) -> dict[str, Any]:
+    """Publish a store with the one column, a row a sample.
+
+    Returns:
+        what ``publish_score`` found.
+
+    Raises:
+        UserError: when the file changed since the plan was made, is malformed, or has not one number for each image.
+    """
+    pool = open_pool(job.upstream("pools", spec.pool))
+    path = Path(spec.location)
+    found = digest(path / GROUP_FILE if spec.format == "zarr" else path) if path.exists() else "gone"
+    if found != spec.digest:
+        raise UserError(f"{path} is not as it was when the plan was made; bring it back or plan again")
+    if spec.format == "zarr":
+        blocks = _of_store(path, spec.column, pool_digest=pool.info.digest)
+    else:
+        values = READERS[spec.format](path, spec.column, len(pool))
+        if missing := int(np.isnan(values).sum()):
+            raise UserError(f"{path}: {missing} of {len(values)} scores are NaN, but each image needs a number")
+        blocks = iter([{spec.column: values}])
+    meaning = Meaning(column=spec.column, unit=spec.unit, easy=spec.easy, sign="as its owner says")
+    return publish_score(job, spec, blocks, meaning, pool, {})
+
+
+def _of_store(path: Path, column: str, *, pool_digest: str) -> Iterator[Columns]:
+    """A column of a store about the same images, after every byte of it was checked."""
+    store = open_store(path, pool_digest=pool_digest)
+    if problems := store.problems():
+        raise UserError(f"{path}: {problems[0]}")
+    if store.epochs is not None or store.dtypes.get(column) != "float32":
+        raise UserError(f"{path} should have a column {column!r} of float32; it has {store.dtypes}")
+    return store.blocks(column)
+
+
+def _of_npy(path: Path, _column: str, count: int) -> Values:
+    try:
+        with path.open("rb") as file:
+            np.lib.format.read_magic(file)
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is not a readable npy file: {error}") from None
+    if values.shape != (count,) or values.dtype.kind not in "fiu":
+        raise UserError(f"{path} is {values.dtype} {values.shape}, but should be numbers ({count},), one an image")
+    return np.asarray(values, np.float32)
+
+
+def _of_csv(path: Path, column: str, count: int) -> Values:
+    try:
+        table = pd.read_csv(path, usecols=[INDEX, column], dtype={INDEX: np.int64, column: np.float64})
+    except (OSError, ValueError, EmptyDataError, ParserError) as error:
+        raise UserError(f"{path} should have the columns {INDEX} and {column}, of numbers: {error}") from None
+    return _by_index(path, table[INDEX].to_numpy(), table[column].to_numpy(), count)
+
+
+def _of_parquet(path: Path, column: str, count: int) -> Values:
+    try:
+        table = pq.read_table(path, columns=[INDEX, column])
+        index = table[INDEX].cast(pa.int64()).to_numpy()
+        values = table[column].cast(pa.float64()).to_numpy()
+    except (OSError, KeyError, pa.ArrowException) as error:
+        raise UserError(f"{path} should have the columns {INDEX} and {column}, of numbers: {error}") from None
+    return _by_index(path, index, values, count)
+
+
+READERS: dict[str, Callable[[Path, str, int], Values]] = {"csv": _of_csv, "npy": _of_npy, "parquet": _of_parquet}
+
+
+def _by_index(path: Path, index: npt.NDArray[np.int64], values: npt.NDArray[np.float64], count: int) -> Values:
+    """(count,) the values in the order of the images."""
+    outside = (index < 0) | (index >= count)
+    if outside.any():
+        raise UserError(f"{path}: {INDEX} = {index[outside][0]} is not one of the {count} images, 0 ... {count - 1}")
+    times = np.bincount(index, minlength=count)
+    for wrong, what in ((times > 1, "more than once"), (times == 0, "not at all")):
+        if wrong.any():
+            first = int(np.flatnonzero(wrong)[0])
+            raise UserError(f"{path}: image {first} has a score {what}, as have {int(wrong.sum()) - 1} others")
+    ordered = np.empty(count, np.float32)
+    ordered[index] = values
+    return ordered

@@ -1,0 +1,27 @@
+"""Scores that were measured elsewhere."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from robustprune.settings.base import Settings
+
+ScoreFormat = Literal["csv", "npy", "parquet", "zarr"]
+
+
+class ImportedScores(Settings):
+    """A score for each training image, in files: what a column of them says.
+
+    Files are CSV or Parquet with the columns ``index``, the image's row in its pool, and ``column``; npy with one
+    number an image, in the pool's order; or a store's folder, such as 'robustprune store pull' brings.
+    """
+
+    train: str = Field(description="file for the real training images: .csv | .npy | .parquet | .zarr")
+    synthetic: str | None = Field(None, description="file for the generated images; null where none are learnt from")
+    column: str = Field("score", pattern=r"^[a-z][a-z0-9_]{0,63}$", description="the column with the score")
+    unit: str = Field(pattern=r"^[^<>`\\\n]{1,200}$", description="what a value of 1 is, for people")
+    easy: Literal["high", "low"] = Field(description="the end at which the easy images are")
+    margins: bool = Field(
+        False,
+        description="whether they are signed margins in the norm of the threat model, which radii can follow",
+    )

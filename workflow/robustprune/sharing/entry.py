@@ -1,0 +1,200 @@
+"""What a place says of a store: one small JSON file, and the same for people, its card.
+
+An entry comes from a stranger, so it is a closed model of numbers, ids and short printable texts, and what it says is
+compared with the store itself, and with the reader's own plan and pool, before anything is used.
+"""
+
+import json
+import string
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from robustprune.errors import UserError
+from robustprune.scores.meaning import Easy
+from robustprune.specs import ID_PATTERN, SPEC_ADAPTER, ScoreSpec
+
+LARGEST_ENTRY = 2**20  # bytes; they have a few thousand
+CARD_FILE = "card.md"
+DIGEST = r"^[0-9a-f]{64}$"
+MARKUP = set("<>`\\")  # what a page that shows a card could take for more than text
+
+
+def _plain(text: str) -> str:
+    """The text, if it is a line of printable characters without markup."""
+    if not text.isprintable() or MARKUP & set(text):
+        raise ValueError(f"should be one line of printable text without {' '.join(sorted(MARKUP))}")
+    return text
+
+
+Text = Annotated[str, Field(max_length=500), AfterValidator(_plain)]
+Key = Annotated[str, Field(pattern=r"^[\w.%+-]{1,40}$")]
+Id = Annotated[str, Field(pattern=f"^{ID_PATTERN}$", max_length=200)]
+Column = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Closed(BaseModel):
+    """Nothing but what is named, and finite numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Said(Closed):
+    """What the score says, as ``scores.meaning.Meaning``."""
+
+    column: Column
+    unit: Text
+    easy: Easy
+    sign: Text
+
+
+class Bars(Closed):
+    """A histogram, as ``scores.distribution.Histogram``."""
+
+    width: float = Field(gt=0)
+    first: int
+    counts: list[Count] = Field(max_length=1000)
+
+
+class Made(Closed):
+    """How it was made."""
+
+    finished: Text
+    seconds: float = Field(ge=0)
+    device: Text
+    versions: dict[Key, Text] = Field(max_length=50)
+
+
+class Entry(Closed):
+    """A store that is shared."""
+
+    schema_version: Literal[1] = 1
+    id: Id
+    spec: dict[str, Any]
+    definitions: dict[Key, int] = Field(max_length=100)
+    group_digest: str = Field(pattern=DIGEST)  # SHA-256 of the store's zarr.json, which has the seals of its files
+    size: Count  # bytes
+    rows: int = Field(gt=0)
+    columns: dict[Column, Literal["float16", "float32", "int16", "bool"]] = Field(min_length=1, max_length=64)
+    score: Said
+    pool_digest: str = Field(pattern=DIGEST)
+    pool_source: Text
+    model_digest: str | None = Field(pattern=DIGEST)
+    negative: Count
+    censored: Count
+    quantiles: dict[Key, float | None] = Field(max_length=100)
+    histogram: Bars
+    images_by_class: dict[Key, Count] = Field(max_length=100_000)
+    made: Made
+    licence: Text
+    published: Text
+
+    def dump(self) -> bytes:
+        """The file's content."""
+        return (self.model_dump_json(indent=1) + "\n").encode()
+
+    def parsed_spec(self) -> ScoreSpec:
+        """The stage that made it.
+
+        Raises:
+            UserError: when that is none, or one with another id; under other definitions an id cannot be checked.
+        """
+        try:
+            spec = SPEC_ADAPTER.validate_python(self.spec)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            where = plain_text(".".join(str(part) for part in problem["loc"]))
+            raise UserError(f"{self.id}: its spec is none: {where}: {problem['msg']}") from None
+        if not isinstance(spec, ScoreSpec):
+            raise UserError(f"{self.id}: its spec is of kind {spec.kind}, but only scores are shared")
+        if spec.definitions == self.definitions and spec.id != self.id:
+            raise UserError(f"{self.id}: its spec is not of that id, but of {spec.id}")
+        return spec
+
+
+def read_entry(content: bytes, *, origin: str, stage_id: str) -> Entry:
+    """An entry as a place has it.
+
+    Raises:
+        UserError: naming the key that is wrong, or where it is the entry of another store.
+    """
+    try:
+        entry = Entry.model_validate(json.loads(content, parse_constant=_refuse))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = plain_text(".".join(str(part) for part in problem["loc"]))
+        raise UserError(f"{origin} is not the entry of a shared store: {where}: {problem['msg']}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{origin} is not the entry of a shared store ({type(error).__name__}: {error})") from None
+    if entry.id != stage_id:
+        raise UserError(f"{origin} is the entry of {entry.id}, another store")
+    return entry
+
+
+def plain_text(text: str) -> str:
+    """A text of ours as an entry may have it."""
+    kept = "".join(letter if letter.isprintable() and letter not in MARKUP else " " for letter in text)
+    return " ".join(kept.split())[:500]
+
+
+def card(entry: Entry) -> str:
+    """The entry as a page of Markdown."""
+    spec = entry.parsed_spec()
+    reads = [f"{kind}/{stage}" for kind, stage in spec.upstream]
+    bars = _bars(entry)
+    values = {
+        "what": f"{entry.score.column} of {entry.rows:,} images; columns {', '.join(entry.columns)}",
+        "unit": entry.score.unit,
+        "sign": f"the {entry.score.easy} end is easy: {entry.score.sign}",
+        "pool": f"{entry.pool_source}; digest {entry.pool_digest}",
+        "made from": ", ".join(reads),
+        "weights of the model": f"SHA-256 {entry.model_digest}" if entry.model_digest else "see made from",
+        "negative": f"{entry.negative:,}",
+        "censored": f"{entry.censored:,} (not finite)",
+        "images of each class": ", ".join(f"{name}: {count:,}" for name, count in entry.images_by_class.items()),
+        "quantiles": ", ".join(f"{name}: {value:.6g}" for name, value in entry.quantiles.items() if value is not None),
+        "made": f"{entry.made.finished}, in {entry.made.seconds:,.0f} s on {entry.made.device}",
+        "size": f"{entry.size / 2**20:,.1f} MiB",
+        "licence": entry.licence,
+        "published": entry.published,
+    }
+    lines = [f"- {key}: {value}".replace("[", "\\[") for key, value in values.items()]  # no links
+    settings = json.dumps(entry.spec, indent=1)
+    return CARD.substitute(id=entry.id, lines="\n".join(lines), bars="\n".join(bars), settings=settings)
+
+
+CARD = string.Template("""# $id
+
+A column of scores, a row an image of its pool; neither images nor model are needed to use it, but the same pool.
+
+$lines
+
+Lower edge, images:
+
+```
+$bars
+```
+
+Settings:
+
+```json
+$settings
+```
+
+To use it, name this place under `shared_stores` in config.yaml, or take it by itself:
+
+    robustprune store pull $id --from PLACE --to FOLDER
+""")
+
+
+def _bars(entry: Entry) -> list[str]:
+    from robustprune.scores.distribution import Histogram  # brings numpy, which a plan does without
+
+    bars = entry.histogram
+    drawn = Histogram(bars.width, bars.first, tuple(bars.counts))
+    return drawn.coarser(max(1, -(-len(drawn.counts) // 20))).lines()
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number of JSON")

@@ -1,0 +1,35 @@
+"""Looking scores up in shared stores while the plan is made. Nothing is asked for but which ids there are."""
+
+from dataclasses import replace
+
+from robustprune.errors import UserError
+from robustprune.paths import PULLED_FILE
+from robustprune.plan import Plan
+from robustprune.sharing.places import open_place
+from robustprune.specs import ScoreSpec
+
+
+def with_pulls(plan: Plan, *, look_up: bool = True) -> Plan:
+    """The plan, with scores that a shared store has pulled in place of being made.
+
+    A score that is there already is not looked up; one that was pulled stays so, whatever is shared now.
+
+    Args:
+        plan: as ``make_plan`` makes it.
+        look_up: whether shared stores are asked; else only what was pulled before is known.
+
+    Raises:
+        UserError: where a shared store cannot be reached, since to go on without it could cost days.
+    """
+    scores = [stage_id for stage_id, spec in plan.stages.items() if isinstance(spec, ScoreSpec)]
+    pulls = {stage_id: "an earlier run" for stage_id in scores if (plan.directory(stage_id) / PULLED_FILE).is_file()}
+    wanted = {stage_id for stage_id in scores if stage_id not in pulls and not plan.record(stage_id).is_file()}
+    if look_up and wanted:
+        for location in plan.config.shared_stores:
+            place = open_place(location)
+            try:
+                found = place.published(wanted - set(pulls))
+            except UserError as error:
+                raise UserError(f"{error} (one of shared_stores; without it, scores could be computed anew)") from None
+            pulls |= dict.fromkeys(sorted(found), place.name)
+    return replace(plan, pulls=pulls)

@@ -1,0 +1,340 @@
+"""Where shared stores lie: a folder, a bucket behind an S3 API, or a web server, which can only be read.
+
+    index.json                              the ids, for readers of a web server, which cannot list a folder
+    stores/<id>.json                        what a store is (``entry``); written last, it makes the store visible
+    stores/<id>/card.md                     the same for people
+    stores/<id>/<digest>/scores.zarr/...    the store; files of another content would lie in another folder
+
+Paths are made by us of ids, digests and names that were checked, and are relative to the place.
+"""
+
+import base64
+import json
+import os
+import secrets
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from robustprune.errors import UserError
+from robustprune.files import replacing
+from robustprune.locations import LOOPBACK, location_problem, without_credentials
+from robustprune.specs import is_stage_id
+
+if TYPE_CHECKING:  # planning without remote places does not need it
+    from obstore.store import ObjectStore
+
+INDEX_FILE = "index.json"
+STORES = "stores"
+LARGEST_INDEX = 2**25  # bytes: a third of a million ids
+CLIENT: Any = {"connect_timeout": "10 seconds", "timeout": "10 minutes"}  # a request fetches 4 MiB at most
+RETRY: Any = {"max_retries": 3, "retry_timeout": timedelta(seconds=60)}
+
+
+class Place(ABC):
+    """Where stores lie.
+
+    Attributes:
+        name: for people; without credentials.
+    """
+
+    name: str
+
+    @abstractmethod
+    def published(self, wanted: Collection[str] | None = None) -> set[str]:
+        """The ids of the stores that can be pulled, or which of the ``wanted`` ones can.
+
+        Raises:
+            UserError: where the place cannot be reached or is none.
+        """
+
+    @abstractmethod
+    def read(self, path: str, limit: int) -> bytes:
+        """The content of a small file. Raises UserError when it is missing or has more than ``limit`` bytes."""
+
+    @abstractmethod
+    def fetch(self, path: str, target: Path, size: int) -> None:
+        """Append to ``target`` what it lacks of a file of ``size`` bytes. Raises UserError when it has another size."""
+
+
+class WritablePlace(Place):
+    """A place that one can publish to."""
+
+    @abstractmethod
+    def put(self, source: Path, path: str) -> None:
+        """Bring a file to a path, whole or not at all."""
+
+    @abstractmethod
+    def create(self, path: str, content: bytes) -> bool:
+        """Write a file whole where there is none; returns whether there was none."""
+
+    @abstractmethod
+    def replace(self, path: str, content: bytes) -> None:
+        """Write a small file whole, in place of what was there."""
+
+
+def open_place(location: str) -> Place:
+    """The place that a setting names; nothing is asked of it yet.
+
+    Raises:
+        UserError: for a location that is none of the three kinds.
+    """
+    if (problem := location_problem(location)) is not None:
+        raise UserError(f"{without_credentials(location)} {problem}")
+    if "://" not in location:
+        return Folder(Path(location).expanduser())
+    return Bucket(location) if location.startswith("s3://") else WebServer(location)
+
+
+def open_writable_place(location: str) -> WritablePlace:
+    """The same for a place to publish to. Raises UserError for one that can only be read."""
+    place = open_place(location)
+    if not isinstance(place, WritablePlace):
+        raise UserError(f"{place.name} can only be read; publish to a folder or to s3://bucket/prefix")
+    return place
+
+
+def entry_path(stage_id: str) -> str:
+    """Where a place says what a store is."""
+    return f"{STORES}/{stage_id}.json"
+
+
+class Folder(WritablePlace):
+    """A folder, on a disk that teams share. Nothing in it is read through a symbolic link."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.name = str(root)
+
+    def published(self, wanted: Collection[str] | None = None) -> set[str]:
+        """The ids that have an entry."""
+        if not self.root.is_dir():
+            raise UserError(f"shared store {self.name}: there is no such folder; make it, or take it off the list")
+        if wanted is None:
+            wanted = [path.stem for path in (self.root / STORES).glob("*.json") if is_stage_id(path.stem)]
+        return {stage_id for stage_id in wanted if (self.root / entry_path(stage_id)).is_file()}
+
+    def read(self, path: str, limit: int) -> bytes:
+        """The content of a small file."""
+        file = self._file(path)
+        if file.stat().st_size > limit:
+            raise UserError(f"{file} has {file.stat().st_size:,} bytes, but should have at most {limit:,}")
+        return file.read_bytes()
+
+    def fetch(self, path: str, target: Path, size: int) -> None:
+        """Copy what ``target`` lacks."""
+        found = self._file(path).stat().st_size
+        if found != size:
+            raise UserError(f"{self.root / path} has {found:,} bytes, but should have {size:,}")
+        with self._file(path).open("rb") as source, target.open("ab") as copy:
+            source.seek(copy.tell())
+            if copy.tell() == 0:
+                shutil.copyfile(source.name, target)  # by the kernel, where it can
+            else:
+                shutil.copyfileobj(source, copy, 2**20)
+
+    def put(self, source: Path, path: str) -> None:
+        """Copy a file."""
+        target = self._parent(path)
+        with replacing(target) as temporary:
+            shutil.copyfile(source, temporary)
+
+    def create(self, path: str, content: bytes) -> bool:
+        """Write a file under a name of its own, then link it to the name it is to have, which only one can."""
+        target = self._parent(path)
+        temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(temporary, target)
+        except FileExistsError:
+            return False
+        finally:
+            temporary.unlink(missing_ok=True)
+        return True
+
+    def replace(self, path: str, content: bytes) -> None:
+        """Write a small file."""
+        with replacing(self._parent(path)) as temporary:
+            temporary.write_bytes(content)
+
+    def _parent(self, path: str) -> Path:
+        target = self.root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return target
+
+    def _file(self, path: str) -> Path:
+        file = self.root
+        for part in path.split("/"):
+            file /= part
+            if file.is_symlink():
+                raise UserError(f"{file} is a symbolic link, which is not followed in a shared store")
+        if not file.is_file():
+            raise UserError(f"{file} is missing")
+        return file
+
+
+class Remote(Place):
+    """What ``obstore`` reaches. Nothing of a server's answers is believed but the bytes."""
+
+    objects: "ObjectStore"
+
+    def read(self, path: str, limit: int) -> bytes:
+        """The content of a small file."""
+        import obstore
+
+        content = bytearray()
+        with self._told(path):
+            for piece in obstore.get(self.objects, path):
+                content += piece
+                if len(content) > limit:
+                    raise UserError(f"{self.name}/{path} has more than {limit:,} bytes")
+        return bytes(content)
+
+    def fetch(self, path: str, target: Path, size: int) -> None:
+        """Ask for the bytes behind the last one there is, and append them as they come."""
+        import obstore
+
+        with target.open("ab") as file, self._told(path):
+            start = file.tell()
+            for piece in obstore.get(self.objects, path, options={"range": {"offset": start}} if start else None):
+                if file.tell() + len(piece) > size:
+                    raise UserError(f"{self.name}/{path} has more than the {size:,} bytes that it should have")
+                file.write(piece)
+
+    @contextmanager
+    def _told(self, path: str) -> Iterator[None]:
+        """Failures in one sentence, without credentials."""
+        from obstore.exceptions import BaseError, NotSupportedError
+
+        try:
+            yield
+        except FileNotFoundError:
+            raise UserError(f"{self.name}/{path} is missing") from None
+        except NotSupportedError as error:
+            if "Range" not in str(error):
+                raise
+            raise UserError(
+                f"{self.name} ignores range requests, so what it sends cannot be relied on and no broken download "
+                "could go on; serve the folder by nginx, Apache or an S3 API instead"
+            ) from None
+        except BaseError as error:
+            raise UserError(f"{self.name}/{path}: {_first_line(error)}") from None
+
+
+class Bucket(Remote, WritablePlace):
+    """A bucket behind an S3 API, below a prefix. Key, region, endpoint come from the usual variables ``AWS_...``."""
+
+    def __init__(self, location: str) -> None:
+        from obstore.store import S3Store
+
+        parts = urlsplit(location)
+        prefix = parts.path.strip("/")
+        self.name = f"s3://{parts.netloc}/{prefix}".rstrip("/")
+        endpoint = urlsplit(os.environ.get("AWS_ENDPOINT_URL", "")).hostname
+        plain = endpoint in LOOPBACK or os.environ.get("AWS_ALLOW_HTTP", "").lower() == "true"
+        client: Any = {**CLIENT, "allow_http": plain}
+        self.objects = S3Store(parts.netloc, prefix=prefix or None, client_options=client, retry_config=RETRY)
+
+    def published(self, wanted: Collection[str] | None = None) -> set[str]:
+        """The ids that have an entry: a request for a thousand, whatever is wanted."""
+        import obstore
+
+        with self._told(STORES):
+            listed = obstore.list_with_delimiter(self.objects, STORES)["objects"]
+        names = [Path(item["path"]) for item in listed]
+        found = {name.stem for name in names if name.suffix == ".json" and is_stage_id(name.stem)}
+        return found if wanted is None else found & set(wanted)
+
+    def put(self, source: Path, path: str) -> None:
+        """Upload a file."""
+        import obstore
+
+        with self._told(path):
+            obstore.put(self.objects, path, source)
+
+    def create(self, path: str, content: bytes) -> bool:
+        """Upload under the condition that there is nothing."""
+        import obstore
+        from obstore.exceptions import AlreadyExistsError
+
+        with self._told(path):
+            try:
+                obstore.put(self.objects, path, content, mode="create")
+            except AlreadyExistsError:
+                return False
+        return True
+
+    def replace(self, path: str, content: bytes) -> None:
+        """Upload."""
+        import obstore
+
+        with self._told(path):
+            obstore.put(self.objects, path, content)
+
+
+class WebServer(Remote):
+    """A folder that a web server shows. It is read; a user and a password may stand in the URL, a signature behind it.
+
+    A server has to answer range requests. One that does not, as Python's own, is told apart by the first request.
+    """
+
+    def __init__(self, location: str) -> None:
+        from obstore.store import HTTPStore
+
+        parts = urlsplit(location)
+        host = parts.netloc.rpartition("@")[2]
+        self.name = f"{parts.scheme}://{host}{parts.path}".rstrip("/")
+        client: Any = {**CLIENT, "allow_http": parts.scheme == "http"}
+        if parts.username is not None:
+            pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            client["default_headers"] = {"authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
+        url = urlunsplit((parts.scheme, host, parts.path.rstrip("/"), parts.query, ""))
+        self.objects = HTTPStore.from_url(url, client_options=client, retry_config=RETRY)
+
+    def published(self, wanted: Collection[str] | None = None) -> set[str]:
+        """The ids in the place's index."""
+        import obstore
+
+        with self._told(INDEX_FILE):
+            obstore.get_range(self.objects, INDEX_FILE, start=0, end=1)
+        found = read_index(self.read(INDEX_FILE, LARGEST_INDEX), origin=f"{self.name}/{INDEX_FILE}")
+        return found if wanted is None else found & set(wanted)
+
+
+def read_index(content: bytes, *, origin: str) -> set[str]:
+    """The ids in an index. Raises UserError when it is none."""
+    try:
+        ids = json.loads(content)["ids"]
+        found = {stage_id for stage_id in ids if isinstance(stage_id, str) and is_stage_id(stage_id)}
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"{origin} is not an index of shared stores ({type(error).__name__})") from None
+    if len(found) != len(ids):
+        raise UserError(f"{origin} is not an index of shared stores: not all that it lists are ids")
+    return found
+
+
+def write_index(place: WritablePlace) -> None:
+    """Bring a place's index up to what it has, also where others publish at the same time.
+
+    Whoever writes an index lists again afterwards: an entry that came between is either seen then, or its publisher
+    writes the index later.
+    """
+    written: set[str] | None = None
+    while (ids := place.published()) != written:
+        text = json.dumps({"schema_version": 1, "ids": sorted(ids)}, indent=1) + "\n"
+        place.replace(INDEX_FILE, text.encode())
+        written = ids
+
+
+def _first_line(error: Exception) -> str:
+    """The gist of a server's or library's answer: its first line, cut, on one line, without credentials."""
+    line = str(error).split("Debug source")[0].split("<", 1)[0].strip().splitlines()[0]
+    return without_credentials(line)[:300]
