@@ -80,3 +80,17 @@ def test_benchmark_of_a_manifest(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     manifest.main()
     cost = r" +\d+\.\d s, processor +\d+\.\d s, peak \d\.\d\d GiB; +\d+\.\d and +\d+\.\d times ours\n"
     assert re.fullmatch(rf"10,000 margins, 8,000 rows kept\n  ours {cost}  pandas {cost}", capsys.readouterr().out)
+
+
+def test_benchmark_of_sharing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    sharing = importlib.import_module("sharing")
+    for name, small in (("ROWS", 70_000), ("REPEATS", 1), ("STORES_EACH", 10)):
+        monkeypatch.setattr(sharing, name, small)
+    sharing.main(tmp_path)
+    _, *lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 6
+    assert all(re.fullmatch(r"\S.* +\d+ ms +\d+ MB/s +\d+\.\d\d of cp's rate", line) for line in lines[:3])
+    assert all(re.fullmatch(r"looking up with .* +\d+\.\d ms", line) for line in lines[3:])

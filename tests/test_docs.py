@@ -47,6 +47,17 @@ ELSEWHERE = {
     "robustprune run results/<preset>/<kind>/<id>/spec.json": "test_restart.py",
     "robustprune run results/<preset>/scores/<id> --rows 0:1048576": "test_parts.py, with fewer rows",
     "robustprune store verify results/<preset>/scores/<id>": "test_parts.py",
+    **{
+        f"robustprune store {action}": "test_sharing.py, with other places"
+        for action in (
+            "publish results/<preset>/scores/<id>",
+            "publish results/<preset>/scores/<id> --to s3://team/robustprune",
+            "list /team/robustprune",
+            "pull margin-linf-digits-train-0123456789 --from /team/robustprune --to shared",
+            "verify /team/robustprune",
+        )
+    },
+    "python benchmarks/sharing.py": "test_benchmarks.py, with fewer rows",
 }
 
 
@@ -96,8 +107,8 @@ def test_links_and_paths_lead_somewhere(page: Path) -> None:
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
-def examples(language: str) -> list[str]:
-    text = "\n".join((ROOT / "docs" / page).read_text() for page in ("data.md", "extending.md"))
+def examples(language: str, *pages: str) -> list[str]:
+    text = "\n".join((ROOT / "docs" / page).read_text() for page in pages or ("data.md", "extending.md"))
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
@@ -113,6 +124,15 @@ def test_yaml_examples_are_valid_config_and_rows() -> None:
     assert "theirs" in {config.margin_model for config in configs}
     rows = [Row.model_validate(row) for block in blocks if isinstance(block, list) for row in block]
     assert {row.checkpoint for row in rows} == {None, "theirs"}
+
+
+def test_the_examples_of_sharing_are_valid_config_and_rows() -> None:
+    preset = yaml.safe_load((ROOT / "workflow" / "presets" / "cifar10.yaml").read_text())
+    blocks = [yaml.safe_load(block) for block in examples("yaml", "sharing.md")]
+    for block in blocks[:2]:
+        Config.model_validate(merge(preset, {"preset": "cifar10", **block}))
+    (row,) = (Row.model_validate(row) for row in blocks[2])
+    assert row.imported in blocks[1]["imported"]
 
 
 def test_the_example_of_an_architecture_is_one() -> None:
