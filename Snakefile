@@ -31,6 +31,7 @@ include: "workflow/rules/pulls.smk"
 include: "workflow/rules/manifests.smk"
 include: "workflow/rules/evaluations.smk"
 include: "workflow/rules/layouts.smk"
+include: "workflow/rules/qualities.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/parts.smk"
 

@@ -137,6 +137,8 @@ ROOMS += [
     "scores.loss",
     "training.stage",
     "layouts.stage",
+    "pools.selected",
+    "quality.stage",
 ]
 
 
@@ -159,6 +161,8 @@ def test_every_module_a_room_runs_is_decisive_somewhere_or_known_to_be_neutral(r
         specs.EmbeddingSpec,
         specs.ExtrapolatedScoreSpec,
         specs.ImportedScoreSpec,
+        specs.QualitySpec,
+        specs.SelectedPoolSpec,
     ):
         decisive |= set(spec.modules)
     modules = {module for module in imported_by(room) if not module.endswith(".stage")}

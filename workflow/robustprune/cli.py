@@ -196,7 +196,7 @@ def _configured_plan(options: argparse.Namespace) -> "Plan":
     from robustprune.experiments import load_experiments
     from robustprune.plan import make_plan
 
-    return make_plan(read_config_file(options.configfile, _overrides(options.config)), load_experiments())
+    return make_plan(read_config_file(options.configfile, _overrides(options.config)), load_experiments(), quality=True)
 
 
 def _show(options: argparse.Namespace) -> None:

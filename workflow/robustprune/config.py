@@ -30,8 +30,10 @@ from robustprune.settings import (
     NeighbourSettings,
     OtherThreat,
     PruningSettings,
+    QualitySettings,
     Recipes,
     SamplerSettings,
+    SelectionSettings,
     Settings,
     SubsetSettings,
     ThreatModel,
@@ -92,7 +94,7 @@ class SyntheticSettings(Settings):
         "generate",
         pattern=SYNTHETIC_PATTERN,
         description="generate (train an EDM and draw from it) | npz:FILE (keys image, label) | parquet:FILE | "
-        "subset:NAME | union:NAME (of subsets, unions) | none",
+        "subset:NAME | union:NAME | selection:NAME (of subsets, unions, selections) | none",
     )
     count: int = Field(gt=0, description="images drawn from the generator")
     generator: GeneratorSettings
@@ -106,7 +108,8 @@ class ExtrapolationSettings(Settings):
         "none",
         pattern=SYNTHETIC_PATTERN,
         description="generated images that are scored directly, besides the real ones: generate (drawn for this from "
-        "the generator of the synthetic pool) | npz:FILE | parquet:FILE | subset:NAME | union:NAME | none",
+        "the generator of the synthetic pool) | npz:FILE | parquet:FILE | subset:NAME | union:NAME | selection:NAME | "
+        "none",
     )
     source_images: int = Field(1000, gt=0, description="images drawn for it where source is generate")
     embedding: EmbeddingSettings = EmbeddingSettings()
@@ -143,6 +146,7 @@ class Resources(Settings):
     manifests: StageResources = StageResources()
     evaluations: StageResources = StageResources()
     layouts: StageResources = StageResources()
+    qualities: StageResources = StageResources()
 
 
 class Config(Settings):
@@ -154,6 +158,10 @@ class Config(Settings):
     synthetic: SyntheticSettings
     subsets: dict[str, SubsetSettings] = Field({}, description="random parts of generated images, by a name for each")
     unions: dict[str, UnionSettings] = Field({}, description="generated images of several sources, by a name for each")
+    selections: dict[str, SelectionSettings] = Field(
+        {}, description="the generated images that a classifier is surest of, by a name for each"
+    )
+    quality: QualitySettings = QualitySettings()
     architecture: Architecture = Field(description="the network that is trained")
     architectures: ArchitectureRoles = ArchitectureRoles()
     checkpoints: dict[str, CheckpointSettings] = Field({}, description="networks trained elsewhere, by a name for each")
@@ -202,9 +210,7 @@ class Config(Settings):
             self._step_fits(name)
         for name in self.checkpoints:
             self._checkpoint_fits(name)
-        if self.margin_model is not None and self.margin_model not in self.checkpoints:
-            known = ", ".join(self.checkpoints) or "none"
-            raise ValueError(f"margin_model = {self.margin_model!r} is not one of the checkpoints: {known}")
+        self._checkpoints_are_known()
         if self.other_threat is not None and self.other_threat.norm == self.threat.norm:
             raise ValueError(f"other_threat.norm = {self.other_threat.norm} should not be that of threat")
         self._gpus_are_used()
@@ -227,10 +233,11 @@ class Config(Settings):
         return self
 
     def _sets_are_known(self) -> None:
-        """Every subset and union that is named exists, and none is made of itself."""
-        sets: dict[str, SubsetSettings | UnionSettings] = {
+        """Every subset, union and selection that is named exists, and none is made of itself."""
+        sets: dict[str, SelectionSettings | SubsetSettings | UnionSettings] = {
             **{f"subset:{name}": subset for name, subset in self.subsets.items()},
             **{f"union:{name}": union for name, union in self.unions.items()},
+            **{f"selection:{name}": selection for name, selection in self.selections.items()},
         }
         used: dict[str, tuple[str, ...]] = {
             "synthetic.source": (self.synthetic.source,),
@@ -239,12 +246,20 @@ class Config(Settings):
         }
         for key, sources in used.items():
             for source in sources:
-                if source.startswith(("subset:", "union:")) and source not in sets:
+                if source.startswith(("subset:", "union:", "selection:")) and source not in sets:
                     raise ValueError(f"{key}: {source} is not one of those configured: {', '.join(sets) or 'none'}")
         try:
             TopologicalSorter({source: one.sources for source, one in sets.items()}).prepare()
         except CycleError as error:
             raise ValueError(f"these are made of themselves: {' of '.join(reversed(error.args[1]))}") from None
+
+    def _checkpoints_are_known(self) -> None:
+        named = {"margin_model": self.margin_model, "quality.classifier": self.quality.classifier}
+        named |= {f"selections.{name}.classifier": selection.classifier for name, selection in self.selections.items()}
+        for key, name in named.items():
+            if name is not None and name not in self.checkpoints:
+                known = ", ".join(self.checkpoints) or "none"
+                raise ValueError(f"{key} = {name!r} is not one of the checkpoints: {known}")
 
     def _gpus_are_used(self) -> None:
         for kind in Resources.model_fields:

@@ -7,18 +7,21 @@ for everything: inputs, directories, resources, targets.
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from robustprune.config import Config, StageResources
 from robustprune.errors import UserError
 from robustprune.experiments import AnyTable
 from robustprune.paths import POOL_FILE, RECORD_FILE, SPEC_FILE, stage_directory
+from robustprune.planning.quality import plan_quality
 from robustprune.planning.stages import Stages, rows_of
 from robustprune.planning.tables import Tables
 from robustprune.specs import (
     ImportedModelSpec,
     IngestedPoolSpec,
     ScoreSpec,
+    SelectedPoolSpec,
     Spec,
     SubsetPoolSpec,
     SynsetPoolSpec,
@@ -26,8 +29,16 @@ from robustprune.specs import (
 )
 from robustprune.stagefile import write_spec
 
-BROUGHT_IN = (IngestedPoolSpec, SynsetPoolSpec, ImportedModelSpec, SubsetPoolSpec, UnionPoolSpec)
+BROUGHT_IN = (
+    IngestedPoolSpec,
+    SynsetPoolSpec,
+    ImportedModelSpec,
+    SelectedPoolSpec,
+    SubsetPoolSpec,
+    UnionPoolSpec,
+)
 """Stages that compute next to nothing, and so ask for the resources ``ingest``."""
+QUALITY_TARGET = "quality.csv"  # under results/
 
 
 @dataclass(frozen=True)
@@ -131,8 +142,10 @@ def _made_rows(pool: Path) -> int | None:
         return None
 
 
-def make_plan(config: Config, tables: Mapping[str, AnyTable], *, results: Path = Path("results")) -> Plan:
-    """The stages of all ``tables`` at the configured preset.
+def make_plan(
+    config: Config, tables: Mapping[str, AnyTable], *, results: Path = Path("results"), quality: bool = False
+) -> Plan:
+    """The stages of all ``tables`` at the configured preset, and with ``quality`` those that judge generated images.
 
     A table whose rows the configuration does not allow is told of when it is asked for, so that it stops no other.
 
@@ -143,10 +156,13 @@ def make_plan(config: Config, tables: Mapping[str, AnyTable], *, results: Path =
     planner = Tables(config, stages)
     targets: dict[str, str] = {}
     problems: dict[str, str] = {}
-    for name, table in tables.items():
-        target, before = str(results / table.target), set(stages)
+    asked = {str(results / table.target): partial(planner.table, name, table) for name, table in tables.items()}
+    if quality and config.synthetic.source != "none":
+        asked[str(results / QUALITY_TARGET)] = partial(plan_quality, config, stages, planner.pools)
+    for target, add in asked.items():
+        before = set(stages)
         try:
-            targets[target] = planner.table(name, table)
+            targets[target] = add()
         except UserError as error:
             problems[target] = str(error)
             for added in set(stages) - before:

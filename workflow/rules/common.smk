@@ -9,7 +9,7 @@ from robustprune.sharing.lookup import with_pulls
 from robustprune.specs import ID_PATTERN
 
 try:
-    PLAN = make_plan(load_config(config), load_experiments())
+    PLAN = make_plan(load_config(config), load_experiments(), quality=True)
     # A job's own Snakemake, perhaps on a node that reaches nothing outside, asks no shared store.
     PLAN = with_pulls(PLAN, look_up=workflow.is_main_process)
 except UserError as error:

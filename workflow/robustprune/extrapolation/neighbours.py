@@ -19,7 +19,7 @@ GROUP = 64  # inner products of which at first only the largest is looked at
 ROW_BITS = 32  # of a key
 LOWEST = torch.iinfo(torch.int64).min
 
-Embeddings = npt.NDArray[np.floating[Any]]  # (N, D)
+Embeddings = npt.NDArray[np.floating[Any] | np.uint8]  # (N, D)
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Points:
     """Some rows of an array of embeddings.
 
     Attributes:
-        embeddings: (N, D) float32 or float16, perhaps memory-mapped.
+        embeddings: (N, D) float32, float16 or uint8, perhaps memory-mapped.
         rows: (M,) int64, ascending; fewer than 2^32.
     """
 

@@ -6,8 +6,7 @@ from robustprune.experiments import Row
 from robustprune.planning.pools import Pools
 from robustprune.planning.stages import Stages, rows_of
 from robustprune.settings import AnyRecipe, RecordingSettings, Weights
-from robustprune.sources import checkpoint_file
-from robustprune.specs import ImportedModelSpec, ModelSpec
+from robustprune.specs import ModelSpec
 
 
 class Models:
@@ -58,22 +57,7 @@ class Models:
 
     def imported(self, name: str) -> str:
         """One of the configured checkpoints. Raises UserError for another name."""
-        config = self.config
-        if name not in config.checkpoints:
-            known = ", ".join(config.checkpoints) or "none"
-            raise UserError(f"a row names the checkpoint {name!r}, which is not one of the configured ones: {known}")
-        checkpoint = config.checkpoints[name]
-        return self.stages.add(
-            ImportedModelSpec(
-                architecture=checkpoint.architecture,
-                classes=config.data.classes,
-                image_shape=config.data.image_shape,
-                digest=checkpoint.sha256,
-                entry=checkpoint.entry,
-                normalization=checkpoint.normalization,
-                location=checkpoint_file(name, checkpoint),
-            )
-        )
+        return self.pools.classifiers.imported(name)
 
     def weights(self, model: str, asked: Weights) -> Weights:
         """The weights of a model that were asked for, where it has them; an imported one has but one set."""

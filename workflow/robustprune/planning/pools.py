@@ -5,6 +5,7 @@ from typing import TypeVar
 
 from robustprune.config import Config
 from robustprune.errors import UserError
+from robustprune.planning.classifiers import Classifiers
 from robustprune.planning.stages import Stages
 from robustprune.settings import AnyRecipe
 from robustprune.sources import hierarchy_file, real_source, synset_folder, synthetic_source
@@ -14,6 +15,8 @@ from robustprune.specs import (
     GeneratedPoolSpec,
     GeneratorSpec,
     IngestedPoolSpec,
+    LossScoreSpec,
+    SelectedPoolSpec,
     SubsetPoolSpec,
     SynsetPoolSpec,
     UnionPart,
@@ -30,6 +33,7 @@ class Pools:
         self.config = config
         self.stages = stages
         self.train = self.real("train")
+        self.classifiers = Classifiers(config, stages, self.train)
 
     def of(self, recipe: AnyRecipe) -> tuple[str, ...]:
         """The pools a recipe learns from, the real one first, where it learns from real images."""
@@ -111,7 +115,7 @@ class Pools:
         """The generated images that ``source``, the value of the key ``setting``, names.
 
         Raises:
-            UserError: when there is no such file, subset or union, or a subset is part of itself.
+            UserError: when there is no such file, subset, union or selection, or one is made of itself.
         """
         form, _, name = source.partition(":")
         match form:
@@ -122,6 +126,8 @@ class Pools:
                 return self._subset(name, setting=setting)
             case "union":
                 return self._union(name, setting=setting)
+            case "selection":
+                return self._selection(name, setting=setting)
         return self._ready_made(synthetic_source(source, setting=setting))
 
     def _is_drawn(self, source: str) -> bool:
@@ -161,6 +167,28 @@ class Pools:
                 ),
                 classes=data.classes,
                 image_shape=data.image_shape,
+            )
+        )
+
+    def _selection(self, name: str, *, setting: str) -> str:
+        config, selection = self.config, _named(self.config.selections, name, "selection", setting)
+        pool = self.generated(selection.of, setting=f"selections.{name}.of")
+        loss = LossScoreSpec(
+            score="loss",
+            pool=pool,
+            model=self.classifiers.independent(selection.classifier, seed=config.seeds[0]),
+            threat=config.threat,
+            attack=None,
+            seed=config.seeds[0],
+        )
+        return self.stages.add(
+            SelectedPoolSpec(
+                dataset=config.data.name,
+                pool=pool,
+                score=self.stages.add(loss),
+                classes=config.data.classes,
+                image_shape=config.data.image_shape,
+                keep=selection.keep,
             )
         )
 

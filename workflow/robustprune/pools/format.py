@@ -58,6 +58,7 @@ class PoolInfo(BaseModel):
     digest: str  # SHA-256 of images.npy and labels.npy together; of a part of other pools, of theirs and of its rows
     storage: Literal["array", "encoded", "view"] = "array"
     members: tuple[Member, ...] = ()  # of a view: the pools whose images it has, one after the other
+    selected: tuple[str, ...] = ()  # how these images were chosen for their quality; nothing where here they were not
 
 
 @dataclass(frozen=True)

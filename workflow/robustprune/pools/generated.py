@@ -30,7 +30,7 @@ def run_generated(job: Job, spec: GeneratedPoolSpec) -> dict[str, Any]:
     """Draw the images, write them as a pool, and publish it with a contact sheet.
 
     Returns:
-        count, class_counts and digest of the pool.
+        count, class_counts and digest of the pool, and that nothing of what was drawn was left out.
 
     Raises:
         UserError: when the generator is damaged or draws other images than the pool's.
@@ -46,7 +46,7 @@ def run_generated(job: Job, spec: GeneratedPoolSpec) -> dict[str, Any]:
         dataset=spec.dataset,
         source=f"drawn from {spec.generator} in {spec.sampler.steps} steps, seed {spec.sampler.seed}",
     )
-    return publish_pool(job)
+    return {**publish_pool(job), "selected": []}
 
 
 def _from_row(first: int, blocks: Iterator[Columns]) -> Iterator[Block]:

@@ -29,7 +29,7 @@ from robustprune.pools.format import (
     open_pool,
     read_digests,
 )
-from robustprune.specs import SubsetPoolSpec, UnionPoolSpec
+from robustprune.specs import SelectedPoolSpec, SubsetPoolSpec, UnionPoolSpec
 
 DEFINITION = 1
 
@@ -65,8 +65,9 @@ def publish_view(
     labels: npt.NDArray[np.int16],
     digests: Digests,
     rows: Rows | None,
-    spec: SubsetPoolSpec | UnionPoolSpec,
+    spec: SelectedPoolSpec | SubsetPoolSpec | UnionPoolSpec,
     source: str,
+    selected: Sequence[str],
 ) -> dict[str, Any]:
     """Write and publish a pool whose images are those of its members.
 
@@ -78,9 +79,10 @@ def publish_view(
         rows: (N,) which rows of the members, one after the other, they are; None for all.
         spec: of the view.
         source: a phrase that says where the images came from.
+        selected: a phrase for each time that these images, or some of them, were chosen for their quality.
 
     Returns:
-        count, class_counts and digest of the pool.
+        count, class_counts and digest of the pool, and ``selected``.
     """
     arrays: dict[str, npt.NDArray[Any]] = {LABELS_FILE: labels, DIGESTS_FILE: digests}
     if rows is not None:
@@ -97,12 +99,14 @@ def publish_view(
         digest=_digest(job, members, rows),
         storage="view",
         members=tuple(members),
+        selected=tuple(dict.fromkeys(selected)),
     )
     write_text(job.partial / INFO_FILE, info.model_dump_json(indent=2) + "\n")
     job.publish(*arrays, INFO_FILE)
     contact_sheet(open_pool(job.directory).images, labels, spec.classes).save(job.partial / SHEET_FILE)
     job.publish(SHEET_FILE)
-    return {"count": info.count, "class_counts": list(info.class_counts), "digest": info.digest}
+    facts = {"count": info.count, "class_counts": list(info.class_counts), "digest": info.digest}
+    return {**facts, "selected": list(info.selected)}
 
 
 def _digest(job: Job, members: Sequence[Member], rows: Rows | None) -> str:

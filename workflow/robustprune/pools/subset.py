@@ -33,5 +33,6 @@ def run(job: Job, spec: SubsetPoolSpec) -> dict[str, Any]:
         origin=spec.pool,
     )
     source = f"{spec.count} images drawn from {spec.pool} with seed {spec.seed}"
-    facts = publish_view(job, [parent.member()], parent.pool.labels[rows], parent.digests[rows], rows, spec, source)
+    labels, digests, selected = parent.pool.labels[rows], parent.digests[rows], parent.pool.info.selected
+    facts = publish_view(job, [parent.member()], labels, digests, rows, spec, source, selected)
     return {**facts, "not_drawn_from": {pool_id: int(found.sum()) for pool_id, found in shared.items()}}

@@ -23,5 +23,6 @@ def run(job: Job, spec: UnionPoolSpec) -> dict[str, Any]:
     labels = np.concatenate([parent.pool.labels for parent in parents])
     members = [parent.member(part.share) for parent, part in zip(parents, spec.parts, strict=True)]
     source = f"the images of {', '.join(part.pool for part in spec.parts)}"
-    facts = publish_view(job, members, labels, digests, None, spec, source)
+    selected = [phrase for parent in parents for phrase in parent.pool.info.selected]
+    facts = publish_view(job, members, labels, digests, None, spec, source, selected)
     return {**facts, "repeated": len(digests) - len(np.unique(digests))}

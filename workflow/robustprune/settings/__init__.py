@@ -4,7 +4,7 @@ The classes here are the sections of ``config.yaml`` (see ``config``) and, uncha
 ``specs``), so that a setting is described once and hashed as it was written.
 """
 
-from robustprune.settings.base import Exact, Norm, OtherThreat, Radius, Settings, ThreatModel, Weights
+from robustprune.settings.base import Exact, Norm, OtherThreat, Precision, Radius, Settings, ThreatModel, Weights
 from robustprune.settings.evaluation import AttackName, EvaluationSettings, Pgd
 from robustprune.settings.extrapolation import EmbeddingSettings, Metric, NeighbourSettings, Sources, Weighting
 from robustprune.settings.generation import GeneratorSettings, SamplerSettings
@@ -25,7 +25,14 @@ from robustprune.settings.models import (
     CheckpointSettings,
     NormalizationSettings,
 )
-from robustprune.settings.pools import GENERATED_PATTERN, HierarchySettings, SubsetSettings, TrainedOn, UnionSettings
+from robustprune.settings.pools import (
+    GENERATED_PATTERN,
+    HierarchySettings,
+    SelectionSettings,
+    SubsetSettings,
+    TrainedOn,
+    UnionSettings,
+)
 from robustprune.settings.pruning import (
     ENDS,
     Among,
@@ -42,6 +49,7 @@ from robustprune.settings.pruning import (
     RadiusSettings,
     Strategy,
 )
+from robustprune.settings.quality import QualitySettings
 from robustprune.settings.scores import (
     AnyMetric,
     CrossEntropyAttack,
@@ -110,7 +118,9 @@ __all__ = [
     "Per",
     "Pgd",
     "PgdAtRecipe",
+    "Precision",
     "PruningSettings",
+    "QualitySettings",
     "Radius",
     "RadiusRule",
     "RadiusSettings",
@@ -122,6 +132,7 @@ __all__ = [
     "SamplerSettings",
     "ScoreFormat",
     "ScoreName",
+    "SelectionSettings",
     "Settings",
     "Sources",
     "StandardRecipe",

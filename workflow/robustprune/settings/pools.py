@@ -6,7 +6,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from robustprune.settings.base import Exact, Settings
 
-GENERATED_PATTERN = r"generate|(npz|parquet):.+|(subset|union):[A-Za-z0-9_]+"
+GENERATED_PATTERN = r"generate|(npz|parquet):.+|(subset|union|selection):[A-Za-z0-9_]+"
 """Where generated images come from."""
 
 TrainedOn = Literal["all", "real", "synthetic", "source", "real_and_source"]
@@ -40,6 +40,21 @@ class SubsetSettings(Settings):
     def sources(self) -> tuple[str, ...]:
         """All sources that it is made of or stands apart from."""
         return (self.of, *self.apart_from)
+
+
+class SelectionSettings(Settings):
+    """The images of each class that a classifier is surest of, as Wang et al. (2023) chose theirs (facts 6.2)."""
+
+    of: Source = Field(description="the source that is chosen from, as in synthetic.source")
+    keep: Exact = Field(gt=0, le=1, description="share of each class that is kept, e.g. 1/5")
+    classifier: str | None = Field(
+        None, description="a checkpoint of the config; null: one trained on the real images alone by training.standard"
+    )
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """All sources that it is made of."""
+        return (self.of,)
 
 
 class UnionSettings(Settings):

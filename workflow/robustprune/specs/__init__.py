@@ -21,6 +21,7 @@ from robustprune.specs.pools import (
     GeneratedPoolSpec,
     GeneratorSpec,
     IngestedPoolSpec,
+    SelectedPoolSpec,
     SubsetPoolSpec,
     SynsetPoolSpec,
     TorchvisionLocation,
@@ -28,6 +29,7 @@ from robustprune.specs.pools import (
     UnionPart,
     UnionPoolSpec,
 )
+from robustprune.specs.quality import QualitySpec
 from robustprune.specs.scores import (
     DynamicsScoreSpec,
     ExtrapolatedScoreSpec,
@@ -41,7 +43,7 @@ from robustprune.specs.studies import PerceptronSpec
 from robustprune.specs.tables import RowSpec, RunSpec, TableSpec
 
 AnyPoolSpec = Annotated[
-    IngestedPoolSpec | SynsetPoolSpec | GeneratedPoolSpec | SubsetPoolSpec | UnionPoolSpec,
+    IngestedPoolSpec | SynsetPoolSpec | GeneratedPoolSpec | SelectedPoolSpec | SubsetPoolSpec | UnionPoolSpec,
     Field(discriminator="origin"),
 ]
 AnyModelSpec = Annotated[ModelSpec | ImportedModelSpec, Field(discriminator="origin")]
@@ -59,6 +61,7 @@ AnySpec = Annotated[
     | AnyScoreSpec
     | ManifestSpec
     | EvaluationSpec
+    | QualitySpec
     | PerceptronSpec
     | LayoutSpec
     | TableSpec
@@ -74,6 +77,7 @@ KINDS = (
     "scores",
     "manifests",
     "evaluations",
+    "qualities",
     "layouts",
     "studies",
     "tables",
@@ -113,10 +117,12 @@ __all__ = [
     "PerceptronFigureSpec",
     "PerceptronSpec",
     "PhaseMapSpec",
+    "QualitySpec",
     "RowSpec",
     "RunSpec",
     "ScoreSpec",
     "ScoredPool",
+    "SelectedPoolSpec",
     "SharedRows",
     "Spec",
     "StageId",

@@ -177,6 +177,29 @@ class SubsetPoolSpec(Spec):
         return tuple(("pools", pool) for pool in dict.fromkeys((self.pool, *self.apart_from)))
 
 
+class SelectedPoolSpec(Spec):
+    """The images of each class of a pool that a classifier is surest of, by its loss; they stay in their pool."""
+
+    room = "pools.selected"
+    modules = ("pools.selected", "pools.subpools")
+    kind: Literal["pools"] = "pools"
+    origin: Literal["selected"] = "selected"
+    dataset: str
+    pool: StageId
+    score: StageId
+    classes: int
+    image_shape: ImageShape
+    keep: Exact = Field(gt=0, le=1)
+
+    @property
+    def slug(self) -> str:
+        return f"{self.dataset}-selected"
+
+    @property
+    def upstream(self) -> tuple[tuple[str, str], ...]:
+        return (("pools", self.pool), ("scores", self.score))
+
+
 class UnionPart(Settings):
     """A pool of a union, and its share of the union's images in a batch; None where all are drawn alike."""
 

@@ -1,0 +1,1 @@
+"""How good generated images are: like real ones, of their class, and none a copy."""

@@ -1,0 +1,106 @@
+"""What a classifier sees in images, and which real one each is nearest to; row by row, so that a killed job goes on."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from robustprune.blocks import Columns, collect, compute_rows
+from robustprune.embeddings.encoders import features_of
+from robustprune.job import Job
+from robustprune.pools.drawing import draw_rows
+from robustprune.pools.format import Pool
+from robustprune.quality.memorisation import RealNeighbours
+
+DEFINITION = 1
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Some images of a pool, as the classifier sees them.
+
+    Attributes:
+        rows: (N,) of the pool, ascending.
+        labels: (N,) their classes.
+        features: (N, D) float32, what goes into the classifier's last layer.
+        right: (N,) bool, whether the classifier says their label.
+        probability: (N,) float32, of their label.
+        distance: (N,) float32, to the nearest real training image; NaN where it was not looked for.
+        neighbour: (N,) int64, that image's row; -1 where it was not looked for.
+    """
+
+    rows: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int64]
+    features: npt.NDArray[np.float32]
+    right: npt.NDArray[np.bool_]
+    probability: npt.NDArray[np.float32]
+    distance: npt.NDArray[np.float32]
+    neighbour: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """The classifier.
+
+    Attributes:
+        model: in eval mode.
+        origin: its name, for a message.
+    """
+
+    model: nn.Module
+    origin: str
+
+    @torch.no_grad()
+    def see(self, pool: Pool, rows: npt.NDArray[np.int64], device: torch.device) -> Columns:
+        """The columns of ``Seen`` that the classifier decides."""
+        images = torch.from_numpy(np.array(pool.images[rows])).to(device).to(torch.float32) / 255
+        labels = torch.from_numpy(pool.labels[rows].astype(np.int64)).to(device)
+        probabilities = self.model(images).float().softmax(dim=1)
+        own = probabilities.gather(1, labels[:, None])[:, 0]
+        return {
+            "labels": labels.cpu().numpy(),
+            "features": features_of(self.model, images, origin=self.origin).cpu().numpy(),
+            "right": (probabilities.argmax(dim=1) == labels).cpu().numpy(),
+            "probability": own.cpu().numpy(),
+        }
+
+
+def look(
+    job: Job, pool: Pool, judge: Judge, neighbours: RealNeighbours | None, *, images: int | None, name: str
+) -> Seen:
+    """Look at images of a pool that are drawn at random, the same ones every time.
+
+    Args:
+        job: the running stage.
+        pool: the pool.
+        judge: the classifier.
+        neighbours: finds the nearest real image; None where it is not to be looked for.
+        images: how many; None or more than there are for all.
+        name: of the pool in this stage.
+    """
+    count = min(images or len(pool), len(pool))
+    rows = draw_rows(pool.labels, count, classes=pool.info.classes, balanced=False, seed=0, origin=name)
+    compute = partial(_look, job, pool, judge, neighbours, rows)
+    columns = collect(compute_rows(job, count, compute, what=f"looking at {name} images", name=name))
+    return Seen(rows=rows, **columns)
+
+
+def _look(
+    job: Job,
+    pool: Pool,
+    judge: Judge,
+    neighbours: RealNeighbours | None,
+    rows: npt.NDArray[np.int64],
+    start: int,
+    stop: int,
+) -> Columns:
+    chosen = rows[start:stop]
+    columns = judge.see(pool, chosen, job.device)
+    columns["distance"] = np.full(len(chosen), np.nan, np.float32)
+    columns["neighbour"] = np.full(len(chosen), -1, np.int64)
+    if neighbours is not None:
+        columns["distance"], columns["neighbour"] = neighbours.of(np.array(pool.images[chosen]))
+    return columns

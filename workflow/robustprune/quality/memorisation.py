@@ -1,0 +1,73 @@
+"""How near each image is to the nearest one that a generator learnt from: is it a copy?
+
+Distances are Euclidean, of pixels in [0, 1]. Images with more than 32 pixels a side are averaged down to 32.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from robustprune.extrapolation.neighbours import Points, Space, nearest
+from robustprune.pools.format import Pool
+from robustprune.pools.images import PoolImages
+
+DEFINITION = 1
+
+LARGEST_SIDE = 32  # pixels
+AT_ONCE = 4096  # images
+Pixels = npt.NDArray[np.uint8]  # (N, D)
+
+
+class RealNeighbours:
+    """Finds the nearest real image.
+
+    Args:
+        train: the real images.
+        file: where their pixels are put, where they do not lie in one array already.
+        device: to compute on.
+    """
+
+    def __init__(self, train: Pool, file: Path, device: torch.device) -> None:
+        self._device = device
+        self._points = Points(_flat_pixels(train, file), np.arange(len(train)))
+        self._space = Space("euclidean", self._points)
+
+    def of(self, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        """(N,) distance and (N,) row of the real image nearest to each of (N, C, H, W) images."""
+        pixels = _small(images)
+        targets = torch.from_numpy(pixels).to(self._device).to(torch.float32)
+        rows = nearest(targets, self._points, self._space, k=1).row[:, 0]
+        # The search works with rounded inner products; the distance of a copy shall be 0.
+        difference = pixels.astype(np.float64) - self._points.embeddings[rows]
+        return (np.sqrt(np.square(difference).sum(1)) / 255).astype(np.float32), rows
+
+
+def _flat_pixels(pool: Pool, file: Path) -> Pixels:
+    """All images, a line each: the pool's own array, or one that is written to ``file``."""
+    images = pool.images
+    if isinstance(images, np.ndarray) and max(images.shape[2:]) <= LARGEST_SIDE:
+        flat: Pixels = images.reshape(len(images), -1)
+        return flat
+    return _written(images, file)
+
+
+def _written(images: PoolImages, file: Path) -> Pixels:
+    length = _small(images[:1]).shape[1]
+    pixels: Pixels = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=(len(images), length))
+    for start in range(0, len(images), AT_ONCE):
+        pixels[start : start + AT_ONCE] = _small(images[start : start + AT_ONCE])
+    return pixels
+
+
+def _small(images: npt.NDArray[np.uint8]) -> Pixels:
+    """(N, C, H, W) to (N, D), with at most 32 pixels a side."""
+    height, width = images.shape[2:]
+    if max(height, width) > LARGEST_SIDE:
+        size = (min(height, LARGEST_SIDE), min(width, LARGEST_SIDE))
+        averaged: Tensor = F.adaptive_avg_pool2d(torch.from_numpy(np.array(images)).float(), size)
+        images = averaged.round().to(torch.uint8).numpy()
+    return images.reshape(len(images), -1)

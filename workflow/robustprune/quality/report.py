@@ -1,0 +1,78 @@
+"""What is told of generated images: a line for all of them and one for each class."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from robustprune.quality.frechet import frechet_distance
+from robustprune.quality.measuring import Seen
+
+DEFINITION = 1
+
+NEAR_QUANTILE = 0.01  # of the distances of images that no generator saw: nearer than that is suspect
+
+
+def summary(generated: Seen, held_out: Seen, train: Seen) -> dict[str, Any]:
+    """Of all images.
+
+    Args:
+        generated: the generated images, with distances.
+        held_out: real images that the generator did not see, with distances.
+        train: real images that it learnt from.
+
+    Returns:
+        images: looked at.
+        agreement: share of generated images in which the judge sees their label.
+        judge_accuracy: the same of held-out images.
+        frechet: distance of generated images to held-out ones.
+        frechet_of_real: that of as many training images, or as there are: what a perfect generator would have.
+        nearest, nearest_held_out: median distance to the nearest training image.
+        near: share of generated images nearer to one than 99 % of the held-out images are; 0.01 is expected.
+        copies: generated images that are a training image, pixel by pixel.
+    """
+    count = min(len(generated.rows), len(train.rows))
+    near = np.quantile(held_out.distance, NEAR_QUANTILE)
+    return {
+        "images": len(generated.rows),
+        "agreement": float(generated.right.mean()),
+        "judge_accuracy": float(held_out.right.mean()),
+        "frechet": frechet_distance(generated.features[:count], held_out.features),
+        "frechet_of_real": frechet_distance(train.features[:count], held_out.features),
+        "frechet_images": count,
+        "nearest": float(np.median(generated.distance)),
+        "nearest_held_out": float(np.median(held_out.distance)),
+        "near": float((generated.distance < near).mean()),
+        "copies": int((generated.distance == 0).sum()),
+    }
+
+
+def by_class(generated: Seen, held_out: Seen, classes: int) -> dict[str, dict[str, float]]:
+    """Of each class: images, agreement, mean probability of the label, judge_accuracy and the two median distances."""
+    return {str(label): _of_class(label, generated, held_out) for label in range(classes)}
+
+
+def _of_class(label: int, generated: Seen, held_out: Seen) -> dict[str, float]:
+    own, real = generated.labels == label, held_out.labels == label
+    return {
+        "images": int(own.sum()),
+        "agreement": _mean(generated.right[own]),
+        "probability": _mean(generated.probability[own]),
+        "judge_accuracy": _mean(held_out.right[real]),
+        "nearest": _median(generated.distance[own]),
+        "nearest_held_out": _median(held_out.distance[real]),
+    }
+
+
+def report_table(whole: dict[str, Any], classes: dict[str, dict[str, float]]) -> pd.DataFrame:
+    """A line for all images, then one for each class; empty where something is not told of a class."""
+    return pd.DataFrame([{"class": "all", **whole}, *({"class": label, **found} for label, found in classes.items())])
+
+
+def _mean(values: npt.NDArray[Any]) -> float:
+    return float(values.mean()) if len(values) else float("nan")
+
+
+def _median(values: npt.NDArray[Any]) -> float:
+    return float(np.median(values)) if len(values) else float("nan")

@@ -1,0 +1,46 @@
+"""The stage that tells how good generated images are."""
+
+from typing import Any
+
+from robustprune.attacks.inputs import CHECKED_IMAGES, as_inputs, check_classifier
+from robustprune.files import replacing
+from robustprune.job import Job
+from robustprune.models.checkpoint import load_model
+from robustprune.pools.format import Pool, open_pool
+from robustprune.quality.measuring import Judge, look
+from robustprune.quality.memorisation import RealNeighbours
+from robustprune.quality.report import by_class, report_table, summary
+from robustprune.quality.sheets import draw_class_sheets, draw_nearest
+from robustprune.specs import QualitySpec
+
+TABLE_FILE, SHEETS, NEAREST_FILE, PIXELS_FILE = "table.csv", "sheets", "nearest.png", "pixels.npy"
+
+
+def run(job: Job, spec: QualitySpec) -> dict[str, Any]:
+    """Publish table.csv, a sheet of images for each class, and the generated images nearest to a real one beside it.
+
+    Returns:
+        how the images were selected, what ``report.summary`` finds of all and ``report.by_class`` of each class.
+
+    Raises:
+        UserError: when a pool or the model is damaged, or the model has no features.
+        Interrupted: after a signal, with what was looked at saved.
+    """
+    generated, train, test = (_open(job, pool_id) for pool_id in (spec.pool, spec.train, spec.test))
+    judge = Judge(load_model(job.upstream("models", spec.model), job.device), spec.model)
+    check_classifier(judge.model, *as_inputs(test, 0, min(CHECKED_IMAGES, len(test)), job.device), origin=spec.model)
+    neighbours = RealNeighbours(train, job.partial / PIXELS_FILE, job.device)
+    seen = look(job, generated, judge, neighbours, images=spec.images, name="generated")
+    held_out = look(job, test, judge, neighbours, images=spec.images, name="held-out")
+    learnt = look(job, train, judge, None, images=spec.images, name="training")
+    whole, classes = summary(seen, held_out, learnt), by_class(seen, held_out, generated.info.classes)
+    with replacing(job.partial / TABLE_FILE) as temporary:
+        report_table(whole, classes).to_csv(temporary, index=False)
+    draw_class_sheets(job.partial / SHEETS, generated, seen)
+    draw_nearest(job.partial / NEAREST_FILE, generated, train, seen)
+    job.publish(TABLE_FILE, SHEETS, NEAREST_FILE)
+    return {"selected": list(generated.info.selected), **whole, "by_class": classes}
+
+
+def _open(job: Job, pool_id: str) -> Pool:
+    return open_pool(job.upstream("pools", pool_id))
