@@ -108,6 +108,7 @@ NEUTRAL = {
         "pools.images",
         "pools.views",
         "pruning.rows",
+        "quality.sheets",
         "scores.distribution",
         "scores.figure",
     ),

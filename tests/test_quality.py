@@ -120,7 +120,12 @@ def test_report_by_hand() -> None:
     train = seen_of([0] * 3, [True] * 3, [float("nan")] * 3)
     whole, classes = summary(generated, held_out, train), by_class(generated, held_out, 3)
     assert (whole["agreement"], whole["judge_accuracy"]) == (0.75, pytest.approx(2 / 3))
-    assert (whole["copies"], whole["near"], whole["nearest"], whole["nearest_held_out"]) == (1, 0.5, pytest.approx(1.6), 2.0)
+    assert (whole["copies"], whole["near"], whole["nearest"], whole["nearest_held_out"]) == (
+        1,
+        0.5,
+        pytest.approx(1.6),
+        2.0,
+    )
     assert whole["frechet_of_real"] == pytest.approx(0, abs=1e-9)
     # The first 3 of 4 images: mean 5/3 and deviation 2/3 beside 0 and 1.
     assert whole["frechet"] == pytest.approx((5 / 3) ** 2 + (1 / 3) ** 2)

@@ -156,11 +156,11 @@ def make_plan(
     planner = Tables(config, stages)
     targets: dict[str, str] = {}
     problems: dict[str, str] = {}
-    asked = {str(results / table.target): partial(planner.table, name, table) for name, table in tables.items()}
+    asked = [(table.target, partial(planner.table, name, table)) for name, table in tables.items()]
     if quality and config.synthetic.source != "none":
-        asked[str(results / QUALITY_TARGET)] = partial(plan_quality, config, stages, planner.pools)
-    for target, add in asked.items():
-        before = set(stages)
+        asked.append((QUALITY_TARGET, partial(plan_quality, config, stages, planner.pools)))
+    for name, add in asked:
+        target, before = str(results / name), set(stages)
         try:
             targets[target] = add()
         except UserError as error:
