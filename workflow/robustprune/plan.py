@@ -158,7 +158,7 @@ def make_plan(
     problems: dict[str, str] = {}
     asked = [(table.target, partial(planner.table, name, table)) for name, table in tables.items()]
     if quality and config.synthetic.source != "none":
-        asked.append((QUALITY_TARGET, partial(plan_quality, config, stages, planner.pools)))
+        asked.append((QUALITY_TARGET, partial(plan_quality, config, stages, planner.methods.pools)))
     for name, add in asked:
         target, before = str(results / name), set(stages)
         try:

@@ -19,6 +19,7 @@ from robustprune.specs import (
     MarginSpec,
     ModelEncoder,
     ModelSpec,
+    QualitySpec,
     Spec,
 )
 
@@ -83,6 +84,9 @@ def work_of(stages: Stages, stage_id: str) -> Work:
             return Work(_network(stages, generator), forwards=count * (2 * sampler.steps - 1))
         case MarginSpec() | LossScoreSpec() | EvaluationSpec() | EmbeddingSpec(encoder=ModelEncoder()) as spec:
             return replace(_image(spec), network=_network(stages, _model_of(spec))) * _rows(stages, spec)
+        case QualitySpec(pool=pool, train=train, test=test, model=model, images=images):
+            looked_at = sum(min(images or rows, rows) for rows in (_pool_rows(stages, p) for p in (pool, train, test)))
+            return Work(_network(stages, model), forwards=2 * looked_at)  # for what it says, and for its features
     return Work()
 
 

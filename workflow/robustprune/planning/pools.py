@@ -135,6 +135,8 @@ class Pools:
         form, _, name = source.partition(":")
         if form == "subset" and name in self.config.subsets:
             return self._is_drawn(self.config.subsets[name].of)
+        if form == "selection" and name in self.config.selections:
+            return self._is_drawn(self.config.selections[name].of)
         if form == "union" and name in self.config.unions:
             return any(map(self._is_drawn, self.config.unions[name].of))
         return form == "generate"

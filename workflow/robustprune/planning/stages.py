@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from robustprune.sources import planned_rows
-from robustprune.specs import GeneratedPoolSpec, IngestedPoolSpec, Spec, SubsetPoolSpec, UnionPoolSpec
+from robustprune.specs import GeneratedPoolSpec, IngestedPoolSpec, SelectedPoolSpec, Spec, SubsetPoolSpec, UnionPoolSpec
 
 
 class Stages(dict[str, Spec]):
@@ -26,4 +26,15 @@ def rows_of(stages: Mapping[str, Spec], pool_id: str) -> int | None:
             return None if None in counts else sum(count for count in counts if count is not None)
         case IngestedPoolSpec(source=source, split=split):
             return planned_rows(source, split)
+        case SelectedPoolSpec() as selected:
+            return _selected_rows(stages, selected)
     return None
+
+
+def _selected_rows(stages: Mapping[str, Spec], spec: SelectedPoolSpec) -> int | None:
+    """Where the classes come in turn, it is known how many images each has."""
+    parent = stages[spec.pool]
+    if not isinstance(parent, GeneratedPoolSpec):
+        return None
+    whole, rest = divmod(parent.count, spec.classes)
+    return sum(spec.kept(whole + (label < rest)) for label in range(spec.classes))

@@ -1,7 +1,6 @@
 """The images of each class that a classifier is surest of (Wang et al. 2023; facts 6.2)."""
 
 import math
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -36,32 +35,30 @@ def run(job: Job, spec: SelectedPoolSpec) -> dict[str, Any]:
         raise UserError(f"{spec.score} is not a loss of the images of {spec.pool} as they are, which selection goes by")
     losses, _ = read_score(directory, pool_digest=parent.pool.info.digest)
     labels = np.asarray(parent.pool.labels)
-    rows = surest_rows(losses, labels, spec.keep, classes=spec.classes)
+    rows = surest_rows(losses, labels, spec)
     source = f"of {spec.pool} the {float(spec.keep):.4g} of each class that {scored.model} is surest of"
     selected = [*parent.pool.info.selected, source]
     facts = publish_view(job, [parent.member()], labels[rows], parent.digests[rows], rows, spec, source, selected)
     return {**facts, "selection": _by_class(losses, labels, rows, spec.classes)}
 
 
-def surest_rows(losses: npt.NDArray[np.floating[Any]], labels: AnyLabels, keep: Fraction, *, classes: int) -> Rows:
-    """Of each class the share ``keep``, rounded, at least one, of the lowest losses; of equal ones the first rows.
+def surest_rows(losses: npt.NDArray[np.floating[Any]], labels: AnyLabels, spec: SelectedPoolSpec) -> Rows:
+    """Of each class as many as the spec keeps, those of the lowest losses; of equal ones the first rows.
 
     The cross-entropy is minus the logarithm of the label's probability, so they are those of the highest probability.
 
     Args:
         losses: (N,) of all rows.
         labels: (N,) of all rows.
-        keep: in (0, 1].
-        classes: number of classes.
+        spec: how many are kept.
 
     Returns:
         rows, ascending.
     """
     chosen = []
-    for label in range(classes):
+    for label in range(spec.classes):
         rows = np.flatnonzero(labels == label)
-        count = max(math.floor(len(rows) * keep + Fraction(1, 2)), min(len(rows), 1))
-        chosen.append(rows[np.argsort(losses[rows], kind="stable")[:count]])
+        chosen.append(rows[np.argsort(losses[rows], kind="stable")[: spec.kept(len(rows))]])
     return np.sort(np.concatenate(chosen))
 
 

@@ -1,5 +1,7 @@
 """Images, and the generators that some of them are drawn from."""
 
+import math
+from fractions import Fraction
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -194,6 +196,10 @@ class SelectedPoolSpec(Spec):
     @property
     def slug(self) -> str:
         return f"{self.dataset}-selected"
+
+    def kept(self, images: int) -> int:
+        """How many of so many images of a class are kept: the share, rounded, and at least one where there is any."""
+        return max(math.floor(images * self.keep + Fraction(1, 2)), min(images, 1))
 
     @property
     def upstream(self) -> tuple[tuple[str, str], ...]:
