@@ -219,7 +219,7 @@ def test_a_share_of_a_batch_draws_its_rows_of_the_whole() -> None:
             assert torch.equal(part, whole[share])
 
 
-@pytest.mark.parametrize(("channels", "side"), [(1, 28), (3, 32), (16, 14), (5, 6)])
+@pytest.mark.parametrize(("channels", "side"), [(1, 28), (3, 32), (16, 14), (5, 6), (2, 2), (2, 7)])
 def test_the_halving_convolution_is_the_plain_one(channels: int, side: int) -> None:
     torch.manual_seed(0)
     ours, plain = HalvingConv2d(channels, 8), nn.Conv2d(channels, 8, 4, stride=2, padding=1)
@@ -232,6 +232,15 @@ def test_the_halving_convolution_is_the_plain_one(channels: int, side: int) -> N
     )
     for actual, reference in zip(found, expected, strict=True):
         torch.testing.assert_close(actual, reference, rtol=1e-5, atol=1e-5)
+
+
+def test_an_attack_by_the_halving_convolution_leaves_the_gradient_of_its_weights_out() -> None:
+    layer = HalvingConv2d(1, 8)
+    x = torch.rand(3, 1, 8, 8, requires_grad=True)
+    with Seen() as within:
+        torch.autograd.grad(layer(x).sum(), x)
+    assert "aten::convolution" in within.names
+    assert "aten::convolution_backward" not in within.names
 
 
 def test_fast_cnn_is_built_of_them() -> None:

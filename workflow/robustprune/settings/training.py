@@ -65,7 +65,8 @@ class Recipe(Settings):
     )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32",
-        description="of the network's arithmetic; bfloat16 (weights, loss and attack stay in float32) is for GPUs",
+        description="of the network's arithmetic; bfloat16 (weights, loss and attack stay in float32) is for GPUs "
+        "and the CPUs that are faster at it",
     )
     validation_images: int = Field(0, ge=0, description="first images of the real training pool to validate on")
     validation_held_out: bool = Field(True, description="whether they are kept out of training")
