@@ -94,3 +94,21 @@ def test_benchmark_of_sharing(
     assert len(lines) == 6
     assert all(re.fullmatch(r"\S.* +\d+ ms +\d+ MB/s +\d+\.\d\d of cp's rate", line) for line in lines[:3])
     assert all(re.fullmatch(r"looking up with .* +\d+\.\d ms", line) for line in lines[3:])
+
+
+def test_benchmark_of_generation(
+    shared: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    generation = importlib.import_module("generation")
+    generator = {**generation.GENERATOR, "base_channels": 8, "steps": 2}
+    synthetic = {"count": 10, "generator": generator, "sampler": {"steps": 2}}
+    training = {"standard": {"epochs": 1, "epoch_images": 512, "validation_images": 0}}
+    small = {"synthetic": synthetic, "training": training, "quality": {"images": 10}}
+    monkeypatch.setattr(generation, "SETTINGS", {**generation.SETTINGS, **small})
+    monkeypatch.setattr(sys, "argv", ["generation.py", "--mnist", str(shared / "data" / "mnist"), "--threads", "1"])
+    generation.main()
+    *stages, found = capsys.readouterr().out.splitlines()
+    assert len(stages) == 6
+    assert all(re.fullmatch(r"\w+ +\d+ s of processor, +\d+ s", line) for line in stages)
+    assert '"images": 10' in found

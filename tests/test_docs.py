@@ -26,6 +26,7 @@ ELSEWHERE = {
     "snakemake results/table1.csv": "test_workflow.py",
     "snakemake results/effect.csv": "the same rules as table1.csv; the planning of its rows is tested below",
     "snakemake results/strategies.csv": "the same",
+    "python benchmarks/generation.py --mnist data": "test_benchmarks.py, with a few steps",
     "snakemake results/quality.csv": "test_quality.py runs its stages, test_workflow.py plans it",
     "robustprune show results/digits/manifests/A results/digits/manifests/B": "test_pruning.py",
     "robustprune show results/<preset>/pools/A results/<preset>/pools/B": "test_subpools.py",
