@@ -65,7 +65,7 @@ def test_people_find_pictures_next_to_pools_and_scores(finished: Checkout) -> No
 
 
 def test_the_quality_of_the_generated_images_needs_but_a_judge(finished: Checkout) -> None:
-    assert finished.jobs("results/quality.csv") == Counter({"model": 1, "quality": 1, "target": 1})
+    assert finished.jobs("results/quality.csv") == Counter({"model": 1, "quality": 1, "quality_target": 1})
 
 
 def test_a_second_run_has_nothing_to_do(finished: Checkout) -> None:

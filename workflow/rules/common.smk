@@ -64,12 +64,20 @@ def runtime(wildcards, attempt):
     return PLAN.resources(wildcards.id).runtime * attempt
 
 
-def table_of_target(wildcards):
-    """The configured preset's table behind a file such as results/table1.csv."""
-    target = f"results/{wildcards.target}.csv"
+def behind(target):
+    """The directory of the configured preset's stage behind a file such as results/table1.csv."""
     try:
         *_, stage = stages_of_target(PLAN, target)
     except UserError as error:
         raise WorkflowError(str(error))
-    directory = PLAN.directory(stage)
+    return PLAN.directory(stage)
+
+
+def table_of_target(wildcards):
+    """A table's files, which those that people ask for are copies of."""
+    directory = behind(f"results/{wildcards.target}.csv")
     return [directory / f"table.{ending}" for ending in ("csv", "md", "tex")]
+
+
+def quality_table(wildcards):
+    return behind("results/quality.csv") / "table.csv"

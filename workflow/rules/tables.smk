@@ -16,6 +16,9 @@ rule table:
         "{RUN} {RESULTS}/tables/{wildcards.id}/spec.json --log {log}"
 
 
+ruleorder: quality_target > target
+
+
 rule target:
     """The files people ask for are copies of the configured preset's table."""
     input:
