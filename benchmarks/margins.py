@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from robustprune.attacks.norms import norm_named
 from robustprune.margins.signed import Margins, signed_margins
 from robustprune.models.registry import build_model
-from robustprune.pools.ingest.idx import parse_images, parse_labels, read_bytes
+from robustprune.pools.ingest.idx import read_images, read_labels
 from robustprune.settings import AnyMarginSettings, BoundarySearchSettings, DeepFoolSettings
 
 STEPS = 50
@@ -149,8 +149,8 @@ def mnist_test(data: Path, count: int) -> tuple[Tensor, Tensor]:
     """The first MNIST test images in [0, 1], and their labels."""
     raw = data / "mnist" / "MNIST" / "raw"
     images, labels = raw / "t10k-images-idx3-ubyte.gz", raw / "t10k-labels-idx1-ubyte.gz"
-    pixels = torch.tensor(parse_images(read_bytes(images), images)[:count]).float() / 255
-    return pixels, torch.tensor(parse_labels(read_bytes(labels), labels)[:count]).long()
+    pixels = torch.tensor(read_images(images)[:count]).float() / 255
+    return pixels, torch.tensor(read_labels(labels)[:count]).long()
 
 
 def mnist(count: int, rounds: int, data: Path) -> None:

@@ -31,10 +31,10 @@ from robustprune.job import Job
 from robustprune.models.registry import build_model
 from robustprune.pools.format import Pool, PoolInfo
 from robustprune.pools.ingest.digits import read
-from robustprune.pools.ingest.idx import parse_images, parse_labels, read_bytes
+from robustprune.pools.ingest.idx import read_images, read_labels
 from robustprune.settings import AnyRecipe, ThreatModel, TradesRecipe
 from robustprune.sources import idx_files
-from robustprune.specs import DigitsSource, IngestedPoolSpec, ModelSpec
+from robustprune.specs import ModelSpec
 from robustprune.training.augmentation import crop_flip
 from robustprune.training.fit import Training
 from robustprune.training.losses import label_objective
@@ -310,13 +310,12 @@ def time_rs_fgsm(device: str, seeds: int, data: Path) -> None:
 def read_mnist(data: Path, split: str) -> tuple[Images, npt.NDArray[Any]]:
     """Images and labels of a split of MNIST."""
     images, labels = idx_files(data / "mnist" / "MNIST" / "raw", split)
-    return parse_images(read_bytes(images), images), parse_labels(read_bytes(labels), labels)
+    return read_images(images), read_labels(labels)
 
 
 def read_digits(split: str) -> tuple[Images, npt.NDArray[Any]]:
     """Images and labels of scikit-learn's digits."""
-    spec = {"dataset": "digits", "split": split, "classes": 10, "image_shape": DIGITS.shape, "source": DigitsSource()}
-    return read(IngestedPoolSpec.model_validate(spec))
+    return read(split)
 
 
 def attack(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from robustprune.execution import Execution
 from robustprune.job import Job
 from robustprune.models.registry import build_model
-from robustprune.pools.ingest.idx import parse_images, parse_labels, read_bytes
+from robustprune.pools.ingest.idx import read_images, read_labels
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -55,5 +55,5 @@ def mnist_test(shared: Path) -> tuple[Tensor, Tensor]:
     """All MNIST test images in [0, 1] and their labels."""
     raw = shared / "data" / "mnist" / "MNIST" / "raw"
     images, labels = raw / "t10k-images-idx3-ubyte.gz", raw / "t10k-labels-idx1-ubyte.gz"
-    pixels = torch.tensor(parse_images(read_bytes(images), images))
-    return pixels.float() / 255, torch.tensor(parse_labels(read_bytes(labels), labels)).long()
+    pixels = torch.tensor(read_images(images))
+    return pixels.float() / 255, torch.tensor(read_labels(labels)).long()

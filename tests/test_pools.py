@@ -50,8 +50,9 @@ STEMS = {"train": "train", "test": "t10k"}
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work in a folder of its own; the digest cache is kept there."""
+    """Work in a folder of its own; the digest cache is kept there. A few small images make a block."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(writing, "BLOCK_BYTES", 2**12)
 
 
 def planned(text: str, *, name: str = "small", split: str = "train", shape: ImageShape = (1, 4, 5)) -> IngestedPoolSpec:
@@ -60,6 +61,18 @@ def planned(text: str, *, name: str = "small", split: str = "train", shape: Imag
     return IngestedPoolSpec.model_validate(
         {"dataset": name, "split": split, "classes": 10, "image_shape": shape, "source": source}
     )
+
+
+def everything(ingest: Any, spec: IngestedPoolSpec) -> tuple[Array, Array]:
+    """All images and labels of a source; its blocks from the middle on are the rest of those from the first on."""
+    stream = ingest.open_stream(spec)
+    images, labels = (np.concatenate(column) for column in zip(*stream.blocks(0), strict=True))
+    assert len(images) == len(labels) == stream.count
+    middle = stream.count // 2
+    rest = [np.concatenate(column) for column in zip(*stream.blocks(middle), strict=True)]
+    assert np.array_equal(rest[0], images[middle:])
+    assert np.array_equal(rest[1], labels[middle:])
+    return images, labels
 
 
 def some_images(count: int, *shape: int) -> npt.NDArray[np.uint8]:
@@ -93,7 +106,7 @@ def write_shard(name: str, encoded: list[Any], labels: list[Any], *, column: str
 
 def test_digits_are_split_into_1297_and_50_of_each_class() -> None:
     whole = load_digits()
-    pools = {split: digits.read(planned("digits", split=split)) for split in ("train", "test")}
+    pools = {split: digits.read(split) for split in ("train", "test")}
     assert {split: images.shape for split, (images, _) in pools.items()} == {
         "train": (1297, 1, 8, 8),
         "test": (500, 1, 8, 8),
@@ -115,7 +128,7 @@ def test_digits_for_testing_are_spread_evenly_over_each_class() -> None:
 
 
 def test_digits_levels_are_scaled_and_rounded() -> None:
-    images, labels = digits.read(planned("digits", split="test"))
+    images, labels = digits.read("test")
     whole = load_digits()
     rows = np.flatnonzero(digits.test_rows(whole.target))
     exact = [round(Fraction(255 * int(level), 16)) for level in whole.data[rows].ravel()]
@@ -130,7 +143,7 @@ def test_digits_levels_are_scaled_and_rounded() -> None:
 def test_idx_files_plain_and_gz_are_read_as_written() -> None:
     images, labels = some_images(7, 4, 5), np.arange(7, dtype=np.uint8)
     write_idx(Path("raw"), "train", images, labels)
-    found, found_labels = idx.read(planned("idx:raw"))
+    found, found_labels = everything(idx, planned("idx:raw"))
     assert np.array_equal(found, images[:, None])
     assert np.array_equal(found_labels, labels)
 
@@ -139,7 +152,7 @@ def test_idx_files_plain_and_gz_are_read_as_written() -> None:
     ("content", "message"),
     [
         (idx_bytes(some_images(7, 4, 5))[:-3], r"states 7 x 4 x 5, so 156 bytes with its header, but holds 153"),
-        (idx_bytes(some_images(7, 4, 5)) + b"!", r"so 156 bytes with its header, but holds 157"),
+        (idx_bytes(some_images(7, 4, 5)) + b"!", r"so 156 bytes with its header, but holds more"),
         (idx_bytes(some_images(7)), r"it starts with 00000801 and should start with 00000803"),
         (b"\0\0\x0d\x03" + bytes(12), r"of unsigned bytes in 3 dimension\(s\): it starts with 00000d03"),
         (b"\0\0\x08\x03\0\0", r"should start with 00000803 and 12 bytes of sizes"),
@@ -151,7 +164,13 @@ def test_a_broken_idx_file_is_refused(content: bytes, message: str) -> None:
     write_idx(Path("raw"), "train", some_images(7, 4, 5), np.arange(7, dtype=np.uint8))
     Path("raw/train-images-idx3-ubyte").write_bytes(content)
     with pytest.raises(UserError, match=rf"raw/train-images-idx3-ubyte .*{message}"):
-        idx.read(planned("idx:raw"))
+        everything(idx, planned("idx:raw"))
+
+
+def test_idx_files_of_different_length_are_refused() -> None:
+    write_idx(Path("raw"), "train", some_images(7, 4, 5), np.arange(6, dtype=np.uint8))
+    with pytest.raises(UserError, match=r"images-idx3-ubyte has 7 images, but .*labels-idx1-ubyte\.gz has 6 labels"):
+        everything(idx, planned("idx:raw"))
 
 
 @pytest.mark.parametrize("damage", [lambda raw: raw[:-9], lambda raw: raw[:-8] + bytes(8), lambda raw: b"plain"])
@@ -160,7 +179,7 @@ def test_a_broken_gz_file_is_refused(damage: Callable[[bytes], bytes]) -> None:
     labels = Path("raw/train-labels-idx1-ubyte.gz")
     labels.write_bytes(damage(labels.read_bytes()))
     with pytest.raises(UserError, match=r"raw/train-labels-idx1-ubyte\.gz is not a whole gzip file: "):
-        idx.read(planned("idx:raw"))
+        everything(idx, planned("idx:raw"))
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -168,10 +187,10 @@ def test_mnist_is_the_same_from_idx_files_and_from_torchvisions_folder(
     split: str, shared: Path, tmp_path: Path
 ) -> None:
     folder = shared / "data" / "mnist"
-    images, labels = idx.read(planned(f"idx:{folder}/MNIST/raw", name="mnist", split=split, shape=(1, 28, 28)))
+    images, labels = everything(idx, planned(f"idx:{folder}/MNIST/raw", name="mnist", split=split, shape=(1, 28, 28)))
     assert images.shape == ({"train": 60_000, "test": 10_000}[split], 1, 28, 28)
     assert np.bincount(labels).tolist() == MNIST_COUNTS[split]
-    found, found_labels = torchvision.read(planned(f"torchvision:{folder}", name="mnist", split=split))
+    found, found_labels = everything(torchvision, planned(f"torchvision:{folder}", name="mnist", split=split))
     assert np.array_equal(found, images)
     assert np.array_equal(found_labels, labels)
     unpacked = tmp_path / "MNIST" / "raw"
@@ -181,7 +200,9 @@ def test_mnist_is_the_same_from_idx_files_and_from_torchvisions_folder(
     theirs = MNIST(tmp_path, train=split == "train")
     assert np.array_equal(theirs.data.numpy(), images[:, 0])
     assert np.array_equal(theirs.targets.numpy(), labels)
-    assert np.array_equal(torchvision.read(planned(f"torchvision:{tmp_path}", name="mnist", split=split))[0], images)
+    assert np.array_equal(
+        everything(torchvision, planned(f"torchvision:{tmp_path}", name="mnist", split=split))[0], images
+    )
 
 
 # ---- npz
@@ -191,7 +212,7 @@ def test_mnist_is_the_same_from_idx_files_and_from_torchvisions_folder(
 def test_colour_npz_files_have_their_channels_moved_to_the_front(save: Callable[..., None]) -> None:
     images, labels = some_images(6, 4, 5, 3), np.arange(6)
     save("train.npz", image=images, label=labels)
-    found, found_labels = npz.read(planned("npz:.", shape=(3, 4, 5)))
+    found, found_labels = everything(npz, planned("npz:.", shape=(3, 4, 5)))
     assert found.shape == (6, 3, 4, 5)
     for sample, channel in np.ndindex(6, 3):
         assert np.array_equal(found[sample, channel], images[sample, :, :, channel])
@@ -203,7 +224,13 @@ def test_grey_npz_files_may_lack_the_channel() -> None:
     np.savez("train.npz", image=images, label=np.arange(6))
     np.savez("test.npz", image=images[..., None], label=np.arange(6))
     for split in ("train", "test"):
-        assert np.array_equal(npz.read(planned("npz:.", split=split))[0], images[:, None])
+        assert np.array_equal(everything(npz, planned("npz:.", split=split))[0], images[:, None])
+
+
+def _save(array: Array) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
 
 
 def _npz_bytes(**arrays: Any) -> bytes:
@@ -227,6 +254,22 @@ def _not_an_array() -> bytes:
     return file.getvalue()
 
 
+def _bomb() -> bytes:
+    file = io.BytesIO()
+    np.savez_compressed(file, image=np.zeros((1_000_000, 4, 5), np.uint8), label=np.arange(6))
+    return file.getvalue()
+
+
+def _header_states_more() -> bytes:
+    """A header of seven images before six."""
+    whole, file = io.BytesIO(), io.BytesIO()
+    np.save(whole, some_images(7, 4, 5))
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("image.npy", whole.getvalue()[:-20])
+        archive.writestr("label.npy", _save(np.arange(7)))
+    return file.getvalue()
+
+
 GOOD = _npz_bytes(image=some_images(6, 4, 5), label=np.arange(6))
 
 
@@ -235,13 +278,19 @@ GOOD = _npz_bytes(image=some_images(6, 4, 5), label=np.arange(6))
     [
         (_npz_bytes(image=some_images(6, 4, 5)), r"has no array 'label'; it has image"),
         (_npz_bytes(images=some_images(6, 4, 5), label=np.arange(6)), r"has no array 'image'; it has images, label"),
-        (_npz_bytes(image=np.array([{}]), label=np.arange(1)), r"'image' cannot be read: Object arrays"),
+        (_npz_bytes(image=np.array([{}]), label=np.arange(1)), r"'image' cannot be read: Object arrays are pickles"),
         (GOOD[:-40], r"is not an npz file, or is cut short"),
         (GOOD[: len(GOOD) // 2], r"is not an npz file, or is cut short"),
         (b"text", r"is not an npz file, or is cut short"),
         (_flipped(GOOD), r"'image' cannot be read: Bad CRC-32 for file 'image\.npy'"),
         (_not_an_array(), r"'label' is not an array"),
-        (_npz_bytes(image=np.zeros((6, 4, 5)), label=np.arange(6)), r"images are float64, but should be uint8"),
+        (_npz_bytes(image=np.zeros((6, 4, 5)), label=np.arange(6)), r"images are float64 and go from 0 to 0, but"),
+        (_npz_bytes(image=np.full((6, 4, 5), np.nan), label=np.arange(6)), r"images are float64 and hold NaN, but"),
+        (_npz_bytes(image=np.zeros((6, 4, 5), np.int64), label=np.arange(6)), r"images are int64, but should be uint8"),
+        (_npz_bytes(image=some_images(6, 4, 5), label=np.full(6, np.nan)), r"labels are float64 \(6,\), but should be"),
+        (_npz_bytes(image=np.asfortranarray(some_images(6, 4, 5)), label=np.arange(6)), r"is in Fortran's order; save"),
+        (_bomb(), r"'image' cannot be read: it would unpack from [\d,]+ bytes to 20,\d+,\d+, which pictures do not"),
+        (_header_states_more(), r"'image' cannot be read: it states 7 x 4 x 5 uint8, but its file has 248 bytes"),
         (_npz_bytes(image=some_images(6, 5, 4), label=np.arange(6)), r"shape \(1, 5, 4\), but data\.image_shape"),
         (_npz_bytes(image=some_images(6), label=np.arange(6)), r"images have shape \(\), but data\.image_shape is"),
         (_npz_bytes(image=some_images(6, 4, 5), label=np.eye(6)), r"labels are float64 \(6, 6\)"),
@@ -253,6 +302,7 @@ GOOD = _npz_bytes(image=some_images(6, 4, 5), label=np.arange(6))
     ],
     ids=[
         "no_label", "no_image", "pickle", "end_cut_off", "half", "no_zip", "flipped_bit", "no_array", "float_images",
+        "nan_images", "wide_images", "nan_labels", "fortran", "zip_bomb", "rows_missing",
         "other_shape", "flat_images", "one_hot", "label_scalar", "fewer_labels", "empty", "label_too_high",
         "label_too_low",
     ],
@@ -274,7 +324,7 @@ def test_parquet_shards_are_decoded_in_order(column: str, monkeypatch: pytest.Mo
     images = some_images(8, 4, 5, 3)
     write_shard("train-00000-of-00002", [png(image) for image in images[:5]], [0, 1, 2, 3, 4], column=column)
     write_shard("train-00001-of-00002", [png(image) for image in images[5:]], [5, 6, 7], column=column)
-    found, labels = parquet.read(planned("parquet:shards", shape=(3, 4, 5)))
+    found, labels = everything(parquet, planned("parquet:shards", shape=(3, 4, 5)))
     assert np.array_equal(found, images.transpose(0, 3, 1, 2))
     assert labels.tolist() == list(range(8))
 
@@ -282,9 +332,9 @@ def test_parquet_shards_are_decoded_in_order(column: str, monkeypatch: pytest.Mo
 def test_parquet_images_are_converted_to_the_channels_asked_for() -> None:
     grey = some_images(2, 4, 5)
     write_shard("train-00000-of-00001", [png(image) for image in grey], [0, 1])
-    assert np.array_equal(parquet.read(planned("parquet:shards"))[0], grey[:, None])
+    assert np.array_equal(everything(parquet, planned("parquet:shards"))[0], grey[:, None])
     assert np.array_equal(
-        parquet.read(planned("parquet:shards", shape=(3, 4, 5)))[0], np.repeat(grey[:, None], 3, axis=1)
+        everything(parquet, planned("parquet:shards", shape=(3, 4, 5)))[0], np.repeat(grey[:, None], 3, axis=1)
     )
 
 
@@ -310,7 +360,7 @@ def test_a_broken_row_is_refused_by_number(
     monkeypatch.setattr(parquet, "ROWS_AT_ONCE", 2)  # so that row 2 is the first of its batch
     write_shard("train-00000-of-00001", encoded, labels)
     with pytest.raises(UserError, match=rf"train-00000-of-00001\.parquet{message}"):
-        parquet.read(planned("parquet:shards"))
+        everything(parquet, planned("parquet:shards"))
 
 
 @pytest.mark.parametrize(
@@ -326,7 +376,7 @@ def test_a_broken_row_is_refused_by_number(
 def test_a_parquet_file_with_other_columns_is_refused(table: dict[str, Any], message: str) -> None:
     pq.write_table(pa.table(table), "train-00000-of-00001.parquet")
     with pytest.raises(UserError, match=rf"train-00000-of-00001\.parquet.* {message}"):
-        parquet.read(planned("parquet:."))
+        everything(parquet, planned("parquet:."))
 
 
 def _garbled(content: bytes) -> bytes:
@@ -342,12 +392,12 @@ def test_a_broken_parquet_file_is_refused(damage: Callable[[bytes], bytes]) -> N
     file = Path("shards/train-00000-of-00001.parquet")
     file.write_bytes(damage(file.read_bytes()))
     with pytest.raises(UserError, match=r"train-00000-of-00001\.parquet is not a whole Parquet file: "):
-        parquet.read(planned("parquet:shards"))
+        everything(parquet, planned("parquet:shards"))
 
 
 def test_cifar10_in_hugging_faces_layout_is_decoded(shared: Path) -> None:
     folder = shared / "data" / "cifar10"
-    images, labels = parquet.read(planned(f"parquet:{folder}", name="cifar10", split="test", shape=(3, 32, 32)))
+    images, labels = everything(parquet, planned(f"parquet:{folder}", name="cifar10", split="test", shape=(3, 32, 32)))
     assert images.shape == (10_000, 3, 32, 32)
     assert np.bincount(labels).tolist() == [1000] * 10
     table = pq.read_table(folder / "test-00000-of-00001.parquet").to_pylist()
@@ -399,7 +449,7 @@ def put_cifar10(root: Path, monkeypatch: pytest.MonkeyPatch) -> npt.NDArray[np.u
 
 def test_mnist_is_read_from_torchvisions_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     images = put_mnist(Path("mine"), monkeypatch)
-    found, labels = torchvision.read(planned("torchvision:mine", name="mnist"))
+    found, labels = everything(torchvision, planned("torchvision:mine", name="mnist"))
     assert np.array_equal(found, images[:, None])
     assert labels.tolist() == list(range(7))
 
@@ -415,10 +465,10 @@ def test_the_known_sums_of_mnists_labels_are_torchvisions(shared: Path) -> None:
 
 def test_cifar10_is_read_from_torchvisions_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     images = put_cifar10(Path("mine"), monkeypatch)
-    found, labels = torchvision.read(planned("torchvision:mine", name="cifar10"))
+    found, labels = everything(torchvision, planned("torchvision:mine", name="cifar10"))
     assert np.array_equal(found, images[:15])
     assert labels.tolist() == [0, 1, 2, 1, 2, 3, 2, 3, 4, 3, 4, 5, 4, 5, 6]
-    found, labels = torchvision.read(planned("torchvision:mine", name="cifar10", split="test"))
+    found, labels = everything(torchvision, planned("torchvision:mine", name="cifar10", split="test"))
     assert np.array_equal(found, images[15:])
     assert labels.tolist() == [5, 6, 7]
 
@@ -431,7 +481,7 @@ def test_an_mnist_file_with_other_content_is_refused(name: str, monkeypatch: pyt
     with pytest.raises(
         UserError, match=rf"raw/{name} is not MNIST's: its content has the MD5 {hashlib.md5(other).hexdigest()}"
     ):
-        torchvision.read(planned("torchvision:mine", name="mnist"))
+        everything(torchvision, planned("torchvision:mine", name="mnist"))
 
 
 @pytest.mark.parametrize("name", ["data_batch_5", "test_batch", "batches.meta"])
@@ -441,7 +491,7 @@ def test_a_cifar10_file_with_another_md5_is_refused_before_it_is_unpickled(
     put_cifar10(Path("mine"), monkeypatch)
     Path("mine/cifar-10-batches-py", name).write_bytes(b"cos\nsystem\n(S'touch unpickled'\ntR.")
     with pytest.raises(UserError, match=rf"cifar-10-batches-py/{name} is not CIFAR10's: its content has the MD5 "):
-        torchvision.read(planned("torchvision:mine", name="cifar10"))
+        everything(torchvision, planned("torchvision:mine", name="cifar10"))
     assert not Path("unpickled").exists()
 
 
@@ -456,7 +506,7 @@ def test_a_missing_file_of_torchvisions_is_named(name: str, file: str, monkeypat
     with pytest.raises(
         UserError, match=rf"{file}, a file of torchvision's {name.upper()}, does not exist; data\.source"
     ):
-        torchvision.read(planned(f"torchvision:{Path('mine')}", name=name))
+        everything(torchvision, planned(f"torchvision:{Path('mine')}", name=name))
 
 
 def downloaded(folder: str) -> IngestedPoolSpec:
@@ -475,8 +525,8 @@ def test_a_download_comes_whole_and_only_once(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setitem(torchvision.DATASETS, "MNIST", download)
     Path("data/.MNIST.partial/MNIST").mkdir(parents=True)
-    first, _ = torchvision.read(downloaded("data"))
-    second, _ = torchvision.read(downloaded("data"))
+    first, _ = everything(torchvision, downloaded("data"))
+    second, _ = everything(torchvision, downloaded("data"))
     assert np.array_equal(first, second)
     assert calls == [Path("data/.MNIST.partial")]
     assert sorted(path.name for path in Path("data").iterdir()) == [".MNIST.lock", "MNIST"]
@@ -497,7 +547,7 @@ def test_a_failed_download_is_one_sentence_that_names_the_way_without_a_network(
     with pytest.raises(
         UserError, match=r"MNIST could not be downloaded .* torchvision:FOLDER or idx:FOLDER$"
     ) as refusal:
-        torchvision.read(downloaded("data"))
+        everything(torchvision, downloaded("data"))
     assert "\n" not in str(refusal.value)
     assert [path.name for path in Path("data").iterdir()] == [".MNIST.lock"]
 
@@ -514,7 +564,7 @@ def test_the_stage_writes_an_open_pool_and_tells_its_facts(make_job: Make) -> No
     job = make_job("pools", spec.id)
     facts = stage.run(job, spec)
     pool = open_pool(job.directory)
-    images, labels = digits.read(spec)
+    images, labels = digits.read(spec.split)
     assert np.array_equal(pool.images[:], images)
     assert np.array_equal(pool.labels, labels)
     assert len(pool) == 500
@@ -610,12 +660,6 @@ def test_a_pools_digest_is_that_of_both_arrays(pool_folder: Path) -> None:
     assert open_pool(pool_folder).info.digest == hashlib.sha256("\n".join(sums).encode()).hexdigest()
     np.save(pool_folder / "labels.npy", np.zeros(20, np.int16))
     assert pool_digest(pool_folder) != open_pool(pool_folder).info.digest
-
-
-def _save(array: Array) -> bytes:
-    file = io.BytesIO()
-    np.save(file, array)
-    return file.getvalue()
 
 
 @pytest.mark.parametrize(

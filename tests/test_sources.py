@@ -11,7 +11,7 @@ import pytest
 from robustprune import sources
 from robustprune.errors import UserError
 from robustprune.files import digest
-from robustprune.sources import file_digest, planned_files, real_source, synthetic_source
+from robustprune.sources import file_digest, planned_files, real_source, require_unchanged, synthetic_source
 from robustprune.specs import DigitsSource, FileSource, IngestedPoolSpec, TorchvisionSource
 
 WORKFLOW = Path(sources.__file__).parents[1]
@@ -195,7 +195,7 @@ def test_a_file_that_changed_after_the_plan_is_refused_whatever_its_date_says() 
     put("a/train.npz", b"two")
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
     with pytest.raises(UserError, match=r"a/train\.npz: the content changed since the plan was made"):
-        planned_files(source)
+        require_unchanged(source)
 
 
 def test_finding_sources_imports_neither_torch_nor_torchvision() -> None:

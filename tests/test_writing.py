@@ -185,15 +185,14 @@ def test_a_block_that_cannot_be_part_of_the_pool_is_refused(make_job: Make) -> N
         fill(make_job("pools", "some"), in_blocks(some_images(), labels))
 
 
-def test_a_file_that_cannot_grow_is_named(tmp_path: Path) -> None:
+def test_a_disk_without_room_is_refused_before_the_work(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with GrowingArray(tmp_path / "images.npy", (200, 4), np.uint8, rows=0) as file:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (256, hard))
-        try:
-            with pytest.raises(OSError, match=r"File too large: '.*/images\.npy'"):
-                file.append(np.zeros((200, 4), np.uint8))
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (256, hard))
+    try:
+        with pytest.raises(OSError, match=r"File too large: '.*/images\.npy'"):
+            GrowingArray(tmp_path / "images.npy", (200, 4), np.uint8, rows=0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_pools_labels_stay_on_the_disk(make_job: Make) -> None:

@@ -7,6 +7,9 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
+
+READ_AT_ONCE = 2**20  # bytes
 
 
 @contextmanager
@@ -43,10 +46,17 @@ def move_over(source: Path, target: Path) -> None:
     source.replace(target)
 
 
-def digest(path: Path) -> str:
-    """SHA-256 in hex of a file, or of the sorted names and digests of all files in a folder."""
+def digest(path: Path, *, stop: Event | None = None) -> str:
+    """SHA-256 in hex of a file, or of the sorted names and digests of all files in a folder.
+
+    It is worth nothing once ``stop`` is set, which ends the reading.
+    """
     if path.is_dir():
-        lines = [f"{file.relative_to(path)} {digest(file)}" for file in sorted(path.rglob("*")) if file.is_file()]
+        files = (file for file in sorted(path.rglob("*")) if file.is_file())
+        lines = [f"{file.relative_to(path)} {digest(file, stop=stop)}" for file in files]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    sha, content = hashlib.sha256(), memoryview(bytearray(READ_AT_ONCE))
+    with path.open("rb", buffering=0) as file:
+        while (count := file.readinto(content)) and not (stop and stop.is_set()):
+            sha.update(content[:count])
+    return sha.hexdigest()

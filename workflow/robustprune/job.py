@@ -12,12 +12,10 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from robustprune.device import describe, prepare_device
 from robustprune.errors import UserError
 from robustprune.execution import Execution
 from robustprune.files import move_over, write_text
@@ -28,6 +26,9 @@ from robustprune.record import make_record, read_record, restore_record
 from robustprune.specs import ScoreSpec, Spec
 from robustprune.stagefile import read_spec
 
+if TYPE_CHECKING:  # half a gigabyte, which a stage without a device does not need
+    import torch
+
 logger = logging.getLogger(__name__)
 
 
@@ -37,7 +38,6 @@ class Job:
     Attributes:
         directory: the stage's own directory, where finished outputs go.
         partial: for checkpoints and half-finished outputs; removed when the stage is complete.
-        device: where to compute.
         execution: batch size and the like; nothing in it may change a number.
         checkpoints: call its ``tick`` after every step of a long loop.
     """
@@ -46,11 +46,33 @@ class Job:
         self.directory = directory
         self.partial = directory / PARTIAL
         self.execution = execution
-        self.device = prepare_device(execution.device, threads=threads)
         self.checkpoints = Checkpoints(execution.checkpoint_seconds)
         self.outputs: list[Path] = []
         self.digests: dict[str, str] = {}
-        self._live = live
+        self._threads, self._live = threads, live
+
+    @cached_property
+    def device(self) -> "torch.device":
+        """Where to compute; torch is imported and prepared when this is first asked for."""
+        from robustprune.device import prepare_device
+
+        return prepare_device(self.execution.device, threads=self._threads)
+
+    def describe_device(self, spec: Spec) -> str:
+        """For people. Raises UserError when a GPU is asked for and there is none."""
+        if not spec.uses_device:
+            return "cpu"
+        from robustprune.device import describe
+
+        return describe(self.device)
+
+    def peak_gpu_memory_mb(self, spec: Spec) -> float:
+        """The most that was in use, MB; 0 without a GPU."""
+        if not spec.uses_device or self.device.type != "cuda":
+            return 0.0
+        from torch.cuda import max_memory_allocated
+
+        return max_memory_allocated(self.device) / 2**20
 
     def upstream(self, kind: str, stage_id: str) -> Path:
         """The directory of a stage that this one reads."""
@@ -125,7 +147,7 @@ def run_part(spec_path: Path, rows: range, execution: Execution, *, threads: int
         started = time.monotonic()
         if not _is_complete(job, spec):
             job.partial.mkdir(exist_ok=True)
-            logger.info("%s, rows %d to %d, on %s", spec.id, rows.start, rows.stop, describe(job.device))
+            logger.info("%s, rows %d to %d, on %s", spec.id, rows.start, rows.stop, job.describe_device(spec))
             _room(spec).row_pass(job, spec)(rows=rows)
         done = {"id": spec.id, "rows": [rows.start, rows.stop], "seconds": round(time.monotonic() - started, 3)}
         write_text(marker, json.dumps(done) + "\n")
@@ -156,16 +178,15 @@ def _room(spec: Spec) -> Any:
 
 def _do(job: Job, spec: Spec, work: Callable[[Job, Any], dict[str, Any]]) -> None:
     started = time.monotonic()
-    logger.info("%s on %s", spec.id, describe(job.device))
+    logger.info("%s on %s", spec.id, job.describe_device(spec))
     facts = work(job, spec)
-    on_gpu = job.device.type == "cuda"
     record = make_record(
         spec.id,
         job.outputs,
         known=job.digests,
         seconds=time.monotonic() - started,
-        device=describe(job.device),
-        peak_gpu_memory_mb=torch.cuda.max_memory_allocated(job.device) / 2**20 if on_gpu else 0.0,
+        device=job.describe_device(spec),
+        peak_gpu_memory_mb=job.peak_gpu_memory_mb(spec),
         facts=facts,
     )
     record.write(job.directory)

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
+from threading import Event
 from typing import Literal, get_args
 
 from robustprune.classes.listing import folder_fingerprint, synset_entries
@@ -148,19 +149,24 @@ def idx_files(folder: Path, split: str) -> tuple[Path, Path]:
 
 
 def planned_files(source: FileSource) -> list[Path]:
-    """The files of a source, read once more to be sure that they are what the plan was made for.
+    """The files of a source. Raises UserError when one is gone since the plan was made."""
+    files = [Path(file) for file in source.location]
+    for file in files:
+        if not file.exists():
+            raise UserError(f"{file} was there when the plan was made and is gone now; bring it back or plan again")
+    return files
+
+
+def require_unchanged(source: FileSource, *, stop: Event | None = None) -> None:
+    """Read the files once more to be sure that they are what the plan was made for; gives up once ``stop`` is set.
 
     Raises:
         UserError: when a file is gone or another than at the time of the plan.
     """
-    files = [Path(file) for file in source.location]
-    for file in files:
-        if not file.is_file():
-            raise UserError(f"{file} was there when the plan was made and is gone now; bring it back or plan again")
-    if _joint_digest(digest(file) for file in files) != source.digest:
+    files = planned_files(source)
+    if _joint_digest(digest(file, stop=stop) for file in files) != source.digest and not (stop and stop.is_set()):
         names = ", ".join(source.location)
         raise UserError(f"{names}: the content changed since the plan was made; bring it back or plan again")
-    return files
 
 
 def planned_rows(source: FileSource | TorchvisionSource | DigitsSource, split: str) -> int | None:

@@ -154,17 +154,27 @@ def check_images(
     images: npt.NDArray[Any], labels: npt.NDArray[Any], *, origin: str, classes: int, image_shape: tuple[int, int, int]
 ) -> None:
     """Refuse arrays that cannot be a pool. Raises UserError naming ``origin``, the value and what is allowed."""
-    if images.dtype != np.uint8:
-        raise UserError(f"{origin}: images are {images.dtype}, but should be uint8 in 0 ... 255")
-    if images.shape[1:] != image_shape:
-        raise UserError(f"{origin}: images have shape {images.shape[1:]}, but data.image_shape is {image_shape}")
-    if not np.issubdtype(labels.dtype, np.integer) or labels.ndim != 1:
-        raise UserError(f"{origin}: labels are {labels.dtype} {labels.shape}, but should be integers, one an image")
-    if len(images) == 0 or len(images) != len(labels):
-        raise UserError(f"{origin}: {len(images)} images and {len(labels)} labels; there should be as many, and some")
+    check_form((images.shape, images.dtype), (labels.shape, labels.dtype), origin=origin, expected=image_shape)
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= classes:
         raise UserError(f"{origin}: labels go from {low} to {high}, but data.classes allows 0 to {classes - 1}")
+
+
+Form = tuple[tuple[int, ...], np.dtype[Any]]
+"""Shape and dtype of an array."""
+
+
+def check_form(images: Form, labels: Form, *, origin: str, expected: tuple[int, int, int]) -> None:
+    """The part of ``check_images`` for which no pixel is read."""
+    (shape, dtype), (label_shape, label_dtype) = images, labels
+    if dtype != np.uint8:
+        raise UserError(f"{origin}: images are {dtype}, but should be uint8 in 0 ... 255")
+    if shape[1:] != expected:
+        raise UserError(f"{origin}: images have shape {shape[1:]}, but data.image_shape is {expected}")
+    if not np.issubdtype(label_dtype, np.integer) or len(label_shape) != 1:
+        raise UserError(f"{origin}: labels are {label_dtype} {label_shape}, but should be integers, one an image")
+    if shape[0] == 0 or shape[0] != label_shape[0]:
+        raise UserError(f"{origin}: {shape[0]} images and {label_shape[0]} labels; there should be as many, and some")
 
 
 def pool_digest(directory: Path) -> str:

@@ -4,6 +4,7 @@ import hashlib
 import math
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,11 +17,14 @@ READ_AT_ONCE = 2**23  # bytes
 class GrowingArray:
     """The file that ``np.save`` would write for all rows at once.
 
+    Its place on the disk is taken at the beginning: a disk that is too small shows before the work, and writing costs
+    a fraction of what it does where the file grows.
+
     Args:
-        path: the file; what an earlier attempt left after row ``rows`` is cut off.
+        path: the file.
         shape: of the whole array, all rows.
         dtype: of its numbers.
-        rows: rows that are in the file already, and stay.
+        rows: rows that an earlier attempt has put there, and stay.
 
     Raises:
         OSError: naming the file, when it cannot be written.
@@ -28,26 +32,31 @@ class GrowingArray:
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike, *, rows: int) -> None:
         self.path, self.dtype = path, np.dtype(dtype)
-        self._row_bytes = self.dtype.itemsize * math.prod(shape[1:])
+        self._sha = hashlib.sha256()
         self._file = path.open("r+b" if rows else "w+b")
+        try:
+            self._begin(shape, rows)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _begin(self, shape: tuple[int, ...], rows: int) -> None:
         if rows == 0:
             header = {"descr": self.dtype.str, "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(self._file, header)
             self._file.flush()
-        self._header_bytes = header_bytes(path)
-        self._file.truncate(self._header_bytes + rows * self._row_bytes)
-        self._sha = hashlib.sha256()
-        for content in self._content():
+        start, row_bytes = header_bytes(self.path), self.dtype.itemsize * math.prod(shape[1:])
+        with self._named():
+            reserve(self._file.fileno(), start + shape[0] * row_bytes)
+        for content in self._content(start + rows * row_bytes):
             self._sha.update(content)
 
     def append(self, rows: npt.NDArray[Any]) -> None:
         """Add rows; their dtype is converted, their shape must fit."""
         content = np.ascontiguousarray(rows, self.dtype).data.cast("B")
-        try:
+        with self._named():
             self._file.write(content)
             self._file.flush()
-        except OSError as error:  # a failed write does not say where
-            raise OSError(error.errno, error.strerror, str(self.path)) from error
         self._sha.update(content)
 
     def sync(self) -> None:
@@ -65,11 +74,28 @@ class GrowingArray:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def _content(self) -> Iterator[bytes]:
-        """All of the file; the position is at its end afterwards."""
+    def _content(self, size: int) -> Iterator[bytes]:
+        """The first ``size`` bytes; the position is behind them afterwards."""
         self._file.seek(0)
-        while content := self._file.read(READ_AT_ONCE):
+        while size and (content := self._file.read(min(size, READ_AT_ONCE))):
+            size -= len(content)
             yield content
+        self._file.seek(self._file.tell())  # from reading to writing
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """A failed write does not say where."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
+
+
+def reserve(descriptor: int, size: int) -> None:
+    """Bring a file to a size whose place on the disk is taken, where the system can."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+    os.truncate(descriptor, size)
 
 
 def header_bytes(path: Path) -> int:
@@ -81,7 +107,7 @@ def header_bytes(path: Path) -> int:
 
 
 def holds_rows(path: Path, rows: int, row_bytes: int) -> bool:
-    """Whether the file at ``path`` is an npy file with at least so many rows in it."""
+    """Whether the file at ``path`` is an npy file with room for at least so many rows."""
     try:
         return path.stat().st_size >= header_bytes(path) + rows * row_bytes
     except (OSError, ValueError):

@@ -1,12 +1,17 @@
 """The stage ``pools``: images are brought in, or drawn from a generator, and put into the pool format."""
 
 import importlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Event
 from typing import Any
 
 from robustprune.blocks import RowPass
+from robustprune.errors import UserError
 from robustprune.job import Job
-from robustprune.pools.format import check_images
-from robustprune.pools.writing import fill_pool, in_blocks, publish_pool
+from robustprune.pools.writing import fill_pool, publish_pool
+from robustprune.sources import require_unchanged
 from robustprune.specs import DigitsSource, FileSource, GeneratedPoolSpec, IngestedPoolSpec, TorchvisionSource
 
 
@@ -31,20 +36,42 @@ def row_pass(job: Job, spec: GeneratedPoolSpec) -> RowPass:
 
 
 def _run_ingested(job: Job, spec: IngestedPoolSpec) -> dict[str, Any]:
-    ingest = importlib.import_module(f"robustprune.pools.ingest.{spec.source.format}")
-    images, labels = ingest.read(spec)
-    check_images(images, labels, origin=_place(spec), classes=spec.classes, image_shape=spec.image_shape)
-    fill_pool(
-        job,
-        in_blocks(images, labels),
-        count=len(images),
-        image_shape=spec.image_shape,
-        classes=spec.classes,
-        dataset=spec.dataset,
-        source=_phrase(spec),
-        origin=_place(spec),
-    )
-    return publish_pool(job)
+    with _unchanged(spec.source):
+        stream = importlib.import_module(f"robustprune.pools.ingest.{spec.source.format}").open_stream(spec)
+        fill_pool(
+            job,
+            stream.blocks,
+            count=stream.count,
+            image_shape=spec.image_shape,
+            classes=spec.classes,
+            dataset=spec.dataset,
+            source=_phrase(spec),
+            origin=_place(spec),
+        )
+    return {**publish_pool(job), **stream.facts}
+
+
+@contextmanager
+def _unchanged(source: FileSource | TorchvisionSource | DigitsSource) -> Iterator[None]:
+    """Compare files with what the plan was made for, in a thread beside the block, which must not publish anything.
+
+    Raises:
+        UserError: at the block's end, where they are others; before any UserError of the block, which follows from it.
+    """
+    if not isinstance(source, FileSource):
+        yield
+        return
+    stop = Event()
+    with ThreadPoolExecutor(1) as thread:
+        comparison = thread.submit(require_unchanged, source, stop=stop)
+        try:
+            yield
+            comparison.result()
+        except UserError:
+            comparison.result()
+            raise
+        finally:
+            stop.set()
 
 
 def _place(spec: IngestedPoolSpec) -> str:

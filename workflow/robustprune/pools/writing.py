@@ -31,7 +31,7 @@ from robustprune.pools.growing import GrowingArray, holds_rows
 
 DEFINITION = 1
 STATE_FILE = "writing.json"
-BLOCK_BYTES = 2**23  # of pixels that are read, checked and written at once
+BLOCK_BYTES = 2**21  # of pixels that are read, checked and written at once
 SAVED_BYTES = 2**26  # of pixels, after which what was written is brought to the disk and counts as done
 
 Block = tuple[npt.NDArray[Any], npt.NDArray[Any]]

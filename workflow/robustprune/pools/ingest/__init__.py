@@ -1,1 +1,1 @@
-"""One module for each place images come from, each with ``read(spec) -> Images``."""
+"""One module for each place images come from, each with ``open_stream(spec) -> ImageStream``."""

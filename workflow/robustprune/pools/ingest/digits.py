@@ -5,14 +5,22 @@ import numpy.typing as npt
 from sklearn.datasets import load_digits
 
 from robustprune.pools.format import AnyLabels, Images
+from robustprune.pools.ingest.stream import ImageStream
+from robustprune.pools.writing import in_blocks
 from robustprune.specs import IngestedPoolSpec
 
 DEFINITION = 1
 TEST_IMAGES_PER_CLASS = 50
 
 
-def read(spec: IngestedPoolSpec) -> tuple[Images, AnyLabels]:
-    """The split's images and labels, in scikit-learn's order.
+def open_stream(spec: IngestedPoolSpec) -> ImageStream:
+    """The images of ``read``."""
+    images, labels = read(spec.split)
+    return ImageStream(len(images), in_blocks(images, labels))
+
+
+def read(split: str) -> tuple[Images, AnyLabels]:
+    """A split's images and labels, in scikit-learn's order.
 
     The set has no split of its own. Here 50 images of each class, 500 in all, are for testing and the other 1,297 for
     training; ``test_rows`` tells which. The 17 grey levels 0 ... 16 become round(255 / 16 * level).
@@ -22,7 +30,7 @@ def read(spec: IngestedPoolSpec) -> tuple[Images, AnyLabels]:
         labels: (N,) int64.
     """
     digits = load_digits()
-    chosen = test_rows(digits.target) == (spec.split == "test")
+    chosen = test_rows(digits.target) == (split == "test")
     images = np.round(digits.images * 255 / 16).astype(np.uint8)
     return images[chosen, None], digits.target[chosen]
 

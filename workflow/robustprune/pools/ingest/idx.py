@@ -3,65 +3,104 @@
 import gzip
 import math
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from robustprune.errors import UserError
 from robustprune.pools.format import AnyLabels, Images
+from robustprune.pools.ingest.stream import ImageStream
+from robustprune.pools.writing import Block, rows_at_once
 from robustprune.sources import planned_files
 from robustprune.specs import FileSource, IngestedPoolSpec
 
 DEFINITION = 1
 
 
-def read(spec: IngestedPoolSpec) -> tuple[Images, AnyLabels]:
-    """The images and labels of the two files of ``spec.source``.
-
-    Returns:
-        images: (N, 1, H, W) uint8.
-        labels: (N,) uint8.
+def open_stream(spec: IngestedPoolSpec) -> ImageStream:
+    """The images and labels of the two files of ``spec.source``, plain or ``.gz``.
 
     Raises:
-        UserError: naming a file that changed since the plan or is not whole.
+        UserError: naming a file that is gone or is not whole.
     """
     assert isinstance(spec.source, FileSource)
     images, labels = planned_files(spec.source)
-    return parse_images(read_bytes(images), images), parse_labels(read_bytes(labels), labels)
+    return stream_files(images, labels)
 
 
-def read_bytes(path: Path) -> bytes:
-    """The content of a plain or ``.gz`` file. Raises UserError when a ``.gz`` file is cut short or is none."""
-    if path.suffix != ".gz":
-        return path.read_bytes()
+def stream_files(images: Path, labels: Path) -> ImageStream:
+    """Blocks of (n, 1, H, W) uint8 and of (n,) uint8. Raises UserError naming the file that is not whole."""
+    (count, *sides), (label_count,) = (_read_shape(path, n) for path, n in ((images, 3), (labels, 1)))
+    if count != label_count:
+        raise UserError(f"{images} has {count} images, but {labels} has {label_count} labels")
+    length = rows_at_once((1, sides[0], sides[1]))
+
+    def blocks(first: int) -> Iterator[Block]:
+        pixels, classes = (_rows(path, n, first, length) for path, n in ((images, 3), (labels, 1)))
+        for block, numbers in zip(pixels, classes, strict=True):
+            yield block[:, None], numbers
+
+    return ImageStream(count, blocks)
+
+
+def read_images(path: Path) -> Images:
+    """(N, 1, H, W) uint8: a whole image file."""
+    return np.concatenate(list(_rows(path, 3, 0, 2**14)))[:, None]
+
+
+def read_labels(path: Path) -> AnyLabels:
+    """(N,) uint8: a whole label file."""
+    return np.concatenate(list(_rows(path, 1, 0, 2**20)))
+
+
+def _open(path: Path) -> IO[bytes]:
+    return cast(IO[bytes], gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
+
+
+def _read(file: IO[bytes], size: int, path: Path) -> bytes:
     try:
-        return gzip.decompress(path.read_bytes())
+        return file.read(size)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UserError(f"{path} is not a whole gzip file: {error}") from None
 
 
-def parse_images(content: bytes, path: Path) -> Images:
-    """(N, 1, H, W) uint8 from the content of an image file; ``path`` is for the message of a UserError."""
-    return _parse(content, path, dimensions=3)[:, None]
+def _read_shape(path: Path, dimensions: int) -> tuple[int, ...]:
+    with _open(path) as file:
+        return _shape(file, path, dimensions)
 
 
-def parse_labels(content: bytes, path: Path) -> AnyLabels:
-    """(N,) uint8 from the content of a label file; ``path`` is for the message of a UserError."""
-    return _parse(content, path, dimensions=1)
-
-
-def _parse(content: bytes, path: Path, *, dimensions: int) -> npt.NDArray[np.uint8]:
+def _shape(file: IO[bytes], path: Path, dimensions: int) -> tuple[int, ...]:
     start = bytes([0, 0, 0x08, dimensions])  # 0x08: unsigned bytes
-    header = 4 + 4 * dimensions
-    if not content.startswith(start) or len(content) < header:
+    size = 4 + 4 * dimensions
+    header = _read(file, size, path)
+    if not header.startswith(start) or len(header) < size:
         raise UserError(
             f"{path} is not an idx file of unsigned bytes in {dimensions} dimension(s): it starts with "
-            f"{content[:4].hex() or 'nothing'} and should start with {start.hex()} and {header - 4} bytes of sizes"
+            f"{header[:4].hex() or 'nothing'} and should start with {start.hex()} and {size - 4} bytes of sizes"
         )
-    shape = tuple(np.frombuffer(content, ">u4", dimensions, offset=4).tolist())
-    expected = header + math.prod(shape)
-    if len(content) != expected:
-        sizes = " x ".join(str(size) for size in shape)
-        raise UserError(f"{path} states {sizes}, so {expected} bytes with its header, but holds {len(content)}")
-    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+    return tuple(np.frombuffer(header, ">u4", dimensions, offset=4).tolist())
+
+
+def _rows(path: Path, dimensions: int, first: int, length: int) -> Iterator[npt.NDArray[np.uint8]]:
+    """The items from ``first`` on. Those before are read, too: gzip's checksum is of the whole."""
+    with _open(path) as file:
+        shape = _shape(file, path, dimensions)
+        count, item = shape[0], math.prod(shape[1:])
+        expected = 4 + 4 * dimensions + count * item
+        for start in range(0, count, length):
+            stop = min(start + length, count)
+            content = _read(file, (stop - start) * item, path)
+            if len(content) < (stop - start) * item:
+                _refuse_size(path, shape, expected, str(4 + 4 * dimensions + start * item + len(content)))
+            if stop > first:
+                yield np.frombuffer(content, np.uint8).reshape(-1, *shape[1:])[max(0, first - start) :]
+        if _read(file, 1, path):
+            _refuse_size(path, shape, expected, "more")
+
+
+def _refuse_size(path: Path, shape: tuple[int, ...], expected: int, found: str) -> None:
+    sizes = " x ".join(str(size) for size in shape)
+    raise UserError(f"{path} states {sizes}, so {expected} bytes with its header, but holds {found}")

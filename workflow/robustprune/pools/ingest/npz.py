@@ -1,55 +1,184 @@
-"""npz with the arrays ``image`` and ``label``, as EDM's generated sets are published (Wang et al. 2023)."""
+"""npz with the arrays ``image`` and ``label``, as EDM's generated sets are published (Wang et al. 2023).
 
+What is not compressed is read where it lies in the file, what is compressed is unpacked on the way; neither is ever in
+memory as a whole.
+"""
+
+import math
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from robustprune.errors import UserError
-from robustprune.pools.format import AnyLabels, Images
+from robustprune.pools.format import check_form
+from robustprune.pools.ingest.stream import ImageStream
+from robustprune.pools.writing import Block, rows_at_once
 from robustprune.sources import planned_files
 from robustprune.specs import FileSource, IngestedPoolSpec
+from robustprune.specs.base import ImageShape
 
-DEFINITION = 1
+DEFINITION = 2
+LARGEST_RATIO = 200  # of unpacked to packed size: pictures are far below, a zip bomb is at deflate's limit of 1,032
+HARMLESS_BYTES = 2**24  # unpacked, whatever the ratio
+CHANNELS_AT_ONCE = 256  # images whose channels are moved at once, so that they stay in the processor's cache
 
 
-def read(spec: IngestedPoolSpec) -> tuple[Images, AnyLabels]:
-    """The arrays of the one file of ``spec.source``, channels moved to the front without a copy.
+def open_stream(spec: IngestedPoolSpec) -> ImageStream:
+    """The images of the files of ``spec.source``, one after another, channels moved to the front.
 
-    Returns:
-        images: (N, C, H, W) from (N, H, W, C), or (N, 1, H, W) from (N, H, W); of whatever dtype the file has.
-        labels: as in the file.
+    (N, H, W, C) becomes (N, C, H, W), and (N, H, W) becomes (N, 1, H, W).
 
     Raises:
-        UserError: naming a file that changed since the plan, is not whole, or lacks an array that is no pickle.
+        UserError: naming a file that is gone, is not whole, or whose arrays are missing, pickled or of another form.
     """
     assert isinstance(spec.source, FileSource)
-    (path,) = planned_files(spec.source)
+    parts = [_open_part(path, spec.image_shape) for path in planned_files(spec.source)]
+
+    def blocks(first: int) -> Iterator[Block]:
+        for part in parts:
+            yield from _blocks(part, first, rows_at_once(spec.image_shape))
+            first = max(0, first - part.count)
+
+    return ImageStream(sum(part.count for part in parts), blocks)
+
+
+@dataclass(frozen=True)
+class _Array:
+    """An array in an npz file, as its header states it."""
+
+    path: Path
+    key: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def rows(self, file: IO[bytes], count: int) -> npt.NDArray[Any]:
+        """The next rows of the opened member."""
+        with _reading(self.path, self.key):
+            content = file.read(count * self.dtype.itemsize * math.prod(self.shape[1:]))
+        return np.frombuffer(content, self.dtype).reshape(count, *self.shape[1:])
+
+
+@dataclass(frozen=True)
+class _Part:
+    path: Path
+    image: _Array
+    label: _Array
+
+    @property
+    def count(self) -> int:
+        return self.label.shape[0]
+
+
+@contextmanager
+def _reading(path: Path, key: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
+        raise UserError(f"{path}: the array {key!r} cannot be read: {error}") from None
+
+
+def _open_part(path: Path, shape: ImageShape) -> _Part:
     if not zipfile.is_zipfile(path):
         raise UserError(f"{path} is not an npz file, or is cut short")
-    labels = _array(path, "label")
-    return _channels_first(_array(path, "image")), labels
+    try:
+        with zipfile.ZipFile(path) as archive:
+            part = _Part(path, _read_header(path, archive, "image"), _read_header(path, archive, "label"))
+    except zipfile.BadZipFile as error:
+        raise UserError(f"{path} is not an npz file, or is cut short: {error}") from None
+    images, labels = part.image, part.label
+    if np.issubdtype(images.dtype, np.floating):
+        _refuse_floats(images)
+    empty = _channels_first(np.empty((0, *images.shape[1:]), images.dtype))
+    check_form(
+        (images.shape[:1] + empty.shape[1:], images.dtype),
+        (labels.shape, labels.dtype),
+        origin=str(path),
+        expected=shape,
+    )
+    return part
+
+
+def _refuse_floats(array: _Array) -> None:
+    """A sentence that says what the first of them are, as that tells how to make them uint8."""
+    with zipfile.ZipFile(array.path) as archive, archive.open("image.npy") as file:
+        _npy_header(file)
+        first = array.rows(file, min(array.shape[0], CHANNELS_AT_ONCE))
+    values = "hold NaN" if np.isnan(first).any() else f"go from {first.min():.4g} to {first.max():.4g}"
+    raise UserError(f"{array.path}: images are {array.dtype} and {values}, but should be uint8 in 0 ... 255")
+
+
+def _read_header(path: Path, archive: zipfile.ZipFile, key: str) -> _Array:
+    names = {name.removesuffix(".npy"): name for name in archive.namelist()}
+    if key not in names:
+        raise UserError(f"{path} has no array {key!r}; it has {', '.join(names) or 'none'}")
+    entry = archive.getinfo(names[key])
+    if not entry.filename.endswith(".npy"):
+        raise UserError(f"{path}: {key!r} is not an array")
+    with _reading(path, key), archive.open(entry) as file:
+        shape, dtype, start = _npy_header(file)
+    if entry.file_size != start + dtype.itemsize * math.prod(shape):
+        sizes = " x ".join(str(size) for size in shape)
+        stated = f"states {sizes} {dtype}, but its file has {entry.file_size:,} bytes"
+        raise UserError(f"{path}: the array {key!r} cannot be read: it {stated}")
+    if entry.file_size > max(HARMLESS_BYTES, LARGEST_RATIO * entry.compress_size):
+        sizes = f"{entry.compress_size:,} bytes to {entry.file_size:,}"
+        raise UserError(
+            f"{path}: the array {key!r} cannot be read: it would unpack from {sizes}, which pictures do not"
+        )
+    return _Array(path, key, shape, dtype)
+
+
+def _npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+    """Shape, dtype and where the numbers begin. Raises ValueError for a pickle, and what cannot be read by rows."""
+    version = np.lib.format.read_magic(file)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"version {version} of the npy format is not known")
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran_order, dtype = read(file)
+    if dtype.hasobject:
+        raise ValueError("Object arrays are pickles, which may run programs")
+    if fortran_order and len(shape) > 1:
+        raise ValueError("it is in Fortran's order; save numpy.ascontiguousarray of it")
+    return shape, dtype, file.tell()
+
+
+def _blocks(part: _Part, first: int, length: int) -> Iterator[Block]:
+    """The rows from ``first`` on. Those before are read, too: the checksum in the zip file is of the whole array."""
+    with (
+        zipfile.ZipFile(part.path) as archive,
+        archive.open("image.npy") as images,
+        archive.open("label.npy") as labels,
+    ):
+        for file in (images, labels):
+            _npy_header(file)
+        for start in range(0, part.count, length):
+            stop = min(start + length, part.count)
+            block = part.image.rows(images, stop - start), part.label.rows(labels, stop - start)
+            if stop > first:
+                skipped = max(0, first - start)
+                yield _channels_first(block[0][skipped:]), block[1][skipped:]
+        for array, file in ((part.image, images), (part.label, labels)):
+            with _reading(part.path, array.key):
+                file.read(1)  # at the end the checksum is compared
 
 
 def _channels_first(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """A view; what has neither 3 nor 4 dimensions is left for ``check_images`` to refuse."""
+    """What has neither 3 nor 4 dimensions is left for ``check_form`` to refuse."""
     if images.ndim == 3:
         return images[:, None]
-    return np.moveaxis(images, -1, 1) if images.ndim == 4 else images
-
-
-def _array(path: Path, key: str) -> npt.NDArray[Any]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            names: list[str] = archive.files
-            array: npt.NDArray[Any] | bytes = archive[key]
-    except KeyError:
-        raise UserError(f"{path} has no array {key!r}; it has {', '.join(names) or 'none'}") from None
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path}: the array {key!r} cannot be read: {error}") from None
-    if isinstance(array, bytes):
-        raise UserError(f"{path}: {key!r} is not an array")
-    return array
+    if images.ndim != 4:
+        return images
+    count, height, width, channels = images.shape
+    moved = np.empty((count, channels, height, width), images.dtype)
+    for start in range(0, count, CHANNELS_AT_ONCE):
+        for channel in range(channels):
+            part = slice(start, start + CHANNELS_AT_ONCE)
+            moved[part, channel] = images[part, :, :, channel]
+    return moved

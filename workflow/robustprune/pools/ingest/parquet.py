@@ -1,51 +1,42 @@
 """Parquet as Hugging Face lays out image sets: encoded images in ``img`` or ``image``, integers in ``label``."""
 
-import io
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from PIL import Image
 
 from robustprune.errors import UserError
-from robustprune.pools.format import AnyLabels, Images
+from robustprune.pools.encoding import EncodedImage
+from robustprune.pools.ingest.stream import ImageStream, decoding_stream
 from robustprune.sources import planned_files
 from robustprune.specs import FileSource, IngestedPoolSpec
-from robustprune.specs.base import ImageShape
 
 DEFINITION = 1
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # Pillow knows others that run programs to read a file
 IMAGE_COLUMNS = ("img", "image")
-MODES = {1: "L", 3: "RGB"}
 ROWS_AT_ONCE = 1024
 
 
-def read(spec: IngestedPoolSpec) -> tuple[Images, AnyLabels]:
-    """The decoded images and the labels of all shards of ``spec.source``, in order.
-
-    Returns:
-        images: (N, C, H, W) uint8, converted to grey or RGB as ``spec.image_shape`` has 1 or 3 channels.
-        labels: (N,) int64.
+def open_stream(spec: IngestedPoolSpec) -> ImageStream:
+    """The decoded images of all shards of ``spec.source``, in order.
 
     Raises:
-        UserError: naming a file that changed since the plan, is not whole or has other columns; or a file and the row
-            of an image that cannot be decoded or has another size.
+        UserError: naming a file that is gone, is not whole or has other columns; in its blocks, a file and the row of
+            an image that cannot be decoded or has another size.
     """
     assert isinstance(spec.source, FileSource)
     shards = [(path, _open(path)) for path in planned_files(spec.source)]
+    columns = {path: _image_column(shard.schema_arrow, path) for path, shard in shards}
     count = sum(shard.metadata.num_rows for _, shard in shards)
-    images = np.empty((count, *spec.image_shape), np.uint8)
-    labels = np.empty(count, np.int64)
-    rows = (row for path, shard in shards for row in _rows(path, shard))
-    for index, (where, encoded, label) in enumerate(rows):
-        images[index] = _decode(encoded, where, spec.image_shape)
-        labels[index] = label
-    return images, labels
+
+    def rows(first: int) -> Iterator[EncodedImage]:
+        for path, shard in shards:
+            yield from _rows(path, shard, columns[path], first)
+            first = max(0, first - shard.metadata.num_rows)
+
+    return decoding_stream(count, rows, folder=shards[0][0].parent, shape=spec.image_shape)
 
 
 def _open(path: Path) -> pq.ParquetFile:
@@ -55,18 +46,30 @@ def _open(path: Path) -> pq.ParquetFile:
         raise UserError(f"{path} is not a whole Parquet file: {error}") from None
 
 
-def _rows(path: Path, shard: pq.ParquetFile) -> Iterator[tuple[str, bytes, int]]:
-    """For each row: where it is, the encoded image, the label."""
-    column = _image_column(shard.schema_arrow, path)
-    batches = shard.iter_batches(ROWS_AT_ONCE, columns=[column, "label"])
-    first = 0
+def _rows(path: Path, shard: pq.ParquetFile, column: str, first: int) -> Iterator[EncodedImage]:
+    """The rows from ``first`` on; row groups before it are not read."""
+    groups, start = _groups_from(shard, first)
+    batches = shard.iter_batches(ROWS_AT_ONCE, row_groups=groups, columns=[column, "label"])
     while (batch := _next_batch(batches, path)) is not None:
         encoded = pc.struct_field(batch[column], "bytes").to_pylist()
-        for row, (data, label) in enumerate(zip(encoded, batch["label"].to_pylist(), strict=True), start=first):
+        for row, (data, label) in enumerate(zip(encoded, batch["label"].to_pylist(), strict=True), start):
+            if row < first:
+                continue
             if data is None or label is None:
                 raise UserError(f"{path}: row {row} has no {'image' if data is None else 'label'}")
-            yield f"{path}: the image in row {row}", data, label
-        first += len(batch)
+            yield EncodedImage(data, label, f"{path.name}: the image in row {row}")
+        start += len(batch)
+
+
+def _groups_from(shard: pq.ParquetFile, first: int) -> tuple[list[int], int]:
+    """The row groups that hold row ``first`` or a later one, and the row that they begin with."""
+    start = 0
+    for group in range(shard.num_row_groups):
+        rows = shard.metadata.row_group(group).num_rows
+        if start + rows > first:
+            return list(range(group, shard.num_row_groups)), start
+        start += rows
+    return [], start
 
 
 def _image_column(schema: pa.Schema, path: Path) -> str:
@@ -86,19 +89,3 @@ def _next_batch(batches: Iterator[pa.RecordBatch], path: Path) -> pa.RecordBatch
         return next(batches, None)
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path} is not a whole Parquet file: {error}") from None
-
-
-def _decode(encoded: bytes, where: str, shape: ImageShape) -> npt.NDArray[np.uint8]:
-    """(C, H, W) uint8. The size is looked at before anything is decoded."""
-    channels, height, width = shape
-    try:
-        with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
-            if image.size != (width, height):
-                size = f"{image.width} x {image.height}"
-                raise UserError(f"{where} is {size} pixels, but data.image_shape asks for {width} x {height}")
-            if image.mode.startswith(("I", "F")):
-                raise UserError(f"{where} has more than 8 bits a channel, which uint8 cannot hold")
-            pixels = np.asarray(image.convert(MODES[channels]))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{where} cannot be decoded: {error}") from None
-    return pixels.reshape(height, width, channels).transpose(2, 0, 1)

@@ -4,6 +4,7 @@ The name alone stands in the stage's id, so what is read must have the MD5 sums 
 """
 
 import fcntl
+import gzip
 import hashlib
 import http.client
 import shutil
@@ -14,7 +15,9 @@ from torchvision.datasets import CIFAR10, MNIST
 
 from robustprune.errors import UserError
 from robustprune.pools.format import AnyLabels, Images
-from robustprune.pools.ingest.idx import parse_images, parse_labels, read_bytes
+from robustprune.pools.ingest.idx import read_images, read_labels
+from robustprune.pools.ingest.stream import ImageStream
+from robustprune.pools.writing import in_blocks
 from robustprune.sources import TORCHVISION_FOLDERS, idx_files
 from robustprune.specs import IngestedPoolSpec, TorchvisionSource
 
@@ -27,6 +30,12 @@ MNIST_MD5 = {  # of the unpacked files: torchvision knows the .gz only, and comp
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
+
+
+def open_stream(spec: IngestedPoolSpec) -> ImageStream:
+    """The images of ``read``."""
+    images, labels = read(spec)
+    return ImageStream(len(images), in_blocks(images, labels))
 
 
 def read(spec: IngestedPoolSpec) -> tuple[Images, AnyLabels]:
@@ -79,14 +88,11 @@ def _download_whole(name: str, target: Path) -> None:
 
 def _read_mnist(folder: Path, split: str) -> tuple[Images, AnyLabels]:
     images, labels = idx_files(folder, split)
-    return parse_images(_known_bytes(images), images), parse_labels(_known_bytes(labels), labels)
-
-
-def _known_bytes(path: Path) -> bytes:
-    _require_file(path, "MNIST")
-    content = read_bytes(path)
-    _require_md5(content, MNIST_MD5[path.name.removesuffix(".gz")], path, "MNIST")
-    return content
+    for path in (images, labels):
+        _require_file(path, "MNIST")
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        _require_md5(content, MNIST_MD5[path.name.removesuffix(".gz")], path, "MNIST")
+    return read_images(images), read_labels(labels)
 
 
 def _read_cifar10(folder: Path, split: str) -> tuple[Images, AnyLabels]:
