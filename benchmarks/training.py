@@ -31,9 +31,9 @@ from robustprune.job import Job
 from robustprune.models.registry import build_model
 from robustprune.pools.format import Pool, PoolInfo
 from robustprune.pools.ingest.digits import read
+from robustprune.pools.ingest.finding import idx_files
 from robustprune.pools.ingest.idx import read_images, read_labels
 from robustprune.settings import AnyRecipe, ThreatModel, TradesRecipe
-from robustprune.sources import idx_files
 from robustprune.specs import ModelSpec
 from robustprune.training.augmentation import crop_flip
 from robustprune.training.fit import Training

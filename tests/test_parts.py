@@ -26,7 +26,7 @@ from robustprune.job import Job, run_part, run_stage
 from robustprune.plan import Plan, make_plan
 from robustprune.pools.ingest.digits import read
 from robustprune.sources import planned_rows
-from robustprune.specs import DigitsSource, FileSource, IngestedPoolSpec
+from robustprune.specs import DigitsSource, FileSource
 from robustprune.store import write_store
 from tiny import TINY, run_upstream, stage_of, tiny_plan
 
@@ -239,8 +239,7 @@ def test_rows_are_counted_from_headers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_the_size_of_a_librarys_set_is_known(split: Literal["train", "test"]) -> None:
-    spec = IngestedPoolSpec(dataset="digits", split=split, classes=10, image_shape=(1, 8, 8), source=DigitsSource())
-    assert planned_rows(spec.source, split) == len(read(spec)[1])
+    assert planned_rows(DigitsSource(), split) == len(read(split)[1])
 
 
 def test_show_tells_how_scores_are_spread(in_one_job: Path, capsys: pytest.CaptureFixture[str]) -> None:

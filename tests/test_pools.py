@@ -10,7 +10,6 @@ from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import numpy as np
 import numpy.typing as npt
@@ -33,8 +32,6 @@ from robustprune.specs import (
     DigitsSource,
     GeneratedPoolSpec,
     IngestedPoolSpec,
-    TorchvisionLocation,
-    TorchvisionSource,
 )
 from robustprune.specs.base import ImageShape
 
@@ -250,7 +247,7 @@ def _flipped(content: bytes) -> bytes:
 def _not_an_array() -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("label", "text")
+        archive.writestr("image", "text")
     return file.getvalue()
 
 
@@ -283,7 +280,7 @@ GOOD = _npz_bytes(image=some_images(6, 4, 5), label=np.arange(6))
         (GOOD[: len(GOOD) // 2], r"is not an npz file, or is cut short"),
         (b"text", r"is not an npz file, or is cut short"),
         (_flipped(GOOD), r"'image' cannot be read: Bad CRC-32 for file 'image\.npy'"),
-        (_not_an_array(), r"'label' is not an array"),
+        (_not_an_array(), r"'image' is not an array"),
         (_npz_bytes(image=np.zeros((6, 4, 5)), label=np.arange(6)), r"images are float64 and go from 0 to 0, but"),
         (_npz_bytes(image=np.full((6, 4, 5), np.nan), label=np.arange(6)), r"images are float64 and hold NaN, but"),
         (_npz_bytes(image=np.zeros((6, 4, 5), np.int64), label=np.arange(6)), r"images are int64, but should be uint8"),
@@ -509,49 +506,6 @@ def test_a_missing_file_of_torchvisions_is_named(name: str, file: str, monkeypat
         everything(torchvision, planned(f"torchvision:{Path('mine')}", name=name))
 
 
-def downloaded(folder: str) -> IngestedPoolSpec:
-    location = TorchvisionLocation(folder=folder, download=True)
-    return planned("digits").model_copy(update={"source": TorchvisionSource(name="MNIST", location=location)})
-
-
-def test_a_download_comes_whole_and_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[Path] = []
-
-    def download(root: Path, *, download: bool) -> None:
-        assert download
-        assert not root.exists(), "what a killed download left should be gone"
-        calls.append(root)
-        put_mnist(root, monkeypatch)
-
-    monkeypatch.setitem(torchvision.DATASETS, "MNIST", download)
-    Path("data/.MNIST.partial/MNIST").mkdir(parents=True)
-    first, _ = everything(torchvision, downloaded("data"))
-    second, _ = everything(torchvision, downloaded("data"))
-    assert np.array_equal(first, second)
-    assert calls == [Path("data/.MNIST.partial")]
-    assert sorted(path.name for path in Path("data").iterdir()) == [".MNIST.lock", "MNIST"]
-
-
-@pytest.mark.parametrize(
-    "error",
-    [URLError("no route to host"), RuntimeError("Error downloading\nTried http://a\n"), ConnectionResetError("x")],
-)
-def test_a_failed_download_is_one_sentence_that_names_the_way_without_a_network(
-    error: Exception, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def download(root: Path, *, download: bool) -> None:
-        (root / "MNIST").mkdir(parents=True)
-        raise error
-
-    monkeypatch.setitem(torchvision.DATASETS, "MNIST", download)
-    with pytest.raises(
-        UserError, match=r"MNIST could not be downloaded .* torchvision:FOLDER or idx:FOLDER$"
-    ) as refusal:
-        everything(torchvision, downloaded("data"))
-    assert "\n" not in str(refusal.value)
-    assert [path.name for path in Path("data").iterdir()] == [".MNIST.lock"]
-
-
 # ---- the stage
 
 
@@ -568,7 +522,13 @@ def test_the_stage_writes_an_open_pool_and_tells_its_facts(make_job: Make) -> No
     assert np.array_equal(pool.images[:], images)
     assert np.array_equal(pool.labels, labels)
     assert len(pool) == 500
-    assert facts == {"count": 500, "class_counts": [50] * 10, "digest": pool_digest(job.directory)}
+    assert facts == {
+        "count": 500,
+        "class_counts": [50] * 10,
+        "digest": pool_digest(job.directory),
+        "sorted_by_class": False,
+        "duplicates": {"images": 0, "with_other_label": 0},
+    }
     assert pool.info.digest == facts["digest"]
     assert pool.info.source == "scikit-learn's digits, test"
     assert sorted(outputs(job)) == ["contact_sheet.png", "image_digests.npy", "images.npy", "labels.npy", "pool.json"]

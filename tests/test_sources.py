@@ -121,7 +121,11 @@ def test_torchvision_downloads_only_without_a_folder() -> None:
 @pytest.mark.parametrize(
     ("text", "name", "message"),
     [
-        ("torchvision", "digits", r"data\.name = 'digits' is not one that .* can load: mnist, cifar10"),
+        (
+            "torchvision",
+            "digits",
+            r"data\.name = 'digits' is not one that .*: mnist, fashionmnist, cifar10, cifar100, svhn",
+        ),
         ("torchvision:absent", "mnist", r"torchvision:absent: there is no folder absent/MNIST/raw; .* downloads it"),
         ("torchvision:absent", "cifar10", r"there is no folder absent/cifar-10-batches-py; .* downloads it"),
     ],

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
-from pydantic import AfterValidator, BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from robustprune.errors import UserError
 from robustprune.execution import Execution
@@ -48,7 +56,7 @@ EXPERIMENTS = WORKFLOW / "experiments"
 REFERENCE = WORKFLOW / "reference"
 
 
-SOURCE_PATTERN = r"^(digits|torchvision(:.+)?|(idx|npz|parquet|imagenet21k):.+)$"
+SOURCE_PATTERN = r"^(digits|torchvision(:.+)?|(idx|npz|parquet|imagefolder|webdataset|imagenet21k):.+)$"
 SYNTHETIC_PATTERN = rf"^(none|{GENERATED_PATTERN})$"
 
 
@@ -60,6 +68,7 @@ def _check_location(value: str) -> str:
 
 Location = Annotated[str, AfterValidator(_check_location)]
 """A place for shared stores."""
+HttpFolder = Annotated[str, StringConstraints(pattern=r"^https?://.+$")]
 
 
 class DataSettings(Settings):
@@ -70,7 +79,9 @@ class DataSettings(Settings):
         pattern=SOURCE_PATTERN,
         description="where the images come from: digits | torchvision (downloads into data/) | torchvision:FOLDER "
         "(in torchvision's layout, no download) | idx:FOLDER | npz:FOLDER (train.npz, test.npz) | "
-        "parquet:FOLDER (Hugging Face's layout) | imagenet21k:FOLDER (a folder or archive a synset, and a hierarchy)",
+        "parquet:FOLDER (Hugging Face's layout) | imagefolder:FOLDER (train/CLASS/*.png, test/CLASS/*.png) | "
+        "webdataset:FOLDER (train-000000.tar, ...) | imagenet21k:FOLDER (a folder or archive a synset, and a "
+        "hierarchy)",
     )
     hierarchy: HierarchySettings = Field(
         HierarchySettings(), description="of imagenet21k: how its synsets are grouped into classes"
@@ -78,6 +89,12 @@ class DataSettings(Settings):
     trained_on: TrainedOn = Field("all", description="which images trainings learn from; see TrainedOn")
     classes: int = Field(ge=4, description="number of classes (AutoAttack needs 4); labels are 0 ... classes - 1")
     image_shape: tuple[int, int, int] = Field(description="channels, height, width")
+    mirrors: tuple[HttpFolder, ...] = Field(
+        (), description="folders, http:// or https://, that source: torchvision fetches from before the usual places"
+    )
+    overlap: Literal["refused", "allowed"] = Field(
+        "refused", description="what to do where an image for training is also one for testing: refused | allowed"
+    )
 
     @field_validator("image_shape")
     @classmethod
@@ -94,6 +111,7 @@ class SyntheticSettings(Settings):
         "generate",
         pattern=SYNTHETIC_PATTERN,
         description="generate (train an EDM and draw from it) | npz:FILE (keys image, label) | parquet:FILE | "
+        "imagefolder:FOLDER | webdataset:FILE | "
         "subset:NAME | union:NAME | selection:NAME (of subsets, unions, selections) | none",
     )
     count: int = Field(gt=0, description="images drawn from the generator")
@@ -108,8 +126,8 @@ class ExtrapolationSettings(Settings):
         "none",
         pattern=SYNTHETIC_PATTERN,
         description="generated images that are scored directly, besides the real ones: generate (drawn for this from "
-        "the generator of the synthetic pool) | npz:FILE | parquet:FILE | subset:NAME | union:NAME | selection:NAME | "
-        "none",
+        "the generator of the synthetic pool) | npz:FILE | parquet:FILE | imagefolder:FOLDER | webdataset:FILE | "
+        "subset:NAME | union:NAME | selection:NAME | none",
     )
     source_images: int = Field(1000, gt=0, description="images drawn for it where source is generate")
     embedding: EmbeddingSettings = EmbeddingSettings()

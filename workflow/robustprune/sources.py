@@ -3,7 +3,6 @@
 import gzip
 import hashlib
 import json
-import re
 import struct
 import zipfile
 import zlib
@@ -11,11 +10,13 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from threading import Event
-from typing import Literal, get_args
+from typing import get_args
 
 from robustprune.classes.listing import folder_fingerprint, synset_entries
 from robustprune.errors import UserError
 from robustprune.files import digest, write_text
+from robustprune.pools.ingest.finding import SPLIT_FILES, numbered_files
+from robustprune.pools.ingest.listing import class_names, image_files
 from robustprune.settings import CheckpointSettings, EmbeddingSettings, HierarchySettings, ImportedScores, ScoreFormat
 from robustprune.specs import (
     DigitsSource,
@@ -27,21 +28,34 @@ from robustprune.specs import (
     TorchvisionLocation,
     TorchvisionSource,
 )
+from robustprune.specs.pools import TorchvisionName
 
 HIERARCHY_NAME = "wordnet.is_a.txt"
 DIGEST_CACHE = Path("results/.digests.json")
-TORCHVISION_NAMES: dict[str, Literal["MNIST", "CIFAR10"]] = {"mnist": "MNIST", "cifar10": "CIFAR10"}
-TORCHVISION_FOLDERS = {"MNIST": Path("MNIST", "raw"), "CIFAR10": Path("cifar-10-batches-py")}
+TORCHVISION_NAMES: dict[str, TorchvisionName] = {
+    "mnist": "MNIST",
+    "fashionmnist": "FashionMNIST",
+    "cifar10": "CIFAR10",
+    "cifar100": "CIFAR100",
+    "svhn": "SVHN",
+}
+TORCHVISION_FOLDERS = {
+    "MNIST": Path("MNIST", "raw"),
+    "FashionMNIST": Path("FashionMNIST", "raw"),
+    "CIFAR10": Path("cifar-10-batches-py"),
+    "CIFAR100": Path("cifar-100-python"),
+    "SVHN": Path("svhn"),
+}
+"""Where torchvision, or for SVHN its usual call, puts each set."""
 LIBRARY_ROWS = {
     "digits": {"train": 1297, "test": 500},
     "MNIST": {"train": 60_000, "test": 10_000},
+    "FashionMNIST": {"train": 60_000, "test": 10_000},
     "CIFAR10": {"train": 50_000, "test": 10_000},
+    "CIFAR100": {"train": 50_000, "test": 10_000},
+    "SVHN": {"train": 73_257, "test": 26_032},
 }
 """Images of each split of the sets that come from a library."""
-IDX_STEMS = {
-    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
-    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
-}
 HINTS = {
     "idx": "the four idx files of MNIST, plain or .gz, can be had from https://ossci-datasets.s3.amazonaws.com/mnist/",
     "npz": "an npz holds the arrays 'image' (uint8, N x H x W x C) and 'label'; Wang et al.'s EDM sets are at "
@@ -49,17 +63,22 @@ HINTS = {
     "parquet": "Hugging Face keeps image sets in this layout, e.g. https://huggingface.co/datasets/uoft-cs/cifar10",
     "imagenet21k": "a folder or .tar archive for each synset, such as n02084071.tar, and wordnet.is_a.txt come from "
     "https://image-net.org",
+    "imagefolder": "an image folder has a sub-folder for each class with its pictures (png, jpg, webp, ...)",
+    "webdataset": "tar files hold members such as 0001.jpg and 0001.cls, and are called train-000000.tar and so on",
     "torchvision": "data.source: torchvision, without a folder, downloads it",
 }
 
 
-def real_source(text: str, *, name: str, split: str) -> DigitsSource | TorchvisionSource | FileSource:
+def real_source(
+    text: str, *, name: str, split: str, mirrors: tuple[str, ...] = ()
+) -> DigitsSource | TorchvisionSource | FileSource:
     """The source of one split of the real images.
 
     Args:
         text: ``data.source`` of the configuration, of the form the configuration allows.
         name: ``data.name`` of the configuration.
         split: ``train`` or ``test``.
+        mirrors: ``data.mirrors`` of the configuration.
 
     Raises:
         UserError: naming the key, and where to get a file that is missing.
@@ -68,21 +87,19 @@ def real_source(text: str, *, name: str, split: str) -> DigitsSource | Torchvisi
     if form == "digits":
         return DigitsSource()
     if form == "torchvision":
-        return _torchvision_source(place, name=name)
-    folder = Path(place)
-    if form == "idx":
-        files = list(idx_files(folder, split))
-    elif form == "npz":
-        files = [folder / f"{split}.npz"]
-    else:
-        files = _shards(folder, split)
-    return _file_source(form, files, setting=f"data.source = {text}")
+        return _torchvision_source(place, name=name, mirrors=mirrors)
+    files, setting = SPLIT_FILES[form](Path(place), split), f"data.source = {text}"
+    if form == "imagefolder":
+        _require_same_classes(files[0], setting)
+    return _file_source(form, files, setting=setting)
 
 
 def synthetic_source(text: str, *, setting: str = "synthetic.source") -> FileSource:
     """The source that the key ``setting`` names when it is a file. Raises UserError where it is missing."""
     form, _, place = text.partition(":")
-    return _file_source(form, [Path(place)], setting=f"{setting} = {text}")
+    return _file_source(
+        form, numbered_files(Path(place)) if "*" in place else [Path(place)], setting=f"{setting} = {text}"
+    )
 
 
 def encoder_source(settings: EmbeddingSettings, *, role: str) -> TorchvisionEncoder | FileEncoder:
@@ -142,12 +159,6 @@ def checkpoint_file(name: str, checkpoint: CheckpointSettings) -> str:
     return str(path.absolute())
 
 
-def idx_files(folder: Path, split: str) -> tuple[Path, Path]:
-    """Where a folder has, or should have, a split's images and labels: unpacked if it has that, else ``.gz``."""
-    images, labels = IDX_STEMS[split]
-    return _unpacked_or_gz(folder / images), _unpacked_or_gz(folder / labels)
-
-
 def planned_files(source: FileSource) -> list[Path]:
     """The files of a source. Raises UserError when one is gone since the plan was made."""
     files = [Path(file) for file in source.location]
@@ -164,7 +175,8 @@ def require_unchanged(source: FileSource, *, stop: Event | None = None) -> None:
         UserError: when a file is gone or another than at the time of the plan.
     """
     files = planned_files(source)
-    if _joint_digest(digest(file, stop=stop) for file in files) != source.digest and not (stop and stop.is_set()):
+    found = (_content_digest(file, stop) if file.is_dir() else digest(file, stop=stop) for file in files)
+    if _joint_digest(found) != source.digest and not (stop and stop.is_set()):
         names = ", ".join(source.location)
         raise UserError(f"{names}: the content changed since the plan was made; bring it back or plan again")
 
@@ -172,14 +184,15 @@ def require_unchanged(source: FileSource, *, stop: Event | None = None) -> None:
 def planned_rows(source: FileSource | TorchvisionSource | DigitsSource, split: str) -> int | None:
     """The number of images that a source holds of a split, as its files' headers say.
 
-    None where a header cannot be read: ingesting says why.
+    None where a header cannot be read, and ingesting says why; and for tar files, which have none.
     """
     if isinstance(source, DigitsSource):
         return LIBRARY_ROWS[source.format][split]
     if isinstance(source, TorchvisionSource):
         return LIBRARY_ROWS[source.name][split]
     try:
-        return HEADERS[source.format]([Path(file) for file in source.location])
+        count = HEADERS.get(source.format)
+        return None if count is None else count([Path(file) for file in source.location])
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error, struct.error):
         return None
 
@@ -193,10 +206,13 @@ def _idx_rows(files: list[Path]) -> int:
 def _npz_rows(files: list[Path]) -> int:
     import numpy as np  # here, as most plans read no npz and are quicker without
 
-    with zipfile.ZipFile(files[0]) as archive, archive.open("label.npy") as member:
-        version = np.lib.format.read_magic(member)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        return int(read(member)[0][0])
+    count = 0
+    for file in files:
+        with zipfile.ZipFile(file) as archive, archive.open("label.npy") as member:
+            version = np.lib.format.read_magic(member)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            count += int(read(member)[0][0])
+    return count
 
 
 def _parquet_rows(files: list[Path]) -> int:
@@ -205,10 +221,19 @@ def _parquet_rows(files: list[Path]) -> int:
     return sum(pq.read_metadata(file).num_rows for file in files)
 
 
-HEADERS: dict[str, Callable[[list[Path]], int]] = {"idx": _idx_rows, "npz": _npz_rows, "parquet": _parquet_rows}
+def _imagefolder_rows(files: list[Path]) -> int:
+    return len(image_files(files[0]))
 
 
-def _torchvision_source(place: str, *, name: str) -> TorchvisionSource:
+HEADERS: dict[str, Callable[[list[Path]], int]] = {
+    "idx": _idx_rows,
+    "npz": _npz_rows,
+    "parquet": _parquet_rows,
+    "imagefolder": _imagefolder_rows,
+}
+
+
+def _torchvision_source(place: str, *, name: str, mirrors: tuple[str, ...]) -> TorchvisionSource:
     if name not in TORCHVISION_NAMES:
         known = ", ".join(TORCHVISION_NAMES)
         raise UserError(f"data.name = {name!r} is not one that data.source = torchvision can load: {known}")
@@ -216,33 +241,25 @@ def _torchvision_source(place: str, *, name: str) -> TorchvisionSource:
     inside = Path(place) / TORCHVISION_FOLDERS[dataset]
     if place and not inside.is_dir():
         raise UserError(f"data.source = torchvision:{place}: there is no folder {inside}; {HINTS['torchvision']}")
-    location = TorchvisionLocation(folder=str(Path(place or "data").absolute()), download=not place)
+    folder = str(Path(place or "data").absolute())
+    location = TorchvisionLocation(folder=folder, download=not place, mirrors=mirrors)
     return TorchvisionSource(name=dataset, location=location)
 
 
-def _unpacked_or_gz(path: Path) -> Path:
-    return path if path.is_file() else path.with_name(f"{path.name}.gz")
-
-
-def _shards(folder: Path, split: str) -> list[Path]:
-    """The shards of a split in order; a set with a gap would silently be a smaller pool."""
-    pattern = re.compile(rf"{split}-(\d+)-of-(\d+)(?:-[0-9a-f]+)?\.parquet")
-    matches = [match for file in sorted(folder.glob("*.parquet")) if (match := pattern.fullmatch(file.name))]
-    if not matches:
-        return [folder / f"{split}-00000-of-00001.parquet"]
-    count = int(matches[0][2])
-    if [(int(match[1]), int(match[2])) for match in matches] != [(index, count) for index in range(count)]:
-        names = ", ".join(match[0] for match in matches)
-        raise UserError(f"{folder} should hold each of the {count} {split} shards of one set, but holds {names}")
-    return [folder / match[0] for match in matches]
+def _require_same_classes(folder: Path, setting: str) -> None:
+    """A class that is missing in one split would give all that follow another label."""
+    train = folder.with_name("train")
+    if folder.is_dir() and train.is_dir() and (other := set(class_names(folder)) ^ set(class_names(train))):
+        raise UserError(f"{setting}: {', '.join(sorted(other)[:5])} should be a class of both {train} and {folder}")
 
 
 def _file_source(form: str, files: list[Path], *, setting: str) -> FileSource:
     for file in files:
-        if not file.is_file():
-            raise UserError(f"{setting}: there is no file {file}; {HINTS[form]}")
+        if not (file.is_dir() if form == "imagefolder" else file.is_file()):
+            kind = "folder" if form == "imagefolder" else "file"
+            raise UserError(f"{setting}: there is no {kind} {file}; {HINTS[form]}")
     location = tuple(str(file.absolute()) for file in files)
-    joint = _joint_digest(file_digest(file) for file in files)
+    joint = _joint_digest(folder_digest(file) if file.is_dir() else file_digest(file) for file in files)
     return FileSource.model_validate({"format": form, "digest": joint, "location": location})
 
 
@@ -279,6 +296,19 @@ def hierarchy_file(place: str, settings: HierarchySettings) -> HierarchyFile:
     if not path.is_file():
         raise UserError(f"data.hierarchy.file: there is no file {path}; {HINTS['imagenet21k']}")
     return HierarchyFile(digest=file_digest(path), location=str(path.absolute()))
+
+
+def folder_digest(folder: Path) -> str:
+    """SHA-256 of the paths and SHA-256 of the pictures in an image folder; remembered as that of a file is."""
+    states = ((file.path, (folder / file.path).stat()) for file in image_files(folder))
+    lines = [f"{path}|{status.st_size}|{status.st_mtime_ns}" for path, status in states]
+    state = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return remembered(f"{folder.absolute()}|{state}", lambda: _content_digest(folder))
+
+
+def _content_digest(folder: Path, stop: Event | None = None) -> str:
+    lines = [f"{file.path} {digest(folder / file.path, stop=stop)}" for file in image_files(folder)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 @cache

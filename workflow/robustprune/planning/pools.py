@@ -63,7 +63,9 @@ class Pools:
                 split=split,
                 classes=data.classes,
                 image_shape=data.image_shape,
-                source=real_source(data.source, name=data.name, split=split),
+                source=real_source(data.source, name=data.name, split=split, mirrors=data.mirrors),
+                test=self.real("test") if split == "train" else None,
+                overlap=data.overlap,
             )
         )
 
@@ -203,6 +205,9 @@ class Pools:
                 classes=data.classes,
                 image_shape=data.image_shape,
                 source=source,
+                train=self.train,
+                test=self.real("test"),
+                overlap=data.overlap,
             )
         )
 

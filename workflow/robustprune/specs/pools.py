@@ -10,27 +10,30 @@ from robustprune.settings import Exact, GeneratorSettings, SamplerSettings, Sett
 from robustprune.specs.base import DIGEST_PATTERN, ImageShape, SharedRows, Spec, StageId
 from robustprune.specs.classes import SynsetFolder
 
+TorchvisionName = Literal["MNIST", "FashionMNIST", "CIFAR10", "CIFAR100", "SVHN"]
+
 
 class FileSource(Settings):
     """Images in files. ``digest`` is what they are, ``location`` where they lie now."""
 
-    format: Literal["idx", "npz", "parquet"]
+    format: Literal["idx", "npz", "parquet", "imagefolder", "webdataset"]
     digest: str = Field(pattern=DIGEST_PATTERN)
     location: tuple[str, ...]
 
 
 class TorchvisionLocation(Settings):
-    """Torchvision's root folder, and whether what is missing there may be downloaded."""
+    """Torchvision's root folder, whether what is missing there may be downloaded, and from where first."""
 
     folder: str
     download: bool
+    mirrors: tuple[str, ...] = ()
 
 
 class TorchvisionSource(Settings):
     """A data set that torchvision knows and checks by its own MD5 sums, so its name says what it is."""
 
     format: Literal["torchvision"] = "torchvision"
-    name: Literal["MNIST", "CIFAR10"]
+    name: TorchvisionName
     location: TorchvisionLocation
 
 
@@ -38,6 +41,14 @@ class DigitsSource(Settings):
     """scikit-learn's 1,797 digits, part of that package."""
 
     format: Literal["digits"] = "digits"
+
+
+SOURCE_MODULES = {
+    "parquet": ("pools.decoding",),
+    "imagefolder": ("pools.decoding", "pools.ingest.listing"),
+    "webdataset": ("pools.decoding",),
+}
+"""What decides pixels besides a source's own module."""
 
 
 class IngestedPoolSpec(Spec):
@@ -52,6 +63,9 @@ class IngestedPoolSpec(Spec):
     classes: int
     image_shape: ImageShape
     source: Annotated[FileSource | TorchvisionSource | DigitsSource, Field(discriminator="format")]
+    train: StageId | None = Field(None, description="the pool of which equal images are counted")
+    test: StageId | None = Field(None, description="the pool of which it should have no image")
+    overlap: Literal["refused", "allowed"] = Field("refused", description="whether it may have some all the same")
 
     @property
     def slug(self) -> str:
@@ -59,11 +73,12 @@ class IngestedPoolSpec(Spec):
 
     @property
     def decisive_modules(self) -> tuple[str, ...]:
-        return ("pools.format", "pools.writing", f"pools.ingest.{self.source.format}")
+        form = self.source.format
+        return ("pools.format", "pools.writing", f"pools.ingest.{form}", *SOURCE_MODULES.get(form, ()))
 
     @property
     def upstream(self) -> tuple[tuple[str, str], ...]:
-        return ()
+        return tuple(("pools", pool) for pool in (self.train, self.test) if pool is not None)
 
 
 class SynsetPoolSpec(Spec):

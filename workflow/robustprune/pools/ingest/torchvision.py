@@ -1,4 +1,4 @@
-"""MNIST and CIFAR-10 in torchvision's folders, downloaded by torchvision where that is asked for.
+"""MNIST, Fashion-MNIST, CIFAR-10, CIFAR-100 and SVHN in torchvision's folders; downloaded where that is asked for.
 
 The name alone stands in the stage's id, so what is read must have the MD5 sums known for that name.
 """
@@ -6,24 +6,44 @@ The name alone stands in the stage's id, so what is read must have the MD5 sums 
 import fcntl
 import gzip
 import hashlib
-import http.client
-import shutil
+import tarfile
 from pathlib import Path
 
 import numpy as np
-from torchvision.datasets import CIFAR10, MNIST
+from torchvision.datasets import CIFAR10, CIFAR100, MNIST, SVHN, FashionMNIST
 
 from robustprune.errors import UserError
 from robustprune.pools.format import AnyLabels, Images
-from robustprune.pools.ingest.idx import read_images, read_labels
+from robustprune.pools.ingest.download import fetch
+from robustprune.pools.ingest.finding import idx_files
+from robustprune.pools.ingest.idx import stream_files
 from robustprune.pools.ingest.stream import ImageStream
 from robustprune.pools.writing import in_blocks
-from robustprune.sources import TORCHVISION_FOLDERS, idx_files
+from robustprune.sources import TORCHVISION_FOLDERS
 from robustprune.specs import IngestedPoolSpec, TorchvisionSource
 
 DEFINITION = 1
-DATASETS = {"MNIST": MNIST, "CIFAR10": CIFAR10}
-OTHER_SOURCES = {"MNIST": "torchvision:FOLDER or idx:FOLDER", "CIFAR10": "torchvision:FOLDER or parquet:FOLDER"}
+IDX_SETS = {"MNIST": MNIST, "FashionMNIST": FashionMNIST}
+CIFAR_SETS = {"CIFAR10": CIFAR10, "CIFAR100": CIFAR100}
+CIFAR_FOLDER_URLS = ("https://www.cs.toronto.edu/~kriz/", "https://cave.cs.toronto.edu/kriz/")
+FOLDER_URLS = {
+    "MNIST": (*MNIST.mirrors, "https://storage.googleapis.com/cvdf-datasets/mnist/"),
+    "FashionMNIST": (
+        *FashionMNIST.mirrors,
+        "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
+    ),
+    "CIFAR10": CIFAR_FOLDER_URLS,
+    "CIFAR100": CIFAR_FOLDER_URLS,
+    "SVHN": ("http://ufldl.stanford.edu/housenumbers/",),
+}
+"""Where the files of each set can be had, in the order they are asked."""
+OTHER_SOURCES = {
+    "MNIST": "torchvision:FOLDER or idx:FOLDER",
+    "FashionMNIST": "torchvision:FOLDER or idx:FOLDER",
+    "CIFAR10": "torchvision:FOLDER or parquet:FOLDER",
+    "CIFAR100": "torchvision:FOLDER or parquet:FOLDER",
+    "SVHN": "torchvision:FOLDER or parquet:FOLDER",
+}
 MNIST_MD5 = {  # of the unpacked files: torchvision knows the .gz only, and compressing again changes those
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
     "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
@@ -33,17 +53,7 @@ MNIST_MD5 = {  # of the unpacked files: torchvision knows the .gz only, and comp
 
 
 def open_stream(spec: IngestedPoolSpec) -> ImageStream:
-    """The images of ``read``."""
-    images, labels = read(spec)
-    return ImageStream(len(images), in_blocks(images, labels))
-
-
-def read(spec: IngestedPoolSpec) -> tuple[Images, AnyLabels]:
-    """The images and labels of one split.
-
-    Returns:
-        images: (N, 1, 28, 28) or (N, 3, 32, 32) uint8.
-        labels: (N,) integers.
+    """The images of one split.
 
     Raises:
         UserError: when the download fails, or naming a file that is missing or not the known one.
@@ -52,57 +62,101 @@ def read(spec: IngestedPoolSpec) -> tuple[Images, AnyLabels]:
     assert isinstance(source, TorchvisionSource)
     root = Path(source.location.folder)
     if source.location.download:
-        _download(source.name, root)
+        _download(source.name, root, source.location.mirrors)
     folder = root / TORCHVISION_FOLDERS[source.name]
-    return _read_mnist(folder, spec.split) if source.name == "MNIST" else _read_cifar10(folder, spec.split)
+    if source.name in IDX_SETS:
+        return _idx_stream(source.name, folder, spec.split)
+    images, labels = _svhn(folder, spec.split) if source.name == "SVHN" else _cifar(source.name, folder, spec.split)
+    return ImageStream(len(images), in_blocks(images, labels))
 
 
-def _download(name: str, root: Path) -> None:
+def _files(name: str) -> dict[str, str]:
+    """The files that are downloaded, and their MD5."""
+    if name in IDX_SETS:
+        return dict(IDX_SETS[name].resources)
+    if name in CIFAR_SETS:
+        return {CIFAR_SETS[name].filename: CIFAR_SETS[name].tgz_md5}
+    return {file: md5 for split, (_, file, md5) in SVHN.split_list.items() if split in ("train", "test")}
+
+
+def _download(name: str, root: Path, mirrors: tuple[str, ...]) -> None:
     """Bring the data set to ``root`` unless it is there or another job brings it."""
-    target = root / TORCHVISION_FOLDERS[name].parts[0]
-    if target.is_dir():
-        return
-    root.mkdir(parents=True, exist_ok=True)
+    folder = root / TORCHVISION_FOLDERS[name]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    target = root if name in CIFAR_SETS else folder
     with (root / f".{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not target.is_dir():
-            _download_whole(name, target)
+        if name in CIFAR_SETS and folder.is_dir():
+            return
+        target.mkdir(exist_ok=True)
+        for file, md5 in _files(name).items():
+            if not (target / file).is_file() and not (target / file.removesuffix(".gz")).is_file():
+                _fetch(name, file, md5, target, (*mirrors, *FOLDER_URLS[name]))
+        if name in CIFAR_SETS:
+            _unpack(root / CIFAR_SETS[name].filename, folder, name)
 
 
-def _download_whole(name: str, target: Path) -> None:
-    """Download beside ``target`` and move it there at the end: a killed job leaves nothing half-done in place."""
-    partial = target.with_name(f".{name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+def _fetch(name: str, file: str, md5: str, target: Path, folder_urls: tuple[str, ...]) -> None:
     try:
-        DATASETS[name](partial, download=True)
-        (partial / target.name).rename(target)
-    except (OSError, RuntimeError, http.client.HTTPException) as error:
-        reason = " ".join(str(error).split())
+        fetch([f"{folder.rstrip('/')}/{file}" for folder in folder_urls], target / file, md5)
+    except UserError as error:
         raise UserError(
-            f"data.source = torchvision: {name} could not be downloaded ({reason}); without a network, put its files "
-            f"into a folder and set data.source to {OTHER_SOURCES[name]}"
+            f"data.source = torchvision: {name} could not be downloaded ({error}); without a network, put its files "
+            f"into a folder and set data.source to {OTHER_SOURCES[name]}; data.mirrors names other places to fetch from"
         ) from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
-def _read_mnist(folder: Path, split: str) -> tuple[Images, AnyLabels]:
+def _unpack(archive: Path, folder: Path, name: str) -> None:
+    """The files that the set is known to have, and no others; the folder appears when they are all there."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    partial.mkdir(exist_ok=True)
+    with tarfile.open(archive) as content:
+        for file in _cifar_md5(name):
+            member = content.extractfile(f"{folder.name}/{file}")
+            assert member is not None  # the archive's MD5 is known
+            (partial / file).write_bytes(member.read())
+    partial.rename(folder)
+    archive.unlink()
+
+
+def _idx_stream(name: str, folder: Path, split: str) -> ImageStream:
     images, labels = idx_files(folder, split)
     for path in (images, labels):
-        _require_file(path, "MNIST")
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        _require_md5(content, MNIST_MD5[path.name.removesuffix(".gz")], path, "MNIST")
-    return read_images(images), read_labels(labels)
+        _require_idx(name, path)
+    return stream_files(images, labels)
 
 
-def _read_cifar10(folder: Path, split: str) -> tuple[Images, AnyLabels]:
-    """CIFAR-10 through torchvision; its files are pickles, so none is opened before all have their known MD5."""
-    meta = (CIFAR10.meta["filename"], CIFAR10.meta["md5"])
-    for name, md5 in (*CIFAR10.train_list, *CIFAR10.test_list, meta):
-        _require_file(folder / name, "CIFAR10")
-        _require_md5((folder / name).read_bytes(), md5, folder / name, "CIFAR10")
-    dataset = CIFAR10(folder.parent, train=split == "train")
+def _require_idx(name: str, path: Path) -> None:
+    """MNIST is known unpacked; Fashion-MNIST as it is published."""
+    if name == "FashionMNIST":
+        path = path if path.suffix == ".gz" else path.with_name(f"{path.name}.gz")
+        _require_md5(path, dict(FashionMNIST.resources)[path.name], name)
+        return
+    _require_file(path, name)
+    content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    _compare(content, MNIST_MD5[path.name.removesuffix(".gz")], path, name)
+
+
+def _cifar_md5(name: str) -> dict[str, str]:
+    dataset = CIFAR_SETS[name]
+    known = (*dataset.train_list, *dataset.test_list, (dataset.meta["filename"], dataset.meta["md5"]))
+    return {file: md5 for file, md5 in known}  # noqa: C416 - lists of two, which dict() is not typed for
+
+
+def _cifar(name: str, folder: Path, split: str) -> tuple[Images, AnyLabels]:
+    """CIFAR through torchvision; its files are pickles, so none is opened before all have their known MD5."""
+    for file, md5 in _cifar_md5(name).items():
+        _require_md5(folder / file, md5, name)
+    dataset = CIFAR_SETS[name](folder.parent, train=split == "train")
     return dataset.data.transpose(0, 3, 1, 2), np.asarray(dataset.targets)
+
+
+def _svhn(folder: Path, split: str) -> tuple[Images, AnyLabels]:
+    """SVHN through torchvision, which makes the label 10, a nought, a 0."""
+    _, file, md5 = SVHN.split_list[split]
+    _require_md5(folder / file, md5, "SVHN")
+    dataset = SVHN(folder, split=split)
+    return dataset.data, np.asarray(dataset.labels)
 
 
 def _require_file(path: Path, name: str) -> None:
@@ -113,7 +167,12 @@ def _require_file(path: Path, name: str) -> None:
         )
 
 
-def _require_md5(content: bytes, expected: str, path: Path, name: str) -> None:
+def _require_md5(path: Path, expected: str, name: str) -> None:
+    _require_file(path, name)
+    _compare(path.read_bytes(), expected, path, name)
+
+
+def _compare(content: bytes, expected: str, path: Path, name: str) -> None:
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if found != expected:
         raise UserError(f"{path} is not {name}'s: its content has the MD5 {found}, but should have {expected}")

@@ -1,0 +1,213 @@
+"""Image folders and WebDataset's tar files: read as they are, and each broken one refused in one sentence."""
+
+import gzip
+import io
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from robustprune.errors import UserError
+from robustprune.job import Job
+from robustprune.pools import stage
+from robustprune.pools.format import open_pool
+from robustprune.pools.ingest import imagefolder, webdataset
+from robustprune.pools.ingest.listing import image_files
+from robustprune.sources import planned_rows, real_source, synthetic_source
+from test_pools import everything, planned, png, some_images
+
+Make = Callable[..., Job]
+NAMES = [f"class{number}" for number in range(10)]
+IMAGES = some_images(40, 4, 5)
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+
+
+def write_folder(folder: Path, images: npt.NDArray[np.uint8] = IMAGES) -> None:
+    """Image k is of class k modulo 10."""
+    for number, image in enumerate(images):
+        path = folder / NAMES[number % 10] / f"{number:03}.PNG"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(image))
+
+
+def test_an_image_folder_is_read_with_its_classes_mixed() -> None:
+    write_folder(Path("mine/train"))
+    Path("mine/train/class0/notes.txt").write_text("no picture")
+    Path("mine/train/class0/.hidden.png").write_bytes(b"no picture")
+    spec = planned("imagefolder:mine")
+    images, labels = everything(imagefolder, spec)
+    files = image_files(Path("mine/train"))
+    numbers = [int(Path(file.path).stem) for file in files]
+    assert np.array_equal(images, IMAGES[numbers, None])
+    assert labels.tolist() == [number % 10 for number in numbers]
+    assert sorted(numbers) == list(range(40))
+    assert len(set(labels[:10].tolist())) > 3
+    assert planned_rows(spec.source, "train") == 40
+    assert imagefolder.open_stream(spec).facts == {"class_names": tuple(NAMES)}
+
+
+def test_an_image_folders_id_follows_its_pictures_and_their_names() -> None:
+    write_folder(Path("a"))
+    write_folder(Path("b"))
+    digests = [synthetic_source(f"imagefolder:{folder}").digest for folder in ("a", "b")]
+    Path("b/class3/003.PNG").write_bytes(png(IMAGES[4]))
+    digests.append(synthetic_source("imagefolder:b").digest)
+    Path("a/class3/003.PNG").rename("a/class3/004.PNG")
+    digests.append(synthetic_source("imagefolder:a").digest)
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 3
+
+
+def test_an_image_folder_may_call_its_test_images_val() -> None:
+    for split in ("train", "val"):
+        write_folder(Path("mine") / split)
+    source = real_source("imagefolder:mine", name="mine", split="test")
+    assert Path(source.model_dump()["location"][0]).name == "val"
+
+
+def test_a_class_that_only_one_split_has_is_refused_by_the_plan() -> None:
+    write_folder(Path("mine/train"))
+    write_folder(Path("mine/test"), IMAGES[:9])
+    with pytest.raises(
+        UserError, match=r"data\.source = imagefolder:mine: class9 should be a class of both .*train and"
+    ):
+        real_source("imagefolder:mine", name="mine", split="test")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (
+            lambda folder: (folder / "more").mkdir(),
+            r"train should have a sub-folder for each class, but has 11 sub",
+        ),
+        (lambda folder: (folder / "class1/001.PNG").write_bytes(b"<html>"), r"class1/001\.PNG cannot be decoded: "),
+        (
+            lambda folder: (folder / "class1/001.PNG").write_bytes(png(np.zeros((5, 4), np.uint8))),
+            r"class1/001\.PNG is 4 x 5 pixels, but data\.image_shape asks for 5 x 4",
+        ),
+    ],
+    ids=["class_too_many", "web_page", "other_size"],
+)
+def test_a_broken_image_folder_is_refused(damage: Callable[[Path], Any], message: str, make_job: Make) -> None:
+    write_folder(Path("mine/train"))
+    damage(Path("mine/train"))
+    spec = planned("imagefolder:mine")
+    with pytest.raises(UserError, match=message) as refusal:
+        stage.run(make_job("pools", spec.id), spec)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_picture_changed_after_the_plan_is_refused(make_job: Make) -> None:
+    write_folder(Path("mine/train"))
+    spec = planned("imagefolder:mine")
+    Path("mine/train/class1/001.PNG").write_bytes(png(IMAGES[2]))
+    with pytest.raises(UserError, match=r"mine/train: the content changed since the plan was made"):
+        stage.run(make_job("pools", spec.id), spec)
+
+
+def write_tar(path: Path, members: dict[str, bytes], **info: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as archive:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            for key, value in info.items():
+                setattr(member, key, value)
+            archive.addfile(member, io.BytesIO(content))
+
+
+def samples(numbers: range, form: str = "cls") -> dict[str, bytes]:
+    members: dict[str, bytes] = {}
+    for number in numbers:
+        label = str(number % 10).encode() if form == "cls" else json.dumps({"label": number % 10}).encode()
+        members |= {f"./a/{number:04}.png": png(IMAGES[number]), f"./a/{number:04}.{form}": label}
+    return members
+
+
+@pytest.mark.parametrize("form", ["cls", "json"])
+def test_webdataset_shards_are_read_in_order(form: str) -> None:
+    write_tar(Path("shards/train-000000.tar"), samples(range(25), form))
+    write_tar(Path("shards/train-000001.tar"), samples(range(25, 40), form))
+    images, labels = everything(webdataset, planned("webdataset:shards"))
+    assert np.array_equal(images, IMAGES[:, None])
+    assert labels.tolist() == [number % 10 for number in range(40)]
+
+
+def test_a_packed_shard_is_read() -> None:
+    write_tar(Path("plain.tar"), samples(range(40)))
+    Path("shards").mkdir()
+    Path("shards/train-0.tar.gz").write_bytes(gzip.compress(Path("plain.tar").read_bytes()))
+    assert np.array_equal(everything(webdataset, planned("webdataset:shards"))[0], IMAGES[:, None])
+
+
+GOOD = samples(range(3))
+BOMB = {"0.png": bytes(2**26 + 1), "0.cls": b"1"}
+
+
+@pytest.mark.parametrize(
+    ("members", "info", "message"),
+    [
+        ({"../../0.png": png(IMAGES[0])}, {}, r"the member '\.\./\.\./0\.png' lies outside the tar file"),
+        ({"/etc/0.png": png(IMAGES[0])}, {}, r"the member '/etc/0\.png' lies outside the tar file"),
+        ({"0.png": b""}, {"type": tarfile.SYMTYPE, "linkname": "/etc/passwd"}, r"'0\.png' is a link or a device"),
+        (BOMB, {}, r"the member '0\.png' has 67,108,865 bytes; 67,108,864 are allowed"),
+        ({"0.png": png(IMAGES[0])}, {}, r"the sample 0 should have one picture, and \.cls .*, but has \.png$"),
+        ({"0.cls": b"1"}, {}, r"the sample 0 should have one picture, .* but has \.cls"),
+        ({"0.png": png(IMAGES[0]), "0.cls": b"cat"}, {}, r"the sample 0 has no whole number as its label in \.cls"),
+        ({"0.png": png(IMAGES[0]), "0.json": b"[]"}, {}, r"the sample 0 has no whole number as its label in \.json"),
+        ({"0.png": b"<html>", "0.cls": b"1"}, {}, r"the sample 0 cannot be decoded"),
+        ({"0.png": png(IMAGES[0]), "0.cls": b"10"}, {}, r"labels go from 10 to 10, but data\.classes"),
+    ],
+    ids=[
+        "traversal", "absolute", "link", "bomb", "no_label", "no_picture", "text_label", "no_json_label", "web_page",
+        "label_too_high",
+    ],
+)  # fmt: skip
+def test_a_bad_member_is_refused(members: dict[str, bytes], info: Any, message: str, make_job: Make) -> None:
+    write_tar(Path("shards/train-0.tar"), members, **info)
+    spec = planned("webdataset:shards")
+    with pytest.raises(UserError, match=rf"train-0\.tar.*{message}") as refusal:
+        stage.run(make_job("pools", spec.id), spec)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda raw: raw[:-10240], lambda raw: raw[:700], lambda raw: raw[: 4 * 512], lambda raw: b"<html>" * 200],
+    ids=["no_end", "in_a_picture", "between_members", "web_page"],
+)
+def test_a_tar_file_that_is_not_whole_is_refused(damage: Callable[[bytes], bytes]) -> None:
+    path = Path("shards/train-0.tar")
+    write_tar(path, GOOD)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(UserError, match=r"shards/train-0\.tar is not a whole tar file: "):
+        everything(webdataset, planned("webdataset:shards"))
+
+
+def test_a_gap_in_the_shards_is_refused() -> None:
+    for number in (0, 2):
+        write_tar(Path(f"shards/train-{number}.tar"), GOOD)
+    with pytest.raises(UserError, match=r"shards should hold all parts of one set, numbered from 0 or 1, but holds"):
+        planned("webdataset:shards")
+
+
+def test_a_whole_image_folder_becomes_a_pool(make_job: Make) -> None:
+    write_folder(Path("mine/train"))
+    spec = planned("imagefolder:mine")
+    job = make_job("pools", spec.id)
+    facts = stage.run(job, spec)
+    pool = open_pool(job.directory)
+    assert facts["class_names"] == tuple(NAMES)
+    assert facts["sorted_by_class"] is False
+    assert np.array_equal(pool.images[:], everything(imagefolder, spec)[0])
