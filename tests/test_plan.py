@@ -230,7 +230,7 @@ def test_the_view_says_what_exists_and_what_would_run(tmp_path: Path) -> None:
     for stage_id in plan.needed_for([model]):
         plan.directory(stage_id).mkdir(parents=True)
     plan.record(model).touch()
-    assert "8 stages: 1 exist, 0 would run" in describe_plan(plan, model)
+    assert "9 stages: 1 exist, 0 would run" in describe_plan(plan, model)
     assert any(line.startswith("not needed") for line in describe_plan(plan, model).splitlines())
 
 
