@@ -6,9 +6,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from robustprune.settings.base import Exact, Settings
 
-GENERATED_PATTERN = (
-    r"generate|(npz|parquet|imagefolder|webdataset):.+|(subset|union|selection):[A-Za-z0-9_]+"
-)
+GENERATED_PATTERN = r"generate|(npz|parquet|imagefolder|webdataset):.+|(subset|union|selection):[A-Za-z0-9_]+"
 """Where generated images come from."""
 
 TrainedOn = Literal["all", "real", "synthetic", "source", "real_and_source"]
