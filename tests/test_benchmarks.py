@@ -48,6 +48,24 @@ def test_benchmark_of_the_store(
     assert all(re.fullmatch(r"\w.* +\d+ ms +\d+\.\d\d x", line) for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("what", "printed"),
+    [
+        ("views", r"subset of 20 of 100 images: made in .* batch of 512: \d+\.\d\d ms, .* parent: \d+\.\d\d ms\n"),
+        ("encoded", r"12 JPEGs of \d+ kB: brought in at \d+ images/s, .* by the index, \d+\.\d ms by its row group\n"),
+    ],
+)
+def test_benchmarks_of_pools(
+    what: str, printed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    pools = importlib.import_module("pools")
+    monkeypatch.setattr(pools, "ROUNDS", 1)
+    monkeypatch.setattr(sys, "argv", ["pools.py", what, "100" if what == "views" else "12"])
+    pools.main()
+    assert re.fullmatch(printed, capsys.readouterr().out)
+
+
 LINE = r".{32} +\d+\.\d images/s, ratio +\d+\.\d\d, batch +\d+, +\d+\.\d\d% flipped, mean \d\.\d{5}\n"
 MARGINS: dict[str, tuple[int, str]] = {
     "mnist": (

@@ -41,6 +41,8 @@ ELSEWHERE = {
         for what in ("step", "data", "precision", "seeds")
     },
     "python benchmarks/manifest.py": "test_benchmarks.py, with fewer margins",
+    "python benchmarks/pools.py views": "test_benchmarks.py, with fewer images",
+    "python benchmarks/pools.py encoded 1536": "test_benchmarks.py, with fewer images",
     "python benchmarks/store.py": "test_benchmarks.py, with fewer scores",
     **{
         f"python benchmarks/margins.py {what}": "test_benchmarks.py, with fewer images"

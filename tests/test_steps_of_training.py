@@ -81,7 +81,7 @@ def test_batches_are_the_rows_of_the_pools_in_whatever_order_steps_come(tmp_path
 
 
 def test_resident_images_are_the_mapped_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("robustprune.training.batches.COPIED_AT_ONCE", 7)
+    monkeypatch.setattr("robustprune.training.batches.COPIED_AT_ONCE", 7 * 64)
     kept = kept_images(tmp_path / "pool", 60)
     positions = torch.tensor([5, 0, 39, 5])
     for resident, mapped in zip(

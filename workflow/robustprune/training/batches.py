@@ -1,5 +1,6 @@
 """The batch of each step, on the device when the step begins."""
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from robustprune.training.trainset import KeptImages
 RESIDENT_SHARE = 0.5  # of a GPU's free memory that the images may take; the rest is for the training
 DEFINITION = 1
 
-COPIED_AT_ONCE = 2**16  # images
+COPIED_AT_ONCE = 2**28  # bytes
 
 
 class Batch(NamedTuple):
@@ -68,8 +69,9 @@ class ResidentImages:
         shape = (len(kept), *kept.pool.info.image_shape)
         self._device = device
         self._images = torch.empty(shape, dtype=torch.uint8, device=device)
-        for start in range(0, len(kept), COPIED_AT_ONCE):
-            rows = kept.rows[start : start + COPIED_AT_ONCE]
+        length = max(1, COPIED_AT_ONCE // math.prod(shape[1:]))
+        for start in range(0, len(kept), length):
+            rows = kept.rows[start : start + length]
             self._images[start : start + len(rows)] = torch.from_numpy(kept.pool.images[rows])
         self._labels = torch.from_numpy(kept.pool.labels[kept.rows]).to(device)
         self._epsilon = torch.from_numpy(kept.epsilon).to(device)
