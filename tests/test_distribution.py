@@ -11,7 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from robustprune.scores.distribution import QUANTILES, Histogram, describe_scores, histogram, order_statistics
+from robustprune.scores.distribution import (
+    GROUP_QUANTILES,
+    QUANTILES,
+    Histogram,
+    by_class,
+    by_run,
+    describe_scores,
+    histogram,
+    order_statistics,
+)
 from robustprune.scores.figure import draw_scores
 from robustprune.store import open_store, write_store
 
@@ -29,13 +38,15 @@ def labels_of(values: Scores, classes: int) -> "np.ndarray[Any, np.dtype[np.int1
 FLOATS = st.floats(width=32, allow_nan=True, allow_infinity=True)
 
 
-@given(values=arrays(np.float32, st.integers(1, 300), elements=FLOATS), data=st.data())
-def test_order_statistics_are_those_of_a_sort(values: Scores, data: st.DataObject) -> None:
-    finite = np.sort(values[np.isfinite(values)])
-    if len(finite) == 0:
-        return
-    ranks = sorted(data.draw(st.lists(st.integers(0, len(finite) - 1), min_size=1, max_size=5)))
-    np.testing.assert_array_equal(order_statistics(in_blocks(values), ranks), finite[ranks])
+@given(values=arrays(np.float32, st.integers(1, 300), elements=FLOATS), groups=st.integers(1, 20), data=st.data())
+def test_order_statistics_are_those_of_a_sort(values: Scores, groups: int, data: st.DataObject) -> None:
+    labels = data.draw(arrays(np.int16, len(values), elements=st.integers(0, groups - 1)))
+    finite = [np.sort(values[np.isfinite(values) & (labels == group)]) for group in range(groups)]
+    ranks = [
+        sorted(data.draw(st.lists(st.integers(0, len(own) - 1), max_size=5))) if len(own) else [] for own in finite
+    ]
+    found = order_statistics(in_blocks(values), by_class(labels, groups), ranks)
+    assert found == [own[wanted].tolist() for own, wanted in zip(finite, ranks, strict=True)]
 
 
 def some_scores(rows: int = 5000) -> Scores:
@@ -47,17 +58,22 @@ def some_scores(rows: int = 5000) -> Scores:
 def test_what_is_told_is_what_numpy_finds() -> None:
     values, classes = some_scores(), 7
     labels = labels_of(values, classes)
-    facts = describe_scores(in_blocks(values), labels, classes)
+    sources = by_run({"real": 1234, "drawn": 3766})
+    facts = describe_scores(in_blocks(values), {"by_class": by_class(labels, classes), "by_source": sources})
     finite = values[np.isfinite(values)].astype(np.float64)
     assert (facts["images"], facts["censored"]) == (5000, 5000 - len(finite))
     assert facts["negative"] == np.sum(values < 0)
     assert facts["share_negative"] == pytest.approx(np.mean(values < 0), rel=1e-12)
     np.testing.assert_allclose(list(facts["quantiles"].values()), np.percentile(finite, QUANTILES), rtol=1e-12)
-    for number in range(classes):
-        own, told = values[labels == number], facts["by_class"][str(number)]
+    groups = {str(number): values[labels == number] for number in range(classes)}
+    for name, own in (groups | {"real": values[:1234], "drawn": values[1234:]}).items():
+        told = (facts["by_class"] | facts["by_source"])[name]
         assert (told["images"], told["negative"]) == (len(own), np.sum(own < 0))
         assert told["censored"] == np.sum(~np.isfinite(own))
-        assert told["mean"] == pytest.approx(own[np.isfinite(own)].astype(np.float64).mean(), rel=1e-12)
+        finite = own[np.isfinite(own)].astype(np.float64)
+        assert told["mean"] == pytest.approx(finite.mean(), rel=1e-12)
+        quantiles = [told[f"{percentage}%"] for percentage in GROUP_QUANTILES]
+        np.testing.assert_allclose(quantiles, np.percentile(finite, GROUP_QUANTILES), rtol=1e-12)
 
 
 def test_the_histogram_is_numpys_and_no_bin_holds_both_signs() -> None:
@@ -85,7 +101,7 @@ def test_a_histogram_in_text() -> None:
 @pytest.mark.parametrize("scores", [[np.inf], [-np.inf, np.nan], [0.5], [-0.1, -0.2], [0.0], [-1, 2, np.inf]])
 def test_any_scores_can_be_described_and_drawn(tmp_path: Path, scores: list[float]) -> None:
     values = np.array(scores, np.float32)
-    facts = describe_scores(in_blocks(values), labels_of(values, 3), 3)
+    facts = describe_scores(in_blocks(values), {"by_class": by_class(labels_of(values, 3), 3)})
     finite = values[np.isfinite(values)]
     assert sum(facts["histogram"]["counts"]) == len(finite)
     assert facts["quantiles"].get("100%") == (finite.max() if len(finite) else None)
@@ -110,7 +126,8 @@ def test_memory_is_bounded_by_blocks_not_by_the_pool(tmp_path: Path) -> None:
     try:
         write_store(tmp_path / "scores.zarr", blocks(), rows, {})
         store = open_store(tmp_path / "scores.zarr")
-        facts = describe_scores(lambda: (read["margin"] for read in store.blocks("margin")), labels, 1)
+        groupings = {"by_class": by_class(labels, 1)}
+        facts = describe_scores(lambda: (read["margin"] for read in store.blocks("margin")), groupings)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

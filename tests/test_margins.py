@@ -546,3 +546,46 @@ def test_few_candidates_are_those_of_the_largest_logits(candidates: int) -> None
     np.testing.assert_allclose(result.margin.numpy(), 1.02 * (np.array(exact) + STEP_FLOOR), rtol=1e-4)
     nearest = exact_distances(weights, images, labels, "L2")
     assert (np.array(exact) > nearest * 1.01).any() == (candidates < 4)
+
+
+def _fixed_deepfool(model: nn.Module, image: Tensor) -> tuple[float, int]:
+    """Section 3 of Kaufmann et al., second version, for one image in L2; the class is not chosen again."""
+    own = int(model(image).argmax(1))
+    way, point, target = torch.zeros_like(image), image, -1
+    for step in range(1, 51):
+        point = point.detach().requires_grad_()
+        logits = model(point)[0]
+        gradients = [torch.autograd.grad(logit, point, retain_graph=True)[0] for logit in logits]
+        logits = logits.detach()
+        leads = [(float(logits[own] - logits[k]), gradients[own] - gradients[k]) for k in range(len(logits))]
+        if target < 0:
+            others = [k for k in range(len(logits)) if k != own]
+            target = min(others, key=lambda k: leads[k][0] / float(leads[k][1].norm()))
+        lead, slope = leads[target]
+        way = way - (lead / float(slope.norm()) + STEP_FLOOR) * slope / slope.norm()
+        point = (image + 1.02 * way).clamp(0, 1)
+        if model(point).argmax(1) != own:
+            return float((point - image).norm()), step
+    return float("inf"), 50
+
+
+def test_a_fixed_target_is_the_plain_loop_of_kaufmanns_text() -> None:
+    torch.manual_seed(3)
+    layers = (nn.Flatten(), nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 6))
+    model = nn.Sequential(*layers).eval().requires_grad_(False)
+    with torch.no_grad():
+        for layer in (layers[1], layers[3], layers[5]):
+            layer.weight.mul_(4)
+    images = torch.rand(40, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    labels = model(images).argmax(1)
+    fixed = DeepFoolSettings(bisection_steps=0, slope_ratio=None, target="fixed")
+    found, rechosen = (
+        signed_margins(model, images, labels, settings=settings, norm=norm_named("L2"))
+        for settings in (fixed, EVERY_CLASS)
+    )
+    plain = [_fixed_deepfool(model, image[None]) for image in images]
+    torch.testing.assert_close(found.margin, torch.tensor([distance for distance, _ in plain]), rtol=1e-3, atol=1e-5)
+    assert found.steps.tolist() == [steps for _, steps in plain]
+    assert (found.margin != rechosen.margin).any()
+    into = signed_margins(model, images, (labels + 1) % 6, settings=fixed, norm=norm_named("L2"))
+    assert (into.margin < 0).all()

@@ -251,7 +251,7 @@ def test_show_tells_how_scores_are_spread(in_one_job: Path, capsys: pytest.Captu
     assert f"share_censored: {facts['share_censored']}" in text
     assert '"50%": ' in text
     rows = [line.split() for line in text.splitlines()]
-    by_class = [row for row in rows if len(row) == 7 and row[0].isdigit()]
+    by_class = [row for row in rows if len(row) == 10 and row[0].isdigit()]
     assert [int(row[0]) for row in by_class] == list(range(10))
     assert [int(row[1]) for row in by_class] == [30] * 10
     bars = [row for row in rows if row and set(row[-1]) == {"#"}]

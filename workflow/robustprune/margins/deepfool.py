@@ -26,7 +26,8 @@ class DeepFool(Walk):
     """The walks of a chunk of images.
 
     Beside its point, each keeps its way so far without overshoot and clipping, (N, C, H, W), the logits where it is,
-    (N, K), and the dual norms of the gradients last seen, (N, K), 0 where none was.
+    (N, K), the dual norms of the gradients last seen, (N, K), 0 where none was, and its target where that is fixed,
+    (N,), -1 where none is.
 
     Args:
         model: gives (N, K) logits.
@@ -50,6 +51,7 @@ class DeepFool(Walk):
         super().__init__(model, images, logits, crossing, max_steps=settings.max_steps)
         self.images, self.settings, self.norm = images, settings, norm
         self.logits, self.sizes, self.travelled = logits.clone(), torch.zeros_like(logits), torch.zeros_like(images)
+        self.targets = torch.full_like(crossing.classes, -1)
 
     def advance(self, rows: Tensor) -> Tensor:
         """One step; the logits after it tell whether it crossed, and are what the next one is chosen by."""
@@ -64,8 +66,9 @@ class DeepFool(Walk):
     def _way(self, rows: Tensor) -> Tensor:
         """(n, C, H, W): the way to the nearest linearised boundary, longer by STEP_FLOOR; 0 where all are flat."""
         points, crossing, sizes = self.points[rows], self.crossing[rows], self.sizes[rows]
-        gaps = class_gaps(self.logits[rows], crossing, self.settings.candidates)
+        gaps = only(class_gaps(self.logits[rows], crossing, self.settings.candidates), self.targets[rows])
         distance, slope = torch.full_like(gaps[:, 0], torch.inf), torch.zeros_like(points)
+        target = torch.full_like(rows, -1)
         while True:
             bound, nearest = lower_bounds(gaps, sizes, self.settings.slope_ratio).min(1)
             active = (bound < distance).nonzero().squeeze(1)
@@ -77,8 +80,12 @@ class DeepFool(Walk):
             sizes[active, others], gaps[active, others] = size, torch.inf
             found = gap / size
             nearer = found < distance[active]  # never true for a gradient of 0: x / 0 is infinite, 0 / 0 is NaN
-            distance[active[nearer]], slope[active[nearer]] = found[nearer], gradient[nearer]
+            closer = active[nearer]
+            distance[closer], slope[closer], target[closer] = found[nearer], gradient[nearer], others[nearer]
         self.sizes[rows] = sizes
+        if self.settings.target == "fixed":
+            target = target.where(target >= 0, self.targets[rows])  # all are flat here, but were not before
+            self.targets[rows] = target.where(~crossing.into, -1)  # into a class there is no other target
         length = distance.where(distance.isfinite(), 0) + STEP_FLOOR
         return self.norm.steepest(slope).mul_(-per_pixel(length, points))
 
@@ -98,6 +105,13 @@ def class_gaps(logits: Tensor, crossing: Crossing, candidates: int | None) -> Te
     into[:, 0] = -leads[:, 0]
     kept = torch.where(crossing.into[:, None], into, leads)
     return torch.full_like(logits, torch.inf).scatter(1, ranked, kept)
+
+
+def only(gaps: Tensor, targets: Tensor) -> Tensor:
+    """(n, K): the gap of the target alone, where there is one: (n,) classes, -1 for none."""
+    chosen = targets.clamp(min=0)[:, None]
+    alone = torch.full_like(gaps, torch.inf).scatter(1, chosen, gaps.gather(1, chosen))
+    return torch.where(targets[:, None] < 0, gaps, alone)
 
 
 def lower_bounds(gaps: Tensor, sizes: Tensor, slope_ratio: float | None) -> Tensor:

@@ -12,7 +12,7 @@ from robustprune.blocks import Columns
 from robustprune.errors import UserError
 from robustprune.job import Job
 from robustprune.pools.format import Pool
-from robustprune.scores.distribution import Histogram, describe_scores
+from robustprune.scores.distribution import Histogram, by_class, by_run, describe_scores
 from robustprune.scores.figure import draw_scores
 from robustprune.scores.meaning import Meaning
 from robustprune.specs import Spec
@@ -50,7 +50,10 @@ def publish_written(job: Job, spec: Spec, meaning: Meaning, pool: Pool) -> dict[
         as ``publish_score``.
     """
     store = open_store(job.partial / STORE_NAME)
-    facts = describe_scores(lambda: _leading(store, meaning), pool.labels, pool.info.classes)
+    groupings = {"by_class": by_class(pool.labels, pool.info.classes)}
+    if len(pool.info.members) > 1:
+        groupings["by_source"] = by_run({member.pool: member.count for member in pool.info.members})
+    facts = describe_scores(lambda: _leading(store, meaning), groupings)
     draw_scores(
         Histogram(**facts["histogram"]),
         job.partial / FIGURE_FILE,

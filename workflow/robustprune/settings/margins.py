@@ -17,6 +17,15 @@ BisectionSteps = Annotated[
 ]
 
 
+DeepFoolTarget = Annotated[
+    Literal["rechosen", "fixed"],
+    Field(
+        description="the class that DeepFool steps to: rechosen, the nearest in every step, as in its paper; fixed, "
+        "the nearest in the first step, as in Kaufmann et al. (facts K4)",
+    ),
+]
+
+
 class DeepFoolSettings(Settings):
     """DeepFool with bisection to the boundary (Moosavi-Dezfooli et al. 2016). Facts: section 3."""
 
@@ -31,6 +40,7 @@ class DeepFoolSettings(Settings):
         ge=1,
         description="how much steeper a logit can be than known, for its class to be worth a gradient; null for all",
     )
+    target: DeepFoolTarget = "rechosen"
     bisection_steps: BisectionSteps = 10
     negative: Literal["targeted", "nearest", "unsigned"] = Field(
         "targeted",

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from robustprune.settings.base import Exact, Radius, Settings
+from robustprune.settings.margins import DeepFoolTarget
 
 Strategy = Literal[
     "none",
@@ -99,9 +100,16 @@ class MidTraining(Settings):
     score: Literal["loss", "deepfool"] = Field(
         "loss", description="loss, whose inverse is the distance; deepfool, the L2 distance to the boundary, unsigned"
     )
+    target: DeepFoolTarget = "rechosen"
     at: Literal["adversarial", "clean"] = Field(
         "adversarial", description="whether images are scored after an RS-FGSM step or as they are (facts K3, K4)"
     )
+
+    @model_validator(mode="after")
+    def _target_is_used(self) -> "MidTraining":
+        if self.target == "fixed" and self.score != "deepfool":
+            raise ValueError(f"target = fixed needs score = deepfool, not {self.score}")
+        return self
 
 
 class OnlinePuma(Settings):

@@ -171,8 +171,9 @@ def _rs_fgsm(recipe: AnyRecipe) -> tuple[CrossEntropyAttack, bool]:
 
 def _score(settings: MidTraining, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     if settings.score == "deepfool":
+        deepfool = DEEPFOOL.model_copy(update={"target": settings.target})
         return signed_margins(
-            model, images, labels, settings=DEEPFOOL, norm=norm_named("L2"), batch_size=SCORED_AT_ONCE
+            model, images, labels, settings=deepfool, norm=norm_named("L2"), batch_size=SCORED_AT_ONCE
         ).margin
     with torch.no_grad():
         return F.cross_entropy(model(images).float(), labels, reduction="none")
