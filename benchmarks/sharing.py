@@ -28,7 +28,7 @@ from robustprune.config import load_config
 from robustprune.experiments import load_experiments
 from robustprune.plan import Plan, make_plan
 from robustprune.record import Record
-from robustprune.scores.distribution import describe_scores
+from robustprune.scores.distribution import by_class, describe_scores
 from robustprune.scores.meaning import Meaning
 from robustprune.sharing.lookup import with_pulls
 from robustprune.sharing.places import INDEX_FILE, STORES, Folder, entry_path
@@ -82,7 +82,9 @@ def a_score(folder: Path) -> Path:
     meaning = Meaning("margin", "Linf distance, pixel range [0, 1]", "high", "a large margin is an easy image")
     attributes = {"spec": spec.without_locations(), "score": vars(meaning), "pool_digest": "a" * 64}
     write_store(directory / STORE_NAME, [columns], ROWS, attributes)
-    facts = describe_scores(lambda: [columns["margin"]], source.integers(0, 10, ROWS).astype(np.int16), 10)
+    facts = describe_scores(
+        lambda: [columns["margin"]], {"by_class": by_class(source.integers(0, 10, ROWS).astype(np.int16), 10)}
+    )
     Record(
         id=spec.id,
         finished="2026-01-01T00:00:00+00:00",

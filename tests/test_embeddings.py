@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from robustprune.embeddings.encoders import features_of, torchvision_encoder
 from robustprune.embeddings.files import ARRAY_FILE, INFO_FILE, EmbeddingInfo, open_embeddings, write_embeddings
-from robustprune.embeddings.stage import run
+from robustprune.embeddings.stage import row_pass, run
 from robustprune.errors import Interrupted, UserError
 from robustprune.interruption import Checkpoints
 from robustprune.job import Job
@@ -248,3 +248,16 @@ def test_the_configured_source_of_embeddings_is_found_while_the_plan_is_made(
         encoder_source(EmbeddingSettings(source=f"file:{tmp_path}"), role="train")
     with pytest.raises(UserError, match=r"there is no file yours.pth; weights are not downloaded"):
         encoder_source(EmbeddingSettings(source="torchvision:resnet18:yours.pth"), role="train")
+
+
+def test_parts_end_in_the_bytes_of_one_job(pool: Pool, make_job: MakeJob, tmp_path: Path) -> None:
+    np.save(tmp_path / "mine.npy", np.random.default_rng(1).normal(size=(len(pool), 5)))
+    spec = from_file(tmp_path / "mine.npy")
+    whole, shared = (make_job("embeddings", name, batch_size=8) for name in ("whole", "shared"))
+    facts = run(whole, spec)
+    for rows in (range(24, 40), range(24)):
+        row_pass(shared, spec)(rows=rows)
+    assert run(shared, spec) == facts
+    assert len(list((shared.partial / "blocks").iterdir())) == 2
+    for name in ("embeddings.npy", "embeddings.json"):
+        assert (whole.directory / name).read_bytes() == (shared.directory / name).read_bytes()

@@ -264,6 +264,7 @@ def test_a_source_without_finite_scores_is_refused(world: World) -> None:
 
 def test_resumed_twice_it_ends_in_the_same_bytes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage, "BLOCK_ROWS", 8)
+    monkeypatch.setattr("robustprune.specs.scores.EXTRAPOLATED_TOGETHER", 8)
     spec = spec_of(REAL, SOURCE, **GRID)
     whole, _ = run(world, spec)
     broken = world.make_job("scores", "broken")
@@ -277,6 +278,20 @@ def test_resumed_twice_it_ends_in_the_same_bytes(world: World, monkeypatch: pyte
     assert len(files) >= 5
     for name in [Path("grid.csv"), Path("scores.png"), *files]:
         assert (whole.directory / name).read_bytes() == (broken.directory / name).read_bytes()
+
+
+def test_parts_end_in_the_bytes_of_one_job(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("robustprune.specs.scores.EXTRAPOLATED_TOGETHER", 8)
+    spec = spec_of(REAL, SOURCE, **GRID)
+    whole, facts = run(world, spec)
+    shared = world.make_job("scores", "shared")
+    for rows in (range(24, 50), range(24)):
+        stage.row_pass(shared, spec)(rows=rows)
+    computed = [path.name for path in (shared.partial / "blocks").iterdir()]
+    assert stage.run(shared, spec) == facts
+    assert len(computed) == len(list((shared.partial / "blocks").iterdir())) >= 2
+    for name in ("grid.csv", "scores.zarr/zarr.json", "scores.zarr/margin/c/0"):
+        assert (whole.directory / name).read_bytes() == (shared.directory / name).read_bytes()
 
 
 ROW = {"method": "PUMA", "strategy": "puma", "radius": "margin", "extrapolated": True}

@@ -15,11 +15,12 @@ from robustprune.attacks.norms import norm_named
 from robustprune.errors import UserError
 from robustprune.execution import Execution
 from robustprune.experiments import Table, load_experiments
-from robustprune.job import run_stage
+from robustprune.job import Job, run_stage
 from robustprune.models.checkpoint import load_model
 from robustprune.paths import dynamics_name
 from robustprune.plan import Plan
 from robustprune.pools.format import open_pool
+from robustprune.scores.dynamics import row_pass, run
 from robustprune.scores.files import STORE_NAME, read_score
 from robustprune.settings import CrossEntropyAttack, DynamicsScoreName, ScoreName, ThreatModel
 from robustprune.show import describe_path
@@ -148,6 +149,21 @@ def test_every_score_of_dynamics_is_what_its_paper_says_of_the_recording(name: s
     assert len(np.unique(score)) > 1
     assert (meaning.column, meaning.easy) == (name, "low")
     assert name in describe_path(dynamics.directory(stage))
+
+
+def test_parts_score_what_one_job_does(dynamics: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = score_stages(dynamics)["uncertainty"]
+    spec, _ = recorded_by(dynamics, stage)
+    whole = open_store(dynamics.directory(stage) / STORE_NAME)
+    directory = dynamics.directory(stage).with_name("in-parts")
+    job = Job(directory, Execution(device="cpu"), threads=1, live=False)
+    job.partial.mkdir(parents=True)
+    monkeypatch.setattr("robustprune.specs.scores.RECORDED_TOGETHER", 64)
+    for rows in (range(640, whole.rows), range(640)):
+        row_pass(job, spec)(rows=rows)
+    assert len(list((job.partial / "blocks").iterdir())) == 2
+    run(job, spec)
+    assert open_store(directory / STORE_NAME).files == whole.files
 
 
 def test_a_recording_of_another_pool_is_refused(dynamics: Plan) -> None:

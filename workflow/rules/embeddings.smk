@@ -2,6 +2,7 @@
 rule embedding:
     input:
         upstream,
+        parts,
     output:
         record=RESULTS / "embeddings" / "{id}" / "record.json",
     log:

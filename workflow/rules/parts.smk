@@ -1,4 +1,4 @@
-# Parts: some rows of a large pool, score or evaluation. What it makes stays in the stage's partial/, where its rule goes on.
+# Parts: some rows of a large stage. What it makes stays in the stage's partial/, where the rule of its kind goes on.
 rule part:
     input:
         upstream,
@@ -7,7 +7,7 @@ rule part:
     log:
         RESULTS / "{kind}" / "{id}" / "parts" / "{start}-{stop}.log",
     wildcard_constraints:
-        kind="pools|scores|evaluations",
+        kind="pools|embeddings|scores|evaluations",
     threads: threads
     resources:
         mem_mb=memory,

@@ -1,13 +1,15 @@
 """The stage that embeds every image of a pool, un-augmented, by a network in eval mode or from a file."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from robustprune.attacks.inputs import as_inputs
-from robustprune.blocks import Columns, compute_rows
+from robustprune.blocks import Columns, RowPass, compute_rows
 from robustprune.embeddings.encoders import Encode, features_of, torchvision_encoder
 from robustprune.embeddings.files import ARRAY_FILE, INFO_FILE, EmbeddingInfo, Embeddings, write_embeddings
 from robustprune.errors import UserError
@@ -20,6 +22,16 @@ from robustprune.specs import EmbeddingSpec, FileEncoder, ModelEncoder, Torchvis
 Compute = Callable[[int, int], Columns]
 
 
+def row_pass(job: Job, spec: EmbeddingSpec) -> RowPass:
+    """How some or all images are embedded.
+
+    Raises:
+        UserError: when the model, its weights or the file of embeddings do not fit.
+    """
+    pool = open_pool(job.upstream("pools", spec.pool))
+    return partial(compute_rows, job, len(pool), _compute(job, spec, pool), what="embedding images")
+
+
 def run(job: Job, spec: EmbeddingSpec) -> dict[str, Any]:
     """Publish embeddings.npy, (N, D), a row a sample, and embeddings.json.
 
@@ -27,17 +39,16 @@ def run(job: Job, spec: EmbeddingSpec) -> dict[str, Any]:
         count and dimension, and how many embeddings are all 0, which have no direction.
 
     Raises:
-        UserError: when the model, its weights or the file of embeddings do not fit, or a value is not finite.
+        UserError: as ``row_pass``, or when a value is not finite.
     """
     pool = open_pool(job.upstream("pools", spec.pool))
-    compute = _compute(job, spec, pool)
-    dimension = compute(0, 1)["embedding"].shape[1]
-    blocks = compute_rows(job, len(pool), compute, what="embedding images")
-    zeros = 0
+    blocks = row_pass(job, spec)()
+    first = next(blocks)
+    dimension, zeros = first["embedding"].shape[1], 0
 
     def rows() -> Iterator[Embeddings]:
         nonlocal zeros
-        for block in blocks:
+        for block in chain([first], blocks):
             zeros += int((~block["embedding"].any(axis=1)).sum())
             yield block["embedding"]
 

@@ -1,7 +1,8 @@
 """The stage that extrapolates a score from pools that were scored to one that was not."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from robustprune.blocks import Columns, collect, compute_rows
+from robustprune.blocks import Columns, RowPass, collect, compute_rows
 from robustprune.embeddings.files import open_embeddings
 from robustprune.extrapolation.choice import Found, Trial, best, merge, trials
 from robustprune.extrapolation.neighbours import BLOCK_ROWS, Embeddings, Points, Space, nearest
@@ -59,8 +60,75 @@ def run(job: Job, spec: ExtrapolatedScoreSpec) -> dict[str, Any]:
         the target; the settings chosen and how well they predict the held-out images.
 
     Raises:
+        UserError: as ``row_pass``.
+    """
+    extrapolation = _prepare(job, spec)
+    blocks = extrapolation.row_pass(job)()
+    _write_grid(job, extrapolation.tried, images=extrapolation.held_out)
+    meaning, facts = extrapolation.sources[0].meaning, extrapolation.facts()
+    meaning = replace(meaning, sign=f"{meaning.sign}; extrapolated from the nearest images that are scored")
+    pool = open_pool(job.upstream("pools", spec.pool))
+    return {**publish_score(job, spec, blocks, meaning, pool, {"extrapolation": facts}), **facts}
+
+
+@dataclass(frozen=True)
+class Extrapolation:
+    """The settings are chosen; what is left is to look for the neighbours of each image.
+
+    Attributes:
+        sources: what is searched.
+        targets: (N, D) embeddings of the images that get a score.
+        tried: every combination of the settings, on the held-out images.
+        held_out: how many images these are.
+        shared: how many images of the sources the target has, too.
+        together: images whose neighbours are looked for at once.
+    """
+
+    sources: list[Source]
+    targets: Embeddings
+    tried: list[Trial]
+    held_out: int
+    shared: int
+    together: int | None
+
+    @property
+    def choice(self) -> Trial:
+        """The best combination."""
+        return best(self.tried)
+
+    def facts(self) -> dict[str, Any]:
+        """What there is to tell of it."""
+        return {
+            "sources": {one.pool_id: {"used": len(one.rows), "censored": one.censored} for one in self.sources},
+            "shared_images": self.shared,
+            "held_out": {"images": self.held_out, **asdict(self.choice.quality)},
+            "settings": _settings(self.choice),
+        }
+
+    def row_pass(self, job: Job) -> RowPass:
+        """How some or all images get a score, from all sources of the choice, the held-out images among them."""
+        choice, column = self.choice, self.sources[0].meaning.column
+        searches = [Search(job, source, choice.metric, choice.k) for source in chosen(self.sources, choice.sources)]
+
+        def extrapolate(start: int, stop: int) -> Columns:
+            found = merge([search.of(self.targets[start:stop]) for search in searches]).first(choice.k)
+            scores = predict(found.score, found.distance, weighting=choice.weighting)
+            return {column: scores, "nearest": found.distance[:, 0].copy()}
+
+        what = "extrapolating scores"
+        return partial(compute_rows, job, len(self.targets), extrapolate, what=what, batch_size=self.together)
+
+
+def row_pass(job: Job, spec: ExtrapolatedScoreSpec) -> RowPass:
+    """How some or all images get a score; each of several jobs chooses the settings first, unless one did before.
+
+    Raises:
         UserError: where pools overlap, scores or embeddings do not fit each other, or too few images are scored.
     """
+    return _prepare(job, spec).row_pass(job)
+
+
+def _prepare(job: Job, spec: ExtrapolatedScoreSpec) -> Extrapolation:
     pool = open_pool(job.upstream("pools", spec.pool))
     embeddings = open_embeddings(job.upstream("embeddings", spec.embedding), pool)
     sources = [open_source(job, source) for source in spec.sources]
@@ -71,21 +139,14 @@ def run(job: Job, spec: ExtrapolatedScoreSpec) -> dict[str, Any]:
             refuse_shared(own, theirs, target=spec.pool, source=source.pool_id)
     held_out, rest = hold_out(sources, digests, spec.settings)
     check_sources(rest, embeddings, spec.settings)
-    tried = _try(job, spec, rest, sources[-1], held_out)
-    choice = best(tried)
-
-    facts = {
-        "sources": {source.pool_id: {"used": len(source.rows), "censored": source.censored} for source in sources},
-        "shared_images": len(shared_rows(own, np.concatenate(digests))),
-        "held_out": {"images": len(held_out), **asdict(choice.quality)},
-        "settings": _settings(choice),
-    }
-    blocks = _extrapolate(job, sources, embeddings, choice)
-    _write_grid(job, tried, images=len(held_out))
-    meaning = replace(
-        sources[0].meaning, sign=f"{sources[0].meaning.sign}; extrapolated from the nearest images that are scored"
+    return Extrapolation(
+        sources=sources,
+        targets=embeddings,
+        tried=_try(job, spec, rest, sources[-1], held_out),
+        held_out=len(held_out),
+        shared=len(shared_rows(own, np.concatenate(digests))),
+        together=spec.shared_rows.together,
     )
-    return {**publish_score(job, spec, blocks, meaning, pool, {"extrapolation": facts}), **facts}
 
 
 def _try(
@@ -123,18 +184,6 @@ def _try(
     }
     constant = float(rest[-1].scores[rest[-1].rows].mean(dtype=np.float64))
     return list(trials(found, last.scores[held_out], settings, constant=constant))
-
-
-def _extrapolate(job: Job, sources: list[Source], targets: Embeddings, choice: Trial) -> Iterator[Columns]:
-    """The scores of all targets, from all sources of the choice, the held-out images among them."""
-    searches = [Search(job, source, choice.metric, choice.k) for source in chosen(sources, choice.sources)]
-
-    def extrapolate(start: int, stop: int) -> Columns:
-        found = merge([search.of(targets[start:stop]) for search in searches]).first(choice.k)
-        scores = predict(found.score, found.distance, weighting=choice.weighting)
-        return {sources[0].meaning.column: scores, "nearest": found.distance[:, 0].copy()}
-
-    return compute_rows(job, len(targets), extrapolate, what="extrapolating scores", batch_size=BLOCK_ROWS)
 
 
 def _settings(trial: Trial) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from robustprune.blocks import Columns, compute_rows
+from robustprune.blocks import Columns, RowPass, compute_rows
 from robustprune.job import Job
 from robustprune.paths import dynamics_name
 from robustprune.pools.format import Pool, open_pool
@@ -22,7 +22,7 @@ from robustprune.settings.scores import (
     evenly_spaced,
 )
 from robustprune.specs import DynamicsScoreSpec
-from robustprune.store import CHUNK_ROWS, Store, open_store
+from robustprune.store import Store, open_store
 
 DEFINITION = 1
 
@@ -48,6 +48,18 @@ LOOKED_AT = {
 """Which of the recorded values a metric is made from."""
 
 
+def row_pass(job: Job, spec: DynamicsScoreSpec) -> RowPass:
+    """How some or all images are scored.
+
+    Raises:
+        UserError: when the pool or a recording is damaged, or they do not belong together.
+    """
+    pool = open_pool(job.upstream("pools", spec.pool))
+    recordings = [_open_recording(job, model, spec.pool, pool) for model in spec.models]
+    score, together = partial(_score, spec, recordings), spec.shared_rows.together
+    return partial(compute_rows, job, len(pool), score, what=f"scoring {spec.score}", batch_size=together)
+
+
 def run(job: Job, spec: DynamicsScoreSpec) -> dict[str, Any]:
     """Publish a store with the score, one row a sample.
 
@@ -55,13 +67,10 @@ def run(job: Job, spec: DynamicsScoreSpec) -> dict[str, Any]:
         what ``publish_score`` found.
 
     Raises:
-        UserError: when the pool or a recording is damaged, or they do not belong together.
+        UserError: as ``row_pass``.
     """
+    blocks = row_pass(job, spec)()
     pool = open_pool(job.upstream("pools", spec.pool))
-    recordings = [_open_recording(job, model, spec.pool, pool) for model in spec.models]
-    blocks = compute_rows(
-        job, len(pool), partial(_score, spec, recordings), what=f"scoring {spec.score}", batch_size=CHUNK_ROWS
-    )
     unit, sign = UNIT_AND_SIGN[spec.metric.metric]
     meaning = Meaning(column=spec.score, unit=unit, easy="low", sign=sign)
     return publish_score(job, spec, blocks, meaning, pool, {})

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from robustprune.settings import Settings
-from robustprune.specs.base import DIGEST_PATTERN, Spec, StageId, slug_of
+from robustprune.specs.base import DIGEST_PATTERN, SharedRows, Spec, StageId, slug_of
 
 
 class ModelEncoder(Settings):
@@ -59,6 +59,10 @@ class EmbeddingSpec(Spec):
     @property
     def slug(self) -> str:
         return f"embedding-{slug_of(self.pool)}"
+
+    @property
+    def shared_rows(self) -> SharedRows:
+        return SharedRows(pool=self.pool)
 
     @property
     def upstream(self) -> tuple[tuple[str, str], ...]:

@@ -21,6 +21,9 @@ from robustprune.settings import (
 from robustprune.specs.base import DIGEST_PATTERN, SharedRows, Spec, StageId, slug_of
 from robustprune.specs.models import MARGIN_MODULES
 
+RECORDED_TOGETHER = 2**16  # images scored at once from their trajectories: a chunk of the store
+EXTRAPOLATED_TOGETHER = 2**13  # images whose neighbours are looked for at once: 268 MB of inner products
+
 
 class ScoreSpec(Spec):
     """Something measured of every image of ``pool``: the kind of stage that teams share."""
@@ -76,6 +79,10 @@ class DynamicsScoreSpec(ScoreSpec):
     @property
     def slug(self) -> str:
         return f"{self.score.replace('_', '-')}-{slug_of(self.pool)}"
+
+    @property
+    def shared_rows(self) -> SharedRows:
+        return SharedRows(pool=self.pool, together=RECORDED_TOGETHER)
 
     @property
     def upstream(self) -> tuple[tuple[str, str], ...]:
@@ -172,6 +179,10 @@ class ExtrapolatedScoreSpec(ScoreSpec):
     @property
     def slug(self) -> str:
         return f"extrapolated-{slug_of(self.pool)}"
+
+    @property
+    def shared_rows(self) -> SharedRows:
+        return SharedRows(pool=self.pool, together=EXTRAPOLATED_TOGETHER)
 
     @property
     def upstream(self) -> tuple[tuple[str, str], ...]:
