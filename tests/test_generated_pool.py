@@ -55,7 +55,7 @@ def test_pool_holds_the_classes_in_turn(generator: Job, make_job: Callable[..., 
     facts = run_generated(job, SPEC)
     pool = open_pool(job.directory)
     assert pool.labels.tolist() == [i % 3 for i in range(25)]
-    assert facts == {"count": 25, "class_counts": [9, 8, 8], "digest": pool.info.digest}
+    assert facts == {"count": 25, "class_counts": [9, 8, 8], "digest": pool.info.digest, "selected": []}
     assert GENERATOR.id in pool.info.source
     network = load_generator(generator.directory, SPEC, torch.device("cpu"))
     ids = torch.arange(25)
