@@ -23,7 +23,7 @@ def test_plan_lists_stages_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "results/table1.csv", "--config", "seeds=[0]"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert any("generators" in line and "edm-digits-" in line for line in lines)
-    assert lines[-1].startswith("12 stages:")
+    assert any(line.startswith("14 stages:") for line in lines)
 
 
 @pytest.mark.parametrize(
