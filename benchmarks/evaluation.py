@@ -1,7 +1,7 @@
 """What evaluations cost beside the attacks called directly: ``python benchmarks/evaluation.py {autoattack,pgd}``.
 
 What it printed is in docs/benchmarks.md. The network is the public MNIST checkpoint of Wong et al. (``fgsm.pth``),
-epsilon 0.3, the images are class-balanced test images. Sides run one after the other, each process on one thread, and
+the images are class-balanced test images. Sides run one after the other, each process on one thread, and
 are timed by the processor time of their processes, so that other jobs on the machine disturb little.
 """
 
@@ -48,44 +48,46 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=IMAGES)
     parser.add_argument("--images", type=int)
+    parser.add_argument("--epsilon", default="0.3", help="of the attacks, L-infinity")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     options = parser.parse_args()
     images = options.images or IMAGES[options.what]
     with tempfile.TemporaryDirectory() as folder:
         if options.what == "autoattack":
-            compare_autoattack(Path(folder), options.data, images)
+            compare_autoattack(Path(folder), options.data, images, options.epsilon)
         else:
-            measure_pgd(Path(folder), options.data, images)
+            measure_pgd(Path(folder), options.data, images, options.epsilon)
 
 
-def compare_autoattack(folder: Path, data: Path, images: int) -> None:
+def compare_autoattack(folder: Path, data: Path, images: int, epsilon: str) -> None:
     """The package called directly, our stage in one job, and in two jobs at once."""
-    plan, stage = prepared(folder / "one", data, "autoattack", images)
+    plan, stage = prepared(folder / "one", data, "autoattack", images, epsilon)
     job, spec = Job(plan.directory(stage), CPU, threads=1, live=False), plan.stages[stage]
     assert isinstance(spec, EvaluationSpec)
     direct = timed(lambda: directly(job, spec))
     ours = timed(lambda: run_and_count(plan, stage, "autoattack"))
-    plan, stage = prepared(folder / "two", data, "autoattack", images)
+    plan, stage = prepared(folder / "two", data, "autoattack", images, epsilon)
     shards = in_shards(plan, stage, images)
     tell("pyautoattack called directly", direct, direct, images)
     tell("robustprune run, one job", ours, direct, images)
     tell("robustprune run, two shards at once", shards, direct, images)
 
 
-def measure_pgd(folder: Path, data: Path, images: int) -> None:
+def measure_pgd(folder: Path, data: Path, images: int, epsilon: str) -> None:
     """PGD-50-10 beside the number that the checkpoint's authors report."""
-    plan, stage = prepared(folder, data, "pgd_50_10", images)
+    plan, stage = prepared(folder, data, "pgd_50_10", images, epsilon)
     cost = timed(lambda: run_and_count(plan, stage, "pgd_50_10"))
     share = 100 * cost.right / images
     print(f"PGD-50-10: {share:.2f} % of {images} images, reported {REPORTED} %; {cost.cpu:.0f} s of processor time")
 
 
-def prepared(results: Path, data: Path, attack: str, images: int) -> tuple[Plan, str]:
+def prepared(results: Path, data: Path, attack: str, images: int, epsilon: str) -> tuple[Plan, str]:
     """A plan in which an evaluation is all that is missing, and its id."""
     path = data / "models" / "fast_adversarial_mnist" / "fgsm.pth"
     settings: dict[str, Any] = {"attacks": [attack], "images": images, "pgd_50_10": {"step": "1/30"}}
     overrides = {
         "preset": "mnist",
+        "threat": {"norm": "Linf", "epsilon": epsilon},
         "data": {"source": f"idx:{data / 'mnist' / 'MNIST' / 'raw'}"},
         "checkpoints": {"fgsm": {"path": str(path), "sha256": digest(path), "architecture": "fast_cnn"}},
         "evaluation": settings,

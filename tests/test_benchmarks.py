@@ -35,6 +35,28 @@ def test_benchmarks_of_training(what: str, monkeypatch: pytest.MonkeyPatch, caps
     assert re.fullmatch(PRINTED[what], capsys.readouterr().out)
 
 
+EVALUATION = {
+    "pgd": r"PGD-50-10: \d+\.\d\d % of 10 images, reported 88\.77 %; \d+ s of processor time\n",
+    "autoattack": r"(.{36} +\d+\.\d s of processor time, +\d+\.\d s by the clock, ratios .*, right \d+ of 10\n){3}",
+}
+
+
+@pytest.mark.parametrize("what", EVALUATION)
+def test_benchmarks_of_evaluation(
+    what: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], shared: Path
+) -> None:
+    """AutoAttack, which takes seconds for a single image, is put in place of by what leaves every image as it is."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    evaluation = importlib.import_module("evaluation")
+    monkeypatch.setattr(
+        evaluation.AutoAttack, "run_standard_evaluation", lambda attack, images, labels, **_: (images, labels)
+    )
+    monkeypatch.setattr(evaluation, "in_shards", lambda plan, stage, images: evaluation.Cost(1.0, 1.0, 10))
+    monkeypatch.setattr(sys, "argv", ["evaluation.py", what, "--images", "10", "--data", str(shared / "data")])
+    evaluation.main()
+    assert re.fullmatch(EVALUATION[what], capsys.readouterr().out)
+
+
 def test_benchmark_of_the_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

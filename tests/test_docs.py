@@ -50,6 +50,7 @@ ELSEWHERE = {
     },
     "robustprune run results/<preset>/<kind>/<id>/spec.json": "test_restart.py",
     "robustprune run results/<preset>/scores/<id> --rows 0:1048576": "test_parts.py, with fewer rows",
+    "robustprune run results/<preset>/evaluations/<id> --rows 0:2500": "test_evaluation.py, with fewer rows",
     "robustprune store verify results/<preset>/scores/<id>": "test_parts.py",
     **{
         f"robustprune store {action}": "test_sharing.py, with other places"
@@ -62,6 +63,11 @@ ELSEWHERE = {
         )
     },
     "python benchmarks/sharing.py": "test_benchmarks.py, with fewer rows",
+    "robustprune calibrate": "test_costs.py, in less time",
+    **{
+        f"python benchmarks/evaluation.py {what}": "test_benchmarks.py, with fewer images"
+        for what in ("autoattack", "pgd")
+    },
 }
 
 
