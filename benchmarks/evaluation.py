@@ -22,7 +22,7 @@ from pyautoattack import AutoAttack
 from robustprune.attacks.inputs import inputs_at
 from robustprune.config import load_config
 from robustprune.evaluation.outcome import read_summaries
-from robustprune.evaluation.stage import _Target
+from robustprune.evaluation.stage import Target
 from robustprune.execution import Execution
 from robustprune.experiments import Row, Table
 from robustprune.files import digest
@@ -103,7 +103,7 @@ def prepared(results: Path, data: Path, attack: str, images: int, epsilon: str) 
 
 def directly(job: Job, spec: EvaluationSpec) -> int:
     """The package's own loop over the same images, in its batches of 250."""
-    target = _Target.opened(job, spec)
+    target = Target.opened(job, spec)
     images, labels = inputs_at(target.pool, target.rows, job.device)
     logging.getLogger("auto-attack").setLevel(logging.ERROR)
     attack = AutoAttack(target.model, eps=float(spec.threat.epsilon), norm=spec.threat.norm, seed=0, version="standard")

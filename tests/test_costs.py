@@ -156,7 +156,8 @@ def test_the_view_tells_hours_where_something_was_calibrated_and_says_so_where_n
     plan = make_plan(load_config({}), load_experiments(), results=tmp_path)
     target = str(tmp_path / "table1.csv")
     assert describe_plan(plan, target).splitlines()[-1] == NO_RATES
-    (network,) = {network_of(spec) for spec in plan.stages.values() if isinstance(spec, ModelSpec)}
+    network = "small_cnn, 10 classes, 1x8x8"
+    assert network in {network_of(spec) for spec in plan.stages.values() if isinstance(spec, ModelSpec)}
     add_rates(tmp_path, "one GPU", {network: RATES})
     last = describe_plan(plan, target).splitlines()[-1]
     assert last.startswith("hours of one one GPU: about ")
@@ -192,9 +193,9 @@ def test_calibrated_by_command_the_plan_knows_hours(
     monkeypatch.chdir(tmp_path)
     Path("config.yaml").write_text("preset: digits\nexecution: {batch_size: 16}\n")
     assert main(["calibrate", "--seconds", "0", "--device", "cpu"]) == 0
-    assert "2 networks on cpu, 1 threads, written to results/.throughput.json" in capsys.readouterr().out
+    assert "networks on cpu, 1 threads, written to results/.throughput.json" in capsys.readouterr().out
     (rates,) = read_throughput(Path("results")).values()
-    assert {network.split(" ")[0] for network in rates} == {"edm", "small_cnn,"}
+    assert {"edm", "small_cnn,"} <= {network.split(" ")[0] for network in rates}
     assert rates["small_cnn, 10 classes, 1x8x8"].parameters == 38_282  # as tests/test_models.py has it
     assert main(["plan", "results/table1.csv"]) == 0
     text = capsys.readouterr().out

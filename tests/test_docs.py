@@ -64,10 +64,6 @@ ELSEWHERE = {
     },
     "python benchmarks/sharing.py": "test_benchmarks.py, with fewer rows",
     "robustprune calibrate": "test_costs.py, in less time",
-    **{
-        f"python benchmarks/evaluation.py {what}": "test_benchmarks.py, with fewer images"
-        for what in ("autoattack", "pgd")
-    },
 }
 
 

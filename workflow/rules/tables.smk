@@ -29,6 +29,8 @@ rule target:
         latex="results/{target}.tex",
     wildcard_constraints:
         target=f"(?!{RESULTS.name}/).+",  # a stage's own table is not a copy
+    params:
+        table=lambda wildcards: str(table_of_target(wildcards)[0]),  # another table is another copy
     localrule: True
     shell:
         "cp {input[0]} {output.table} && cp {input[1]} {output.markdown} && cp {input[2]} {output.latex}"

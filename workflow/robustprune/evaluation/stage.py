@@ -47,7 +47,7 @@ def row_pass(job: Job, spec: EvaluationSpec) -> RowPass:
     Raises:
         UserError: when the pool or the model is damaged, or the model is one on which attacks mean nothing.
     """
-    return _Target.opened(job, spec).row_pass
+    return Target.opened(job, spec).row_pass
 
 
 def run(job: Job, spec: EvaluationSpec) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def run(job: Job, spec: EvaluationSpec) -> dict[str, Any]:
     Raises:
         UserError: as ``row_pass``.
     """
-    target = _Target.opened(job, spec)
+    target = Target.opened(job, spec)
     columns = collect(target.row_pass())
     breakers = STANDARD if spec.attack == "autoattack" else ()
     summary = summarise(spec.attack, columns, breakers, random=answers_at_random(target.model, target.first()[0]))
@@ -72,7 +72,7 @@ def run(job: Job, spec: EvaluationSpec) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class _Target:
+class Target:
     """A model, and the rows of a pool that it is measured on; what is computed of them goes by their position."""
 
     job: Job
@@ -83,6 +83,7 @@ class _Target:
 
     @classmethod
     def opened(cls, job: Job, spec: EvaluationSpec) -> Self:
+        """Both read, and the model checked. Raises UserError as ``row_pass``."""
         model = load_model(job.upstream("models", spec.model), job.device, spec.weights)
         pool = open_pool(job.upstream("pools", spec.pool))
         target = cls(job, spec, model, pool, balanced_subset(pool.labels, spec.images, classes=pool.info.classes))
@@ -91,6 +92,7 @@ class _Target:
 
     @property
     def row_pass(self) -> RowPass:
+        """How some or all of the rows are attacked."""
         return self._by_autoattack if self.spec.attack == "autoattack" else partial(self._pass, self._at_once, "attack")
 
     def first(self) -> tuple[Tensor, Tensor]:
