@@ -38,7 +38,7 @@ ELSEWHERE = {
     "snakemake --profile slurm results/table1.csv": "test_slurm.py",
     **{
         f"python benchmarks/training.py {what}": "test_benchmarks.py, with smaller cases"
-        for what in ("step", "data", "precision", "seeds")
+        for what in ("step", "data", "precision", "rs_fgsm", "seeds")
     },
     "python benchmarks/manifest.py": "test_benchmarks.py, with fewer margins",
     "python benchmarks/pools.py views": "test_benchmarks.py, with fewer images",
