@@ -152,3 +152,22 @@ def test_benchmark_of_generation(
     assert len(stages) == 6
     assert all(re.fullmatch(r"\w+ +\d+ s of processor, +\d+ s", line) for line in stages)
     assert '"images": 10' in found
+
+
+def test_benchmark_of_ingest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    monkeypatch.chdir(tmp_path)
+    ingest = importlib.import_module("ingest")
+    monkeypatch.setattr(ingest, "REPEATS", 1)
+    npz = tmp_path / "2000.npz"
+    ingest.make_npz(npz, 2000)
+    directory = ingest.plan_pool(npz, tmp_path / "results" / "bench")
+    ingest.against_copy(npz, directory)
+    ingest.reading(directory)
+    printed = capsys.readouterr().out
+    assert re.search(
+        r"^ +2,000 images, 0\.01 GB: copy .* ingest .* of the copy's speed, .* peak memory \d+ MB$", printed, re.M
+    )
+    assert re.search(r"^opening 2,000 images: \d+\.\d\d ms; a random batch of 512: \d+\.\d\d ms$", printed, re.M)

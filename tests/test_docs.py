@@ -40,6 +40,7 @@ ELSEWHERE = {
         f"python benchmarks/training.py {what}": "test_benchmarks.py, with smaller cases"
         for what in ("step", "data", "precision", "rs_fgsm", "seeds")
     },
+    "python benchmarks/ingest.py": "test_benchmarks.py, with fewer images",
     "python benchmarks/manifest.py": "test_benchmarks.py, with fewer margins",
     "python benchmarks/pools.py views": "test_benchmarks.py, with fewer images",
     "python benchmarks/pools.py encoded 1536": "test_benchmarks.py, with fewer images",

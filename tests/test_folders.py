@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import re
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,16 +11,24 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.parquet as pq
 import pytest
 
+from robustprune.config import read_config_file
 from robustprune.errors import UserError
-from robustprune.job import Job
+from robustprune.execution import Execution
+from robustprune.experiments import load_experiments
+from robustprune.job import Job, run_stage
+from robustprune.plan import make_plan
 from robustprune.pools import stage
 from robustprune.pools.format import open_pool
 from robustprune.pools.ingest import imagefolder, webdataset
 from robustprune.pools.ingest.listing import image_files
+from robustprune.record import read_record
 from robustprune.sources import planned_rows, real_source, synthetic_source
 from test_pools import everything, planned, png, some_images
+
+DOCS = Path(__file__).parents[1] / "docs"
 
 Make = Callable[..., Job]
 NAMES = [f"class{number}" for number in range(10)]
@@ -211,3 +220,24 @@ def test_a_whole_image_folder_becomes_a_pool(make_job: Make) -> None:
     assert facts["class_names"] == tuple(NAMES)
     assert facts["sorted_by_class"] is False
     assert np.array_equal(pool.images[:], everything(imagefolder, spec)[0])
+
+
+def test_the_guide_to_ones_own_data_set_works_on_pictures_of_cifar10(shared: Path, make_job: Make) -> None:
+    """The configuration of docs/data.md, word for word, on JPEGs of CIFAR-10."""
+    for split, count in (("train", 200), ("test", 50)):
+        table = pq.read_table(shared / "data" / "cifar10" / f"{split}-00000-of-00001.parquet").slice(0, count)
+        for number, row in enumerate(table.to_pylist()):
+            path = Path("pictures", split, f"class{row['label']}", f"{number}.jpg")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(row["img"]["bytes"])
+    (example,) = re.findall(r"```yaml\n(preset: .*?)```", (DOCS / "data.md").read_text(), re.DOTALL)
+    Path("config.yaml").write_text(example)
+    plan = make_plan(read_config_file(Path("config.yaml"), {}), load_experiments(), results=Path("results"))
+    plan.write_specs()
+    train = next(stage for stage, spec in plan.stages.items() if spec.slug == "mine-train")
+    for stage_id in plan.needed_for([train]):
+        run_stage(plan.directory(stage_id) / "spec.json", Execution(device="cpu"))
+    record = read_record(plan.directory(train))
+    assert record.facts["count"] == 200
+    assert record.facts["also_in"] == {"test": 0}
+    assert open_pool(plan.directory(train)).images[:8].shape == (8, 3, 32, 32)
