@@ -9,6 +9,7 @@ turns. Seconds of ingest are those of the job's record; the process, with Python
 import json
 import os
 import platform
+import resource
 import shutil
 import statistics
 import subprocess
@@ -41,11 +42,13 @@ class Run:
     Attributes:
         seconds: of the job, as its record says.
         wall_seconds: of the process.
+        processor_seconds: of the process, all its threads.
         memory_mb: peak resident memory.
     """
 
     seconds: float
     wall_seconds: float
+    processor_seconds: float
     memory_mb: float
 
 
@@ -79,12 +82,19 @@ def start(directory: Path) -> "subprocess.Popen[bytes]":
 
 def ingest(directory: Path) -> Run:
     """Run the stage to its end."""
-    started = time.perf_counter()
+    started, used = time.perf_counter(), processor_seconds(resource.RUSAGE_CHILDREN)
     if start(directory).wait() != 0:
         raise SystemExit(f"ingest failed; see robustprune run {directory}/spec.json")
     wall = time.perf_counter() - started
     record = json.loads((directory / "record.json").read_text())
-    return Run(record["seconds"], wall, record["peak_memory_mb"])
+    used = processor_seconds(resource.RUSAGE_CHILDREN) - used
+    return Run(record["seconds"], wall, used, record["peak_memory_mb"])
+
+
+def processor_seconds(who: int) -> float:
+    """User's and system's time so far."""
+    usage = resource.getrusage(who)
+    return usage.ru_utime + usage.ru_stime
 
 
 def forget(directory: Path) -> None:
@@ -119,8 +129,10 @@ def against_copy(npz: Path, directory: Path) -> float:
     print(
         f"{images:9,} images, {size / 1e9:.2f} GB: copy {plain:6.2f} s ({size / plain / 1e6:5.0f} MB/s), "
         f"ingest {seconds:6.2f} s ({size / seconds / 1e6:5.0f} MB/s), {plain / seconds:4.0%} of the copy's speed, "
-        f"process {statistics.median(run.wall_seconds for run in runs):6.2f} s, "
-        f"peak memory {max(run.memory_mb for run in runs):.0f} MB"
+        f"process {statistics.median(run.wall_seconds for run in runs):6.2f} s and "
+        f"{statistics.median(run.processor_seconds for run in runs):.2f} s of processors, "
+        f"peak memory {max(run.memory_mb for run in runs):.0f} MB",
+        flush=True,
     )
     return seconds
 
@@ -163,7 +175,7 @@ def reading(directory: Path) -> None:
 
 def main(folder: Path) -> None:
     """Print all comparisons."""
-    print(f"{os.cpu_count()} CPU cores; Python {platform.python_version()}, numpy {np.__version__}")
+    print(f"{os.cpu_count()} CPU cores; Python {platform.python_version()}, numpy {np.__version__}", flush=True)
     seconds = []
     for images in (IMAGES // 10, IMAGES):
         npz = folder / f"{images}.npz"

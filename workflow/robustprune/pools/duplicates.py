@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from robustprune.pools.format import AnyLabels, Digests
 
-PART_ROWS = 2**22  # digests that are sorted at once
+PART_ROWS = 2**20  # digests that are sorted at once
 READ_AT_ONCE = 2**20  # rows
 
 Rows = npt.NDArray[np.int64]
