@@ -63,6 +63,7 @@ ELSEWHERE = {
             "verify /team/robustprune",
         )
     },
+    "snakemake results/<preset>/scores/<id>/record.json": "test_workflow.py makes one anew",
     "python benchmarks/sharing.py": "test_benchmarks.py, with fewer rows",
     "robustprune calibrate": "test_costs.py, in less time",
 }
