@@ -23,7 +23,7 @@ from robustprune.record import make_record
 from robustprune.scores.files import publish_score
 from robustprune.scores.meaning import Meaning
 from robustprune.specs import MarginSpec
-from tiny import plan_of_scores, stage_of
+from tiny import plan_of_scores, run_upstream, stage_of
 
 MEANING = Meaning("margin", "Linf distance, pixel range [0, 1]", "high", "a large margin is an easy image")
 
@@ -42,7 +42,8 @@ def a_score(results: Path) -> tuple[Plan, str]:
     score = stage_of(plan, "scores")
     spec = plan.stages[score]
     assert isinstance(spec, MarginSpec)
-    run_stage(plan.directory(spec.pool) / "spec.json", Execution(device="cpu"))
+    run_upstream(plan, spec.pool)
+    run_stage(plan.directory(spec.pool), Execution(device="cpu"))
     job = Job(plan.directory(score), Execution(device="cpu"), threads=1, live=False)
     job.partial.mkdir(exist_ok=True)
     pool = open_pool(job.upstream("pools", spec.pool))

@@ -32,7 +32,7 @@ from robustprune.sharing.lookup import with_pulls
 from robustprune.sharing.places import STORES, Folder, entry_path, open_place
 from robustprune.sharing.pull import look_at, pull_store
 from robustprune.store import open_store, write_store
-from tiny import SCORED, plan_of_scores, stage_of
+from tiny import SCORED, plan_of_scores, run_upstream, stage_of
 
 KINDS = ("folder", "s3", "nginx")
 
@@ -383,7 +383,9 @@ def test_a_store_about_other_images_is_refused_before_anything_is_fetched(
 
 
 def run_pool(plan: Plan, score: str) -> None:
-    run_stage(plan.directory(plan.upstream(score)[0][1]), Execution(device="cpu"))
+    pool = plan.upstream(score)[0][1]
+    run_upstream(plan, pool)
+    run_stage(plan.directory(pool), Execution(device="cpu"))
 
 
 def test_only_complete_scores_are_published(made: tuple[Plan, str], tmp_path: Path) -> None:

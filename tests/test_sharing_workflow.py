@@ -131,7 +131,8 @@ def test_margins_from_far_away_take_the_place_of_a_margin_model(
     shutil.copytree(plan.results / "pools", second.folder / "results/digits/pools")
     configure(second, location)
     second.environment |= {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
-    assert without_evaluations(second.jobs(TABLE)) == WITH_PULL - Counter({"pool": 1})
+    there = Counter({"pool": len(list(second.folder.glob("results/digits/pools/*/record.json")))})
+    assert without_evaluations(second.jobs(TABLE)) == WITH_PULL - there
     done = second.snakemake("--printshellcmds", "--verbose", f"results/digits/scores/{score}/record.json")
     assert rules_in(done.stdout) == Counter({"pull": 1})
     stage = second.file(f"results/digits/scores/{score}")
