@@ -21,6 +21,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 ELSEWHERE = {
     "make table1": "the workflow tests run its snakemake command, and CI its installation",
     "make test": "this is it",
+    "pytest -m nightly": "it is a test itself",
+    "snakemake results/kaufmann_v2/table1.csv results/kaufmann_v2/figure8.csv": "test_every_table.py, nightly",
     "python benchmarks/extrapolation.py --threads 1 --targets 4096": "test_neighbours.py, with fewer vectors",
     "pip install -e .": "the Makefile does it",
     "snakemake results/table1.csv": "test_workflow.py",

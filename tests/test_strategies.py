@@ -14,6 +14,7 @@ from robustprune.pruning.radii import RADIUS_RULES, Measured
 from robustprune.pruning.strategies import choose
 from robustprune.settings import (
     ENDS,
+    Among,
     AnyAmount,
     DropAsMany,
     DropBeyond,
@@ -305,3 +306,24 @@ def test_the_gap_is_that_of_equation_3(margins: "np.ndarray[tuple[int], np.dtype
         else:
             expected = epsilon
         assert radius == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("per", ["all", "class", "source"])
+@pytest.mark.parametrize("among", ["real", "synthetic"])
+def test_images_that_are_not_among_the_candidates_are_all_kept(among: Among, per: Per) -> None:
+    labels = np.tile(np.arange(5, dtype=np.int16), 20)
+    images = Candidates(
+        pools=("real-0000000000", "synthetic-0000000000"),
+        first=(3, 0),
+        counts=(40, 60),
+        labels=labels,
+        score=np.arange(100, dtype=np.float32)[::-1].copy(),
+    )
+    drop = DropShare(shares=(0.5,))
+    kept = choose(images, strategy="keep_highest", drop=drop, per=per, seed=0, dropped={}, among=among)
+    inside = slice(0, 40) if among == "real" else slice(40, 100)
+    rows = np.arange(100)[inside]
+    alone = [rows] if per != "class" else [rows[labels[rows] == label] for label in range(5)]
+    expected = {int(row) for group in alone for row in group[: len(group) // 2]}  # the highest scores come first
+    assert set(kept[np.isin(kept, rows)].tolist()) == expected
+    assert set(np.setdiff1d(np.arange(100), rows).tolist()) <= set(kept.tolist())

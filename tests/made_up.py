@@ -1,0 +1,43 @@
+"""Results that nobody measured, in the places where tables look for them: to make every table without a training."""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from robustprune.plan import Plan
+from robustprune.record import make_record
+from robustprune.specs import EvaluationSpec, Spec
+
+EPOCHS = 20
+
+
+def make_up_results(plan: Plan) -> int:
+    """Put an invented result of every stage that a planned table reads in its place; returns how many."""
+    read = {pair for table in plan.targets.values() for pair in plan.stages[table].upstream}
+    for number, (_, stage) in enumerate(sorted(read)):
+        directory = plan.directory(stage)
+        directory.mkdir(parents=True)
+        facts = _made(plan.stages[stage], directory, random.Random(number))
+        record = make_record(stage, [], known={}, seconds=1, device="cpu", peak_gpu_memory_mb=0, facts=facts)
+        record.write(directory)
+    return len(read)
+
+
+def _made(spec: Spec, directory: Path, chance: random.Random) -> dict[str, Any]:
+    if isinstance(spec, EvaluationSpec):
+        attacked = {"accuracy": chance.uniform(0.4, 0.6), "images": 1000, "zero_gradients": 0, "random": False}
+        summary = {"clean": {"accuracy": chance.uniform(0.8, 0.9), "images": 1000}, spec.attack: attacked}
+        (directory / "summary.json").write_text(json.dumps(summary))
+        return {}
+    if spec.kind == "models":
+        validated = [chance.random() for _ in range(EPOCHS)]
+        history = pd.DataFrame({"epoch": range(1, EPOCHS + 1), "validation_pgd": validated})
+        history.to_parquet(directory / "history.parquet")
+        return {"training_seconds": chance.uniform(10, 20), "steps": 100, "images_kept": 1000}
+    if spec.kind == "layouts":
+        return {"density": chance.uniform(100, 200), "separation": chance.uniform(0.5, 1)}
+    found = {"mae": chance.uniform(0.1, 0.2), "constant_mae": 0.2, "spearman": chance.random()}
+    return {"settings": {"k": 5, "metric": "cosine", "sources": "all"}, "held_out": found}
