@@ -32,7 +32,9 @@ include: "workflow/rules/manifests.smk"
 include: "workflow/rules/evaluations.smk"
 include: "workflow/rules/layouts.smk"
 include: "workflow/rules/qualities.smk"
+include: "workflow/rules/studies.smk"
 include: "workflow/rules/tables.smk"
+include: "workflow/rules/figures.smk"
 include: "workflow/rules/parts.smk"
 
 

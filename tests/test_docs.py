@@ -51,6 +51,8 @@ ELSEWHERE = {
         f"python benchmarks/margins.py {what}": "test_benchmarks.py, with fewer images"
         for what in ("mnist", "resnet --images 32 --rounds 1", "classes --images 32 --rounds 1", "scale")
     },
+    "snakemake -c2 results/puma/figure{1,2,3,4}.svg": "test_perceptron.py, one of them, with fewer students",
+    "snakemake -c2 results/puma/phase_map.svg": "the same rules; test_perceptron.py draws it",
     "robustprune run results/<preset>/<kind>/<id>/spec.json": "test_restart.py",
     "robustprune run results/<preset>/scores/<id> --rows 0:1048576": "test_parts.py, with fewer rows",
     "robustprune run results/<preset>/evaluations/<id> --rows 0:2500": "test_evaluation.py, with fewer rows",

@@ -10,7 +10,10 @@ import pytest
 from scipy import optimize, stats
 from sklearn.svm import SVC
 
+from checkout import Checkout
+from robustprune.config import load_config
 from robustprune.errors import Interrupted
+from robustprune.experiments import load_figures
 from robustprune.figures.files import CAPTION_FILE, DATA_FILE, FIGURE_FILE
 from robustprune.figures.perceptron import run as run_figure
 from robustprune.figures.phase_map import run as run_phase_map
@@ -19,6 +22,7 @@ from robustprune.perceptron.claims import courses, exponent
 from robustprune.perceptron.stage import ERRORS_FILE, run
 from robustprune.perceptron.student import Student, _loss_and_gradient, attacked_margins, least_loss, train_student
 from robustprune.perceptron.teacher import draw_margins, draw_samples, mislabelled_share
+from robustprune.plan import make_plan
 from robustprune.settings.perceptron import PerceptronCurve, PerceptronGrid
 from robustprune.specs import PerceptronFigureSpec, PerceptronSpec, PhaseMapSpec
 from robustprune.stagefile import write_spec
@@ -232,3 +236,26 @@ def test_the_phase_map_tells_which_strategy_wins(make_job: Callable[..., Job]) -
     smallest = data[["none", "prune_easy", "prune_difficult"]].idxmin(axis=1)
     assert (smallest == data["best"]).all()
     assert "cells where the attack can mislabel" in caption
+
+
+@pytest.mark.parametrize("preset", ["digits", "mnist", "cifar10"])
+def test_figures_of_perceptrons_are_planned_at_every_preset(preset: str) -> None:
+    plan = make_plan(load_config({"preset": preset}), {}, load_figures())
+    assert {f"results/puma/figure{number}.svg" for number in (1, 2, 3, 4)} < set(plan.targets)
+    assert plan.problems == {}
+    studies = [spec for spec in plan.stages.values() if isinstance(spec, PerceptronSpec)]
+    paper = [spec for spec in studies if spec.grid.trials == 20]
+    assert len(paper) == 7  # one without an attack, two lengths of the inputs for each of three attacks
+    assert {spec.features for spec in paper} == {200}
+
+
+@pytest.mark.slow
+def test_the_workflow_makes_a_figure_with_its_data_and_caption(tmp_path: Path) -> None:
+    checkout = Checkout(tmp_path)
+    checkout.configure({"perceptron": {"features": 20, "curves": GRID.model_dump(mode="json")}})
+    checkout.snakemake("--cores", "1", "results/puma/figure1.svg")
+    figure = tmp_path / "results" / "puma" / "figure1.svg"
+    assert figure.read_text().startswith("<?xml")
+    assert len(pd.read_csv(figure.with_suffix(".csv"))) == 3 * 4 * 2
+    assert "PUMA, Figure 1" in figure.with_suffix(".md").read_text()
+    assert checkout.jobs("results/puma/figure1.csv") == {}

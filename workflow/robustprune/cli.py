@@ -193,10 +193,11 @@ def _calibrate(options: argparse.Namespace) -> None:
 
 def _configured_plan(options: argparse.Namespace) -> "Plan":
     from robustprune.config import read_config_file
-    from robustprune.experiments import load_experiments
+    from robustprune.experiments import load_experiments, load_figures
     from robustprune.plan import make_plan
 
-    return make_plan(read_config_file(options.configfile, _overrides(options.config)), load_experiments(), quality=True)
+    config = read_config_file(options.configfile, _overrides(options.config))
+    return make_plan(config, load_experiments(), load_figures(), quality=True)
 
 
 def _show(options: argparse.Namespace) -> None:

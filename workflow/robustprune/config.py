@@ -49,6 +49,7 @@ from robustprune.settings import (
     UnionSettings,
     Weights,
 )
+from robustprune.settings.perceptron import PerceptronSettings
 
 WORKFLOW = Path(__file__).resolve().parents[1]
 PRESETS = WORKFLOW / "presets"
@@ -165,6 +166,7 @@ class Resources(Settings):
     evaluations: StageResources = StageResources()
     layouts: StageResources = StageResources()
     qualities: StageResources = StageResources()
+    studies: StageResources = StageResources()
 
 
 class Config(Settings):
@@ -205,6 +207,7 @@ class Config(Settings):
     publish: Location | None = Field(
         None, description="where 'robustprune store publish' puts scores: a folder | s3://bucket/prefix"
     )
+    perceptron: PerceptronSettings = PerceptronSettings()
     execution: Execution = Execution()
     resources: Resources = Resources()
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from robustprune.config import Config, StageResources
 from robustprune.errors import UserError
-from robustprune.experiments import AnyTable
+from robustprune.experiments import AnyFigure, AnyTable
 from robustprune.paths import POOL_FILE, RECORD_FILE, SPEC_FILE, stage_directory
+from robustprune.planning.figures import Figures
 from robustprune.planning.quality import plan_quality
 from robustprune.planning.stages import Stages, rows_of
 from robustprune.planning.tables import Tables
@@ -143,22 +144,30 @@ def _made_rows(pool: Path) -> int | None:
 
 
 def make_plan(
-    config: Config, tables: Mapping[str, AnyTable], *, results: Path = Path("results"), quality: bool = False
+    config: Config,
+    tables: Mapping[str, AnyTable],
+    figures: Mapping[str, AnyFigure] | None = None,
+    *,
+    results: Path = Path("results"),
+    quality: bool = False,
 ) -> Plan:
-    """The stages of all ``tables`` at the configured preset, and with ``quality`` those that judge generated images.
+    """The stages of all tables and figures at the configured preset.
 
-    A table whose rows the configuration does not allow is told of when it is asked for, so that it stops no other.
+    With ``quality`` there are those that judge generated images, too.
+
+    One whose rows the configuration does not allow is told of when it is asked for, so that it stops no other.
 
     Raises:
-        UserError: when a data file is missing, or no table can be made.
+        UserError: when a data file is missing, or nothing can be made.
     """
     stages = Stages()
-    planner = Tables(config, stages)
+    of_tables, of_figures = Tables(config, stages), Figures(config, stages)
     targets: dict[str, str] = {}
     problems: dict[str, str] = {}
-    asked = [(table.target, partial(planner.table, name, table)) for name, table in tables.items()]
+    asked = [(table.target, partial(of_tables.table, name, table)) for name, table in tables.items()]
+    asked += [(figure.target, partial(of_figures.figure, name, figure)) for name, figure in (figures or {}).items()]
     if quality and config.synthetic.source != "none":
-        asked.append((QUALITY_TARGET, partial(plan_quality, config, stages, planner.methods.pools)))
+        asked.append((QUALITY_TARGET, partial(plan_quality, config, stages, of_tables.methods.pools)))
     for name, add in asked:
         target, before = str(results / name), set(stages)
         try:

@@ -1,7 +1,9 @@
 # What all rules share: the plan, and how a rule asks it for inputs and resources.
+import re
+
 from robustprune.config import load_config
 from robustprune.errors import UserError
-from robustprune.experiments import load_experiments
+from robustprune.experiments import load_experiments, load_figures
 from robustprune.paths import part_marker
 from robustprune.locations import put_into_environment
 from robustprune.plan import make_plan, stages_of_target
@@ -9,7 +11,9 @@ from robustprune.sharing.lookup import with_pulls
 from robustprune.specs import ID_PATTERN
 
 try:
-    PLAN = make_plan(load_config(config), load_experiments(), quality=True)
+    PLAN = make_plan(
+        load_config(config), load_experiments(), load_figures(), quality=True
+    )
     # A job's own Snakemake, perhaps on a node that reaches nothing outside, asks no shared store.
     PLAN = with_pulls(PLAN, look_up=workflow.is_main_process)
 except UserError as error:
@@ -81,3 +85,17 @@ def table_of_target(wildcards):
 
 def quality_table(wildcards):
     return behind("results/quality.csv") / "table.csv"
+
+
+# The names of figures, so that the data beside a figure are not taken for a table.
+FIGURES = "|".join(
+    re.escape(target.removeprefix("results/").removesuffix(".svg"))
+    for target in [*PLAN.targets, *PLAN.problems]
+    if target.endswith(".svg")
+)
+
+
+def figure_of_target(wildcards):
+    """The configured preset's figure behind a file people ask for."""
+    directory = behind(f"results/{wildcards.figure}.svg")
+    return [directory / file for file in ("figure.svg", "figure.csv", "caption.md")]

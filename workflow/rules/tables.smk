@@ -28,7 +28,7 @@ rule target:
         markdown="results/{target}.md",
         latex="results/{target}.tex",
     wildcard_constraints:
-        target=f"(?!{RESULTS.name}/).+",  # a stage's own table is not a copy
+        target=rf"(?!{RESULTS.name}/|(?:{FIGURES})\.).+",  # neither a stage's own table nor a figure's data
     params:
         table=lambda wildcards: str(table_of_target(wildcards)[0]),  # another table is another copy
     localrule: True

@@ -1,6 +1,7 @@
 """The tables of the papers as data: rows in the papers' own terms, read from ``workflow/experiments``."""
 
-from robustprune.experiments.files import Experiments, load_experiments
+from robustprune.experiments.figures import AnyFigure, PerceptronFigure, PhaseMap
+from robustprune.experiments.files import Experiments, load_experiments, load_figures
 from robustprune.experiments.rows import Row
 from robustprune.experiments.tables import (
     AnyTable,
@@ -12,13 +13,17 @@ from robustprune.experiments.tables import (
 )
 
 __all__ = [
+    "AnyFigure",
     "AnyTable",
     "Comparisons",
     "Experiments",
     "Extrapolations",
     "Hyperparameters",
     "Layouts",
+    "PerceptronFigure",
+    "PhaseMap",
     "Row",
     "Table",
     "load_experiments",
+    "load_figures",
 ]

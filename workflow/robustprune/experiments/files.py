@@ -1,34 +1,43 @@
-"""Reads the tables of each paper."""
+"""Reads the tables and figures of each paper."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from robustprune.config import EXPERIMENTS, read_yaml
 from robustprune.errors import UserError
+from robustprune.experiments.figures import AnyFigure
 from robustprune.experiments.tables import AnyTable
 from robustprune.settings import Settings
 from robustprune.settings.tables import Form
 
 
 class Experiments(Settings):
-    """The tables of one paper."""
+    """The tables and figures of one paper."""
 
     paper: str
-    tables: dict[str, AnyTable]
+    tables: dict[str, AnyTable] = Field(default_factory=dict)
+    figures: dict[str, AnyFigure] = Field(default_factory=dict)
 
 
 def load_experiments(folder: Path = EXPERIMENTS) -> dict[str, AnyTable]:
     """Every table of every paper, by ``<paper>.<table>``. Raises UserError naming the file and key."""
-    tables: dict[str, AnyTable] = {}
+    return {f"{one.paper}.{name}": table for one in _read(folder) for name, table in one.tables.items()}
+
+
+def load_figures(folder: Path = EXPERIMENTS) -> dict[str, AnyFigure]:
+    """Every figure of every paper, by ``<paper>.<figure>``. Raises UserError naming the file and key."""
+    return {f"{one.paper}.{name}": figure for one in _read(folder) for name, figure in one.figures.items()}
+
+
+def _read(folder: Path) -> Iterator[Experiments]:
     for path in sorted(folder.glob("*.yaml")):
         try:
-            experiments = Experiments.model_validate(read_yaml(path))
+            yield Experiments.model_validate(read_yaml(path))
         except ValidationError as error:
             problem = error.errors()[0]
             key = ".".join(str(part) for part in problem["loc"] if part not in get_args(Form))
             value = "" if isinstance(problem["input"], dict) else f" = {problem['input']!r}"
             raise UserError(f"{path.name}: {key}{value}: {problem['msg'].removeprefix('Value error, ')}") from None
-        tables |= {f"{experiments.paper}.{name}": table for name, table in experiments.tables.items()}
-    return tables

@@ -1,0 +1,33 @@
+# Figures: pictures, each with its data and a caption that checks what the paper says of it.
+rule figure:
+    input:
+        upstream,
+    output:
+        figure=RESULTS / "figures" / "{id}" / "figure.svg",
+        data=RESULTS / "figures" / "{id}" / "figure.csv",
+        caption=RESULTS / "figures" / "{id}" / "caption.md",
+        record=RESULTS / "figures" / "{id}" / "record.json",
+    log:
+        RESULTS / "figures" / "{id}" / "job.log",
+    localrule: True
+    message:
+        "Figure {wildcards.id}"
+    shell:
+        "{RUN} {RESULTS}/figures/{wildcards.id}/spec.json --log {log}"
+
+
+rule figure_target:
+    """The files people ask for are copies of the configured preset's figure."""
+    input:
+        figure_of_target,
+    output:
+        figure="results/{figure}.svg",
+        data="results/{figure}.csv",
+        caption="results/{figure}.md",
+    wildcard_constraints:
+        figure=FIGURES,
+    params:
+        figure=lambda wildcards: str(figure_of_target(wildcards)[0]),  # another figure is another copy
+    localrule: True
+    shell:
+        "cp {input[0]} {output.figure} && cp {input[1]} {output.data} && cp {input[2]} {output.caption}"
