@@ -69,8 +69,8 @@ def compare_autoattack(folder: Path, data: Path, images: int, epsilon: str) -> N
     plan, stage = prepared(folder / "two", data, "autoattack", images, epsilon)
     shards = in_shards(plan, stage, images)
     tell("pyautoattack called directly", direct, direct, images)
-    tell("robustprune run, one job", ours, direct, images)
-    tell("robustprune run, two shards at once", shards, direct, images)
+    tell("our runner, one job", ours, direct, images)
+    tell("our runner, two shards at once", shards, direct, images)
 
 
 def measure_pgd(folder: Path, data: Path, images: int, epsilon: str) -> None:

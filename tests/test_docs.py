@@ -70,6 +70,7 @@ ELSEWHERE = {
     "snakemake results/<preset>/scores/<id>/record.json": "test_workflow.py makes one anew",
     "python benchmarks/sharing.py": "test_benchmarks.py, with fewer rows",
     "robustprune calibrate": "test_costs.py, in less time",
+    "python benchmarks/evaluation.py autoattack": "test_benchmarks.py, with fewer images",
 }
 
 
