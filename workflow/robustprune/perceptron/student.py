@@ -110,8 +110,8 @@ def widest_margin(samples: Floats, epsilon: float, *, nearest: npt.NDArray[np.in
     while True:
         weights = _least_distance(samples[chosen], epsilon)
         margins = attacked_margins(samples, weights, epsilon)
-        inside = np.flatnonzero(margins < 1 - LARGEST_GRADIENT)
-        if not len(inside):
+        inside = np.setdiff1d(np.flatnonzero(margins < 1 - LARGEST_GRADIENT), chosen)
+        if not len(inside):  # what is chosen and inside all the same is as far out as the solver's precision allows
             return weights
         worst = inside[np.argsort(margins[inside])[:features]]
         chosen = np.union1d(chosen, worst)
