@@ -74,18 +74,18 @@ def test_show_tells_what_a_stage_is_and_found(tmp_path: Path, capsys: pytest.Cap
 
 def test_a_log_file_holds_the_log(tmp_path: Path) -> None:
     plan = tiny_plan(tmp_path / "results")
-    stage = plan.directory(stage_of(plan, "pools", "train"))
+    stage = plan.directory(stage_of(plan, "pools", "test"))
     log = tmp_path / "logs" / "job.log"
     command = [sys.executable, "-m", "robustprune", "run", str(stage), "--device", "cpu", "--log", str(log)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     assert log.read_text() == done.stderr
-    assert "digits-train" in log.read_text()
+    assert "digits-test" in log.read_text()
 
 
 def test_plan_write_puts_specs_where_run_finds_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "config.yaml").write_text(f"preset: digits\nseeds: {TINY['seeds']}\n")
     assert main(["plan", "--write"]) == 0
-    specs = sorted((tmp_path / "results" / "digits" / "pools").glob("digits-train-*/spec.json"))
+    specs = sorted((tmp_path / "results" / "digits" / "pools").glob("digits-test-*/spec.json"))
     assert len(specs) == 1
     assert main(["run", str(specs[0]), "--device", "cpu"]) == 0

@@ -277,7 +277,7 @@ def test_a_checkpoint_is_evaluated_and_measures_margins_without_training_anythin
     scores = [spec for spec in plan.stages.values() if spec.kind == "scores"]
     assert [("models", stage) in spec.upstream for spec in scores] == [True, True]
     evaluated = [spec.upstream for spec in plan.stages.values() if spec.kind == "evaluations"]
-    assert sum(("models", stage) in upstream for upstream in evaluated) == 1
+    assert sum(("models", stage) in upstream for upstream in evaluated) == len(plan.config.evaluation.attacks)
 
 
 def test_a_row_can_have_a_margin_model_of_its_own(small_checkpoint: Path) -> None:

@@ -159,6 +159,13 @@ def test_killed_while_it_scores_its_images_a_training_goes_on_with_the_rest_of_t
     assert content(stage, case.outputs) == content(unbroken, case.outputs)
 
 
+def remembers_signals(process: "subprocess.Popen[str]") -> bool:
+    """Whether a process is within a loop that looks for signals: SIGUSR1 is among those it catches."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    caught = re.search(r"^SigCgt:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    return caught is not None and bool(int(caught[1], 16) >> (signal.SIGUSR1 - 1) & 1)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT], ids=lambda number: number.name)
 def test_a_signal_makes_it_save_and_end_as_try_again(number: signal.Signals, tmp_path: Path) -> None:
     plan = tiny_plan(tmp_path / "results", {"training": {"trades": {"epochs": 100}}})
@@ -166,9 +173,9 @@ def test_a_signal_makes_it_save_and_end_as_try_again(number: signal.Signals, tmp
     run_upstream(plan, stage_id)
     stage = plan.directory(stage_id)
     process = subprocess.Popen(command(stage, 1e9), stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    process.stderr.readline()  # it has begun
-    time.sleep(2)
+    while not remembers_signals(process):
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
     assert newest_checkpoint(stage) == (0, "")
     os.kill(process.pid, number)
     _, log = process.communicate(timeout=60)
@@ -180,7 +187,7 @@ def test_a_signal_makes_it_save_and_end_as_try_again(number: signal.Signals, tmp
 
 def test_a_record_that_only_snakemake_took_away_is_put_back(tmp_path: Path) -> None:
     plan = tiny_plan(tmp_path / "results")
-    stage = plan.directory(stage_of(plan, "pools", "train"))
+    stage = plan.directory(stage_of(plan, "pools", "test"))
     subprocess.run(command(stage, 60), check=True, capture_output=True)
     written = (stage / "images.npy").stat().st_mtime_ns
     record = (stage / "record.json").read_text()
@@ -196,7 +203,7 @@ def test_a_record_that_only_snakemake_took_away_is_put_back(tmp_path: Path) -> N
 
 def test_a_complete_stage_is_left_alone(tmp_path: Path) -> None:
     plan = tiny_plan(tmp_path / "results")
-    stage = plan.directory(stage_of(plan, "pools", "train"))
+    stage = plan.directory(stage_of(plan, "pools", "test"))
     subprocess.run(command(stage, 60), check=True, capture_output=True)
     before = {path: path.stat().st_mtime_ns for path in stage.iterdir() if path.name != ".lock"}
     again = subprocess.run(command(stage, 60), check=True, capture_output=True, text=True)

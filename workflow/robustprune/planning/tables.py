@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import cast
 
 from robustprune.config import PRESETS, REFERENCE, Config, load_config
+from robustprune.errors import UserError
 from robustprune.experiments import AnyTable, Comparisons, Extrapolations, Hyperparameters, Layouts, Row, Table
 from robustprune.files import digest
 from robustprune.planning.hyperparameters import hyperparameters
@@ -87,7 +88,12 @@ class Tables:
     def _of_extrapolations(self, table: Extrapolations) -> Iterator[RowSpec]:
         for row in table.rows:
             score = self._extrapolated(row)
-            spec = cast(ExtrapolatedScoreSpec, self.stages[score])
+            spec = self.stages[score]
+            if not isinstance(spec, ExtrapolatedScoreSpec):
+                raise UserError(
+                    f"{row.method}: training.{row.recipe} learns from the real images alone, so there are no scores to "
+                    "extrapolate; set its synthetic_fraction above 0"
+                )
             encoder = cast(EmbeddingSpec, self.stages[spec.embedding]).encoder.describe()
             yield RowSpec(
                 method=row.method,
