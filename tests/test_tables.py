@@ -402,7 +402,7 @@ def test_printed_files_of_other_forms_are_the_papers() -> None:
     ("cells", "says"),
     [
         ("PUMA 9000", "has 0 rows with {'method': 'PUMA 9000'}; it has SOTA method"),
-        ({"methode": "PUMA"}, "has no column 'methode'; it has method, accuracy"),
+        ({"approach": "PUMA"}, "has no column 'approach'; it has method, accuracy"),
     ],
 )
 def test_a_printed_row_that_is_not_there_is_named(cells: Any, says: str) -> None:

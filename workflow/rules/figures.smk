@@ -26,8 +26,8 @@ rule figure_target:
         caption="results/{figure}.md",
     wildcard_constraints:
         figure=FIGURES,
+    localrule: True
     params:
         figure=lambda wildcards: str(figure_of_target(wildcards)[0]),  # another figure is another copy
-    localrule: True
     shell:
         "cp {input[0]} {output.figure} && cp {input[1]} {output.data} && cp {input[2]} {output.caption}"

@@ -29,8 +29,8 @@ rule target:
         latex="results/{target}.tex",
     wildcard_constraints:
         target=rf"(?!{RESULTS.name}/|(?:{FIGURES})\.).+",  # neither a stage's own table nor a figure's data
+    localrule: True
     params:
         table=lambda wildcards: str(table_of_target(wildcards)[0]),  # another table is another copy
-    localrule: True
     shell:
         "cp {input[0]} {output.table} && cp {input[1]} {output.markdown} && cp {input[2]} {output.latex}"
