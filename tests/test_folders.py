@@ -14,19 +14,20 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 import pytest
 
-from robustprune.config import read_config_file
+from robustprune.config import load_config, read_config_file
 from robustprune.errors import UserError
 from robustprune.execution import Execution
 from robustprune.experiments import load_experiments
 from robustprune.job import Job, run_stage
 from robustprune.plan import make_plan
 from robustprune.pools import stage
-from robustprune.pools.format import open_pool
+from robustprune.pools.format import open_pool, read_digests
 from robustprune.pools.ingest import imagefolder, webdataset
 from robustprune.pools.ingest.listing import image_files
 from robustprune.record import read_record
 from robustprune.sources import planned_rows, real_source, synthetic_source
-from test_pools import everything, planned, png, some_images
+from robustprune.specs import IngestedPoolSpec
+from test_pools import everything, planned, png, some_images, write_shard
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -220,6 +221,65 @@ def test_a_whole_image_folder_becomes_a_pool(make_job: Make) -> None:
     assert facts["class_names"] == tuple(NAMES)
     assert facts["sorted_by_class"] is False
     assert np.array_equal(pool.images[:], everything(imagefolder, spec)[0])
+
+
+def put_pictures(form: str, images: npt.NDArray[np.uint8]) -> str:
+    """Image k, of class k modulo 10, in files of a source's format; the text that names the source."""
+    if form == "imagefolder":
+        write_folder(Path("mine/train"), images)
+    elif form == "webdataset":
+        members = {f"{number:03}.png": png(image) for number, image in enumerate(images)}
+        labels = {f"{number:03}.cls": str(number % 10).encode() for number in range(len(images))}
+        write_tar(Path("mine/train-000000.tar"), dict(sorted({**members, **labels}.items())))
+    else:
+        write_shard("train-00000-of-00001", [png(image) for image in images], [n % 10 for n in range(len(images))])
+        Path("shards").rename("mine")
+    return f"{form}:mine"
+
+
+@pytest.mark.parametrize("form", ["imagefolder", "webdataset", "parquet"])
+def test_a_pool_of_pictures_is_as_one_of_pixels(form: str, make_job: Make) -> None:
+    spec = planned(put_pictures(form, IMAGES[[*range(30), 3]]))  # one image is there twice
+    kept = IngestedPoolSpec.model_validate({**spec.model_dump(), "storage": "encoded"})
+    jobs = {name: make_job("pools", name) for name in ("decoded", "encoded")}
+    facts = {"decoded": stage.run(jobs["decoded"], spec), "encoded": stage.run(jobs["encoded"], kept)}
+    pixels, pictures = (open_pool(job.directory) for job in jobs.values())
+    assert np.array_equal(pictures.images[:], pixels.images[:])
+    assert np.array_equal(pictures.labels, pixels.labels)
+    assert np.array_equal(read_digests(jobs["encoded"].directory), read_digests(jobs["decoded"].directory))
+    assert pictures.info.storage == "encoded"
+    assert pictures.info.source == pixels.info.source
+    assert facts["encoded"]["duplicates"]["images"] == 1
+    assert {**facts["encoded"], "digest": None} == {**facts["decoded"], "digest": None}
+    assert kept.id != spec.id
+    assert "pools.writing" not in kept.decisive_modules
+
+
+def test_pictures_of_several_sizes_are_scaled_when_they_are_read(make_job: Make) -> None:
+    put_pictures("imagefolder", IMAGES)
+    Path("mine/train/class3/003.PNG").write_bytes(png(some_images(1, 12, 15)[0]))
+    spec = planned("imagefolder:mine")
+    with pytest.raises(
+        UserError, match=r"mine/train/class3/003\.PNG is 15 x 12 pixels, but data\.image_shape asks for"
+    ):
+        stage.run(make_job("pools", "decoded"), spec)
+    job = make_job("pools", "encoded")
+    stage.run(job, spec.model_copy(update={"storage": "encoded"}))
+    assert open_pool(job.directory).images[:].shape == (40, 1, 4, 5)
+
+
+def test_a_broken_picture_that_is_kept_is_named_with_its_folder(make_job: Make) -> None:
+    put_pictures("imagefolder", IMAGES)
+    broken = Path("mine/train/class3/003.PNG")
+    broken.write_bytes(broken.read_bytes()[:60])
+    spec = planned("imagefolder:mine").model_copy(update={"storage": "encoded"})
+    with pytest.raises(UserError, match=r"mine/train/class3/003\.PNG cannot be decoded"):
+        stage.run(make_job("pools", spec.id), spec)
+
+
+def test_pixels_are_not_kept_as_pictures() -> None:
+    with pytest.raises(UserError, match=r"data: .*storage = encoded, but source = npz:mine has pixels; only parquet, "):
+        load_config({"preset": "cifar10", "data": {"source": "npz:mine", "storage": "encoded"}})
 
 
 def test_the_guide_to_ones_own_data_set_works_on_pictures_of_cifar10(shared: Path, make_job: Make) -> None:

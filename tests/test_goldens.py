@@ -22,8 +22,9 @@ from robustprune.job import run_stage
 from robustprune.models.checkpoint import load_weights
 from robustprune.plan import Plan
 from robustprune.pools.format import open_pool
+from robustprune.record import read_record
 from robustprune.store import open_store
-from tiny import recipe_table, tiny_plan
+from tiny import plan_of_quality, recipe_table, tiny_plan
 
 GOLDENS = Path(__file__).parent / "goldens.json"
 TOLERANCE = 2e-3  # relative; processors round differently, algorithms differ by more
@@ -42,9 +43,14 @@ def numbers_of(plan: Plan, stage_id: str) -> dict[str, float]:
         size = float(sum(value.double().square().sum() for value in weights.values()))
         return {"loss": float(history["loss"].iloc[-1]), "squared_weights": size}
     if kind == "scores":
-        margins = open_store(directory / "scores.zarr").read("margin")
-        finite = margins[np.isfinite(margins)]
-        return {"mean_size": float(np.abs(finite).mean()), "negative_count": float((margins < 0).sum())}
+        store = open_store(directory / "scores.zarr")
+        values = store.read(store.attributes["score"]["column"])
+        finite = values[np.isfinite(values)]
+        return {"mean_size": float(np.abs(finite).mean()), "negative_count": float((values < 0).sum())}
+    if kind == "qualities":
+        found = read_record(directory).facts
+        counts = {f"{name}_count": found[name] * found["images"] for name in ("agreement", "near")}
+        return {**counts, **{name: found[name] for name in ("frechet", "frechet_of_real", "nearest")}}
     if kind == "manifests":
         rows = pd.read_parquet(directory / "manifest.parquet")
         return {"kept_count": float(len(rows)), "mean_radius": float(rows["epsilon"].abs().mean())}
@@ -53,7 +59,7 @@ def numbers_of(plan: Plan, stage_id: str) -> dict[str, float]:
 
 
 def measure(folder: Path) -> dict[str, dict[str, Any]]:
-    """Run the tiny plan, and a model by each other recipe, in this process.
+    """Run the tiny plan, a model by each other recipe, and what selects images and judges them, in this process.
 
     Returns:
         each stage's numbers and definitions, by kind and position.
@@ -63,7 +69,9 @@ def measure(folder: Path) -> dict[str, dict[str, Any]]:
     recipes = tiny_plan(folder, tables=recipe_table("standard", "pgd_at", "rs_fgsm"))
     stages = plan.needed_for(plan.targets.values())[:-1]
     stages += [stage for stage, spec in recipes.stages.items() if spec.kind == "models"]
-    plan = replace(plan, stages={**plan.stages, **recipes.stages})
+    judged = plan_of_quality(folder)
+    stages += [stage for stage in judged.needed_for(judged.targets.values()) if stage not in stages]
+    plan = replace(plan, stages={**plan.stages, **recipes.stages, **judged.stages})
     measured: dict[str, dict[str, Any]] = {}
     for position, stage_id in enumerate(stages):
         spec = plan.stages[stage_id]

@@ -82,6 +82,7 @@ def test_without_synthetic_images_in_a_batch_none_are_made() -> None:
 
 NEUTRAL = {
     *("blocks", "config", "device", "errors", "execution", "experiments", "files", "interruption", "job", "paths"),
+    "memory",
     *(
         "locations",
         "plan",

@@ -30,7 +30,7 @@ from robustprune.quality.stage import run
 from robustprune.specs import QualitySpec, SelectedPoolSpec
 from robustprune.stagefile import read_spec
 from stopping import StopAfterTwo
-from tiny import TINY, run_upstream, stage_of
+from tiny import SELECTED, TINY, plan_of_quality, run_upstream, stage_of
 
 CPU = Execution(device="cpu")
 
@@ -143,19 +143,11 @@ def test_report_by_hand() -> None:
 
 # ----------------------------------------------------------------------------------------------------------- stage
 
-SELECTED = {
-    "synthetic": {"source": "selection:best"},
-    "selections": {"best": {"of": "generate", "keep": "1/3"}},
-    "training": {"standard": {"epochs": 6}},
-}
-
 
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, str]:
     """A plan with a selection of 300 generated images, and the stage that judges it, all of whose upstream is there."""
-    config = load_config(merge(TINY, SELECTED))
-    plan = make_plan(config, {}, results=tmp_path_factory.mktemp("quality") / "results", quality=True)
-    plan.write_specs()
+    plan = plan_of_quality(tmp_path_factory.mktemp("quality") / "results")
     stage_id = stage_of(plan, "qualities")
     run_upstream(plan, stage_id)
     return plan, stage_id

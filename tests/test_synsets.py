@@ -238,6 +238,20 @@ def test_pools_have_the_listed_images_and_no_image_is_in_both(folder: Path) -> N
     assert facts_of(run(plan, "pools", "train"))["count"] == 21
 
 
+@pytest.mark.parametrize("overlap", ["refused", "allowed"])
+def test_training_images_that_are_test_images_are_found_by_their_pixels(folder: Path, overlap: str) -> None:
+    for path in (folder / "n11").iterdir():
+        path.write_bytes(jpeg(0))
+    plan = plan_of({"data": {"overlap": overlap}})
+    if overlap == "refused":
+        with pytest.raises(UserError, match=r"imagenet21k: 7 images, the first in row \d+, are also test images"):
+            run(plan, "pools", "train")
+    else:
+        facts = facts_of(run(plan, "pools", "train"))
+        assert facts["also_in"] == {"test": 7}
+        assert facts["duplicates"] == {"images": 6, "with_other_label": 0}
+
+
 def test_a_broken_image_is_named(folder: Path) -> None:
     broken = folder / "n21" / "n21_3.JPEG"
     broken.write_bytes(broken.read_bytes()[:-200])

@@ -1,6 +1,5 @@
 """Writing a pool block by block: the bytes of one that is written at once, wherever it was killed."""
 
-import hashlib
 import json
 import os
 import resource
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import xxhash
 
 from robustprune.errors import Interrupted, UserError
 from robustprune.files import digest
@@ -61,7 +61,7 @@ def whole(make_job: Make) -> dict[str, bytes]:
 
 def test_the_files_are_those_of_numpy(whole: dict[str, bytes], make_job: Make, tmp_path: Path) -> None:
     job = make_job("pools", "numpy")
-    own = [int.from_bytes(hashlib.sha256(image.tobytes()).digest()[:8], "little") for image in some_images()]
+    own = [xxhash.xxh3_64_intdigest(image.tobytes()) for image in some_images()]
     arrays: dict[str, npt.NDArray[Any]] = {"images": some_images(), "labels": LABELS.astype(np.int16)}
     for name, array in {**arrays, "image_digests": np.array(own, np.uint64)}.items():
         np.save(tmp_path / f"{name}.npy", array)

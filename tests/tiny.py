@@ -44,6 +44,20 @@ def tiny_plan(results: Path, overrides: dict[str, Any] | None = None, tables: di
     return plan
 
 
+SELECTED: dict[str, Any] = {
+    "synthetic": {"source": "selection:best"},
+    "selections": {"best": {"of": "generate", "keep": "1/3"}},
+    "training": {"standard": {"epochs": 6}},
+}
+
+
+def plan_of_quality(results: Path) -> Plan:
+    """A plan of the stage that judges a third of the tiny plan's generated images, a selection, its specs written."""
+    plan = make_plan(load_config(merge(TINY, SELECTED)), {}, results=results, quality=True)
+    plan.write_specs()
+    return plan
+
+
 FOUR_EPOCHS = {"epochs": 4, "epoch_images": 512, "synthetic_fraction": 0}
 
 SCORED: dict[str, Any] = merge(

@@ -24,6 +24,7 @@ from robustprune.locations import location_problem, without_credentials
 from robustprune.settings import (
     GENERATED_PATTERN,
     NORMALIZING,
+    PICTURE_FORMATS,
     Architecture,
     ArchitectureRoles,
     CheckpointSettings,
@@ -37,12 +38,14 @@ from robustprune.settings import (
     MarginSettings,
     NeighbourSettings,
     OtherThreat,
+    Overlap,
     PruningSettings,
     QualitySettings,
     Recipes,
     SamplerSettings,
     SelectionSettings,
     Settings,
+    Storage,
     SubsetSettings,
     ThreatModel,
     TrainedOn,
@@ -93,8 +96,13 @@ class DataSettings(Settings):
     mirrors: tuple[HttpFolder, ...] = Field(
         (), description="folders, http:// or https://, that source: torchvision fetches from before the usual places"
     )
-    overlap: Literal["refused", "allowed"] = Field(
+    overlap: Overlap = Field(
         "refused", description="what to do where an image for training is also one for testing: refused | allowed"
+    )
+    storage: Storage = Field(
+        "decoded",
+        description="what is kept of a parquet, imagefolder or webdataset source: decoded (pixels; all pictures have "
+        "image_shape) | encoded (the pictures; decoded, and scaled to image_shape, whenever they are read)",
     )
 
     @field_validator("image_shape")
@@ -103,6 +111,16 @@ class DataSettings(Settings):
         if value[0] not in (1, 3) or min(value[1:]) < 4:
             raise ValueError("should be [channels, height, width] with 1 or 3 channels and sides of at least 4 pixels")
         return value
+
+    @model_validator(mode="after")
+    def _has_pictures(self) -> "DataSettings":
+        form = self.source.partition(":")[0]
+        if self.storage == "encoded" and form not in (*PICTURE_FORMATS, "imagenet21k"):
+            raise ValueError(
+                f"storage = encoded, but source = {self.source} has pixels; only {', '.join(PICTURE_FORMATS)} and "
+                f"imagenet21k have pictures that can be kept"
+            )
+        return self
 
 
 class SyntheticSettings(Settings):

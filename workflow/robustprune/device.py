@@ -1,14 +1,12 @@
 """The device a stage computes on, and the numerical switches, set in this one place."""
 
-import ctypes
 import os
 
 import torch
 from torch.utils import deterministic
 
 from robustprune.errors import UserError
-
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # as in malloc.h
+from robustprune.memory import keep_freed_memory
 
 
 def prepare_device(name: str, *, threads: int) -> torch.device:
@@ -26,7 +24,7 @@ def prepare_device(name: str, *, threads: int) -> torch.device:
     torch.set_deterministic_debug_mode("warn")  # use_deterministic_algorithms imports torch's compiler, 2 s a job
     # The line above would also have torch fill all new memory with NaN, which is 5 % of a training step.
     deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    _keep_freed_memory()
+    keep_freed_memory()
     torch.backends.cudnn.benchmark = False
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
@@ -45,15 +43,3 @@ def prepare_device(name: str, *, threads: int) -> torch.device:
 def describe(device: torch.device) -> str:
     """The device's name for the record."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
-
-
-def _keep_freed_memory() -> None:
-    """Have glibc keep what is freed in pieces of up to 32 MiB.
-
-    A training step allocates what the one before it freed, and fresh pages from the system take a fifth of its time
-    where the network is small.
-    """
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(M_MMAP_THRESHOLD, 2**25)
-        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)

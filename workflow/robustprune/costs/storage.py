@@ -17,6 +17,7 @@ from robustprune.specs import (
     ManifestSpec,
     MarginSpec,
     ModelSpec,
+    SynsetPoolSpec,
 )
 
 MARGIN_BYTES = 4 + 2 + 1 + 2  # margin, prediction, converged, steps
@@ -39,6 +40,8 @@ def bytes_of(stages: Stages, stage_id: str, rates: Mapping[str, Rates]) -> int:
         UnknownSizeError: when the size of a pool or of a network is not known yet.
     """
     match stages[stage_id]:
+        case IngestedPoolSpec(storage="encoded") | SynsetPoolSpec():
+            raise UnknownSizeError(stage_id)
         case IngestedPoolSpec(image_shape=shape) | GeneratedPoolSpec(image_shape=shape):
             channels, height, width = shape
             return _rows(stages, stage_id) * (channels * height * width + LABEL_BYTES)

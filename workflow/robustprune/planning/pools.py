@@ -7,7 +7,7 @@ from robustprune.config import Config
 from robustprune.errors import UserError
 from robustprune.planning.classifiers import Classifiers
 from robustprune.planning.stages import Stages
-from robustprune.settings import AnyRecipe
+from robustprune.settings import PICTURE_FORMATS, AnyRecipe
 from robustprune.sources import hierarchy_file, real_source, synset_folder, synthetic_source
 from robustprune.specs import (
     ClassListSpec,
@@ -66,6 +66,7 @@ class Pools:
                 source=real_source(data.source, name=data.name, split=split, mirrors=data.mirrors),
                 test=self.real("test") if split == "train" else None,
                 overlap=data.overlap,
+                storage=data.storage,
             )
         )
 
@@ -92,6 +93,8 @@ class Pools:
                     "classes": data.classes,
                     "image_shape": data.image_shape,
                     "source": folder,
+                    "test": self._of_synsets("test", place) if split == "train" else None,
+                    "overlap": data.overlap,
                 }
             )
         )
@@ -208,6 +211,7 @@ class Pools:
                 train=self.train,
                 test=self.real("test"),
                 overlap=data.overlap,
+                storage=data.storage if source.format in PICTURE_FORMATS else "decoded",
             )
         )
 

@@ -1,13 +1,18 @@
 """Images that are there more than once, in a pool or in two, found by their digests."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from robustprune.pools.format import AnyLabels, Digests
+from robustprune.errors import UserError
+from robustprune.job import Job
+from robustprune.pools.format import DIGESTS_FILE, LABELS_FILE, AnyLabels, Digests, read_digests
 
+logger = logging.getLogger(__name__)
 PART_ROWS = 2**20  # digests that are sorted at once
 READ_AT_ONCE = 2**20  # rows
 
@@ -27,6 +32,52 @@ class Repeats:
     images: int
     with_other_label: int
     first: tuple[int, int] | None
+
+
+def facts_of_repeats(job: Job) -> dict[str, Any]:
+    """Of the pool that a job has filled: whether it is in the order of its classes, and its repeats, for the record."""
+    labels, digests = (np.load(job.output(name), mmap_mode="r") for name in (LABELS_FILE, DIGESTS_FILE))
+    by_class = sorted_by_class(labels)
+    if by_class:
+        logger.warning("the images are sorted by class: the first so many of them are not a fair sample")
+    repeats = find_repeats(digests, labels)
+    if repeats.first is not None:
+        logger.warning(
+            "%d images are equal to one before them, the first in row %d to row %d; %d of them have another label",
+            *(repeats.images, *repeats.first, repeats.with_other_label),
+        )
+    return {
+        "sorted_by_class": by_class,
+        "duplicates": {"images": repeats.images, "with_other_label": repeats.with_other_label},
+    }
+
+
+def facts_of_overlaps(job: Job, others: Mapping[str, str | None], *, allowed: bool, place: str) -> dict[str, Any]:
+    """How many images of the pool that a job has filled are also training or test images, for the record.
+
+    Args:
+        job: the running stage.
+        others: by split, ``train`` or ``test``, the pool to compare with; None for none.
+        allowed: whether test images may be among them.
+        place: where the images lie, for a message.
+
+    Raises:
+        UserError: where there are test images among them that must not be.
+    """
+    counts = {}
+    for split, other in others.items():
+        if other is None:
+            continue
+        digests = np.load(job.output(DIGESTS_FILE), mmap_mode="r")
+        rows = rows_also_in(digests, read_digests(job.upstream("pools", other)))
+        counts[split] = len(rows)
+        if len(rows) and split == "test":
+            found = f"{place}: {len(rows):,} images, the first in row {rows[0]}, are also test images"
+            remedy = "so a model would be tested on what it learnt; take them out, or set data.overlap: allowed"
+            if not allowed:
+                raise UserError(f"{found}, {remedy}")
+            logger.warning("%s", found)
+    return {"also_in": counts} if counts else {}
 
 
 def find_repeats(digests: Digests, labels: AnyLabels) -> Repeats:

@@ -33,7 +33,7 @@ from robustprune.pools.format import (
 )
 from robustprune.specs.base import ImageShape
 
-DEFINITION = 1
+DEFINITION = 2
 
 ROWS_OF_A_FILE = 2**13
 ROWS_OF_A_GROUP = 2**8
@@ -84,7 +84,15 @@ class FileRows(NamedTuple):
 
 
 def fill_encoded_pool(
-    job: Job, images: Source, *, count: int, image_shape: ImageShape, classes: int, dataset: str, source: str
+    job: Job,
+    images: Source,
+    *,
+    count: int,
+    image_shape: ImageShape,
+    classes: int,
+    dataset: str,
+    source: str,
+    folder: Path = Path(),
 ) -> PoolInfo:
     """Write a pool of encoded images into ``partial/``. Each image is decoded once, so that a broken one is found now.
 
@@ -95,7 +103,8 @@ def fill_encoded_pool(
         image_shape: channels, height, width of the decoded images.
         classes: number of classes.
         dataset: short name of the data set.
-        source: a phrase that says where the images came from.
+        source: a phrase that says where the images came from; without a folder, so that a pool is the same anywhere.
+        folder: where the images lie, for a message.
 
     Raises:
         UserError: naming an image that cannot be decoded, or when there are not ``count`` images.
@@ -103,16 +112,16 @@ def fill_encoded_pool(
     """
     if job.output(INFO_FILE).is_file():  # an earlier attempt was killed after it had written everything
         return PoolInfo.model_validate_json(job.output(INFO_FILE).read_text())
-    folder = job.partial / PARQUET_FOLDER
-    folder.mkdir(exist_ok=True)
-    files = _whole_files(job.partial, folder, count)
+    parquet = job.partial / PARQUET_FOLDER
+    parquet.mkdir(exist_ok=True)
+    files = _whole_files(job.partial, parquet, count)
     done = len(files) * ROWS_OF_A_FILE
     with job.progress("writing images", total=count, unit="images", done=min(done, count)) as progress, job.checkpoints:
         rows = images(done)
         for number in range(len(files), -(-count // ROWS_OF_A_FILE)):
             wanted = min(ROWS_OF_A_FILE, count - number * ROWS_OF_A_FILE)
-            groups = _groups(_exactly(wanted, rows, classes, source), job, progress.advance)
-            files.append(_write_file(job.partial, number, groups, image_shape))
+            groups = _groups(_exactly(wanted, rows, classes, source, folder), job, progress.advance)
+            files.append(_write_file(job.partial, number, groups, image_shape, folder))
     if next(rows, None) is not None:
         raise UserError(f"{source}: there are more images than the {count} it states")
     return _finish(job, files, image_shape=image_shape, classes=classes, dataset=dataset, source=source)
@@ -134,13 +143,17 @@ def publish_encoded_pool(job: Job) -> dict[str, Any]:
     return {"count": info.count, "class_counts": list(info.class_counts), "digest": info.digest}
 
 
-def _exactly(count: int, rows: Iterator[EncodedImage], classes: int, source: str) -> Iterator[EncodedImage]:
+def _exactly(
+    count: int, rows: Iterator[EncodedImage], classes: int, source: str, folder: Path
+) -> Iterator[EncodedImage]:
     found = 0
     for image in islice(rows, count):
         if len(image.encoded) > LARGEST_BYTES:
-            raise UserError(f"{image.path} is {len(image.encoded):,} bytes; more than {LARGEST_BYTES:,} are not taken")
+            size = f"{len(image.encoded):,} bytes"
+            raise UserError(f"{folder / image.path} is {size}; more than {LARGEST_BYTES:,} are not taken")
         if not 0 <= image.label < classes:
-            raise UserError(f"{image.path} has the label {image.label}, but data.classes allows 0 to {classes - 1}")
+            where = folder / image.path
+            raise UserError(f"{where} has the label {image.label}, but data.classes allows 0 to {classes - 1}")
         found += 1
         yield image
     if found < count:
@@ -165,7 +178,9 @@ def _groups(
     advance(len(group))
 
 
-def _write_file(directory: Path, number: int, groups: Iterable[Sequence[EncodedImage]], shape: ImageShape) -> FileRows:
+def _write_file(
+    directory: Path, number: int, groups: Iterable[Sequence[EncodedImage]], shape: ImageShape, folder: Path
+) -> FileRows:
     """One Parquet file and, once it is whole, what is known of its rows beside the folder."""
     labels, digests, lengths = [], [], []
     with replacing(directory / PARQUET_FOLDER / file_name(number)) as path:
@@ -173,7 +188,7 @@ def _write_file(directory: Path, number: int, groups: Iterable[Sequence[EncodedI
             sink = _Hashing(raw)
             with pq.ParquetWriter(sink, SCHEMA, compression="none", use_dictionary=False, data_page_size=2**30) as file:
                 for group in groups:
-                    digests += list(threads.map(partial(_pixel_digest, shape=shape), group))
+                    digests += list(threads.map(partial(_pixel_digest, shape=shape, folder=folder), group))
                     file.write_table(_table(group), row_group_size=len(group))
                     labels += [image.label for image in group]
                     lengths.append([len(image.encoded) for image in group])
@@ -184,8 +199,8 @@ def _write_file(directory: Path, number: int, groups: Iterable[Sequence[EncodedI
     return rows
 
 
-def _pixel_digest(image: EncodedImage, *, shape: ImageShape) -> Digests:
-    return image_digests(decode_and_fit(image.encoded, image.path, shape)[None])
+def _pixel_digest(image: EncodedImage, *, shape: ImageShape, folder: Path) -> Digests:
+    return image_digests(decode_and_fit(image.encoded, str(folder / image.path), shape)[None])
 
 
 def _table(group: Sequence[EncodedImage]) -> pa.Table:

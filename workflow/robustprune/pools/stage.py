@@ -1,25 +1,20 @@
 """The stage ``pools``: images are brought in, or drawn from a generator, and put into the pool format."""
 
 import importlib
-import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Event
 from typing import Any
 
-import numpy as np
-
 from robustprune.blocks import RowPass
 from robustprune.errors import UserError
 from robustprune.job import Job
-from robustprune.pools.duplicates import find_repeats, rows_also_in, sorted_by_class
-from robustprune.pools.format import DIGESTS_FILE, LABELS_FILE, read_digests
+from robustprune.pools.duplicates import facts_of_overlaps, facts_of_repeats
+from robustprune.pools.ingest.stream import ImageStream
 from robustprune.pools.writing import fill_pool, publish_pool
 from robustprune.sources import require_unchanged
 from robustprune.specs import DigitsSource, FileSource, GeneratedPoolSpec, IngestedPoolSpec, TorchvisionSource
-
-logger = logging.getLogger(__name__)
 
 
 def run(job: Job, spec: IngestedPoolSpec | GeneratedPoolSpec) -> dict[str, Any]:
@@ -45,6 +40,15 @@ def row_pass(job: Job, spec: GeneratedPoolSpec) -> RowPass:
 def _run_ingested(job: Job, spec: IngestedPoolSpec) -> dict[str, Any]:
     with _unchanged(spec.source):
         stream = importlib.import_module(f"robustprune.pools.ingest.{spec.source.format}").open_stream(spec)
+        publish = _fill(job, spec, stream)
+    others, allowed = {"train": spec.train, "test": spec.test}, spec.overlap == "allowed"
+    found = {**facts_of_repeats(job), **facts_of_overlaps(job, others, allowed=allowed, place=_place(spec))}
+    return {**publish(job), **found, **stream.facts}
+
+
+def _fill(job: Job, spec: IngestedPoolSpec, stream: ImageStream) -> Callable[[Job], dict[str, Any]]:
+    """Write the pool as its spec wants it kept; what is returned publishes it."""
+    if spec.storage == "decoded":
         fill_pool(
             job,
             stream.blocks,
@@ -55,43 +59,21 @@ def _run_ingested(job: Job, spec: IngestedPoolSpec) -> dict[str, Any]:
             source=_phrase(spec),
             origin=_place(spec),
         )
-    found = {**_duplicates(job), **_overlaps(job, spec)}
-    return {**publish_pool(job), **found, **stream.facts}
+        return publish_pool
+    from robustprune.pools.encoding import fill_encoded_pool, publish_encoded_pool  # brings pyarrow
 
-
-def _duplicates(job: Job) -> dict[str, Any]:
-    """Whether the images are in the order of their classes, and how many are there more than once."""
-    labels, digests = (np.load(job.output(name), mmap_mode="r") for name in (LABELS_FILE, DIGESTS_FILE))
-    by_class = sorted_by_class(labels)
-    if by_class:
-        logger.warning("the images are sorted by class: the first so many of them are not a fair sample")
-    repeats = find_repeats(digests, labels)
-    if repeats.first is not None:
-        logger.warning(
-            "%d images are equal to one before them, the first in row %d to row %d; %d of them have another label",
-            *(repeats.images, *repeats.first, repeats.with_other_label),
-        )
-    return {
-        "sorted_by_class": by_class,
-        "duplicates": {"images": repeats.images, "with_other_label": repeats.with_other_label},
-    }
-
-
-def _overlaps(job: Job, spec: IngestedPoolSpec) -> dict[str, Any]:
-    """How many images are also training images, or test images. Raises UserError where they must not be the latter."""
-    counts = {}
-    for split, other in (("train", spec.train), ("test", spec.test)):
-        if other is None:
-            continue
-        digests = np.load(job.output(DIGESTS_FILE), mmap_mode="r")
-        rows = rows_also_in(digests, read_digests(job.upstream("pools", other)))
-        counts[split] = len(rows)
-        if len(rows) and split == "test" and spec.overlap == "refused":
-            raise UserError(
-                f"{_place(spec)}: {len(rows):,} images, the first in row {rows[0]}, are also test images, so a model "
-                f"would be tested on what it learnt; take them out, or set data.overlap: allowed"
-            )
-    return {"also_in": counts} if counts else {}
+    assert stream.pictures is not None  # the spec is refused otherwise
+    fill_encoded_pool(
+        job,
+        stream.pictures.images,
+        count=stream.count,
+        image_shape=spec.image_shape,
+        classes=spec.classes,
+        dataset=spec.dataset,
+        source=_phrase(spec),
+        folder=stream.pictures.folder,
+    )
+    return publish_encoded_pool
 
 
 @contextmanager

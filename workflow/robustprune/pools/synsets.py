@@ -12,6 +12,7 @@ from robustprune.classes.files import Listing
 from robustprune.classes.listing import ListedImage, require_folder
 from robustprune.errors import UserError
 from robustprune.job import Job
+from robustprune.pools.duplicates import facts_of_overlaps, facts_of_repeats
 from robustprune.pools.encoding import EncodedImage, fill_encoded_pool, publish_encoded_pool
 from robustprune.specs import SynsetPoolSpec
 
@@ -25,10 +26,11 @@ def run(job: Job, spec: SynsetPoolSpec) -> dict[str, Any]:
     """Bring the images of a split into a pool of encoded images.
 
     Returns:
-        count, class_counts and digest of the pool.
+        count, class_counts and digest of the pool; its repeats, and how many of its images are also test images.
 
     Raises:
-        UserError: naming an image that is gone, or has another size than when it was listed, or cannot be decoded.
+        UserError: naming an image that is gone, or has another size than when it was listed, or cannot be decoded; and
+            where training images are also test images and must not be.
         Interrupted: after a signal, with the files written so far kept.
     """
     folder = Path(spec.source.location)
@@ -42,8 +44,11 @@ def run(job: Job, spec: SynsetPoolSpec) -> dict[str, Any]:
         classes=spec.classes,
         dataset=spec.dataset,
         source=f"the {spec.split} images of {spec.class_list}",
+        folder=folder,
     )
-    return publish_encoded_pool(job)
+    allowed = spec.overlap == "allowed"
+    found = facts_of_overlaps(job, {"test": spec.test}, allowed=allowed, place=spec.source.location)
+    return {**publish_encoded_pool(job), **facts_of_repeats(job), **found}
 
 
 def read_images(folder: Path, listed: Iterator[tuple[ListedImage, int]]) -> Iterator[EncodedImage]:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from robustprune.errors import UserError
 from robustprune.files import write_text
 from robustprune.job import Job
+from robustprune.memory import keep_freed_memory
 from robustprune.pools.contact_sheet import SHEET_FILE, contact_sheet
 from robustprune.pools.format import (
     DIGESTS_FILE,
@@ -73,6 +74,7 @@ def fill_pool(
         Interrupted: after a signal, with what was written saved.
     """
     state = _read_state(job.partial / STATE_FILE, count, image_shape)
+    keep_freed_memory()
     if not state.digests:
         with _PoolWriter(job.partial, state, classes=classes, origin=origin or source) as writer:
             with job.progress("writing images", total=count, unit="images", done=state.rows) as progress:

@@ -13,6 +13,15 @@ TrainedOn = Literal["all", "real", "synthetic", "source", "real_and_source"]
 """Which images trainings learn from: real and generated ones, real ones alone, generated ones alone; or, in place of
 the generated ones, those of extrapolation.source, alone or with the real ones."""
 
+PICTURE_FORMATS = ("parquet", "imagefolder", "webdataset")
+"""Sources that have pictures in files of their own formats, and not pixels."""
+
+Storage = Literal["decoded", "encoded"]
+"""How a pool keeps a source's pictures: their pixels, or the pictures as they are, decoded when a row is asked for."""
+
+Overlap = Literal["refused", "allowed"]
+"""What is done where an image for training is also one for testing."""
+
 Source = Annotated[str, StringConstraints(pattern=f"^({GENERATED_PATTERN})$")]
 
 

@@ -4,9 +4,17 @@ import math
 from fractions import Fraction
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from robustprune.settings import Exact, GeneratorSettings, SamplerSettings, Settings
+from robustprune.settings import (
+    PICTURE_FORMATS,
+    Exact,
+    GeneratorSettings,
+    Overlap,
+    SamplerSettings,
+    Settings,
+    Storage,
+)
 from robustprune.specs.base import DIGEST_PATTERN, ImageShape, SharedRows, Spec, StageId
 from robustprune.specs.classes import SynsetFolder
 
@@ -65,7 +73,8 @@ class IngestedPoolSpec(Spec):
     source: Annotated[FileSource | TorchvisionSource | DigitsSource, Field(discriminator="format")]
     train: StageId | None = Field(None, description="the pool of which equal images are counted")
     test: StageId | None = Field(None, description="the pool of which it should have no image")
-    overlap: Literal["refused", "allowed"] = Field("refused", description="whether it may have some all the same")
+    overlap: Overlap = Field("refused", description="whether it may have some all the same")
+    storage: Storage = Field("decoded", description="whether it has the source's pictures as they are, or pixels")
 
     @property
     def slug(self) -> str:
@@ -73,8 +82,14 @@ class IngestedPoolSpec(Spec):
 
     @property
     def decisive_modules(self) -> tuple[str, ...]:
-        form = self.source.format
-        return ("pools.format", "pools.writing", f"pools.ingest.{form}", *SOURCE_MODULES.get(form, ()))
+        form, writer = self.source.format, "pools.writing" if self.storage == "decoded" else "pools.encoding"
+        return ("pools.format", writer, f"pools.ingest.{form}", *SOURCE_MODULES.get(form, ()))
+
+    @model_validator(mode="after")
+    def _has_pictures(self) -> "IngestedPoolSpec":
+        if self.storage == "encoded" and self.source.format not in PICTURE_FORMATS:
+            raise ValueError(f"a pool from {self.source.format} has pixels, which are not kept encoded")
+        return self
 
     @property
     def upstream(self) -> tuple[tuple[str, str], ...]:
@@ -85,7 +100,7 @@ class SynsetPoolSpec(Spec):
     """Images of a class list, encoded as they are."""
 
     room = "pools.synsets"
-    modules = ("pools.decoding", "pools.encoding", "pools.synsets")
+    modules = ("pools.decoding", "pools.encoding", "pools.format", "pools.synsets")
     kind: Literal["pools"] = "pools"
     origin: Literal["synsets"] = "synsets"
     dataset: str
@@ -94,6 +109,8 @@ class SynsetPoolSpec(Spec):
     classes: int
     image_shape: ImageShape
     source: SynsetFolder
+    test: StageId | None = Field(None, description="the pool of which it should have no image")
+    overlap: Overlap = Field("refused", description="whether it may have some all the same")
 
     @property
     def slug(self) -> str:
@@ -101,7 +118,7 @@ class SynsetPoolSpec(Spec):
 
     @property
     def upstream(self) -> tuple[tuple[str, str], ...]:
-        return (("classes", self.class_list),)
+        return (("classes", self.class_list), *((("pools", self.test),) if self.test is not None else ()))
 
 
 class GeneratorSpec(Spec):

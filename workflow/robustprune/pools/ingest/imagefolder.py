@@ -6,7 +6,7 @@ from pathlib import Path
 from robustprune.errors import UserError
 from robustprune.pools.encoding import EncodedImage
 from robustprune.pools.ingest.listing import class_names, image_files
-from robustprune.pools.ingest.stream import ImageStream, decoding_stream
+from robustprune.pools.ingest.stream import ImageStream, Pictures, decoding_stream
 from robustprune.sources import planned_files
 from robustprune.specs import FileSource, IngestedPoolSpec
 
@@ -35,7 +35,7 @@ def open_stream(spec: IngestedPoolSpec) -> ImageStream:
         for file in files[first:]:
             yield EncodedImage(_read(folder / file.path), file.label, file.path)
 
-    return decoding_stream(len(files), encoded, folder=folder, shape=spec.image_shape, facts={"class_names": names})
+    return decoding_stream(len(files), Pictures(folder, encoded), shape=spec.image_shape, facts={"class_names": names})
 
 
 def _read(path: Path) -> bytes:

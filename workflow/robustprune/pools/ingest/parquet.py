@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from robustprune.errors import UserError
 from robustprune.pools.encoding import EncodedImage
-from robustprune.pools.ingest.stream import ImageStream, decoding_stream
+from robustprune.pools.ingest.stream import ImageStream, Pictures, decoding_stream
 from robustprune.sources import planned_files
 from robustprune.specs import FileSource, IngestedPoolSpec
 
@@ -36,7 +36,7 @@ def open_stream(spec: IngestedPoolSpec) -> ImageStream:
             yield from _rows(path, shard, columns[path], first)
             first = max(0, first - shard.metadata.num_rows)
 
-    return decoding_stream(count, rows, folder=shards[0][0].parent, shape=spec.image_shape)
+    return decoding_stream(count, Pictures(shards[0][0].parent, rows), shape=spec.image_shape)
 
 
 def _open(path: Path) -> pq.ParquetFile:

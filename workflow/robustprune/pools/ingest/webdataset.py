@@ -17,7 +17,7 @@ from typing import NamedTuple
 from robustprune.errors import UserError
 from robustprune.pools.encoding import EncodedImage
 from robustprune.pools.ingest.listing import SUFFIXES
-from robustprune.pools.ingest.stream import ImageStream, decoding_stream
+from robustprune.pools.ingest.stream import ImageStream, Pictures, decoding_stream
 from robustprune.sources import planned_files
 from robustprune.specs import FileSource, IngestedPoolSpec
 
@@ -42,7 +42,7 @@ def open_stream(spec: IngestedPoolSpec) -> ImageStream:
                 yield from _read(path, first)
             first = max(0, first - count)
 
-    return decoding_stream(sum(counts), encoded, folder=files[0].parent, shape=spec.image_shape)
+    return decoding_stream(sum(counts), Pictures(files[0].parent, encoded), shape=spec.image_shape)
 
 
 class _Sample(NamedTuple):
