@@ -52,6 +52,7 @@ from robustprune.settings import (
     UnionSettings,
     Weights,
 )
+from robustprune.settings.feature_model import FeatureModelSettings
 from robustprune.settings.perceptron import PerceptronSettings
 
 WORKFLOW = Path(__file__).resolve().parents[1]
@@ -226,6 +227,7 @@ class Config(Settings):
         None, description="where 'robustprune store publish' puts scores: a folder | s3://bucket/prefix"
     )
     perceptron: PerceptronSettings = PerceptronSettings()
+    feature_model: FeatureModelSettings = FeatureModelSettings()
     execution: Execution = Execution()
     resources: Resources = Resources()
 

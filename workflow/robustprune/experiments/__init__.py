@@ -1,6 +1,6 @@
 """The tables of the papers as data: rows in the papers' own terms, read from ``workflow/experiments``."""
 
-from robustprune.experiments.figures import AnyFigure, PerceptronFigure, PhaseMap
+from robustprune.experiments.figures import AnyFigure, FeatureModelFigure, PerceptronFigure, PhaseMap
 from robustprune.experiments.files import Experiments, load_experiments, load_figures
 from robustprune.experiments.rows import Row
 from robustprune.experiments.tables import (
@@ -18,6 +18,7 @@ __all__ = [
     "Comparisons",
     "Experiments",
     "Extrapolations",
+    "FeatureModelFigure",
     "Hyperparameters",
     "Layouts",
     "PerceptronFigure",

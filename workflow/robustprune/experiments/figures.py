@@ -34,5 +34,11 @@ class PhaseMap(FigureHeading):
     form: Literal["phase_map"]
 
 
-AnyFigure = Annotated[PerceptronFigure | PhaseMap, Field(discriminator="form")]
+class FeatureModelFigure(FigureHeading):
+    """Accuracies of the model of robust and fragile features (Kaufmann et al. v2, Appendix C)."""
+
+    form: Literal["feature_model"]
+
+
+AnyFigure = Annotated[PerceptronFigure | PhaseMap | FeatureModelFigure, Field(discriminator="form")]
 """Any of the forms that figures have."""

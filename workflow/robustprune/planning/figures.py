@@ -1,16 +1,17 @@
 """Plans figures: the studies that they show."""
 
 from robustprune.config import Config
-from robustprune.experiments import AnyFigure, PerceptronFigure, PhaseMap
+from robustprune.experiments import AnyFigure, FeatureModelFigure, PerceptronFigure, PhaseMap
 from robustprune.planning.stages import Stages
 from robustprune.settings.perceptron import InputScale, PerceptronGrid
-from robustprune.specs import PerceptronFigureSpec, PerceptronSpec, PhaseMapSpec
+from robustprune.specs import FeatureModelFigureSpec, FeatureModelSpec, PerceptronFigureSpec, PerceptronSpec, PhaseMapSpec
 
 
 class Figures:
     """The pictures that people ask for."""
 
     def __init__(self, config: Config, stages: Stages) -> None:
+        self.config = config
         self.settings = config.perceptron
         self.stages = stages
 
@@ -21,6 +22,8 @@ class Figures:
                 return self._of_perceptrons(name, figure)
             case PhaseMap():
                 return self._of_phases(name, figure)
+            case FeatureModelFigure():
+                return self._of_features(name, figure)
 
     def _of_perceptrons(self, name: str, figure: PerceptronFigure) -> str:
         grid, epsilon = self.settings.curves, figure.epsilon
@@ -45,3 +48,7 @@ class Figures:
                 seed=settings.seed,
             )
         )
+
+    def _of_features(self, name: str, figure: FeatureModelFigure) -> str:
+        study = self.stages.add(FeatureModelSpec(settings=self.config.feature_model))
+        return self.stages.add(FeatureModelFigureSpec(name=name, title=figure.title, study=study))

@@ -11,7 +11,7 @@ from robustprune.specs.base import ID_PATTERN, SharedRows, Spec, StageId, defini
 from robustprune.specs.classes import ClassListSpec, HierarchyFile, SynsetFolder
 from robustprune.specs.embeddings import EmbeddingSpec, FileEncoder, ModelEncoder, TorchvisionEncoder
 from robustprune.specs.evaluations import EvaluationSpec
-from robustprune.specs.figures import PerceptronFigureSpec, PhaseMapSpec
+from robustprune.specs.figures import FeatureModelFigureSpec, PerceptronFigureSpec, PhaseMapSpec
 from robustprune.specs.layouts import LayoutSpec
 from robustprune.specs.manifests import ManifestSpec
 from robustprune.specs.models import ImportedModelSpec, ModelSpec
@@ -39,7 +39,7 @@ from robustprune.specs.scores import (
     ScoredPool,
     ScoreSpec,
 )
-from robustprune.specs.studies import PerceptronSpec
+from robustprune.specs.studies import FeatureModelSpec, PerceptronSpec
 from robustprune.specs.tables import RowSpec, RunSpec, TableSpec
 
 AnyPoolSpec = Annotated[
@@ -51,7 +51,8 @@ AnyScoreSpec = Annotated[
     MarginSpec | DynamicsScoreSpec | LossScoreSpec | ExtrapolatedScoreSpec | ImportedScoreSpec,
     Field(discriminator="score"),
 ]
-AnyFigureSpec = Annotated[PerceptronFigureSpec | PhaseMapSpec, Field(discriminator="form")]
+AnyStudySpec = Annotated[PerceptronSpec | FeatureModelSpec, Field(discriminator="study")]
+AnyFigureSpec = Annotated[PerceptronFigureSpec | PhaseMapSpec | FeatureModelFigureSpec, Field(discriminator="form")]
 AnySpec = Annotated[
     ClassListSpec
     | AnyPoolSpec
@@ -62,7 +63,7 @@ AnySpec = Annotated[
     | ManifestSpec
     | EvaluationSpec
     | QualitySpec
-    | PerceptronSpec
+    | AnyStudySpec
     | LayoutSpec
     | TableSpec
     | AnyFigureSpec,
@@ -94,12 +95,15 @@ __all__ = [
     "AnyPoolSpec",
     "AnyScoreSpec",
     "AnySpec",
+    "AnyStudySpec",
     "ClassListSpec",
     "DigitsSource",
     "DynamicsScoreSpec",
     "EmbeddingSpec",
     "EvaluationSpec",
     "ExtrapolatedScoreSpec",
+    "FeatureModelFigureSpec",
+    "FeatureModelSpec",
     "FileEncoder",
     "FileSource",
     "GeneratedPoolSpec",

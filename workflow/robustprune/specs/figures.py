@@ -49,3 +49,28 @@ class PhaseMapSpec(Spec):
     @property
     def upstream(self) -> tuple[tuple[str, str], ...]:
         return tuple(("studies", study) for study in self.studies)
+
+
+class FeatureModelFigureSpec(Spec):
+    """The feature model's formulas and what was simulated (Kaufmann et al. v2, Appendix C)."""
+
+    room = "figures.feature_model"
+    modules = (
+        "feature_model.formulas",
+        "figures.feature_model",
+        "figures.style",
+        "tables.statistics",
+    )
+    kind: Literal["figures"] = "figures"
+    form: Literal["feature_model"] = "feature_model"
+    name: str
+    title: str
+    study: StageId
+
+    @property
+    def slug(self) -> str:
+        return self.name.replace("_", "-").replace(".", "-")
+
+    @property
+    def upstream(self) -> tuple[tuple[str, str], ...]:
+        return (("studies", self.study),)

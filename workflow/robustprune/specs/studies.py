@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from robustprune.settings.feature_model import FeatureModelSettings
 from robustprune.settings.perceptron import InputScale, PerceptronGrid
 from robustprune.specs.base import Spec
 
@@ -31,6 +32,30 @@ class PerceptronSpec(Spec):
     def slug(self) -> str:
         filtered = "-filtered" if self.filtered else ""
         return f"perceptron-{self.inputs.replace('_', '-')}-{format(self.epsilon, 'g').replace('.', 'p')}{filtered}"
+
+    @property
+    def upstream(self) -> tuple[tuple[str, str], ...]:
+        return ()
+
+
+class FeatureModelSpec(Spec):
+    """Points with a robust and with fragile features, pruned by loss (Kaufmann et al. v2, Appendix C)."""
+
+    room = "feature_model.stage"
+    modules = (
+        "feature_model.formulas",
+        "feature_model.points",
+        "feature_model.stage",
+        "perceptron.student",
+        "randomness",
+    )
+    kind: Literal["studies"] = "studies"
+    study: Literal["feature_model"] = "feature_model"
+    settings: FeatureModelSettings
+
+    @property
+    def slug(self) -> str:
+        return "feature-model"
 
     @property
     def upstream(self) -> tuple[tuple[str, str], ...]:
