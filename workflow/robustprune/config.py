@@ -52,6 +52,7 @@ from robustprune.settings import (
     UnionSettings,
     Weights,
 )
+from robustprune.settings.clouds import CloudSettings
 from robustprune.settings.feature_model import FeatureModelSettings
 from robustprune.settings.perceptron import PerceptronSettings
 
@@ -228,6 +229,7 @@ class Config(Settings):
     )
     perceptron: PerceptronSettings = PerceptronSettings()
     feature_model: FeatureModelSettings = FeatureModelSettings()
+    clouds: CloudSettings = CloudSettings()
     execution: Execution = Execution()
     resources: Resources = Resources()
 

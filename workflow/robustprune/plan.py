@@ -161,7 +161,8 @@ def make_plan(
         UserError: when a data file is missing, or nothing can be made.
     """
     stages = Stages()
-    of_tables, of_figures = Tables(config, stages), Figures(config, stages)
+    of_tables = Tables(config, stages)
+    of_figures = Figures(config, stages, of_tables.methods)
     targets: dict[str, str] = {}
     problems: dict[str, str] = {}
     asked = [(table.target, partial(of_tables.table, name, table)) for name, table in tables.items()]

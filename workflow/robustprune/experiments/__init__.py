@@ -1,6 +1,14 @@
 """The tables of the papers as data: rows in the papers' own terms, read from ``workflow/experiments``."""
 
-from robustprune.experiments.figures import AnyFigure, FeatureModelFigure, PerceptronFigure, PhaseMap
+from robustprune.experiments.figures import (
+    AnyFigure,
+    CloudsFigure,
+    FeatureModelFigure,
+    LayoutsFigure,
+    LossDistance,
+    PerceptronFigure,
+    PhaseMap,
+)
 from robustprune.experiments.files import Experiments, load_experiments, load_figures
 from robustprune.experiments.rows import Row
 from robustprune.experiments.tables import (
@@ -15,12 +23,15 @@ from robustprune.experiments.tables import (
 __all__ = [
     "AnyFigure",
     "AnyTable",
+    "CloudsFigure",
     "Comparisons",
     "Experiments",
     "Extrapolations",
     "FeatureModelFigure",
     "Hyperparameters",
     "Layouts",
+    "LayoutsFigure",
+    "LossDistance",
     "PerceptronFigure",
     "PhaseMap",
     "Row",

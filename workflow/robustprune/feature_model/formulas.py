@@ -13,7 +13,7 @@ NODES = 80  # of Gauss and Hermite; the loss's mean over a normal feature has co
 
 def robust_classifier(model: FeatureModelSettings) -> Floats:
     """(1 + d,) weights that look at the robust feature alone."""
-    return np.eye(1, 1 + model.fragile_features)[0]
+    return np.append(1.0, np.zeros(model.fragile_features))
 
 
 def fragile_classifier(model: FeatureModelSettings) -> Floats:

@@ -1,7 +1,8 @@
 """The model of robust and fragile features, simulated against its formulas (Kaufmann et al. v2, Appendix C)."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple, get_args
+from functools import cache
+from typing import Any, NamedTuple, cast, get_args
 
 import numpy as np
 import pandas as pd
@@ -29,7 +30,7 @@ from robustprune.tables.statistics import LEVEL, Summary
 
 DEFINITION = 1
 
-STEPS = 200  # of a line
+STEPS = 100  # of a line
 CLASSIFIERS = {"robust": robust_classifier, "fragile": fragile_classifier}
 ENDS: dict[End, str] = {"high_loss": "high loss dropped", "low_loss": "low loss dropped"}
 ACCURACIES = {"clean": "no attack", "strong": "ε = 2η"}
@@ -57,14 +58,15 @@ def run(job: Job, spec: FeatureModelFigureSpec) -> dict[str, Any]:
 def compare(counts: pd.DataFrame, model: FeatureModelSettings) -> pd.DataFrame:
     """A row a simulated point: quantity, series, x, formula, simulated, low, high (of its interval), trials, points."""
     rows = []
-    for (quantity, series, x), trials in counts.groupby(["quantity", "series", "x"], sort=False):
+    for place, trials in counts.groupby(["quantity", "series", "x"], sort=False):
+        quantity, series, x = cast(tuple[str, str, float], place)
         measured = _measure(trials, trained=quantity in ACCURACIES)
         rows.append(
             {
                 "quantity": quantity,
                 "series": series,
                 "x": x,
-                "formula": formula(str(quantity), str(series), float(x), model),
+                "formula": formula(quantity, series, x, model),
                 "simulated": measured.value,
                 "low": measured.low,
                 "high": measured.high,
@@ -88,6 +90,7 @@ def formula(quantity: str, series: Any, x: float, model: FeatureModelSettings) -
     return accuracy(weights, STRONG * model.mean if quantity == "strong" else 0.0, model)
 
 
+@cache  # two curves are of one classifier
 def _learnt(end: End, share: float, model: FeatureModelSettings) -> Floats:
     return trained_classifier(agreement_left(share, end, model), model.training_attack * model.mean, model)
 
@@ -116,7 +119,7 @@ def _draw(data: pd.DataFrame, model: FeatureModelSettings) -> Figure:
     mixed.set(xlabel="share of robust points, $p_R$", ylabel="accuracy", title="b. Robust classifier, ε = 2η")
     for number, (end, name) in enumerate(ENDS.items()):
         _draw_series(composition, data, "composition", end, number, model, name)
-    composition.set(xlabel="share pruned", ylabel="robust points among the rest", title="c. What pruning by loss leaves")
+    composition.set(xlabel="share pruned", ylabel="robust points among the rest", title="c. What pruning leaves")
     pairs = [(quantity, end) for quantity in ACCURACIES for end in ENDS]
     for number, (quantity, end) in enumerate(pairs):
         name = f"{ENDS[end]}, {ACCURACIES[quantity]}"
@@ -153,7 +156,7 @@ def _sentences(data: pd.DataFrame, model: FeatureModelSettings) -> Iterator[str]
     yield (
         f"d = {model.fragile_features} fragile features of mean η y, η = 3/√d = {model.mean:g}, and one robust "
         f"feature, y in {model.robust_agreement:.0%} of the points of D_robust ({model.robust_share:.0%} of all) and "
-        f"in {model.fragile_agreement:.0%} of those of D_fragile. The paper gives no other number than η; these are ours."
+        f"in {model.fragile_agreement:.0%} of those of D_fragile. The paper gives η alone; the other numbers are ours."
     )
     yield _of_classifiers(data)
     yield _of_print(data, model)
@@ -225,7 +228,7 @@ def _of_training(data: pd.DataFrame, model: FeatureModelSettings) -> Iterator[st
     largest = data[data["quantity"].isin(ACCURACIES)]
     gap = float((largest["formula"] - largest["simulated"]).abs().max())
     yield (
-        f"The lines of panel d are for infinitely many training points; {model.training_points} (mean of {model.trials} "
-        f"trials) come within {100 * gap:.1f} points of them everywhere. Trained at ε = η or more, the fragile features "
-        "are worth nothing to begin with, and pruning changes nothing."
+        f"The lines of panel d are for infinitely many training points; {model.training_points} (mean of "
+        f"{model.trials} trials) come within {100 * gap:.1f} points of them everywhere. Trained at ε = η or more, "
+        "fragile features are worth nothing to begin with, and pruning changes nothing."
     )

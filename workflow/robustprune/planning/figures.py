@@ -1,19 +1,46 @@
 """Plans figures: the studies that they show."""
 
 from robustprune.config import Config
-from robustprune.experiments import AnyFigure, FeatureModelFigure, PerceptronFigure, PhaseMap
+from robustprune.experiments import (
+    AnyFigure,
+    CloudsFigure,
+    FeatureModelFigure,
+    LayoutsFigure,
+    LossDistance,
+    PerceptronFigure,
+    PhaseMap,
+    Row,
+)
+from robustprune.planning.methods import Methods
 from robustprune.planning.stages import Stages
 from robustprune.settings.perceptron import InputScale, PerceptronGrid
-from robustprune.specs import FeatureModelFigureSpec, FeatureModelSpec, PerceptronFigureSpec, PerceptronSpec, PhaseMapSpec
+from robustprune.specs import (
+    CloudsFigureSpec,
+    CloudsSpec,
+    FeatureModelFigureSpec,
+    FeatureModelSpec,
+    LayoutFigureSpec,
+    LayoutPanel,
+    LossDistanceSpec,
+    PerceptronFigureSpec,
+    PerceptronSpec,
+    PhaseMapSpec,
+)
 
 
 class Figures:
-    """The pictures that people ask for."""
+    """The pictures that people ask for.
 
-    def __init__(self, config: Config, stages: Stages) -> None:
-        self.config = config
-        self.settings = config.perceptron
+    Args:
+        config: the configuration.
+        stages: where stages are put.
+        methods: what plans the rows of tables, so that a figure has the very runs that they have.
+    """
+
+    def __init__(self, config: Config, stages: Stages, methods: Methods) -> None:
+        self.config, self.settings = config, config.perceptron
         self.stages = stages
+        self.methods = methods
 
     def figure(self, name: str, figure: AnyFigure) -> str:
         """The stage of a figure."""
@@ -24,6 +51,12 @@ class Figures:
                 return self._of_phases(name, figure)
             case FeatureModelFigure():
                 return self._of_features(name, figure)
+            case CloudsFigure():
+                return self._of_clouds(name, figure)
+            case LayoutsFigure():
+                return self._of_layouts(name, figure)
+            case LossDistance():
+                return self._of_scores(name, figure)
 
     def _of_perceptrons(self, name: str, figure: PerceptronFigure) -> str:
         grid, epsilon = self.settings.curves, figure.epsilon
@@ -52,3 +85,38 @@ class Figures:
     def _of_features(self, name: str, figure: FeatureModelFigure) -> str:
         study = self.stages.add(FeatureModelSpec(settings=self.config.feature_model))
         return self.stages.add(FeatureModelFigureSpec(name=name, title=figure.title, study=study))
+
+    def _of_clouds(self, name: str, figure: CloudsFigure) -> str:
+        study = self.stages.add(CloudsSpec(settings=self.config.clouds))
+        return self.stages.add(
+            CloudsFigureSpec(name=name, title=figure.title, claim=figure.claim, panels=figure.panels, study=study)
+        )
+
+    def _of_layouts(self, name: str, figure: LayoutsFigure) -> str:
+        panels = (
+            LayoutPanel(method=row.method, layouts=tuple(self.methods.layout(row, seed) for seed in self.config.seeds))
+            for row in figure.rows
+        )
+        return self.stages.add(
+            LayoutFigureSpec(
+                name=name, title=figure.title, claim=figure.claim, rows=tuple(panels), settings=self.config.layout
+            )
+        )
+
+    def _of_scores(self, name: str, figure: LossDistance) -> str:
+        midway = figure.loss.mid_training
+        assert midway is not None
+        loss, distance = self._models(figure.loss), self._models(figure.distance)
+        return self.stages.add(
+            LossDistanceSpec(
+                name=name,
+                title=figure.title,
+                after_epoch=midway.after_epoch,
+                dropped=1 - midway.keep,
+                printed=figure.printed.get(self.config.data.name),
+                runs=tuple((seed, loss[seed], distance[seed]) for seed in self.config.seeds),
+            )
+        )
+
+    def _models(self, row: Row) -> dict[int, str]:
+        return self.methods.under(row).trained(row, None, self.config.seeds)

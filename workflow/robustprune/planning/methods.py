@@ -9,7 +9,7 @@ from robustprune.planning.pools import Pools
 from robustprune.planning.scores import Scores
 from robustprune.planning.stages import Stages
 from robustprune.settings import AnyAmount, AnyRecipe, AttackName, DropAsMany, DropShare, RadiusSettings, Weights
-from robustprune.specs import EvaluationSpec, ManifestSpec, RunSpec
+from robustprune.specs import EvaluationSpec, LayoutSpec, ManifestSpec, RunSpec
 
 
 class Methods:
@@ -66,6 +66,14 @@ class Methods:
         self._check_mid_training(row, recipe)
         manifest = self._manifest(row, table) if row.uses_manifest else None
         return {seed: self.models.trained(recipe, manifest, seed, row) for seed in seeds}
+
+    def layout(self, row: Row, seed: int) -> str:
+        """The real images in a plane, or those of them that a row's training keeps in its middle."""
+        methods = self.under(row)
+        model = methods.trained(row, None, (seed,))[seed] if row.mid_training else None
+        return self.stages.add(
+            LayoutSpec(pool=methods.pools.train, model=model, settings=self.config.layout, seed=seed)
+        )
 
     def scoring_model(self, row: Row) -> str:
         """What measures a row's scores and margins: another row's model of the first seed, a checkpoint, or TRADES.

@@ -11,7 +11,7 @@ from robustprune.planning.hyperparameters import hyperparameters
 from robustprune.planning.methods import Methods
 from robustprune.planning.stages import Stages
 from robustprune.settings.tables import Cells
-from robustprune.specs import EmbeddingSpec, ExtrapolatedScoreSpec, LayoutSpec, RowSpec, RunSpec, TableSpec
+from robustprune.specs import EmbeddingSpec, ExtrapolatedScoreSpec, RowSpec, RunSpec, TableSpec
 
 
 class Tables:
@@ -82,7 +82,7 @@ class Tables:
 
     def _of_layouts(self, table: Layouts) -> Iterator[RowSpec]:
         for row in table.rows:
-            runs = tuple(RunSpec(seed=seed, layout=self._layout(row, seed)) for seed in self.config.seeds)
+            runs = tuple(RunSpec(seed=seed, layout=self.methods.layout(row, seed)) for seed in self.config.seeds)
             yield RowSpec(method=row.method, runs=runs, printed=self._printed(table, row.printed))
 
     def _of_extrapolations(self, table: Extrapolations) -> Iterator[RowSpec]:
@@ -105,13 +105,6 @@ class Tables:
     def _runs(self, table: Table, method: str) -> tuple[RunSpec, ...]:
         row = table.row(method)
         return self.methods.under(row).runs(row, table)
-
-    def _layout(self, row: Row, seed: int) -> str:
-        methods = self.methods.under(row)
-        model = methods.trained(row, None, (seed,))[seed] if row.mid_training else None
-        return self.stages.add(
-            LayoutSpec(pool=methods.pools.train, model=model, settings=self.config.layout, seed=seed)
-        )
 
     def _extrapolated(self, row: Row) -> str:
         methods = self.methods.under(row)

@@ -1,5 +1,7 @@
 """Settings of the feature model (Kaufmann et al. v2, Appendix C)."""
 
+import math
+
 from pydantic import Field, model_validator
 
 from robustprune.settings.base import Settings
@@ -39,7 +41,7 @@ class FeatureModelSettings(Settings):
     @property
     def mean(self) -> float:
         """Mean of a fragile feature times the label, eta."""
-        return 3 / float(self.fragile_features) ** 0.5
+        return 3 / math.sqrt(self.fragile_features)
 
     @property
     def agreement(self) -> float:

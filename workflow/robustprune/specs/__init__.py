@@ -11,7 +11,15 @@ from robustprune.specs.base import ID_PATTERN, SharedRows, Spec, StageId, defini
 from robustprune.specs.classes import ClassListSpec, HierarchyFile, SynsetFolder
 from robustprune.specs.embeddings import EmbeddingSpec, FileEncoder, ModelEncoder, TorchvisionEncoder
 from robustprune.specs.evaluations import EvaluationSpec
-from robustprune.specs.figures import FeatureModelFigureSpec, PerceptronFigureSpec, PhaseMapSpec
+from robustprune.specs.figures import (
+    CloudsFigureSpec,
+    FeatureModelFigureSpec,
+    LayoutFigureSpec,
+    LayoutPanel,
+    LossDistanceSpec,
+    PerceptronFigureSpec,
+    PhaseMapSpec,
+)
 from robustprune.specs.layouts import LayoutSpec
 from robustprune.specs.manifests import ManifestSpec
 from robustprune.specs.models import ImportedModelSpec, ModelSpec
@@ -39,7 +47,7 @@ from robustprune.specs.scores import (
     ScoredPool,
     ScoreSpec,
 )
-from robustprune.specs.studies import FeatureModelSpec, PerceptronSpec
+from robustprune.specs.studies import CloudsSpec, FeatureModelSpec, PerceptronSpec
 from robustprune.specs.tables import RowSpec, RunSpec, TableSpec
 
 AnyPoolSpec = Annotated[
@@ -51,8 +59,16 @@ AnyScoreSpec = Annotated[
     MarginSpec | DynamicsScoreSpec | LossScoreSpec | ExtrapolatedScoreSpec | ImportedScoreSpec,
     Field(discriminator="score"),
 ]
-AnyStudySpec = Annotated[PerceptronSpec | FeatureModelSpec, Field(discriminator="study")]
-AnyFigureSpec = Annotated[PerceptronFigureSpec | PhaseMapSpec | FeatureModelFigureSpec, Field(discriminator="form")]
+AnyStudySpec = Annotated[PerceptronSpec | FeatureModelSpec | CloudsSpec, Field(discriminator="study")]
+AnyFigureSpec = Annotated[
+    PerceptronFigureSpec
+    | PhaseMapSpec
+    | FeatureModelFigureSpec
+    | CloudsFigureSpec
+    | LayoutFigureSpec
+    | LossDistanceSpec,
+    Field(discriminator="form"),
+]
 AnySpec = Annotated[
     ClassListSpec
     | AnyPoolSpec
@@ -97,6 +113,8 @@ __all__ = [
     "AnySpec",
     "AnyStudySpec",
     "ClassListSpec",
+    "CloudsFigureSpec",
+    "CloudsSpec",
     "DigitsSource",
     "DynamicsScoreSpec",
     "EmbeddingSpec",
@@ -112,7 +130,10 @@ __all__ = [
     "ImportedModelSpec",
     "ImportedScoreSpec",
     "IngestedPoolSpec",
+    "LayoutFigureSpec",
+    "LayoutPanel",
     "LayoutSpec",
+    "LossDistanceSpec",
     "LossScoreSpec",
     "ManifestSpec",
     "MarginSpec",

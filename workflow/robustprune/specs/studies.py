@@ -4,9 +4,11 @@ from typing import Literal
 
 from pydantic import Field
 
+from robustprune.settings.clouds import CloudSettings
 from robustprune.settings.feature_model import FeatureModelSettings
 from robustprune.settings.perceptron import InputScale, PerceptronGrid
 from robustprune.specs.base import Spec
+from robustprune.specs.models import MARGIN_MODULES
 
 
 class PerceptronSpec(Spec):
@@ -56,6 +58,35 @@ class FeatureModelSpec(Spec):
     @property
     def slug(self) -> str:
         return "feature-model"
+
+    @property
+    def upstream(self) -> tuple[tuple[str, str], ...]:
+        return ()
+
+
+class CloudsSpec(Spec):
+    """A network trained on two clouds in a plane, with and without pruning (Kaufmann et al. v1 and v2)."""
+
+    room = "clouds.stage"
+    modules = (
+        "attacks.norms",
+        "attacks.pgd",
+        "clouds.points",
+        "clouds.stage",
+        "clouds.training",
+        *MARGIN_MODULES,
+        "margins.deepfool",
+        "pruning.candidates",
+        "pruning.strategies",
+        "randomness",
+    )
+    kind: Literal["studies"] = "studies"
+    study: Literal["clouds"] = "clouds"
+    settings: CloudSettings
+
+    @property
+    def slug(self) -> str:
+        return "clouds"
 
     @property
     def upstream(self) -> tuple[tuple[str, str], ...]:

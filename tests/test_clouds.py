@@ -1,0 +1,130 @@
+"""The example in a plane: its clouds, its distances and its pruning, against what can be computed by hand."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import stats
+from torch import nn
+
+from robustprune.clouds.points import best_prediction, draw_clouds
+from robustprune.clouds.stage import BEFORE, FIELD_FILE, GRID, MEASURES_FILE, POINTS_FILE, run
+from robustprune.clouds.training import Training, attack, kept_of, measure
+from robustprune.config import load_config
+from robustprune.experiments import load_figures
+from robustprune.figures.clouds import run as run_figure
+from robustprune.figures.files import CAPTION_FILE, DATA_FILE, FIGURE_FILE
+from robustprune.job import Job
+from robustprune.plan import make_plan
+from robustprune.settings.clouds import CloudSettings
+from robustprune.specs import CloudsFigureSpec, CloudsSpec
+from robustprune.stagefile import write_spec
+
+SMALL = CloudSettings(points=60, test_points=100, width=8, steps_before=10, steps_after=10, trials=2)
+
+
+def line() -> nn.Module:
+    """The best classifier of two clouds: logits -+ (x - 1/2)."""
+    linear = nn.Linear(2, 2)
+    with torch.no_grad():
+        linear.weight.copy_(torch.tensor([[-1.0, 0.0], [1.0, 0.0]]))
+        linear.bias.copy_(torch.tensor([0.5, -0.5]))
+    return nn.Sequential(nn.Flatten(), linear).eval()
+
+
+def test_clouds_are_normal_within_the_square_and_the_line_is_wrong_as_often_as_it_must_be() -> None:
+    settings = CloudSettings(distance=0.3, spread=0.1)
+    points, labels = draw_clouds(np.random.default_rng(0), 4000, settings)
+    plane = points.reshape(-1, 2).numpy()
+    assert (plane >= 0).all()
+    assert (plane <= 1).all()
+    cut = stats.truncnorm(-3.5, 6.5, loc=0.35, scale=0.1)
+    assert stats.kstest(plane[labels.numpy() == 0, 0], cut.cdf).pvalue > 0.001
+    assert stats.kstest(plane[:, 1], stats.truncnorm(-5, 5, loc=0.5, scale=0.1).cdf).pvalue > 0.001
+    wrong = int((best_prediction(points) != labels).sum())
+    interval = stats.binomtest(wrong, 4000).proportion_ci(0.999)
+    assert interval.low <= cut.sf(0.5) <= interval.high
+
+
+def test_loss_and_distance_are_those_of_a_line() -> None:
+    points, labels = draw_clouds(np.random.default_rng(1), 50, SMALL)
+    measured = measure(line(), points, labels)
+    beyond = points[:, 0, 0, 0].numpy() - 0.5
+    assert measured.distance == pytest.approx(np.abs(beyond), rel=0.03, abs=1e-4)
+    gaps = np.where(labels.numpy() == 1, 2 * beyond, -2 * beyond)
+    assert measured.loss == pytest.approx(np.logaddexp(0, -gaps), rel=1e-4)
+
+
+def test_the_attack_moves_a_point_straight_to_the_line() -> None:
+    points, labels = draw_clouds(np.random.default_rng(1), 50, SMALL)
+    attacked = attack(line(), points, labels, SMALL, start=torch.zeros_like(points), steps=20, step=0.25)
+    towards = torch.where(labels == 0, SMALL.epsilon, -SMALL.epsilon)
+    expected = (points[:, 0, 0, 0] + towards).clamp(0, 1)
+    assert attacked[:, 0, 0, 0].numpy() == pytest.approx(expected.numpy(), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("dropped", "gone"), [("low_distance", "nearest"), ("low_loss", "surest"), ("high_loss", "worst")]
+)
+def test_pruning_drops_the_end_it_names(dropped: Any, gone: str) -> None:
+    points, labels = draw_clouds(np.random.default_rng(2), 50, SMALL)
+    measured = measure(line(), points, labels)
+    kept = kept_of(dropped, measured, labels, SMALL, trial=0)
+    order = {"nearest": measured.distance, "surest": measured.loss, "worst": -measured.loss}[gone]
+    assert kept.sum() == 30
+    assert order[~kept].max() <= order[kept].min()
+
+
+def test_a_training_goes_on_from_where_it_was_with_the_rest() -> None:
+    points, labels = draw_clouds(np.random.default_rng(3), 60, SMALL)
+    training = Training(SMALL, 0, points, labels)
+    training.run(5)
+    rest, kept = training.without("none", measure(training.network, points, labels))
+    assert kept.all()
+    rest.run(5)
+    whole = Training(SMALL, 0, points, labels)
+    whole.run(10)
+    for one, other in zip(rest.network.parameters(), whole.network.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert not torch.equal(next(training.network.parameters()), next(whole.network.parameters()))
+
+
+def test_a_figure_shows_points_and_boundary_and_tells_what_changed(make_job: Callable[..., Job]) -> None:
+    study = CloudsSpec(settings=SMALL)
+    job = make_job("studies", study.id)
+    write_spec(job.directory / "spec.json", study)
+    assert run(job, study)["networks"] == 10
+    points, field, measures = (
+        pd.read_parquet(job.directory / name) for name in (POINTS_FILE, FIELD_FILE, MEASURES_FILE)
+    )
+    assert len(points) == 60
+    assert len(field) == GRID**2
+    assert not (field["none"] == field[BEFORE]).all()
+    assert points["none"].all()
+    assert len(measures) == 10
+    assert (measures["robustness"] <= measures["accuracy"]).all()
+    spec = CloudsFigureSpec(
+        name="kaufmann_v2.figure1", title="Figure 1", claim="it is clearer", panels=("none", "low_distance"),
+        study=study.id,
+    )  # fmt: skip
+    drawn = make_job("figures", spec.id)
+    run_figure(drawn, spec)
+    data = pd.read_csv(drawn.directory / DATA_FILE)
+    assert list(data.columns) == ["x", "y", "label", "loss", "distance", "low_distance"]
+    assert (~data["low_distance"]).sum() == 24
+    assert "best boundary" in (drawn.directory / FIGURE_FILE).read_text()
+    caption = (drawn.directory / CAPTION_FILE).read_text()
+    own = measures[measures["dropped"] == "low_distance"]
+    assert f"accuracy {100 * own['accuracy'].mean():.1f} ±" in caption
+    assert "Against as many random points dropped, points near the boundary dropped" in caption
+
+
+@pytest.mark.parametrize("preset", ["digits", "mnist", "cifar10"])
+def test_figures_of_clouds_share_one_study_at_every_preset(preset: str) -> None:
+    plan = make_plan(load_config({"preset": preset}), {}, load_figures())
+    assert plan.problems == {}
+    stages = [plan.targets[f"results/{figure}.svg"] for figure in ("kaufmann_v1/figure6", "kaufmann_v2/figure1")]
+    assert plan.upstream(stages[0]) == plan.upstream(stages[1])

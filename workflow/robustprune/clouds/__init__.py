@@ -1,0 +1,1 @@
+"""Two clouds in a plane: what pruning by distance does where points and boundary can be seen."""

@@ -1,0 +1,105 @@
+"""Images in a plane before and after pruning (Kaufmann et al. v1, Figure 8; v2, Figure 2)."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from robustprune.figures.files import publish_figure
+from robustprune.figures.style import Series, new_panels
+from robustprune.job import Job
+from robustprune.layouts.measures import density, purity, separation, without_tail
+from robustprune.layouts.stage import LAYOUT_FILE
+from robustprune.specs import LayoutFigureSpec
+from robustprune.tables.statistics import Summary
+
+DEFINITION = 1
+
+
+class Measure(NamedTuple):
+    """Something that is measured of a layout.
+
+    Attributes:
+        name: what it is, in words.
+        decimals: digits behind the point.
+    """
+
+    name: str
+    decimals: int
+
+
+MEASURES = {
+    "purity": Measure("neighbours of the same class, %", 1),
+    "density": Measure("density, images per unit area", 0),
+    "separation": Measure("separation, squared distance to the nearest centroid", 2),
+}
+
+
+def run(job: Job, spec: LayoutFigureSpec) -> dict[str, Any]:
+    """Publish the figure: a panel a row, its classes told apart by number and colour; the first seed's layout."""
+    layouts = {
+        row.method: [pd.read_parquet(job.upstream("layouts", stage) / LAYOUT_FILE) for stage in row.layouts]
+        for row in spec.rows
+    }
+    shown = pd.concat([own[0].assign(panel=method) for method, own in layouts.items()])[
+        ["panel", "index", "label", "x", "y"]
+    ]
+    caption = [spec.title, *_sentences(layouts, spec)]
+    publish_figure(job, _draw(shown, spec), shown.round({"x": 3, "y": 3}), caption)
+    return {"title": spec.title, "images": len(shown)}
+
+
+def measures_of(layout: pd.DataFrame) -> dict[str, float]:
+    """Each of MEASURES for a layout with columns label, x, y."""
+    points, labels = layout[["x", "y"]].to_numpy(), layout["label"].to_numpy()
+    classes = [without_tail(points[labels == label]) for label in sorted(set(labels))]
+    return {
+        "purity": 100 * purity(points, labels),
+        "density": density(classes),
+        "separation": separation(classes),
+    }
+
+
+def _draw(shown: pd.DataFrame, spec: LayoutFigureSpec) -> Figure:
+    figure, panels = new_panels(1, len(spec.rows), width=3.3, height=3.3)
+    for axes, row in zip(panels[0], spec.rows, strict=True):
+        own = shown[shown["panel"] == row.method]
+        _draw_classes(axes, own)
+        axes.set(title=f"{row.method}, {len(own):,} images", xlabel="first axis of t-SNE", aspect="equal")
+    panels[0][0].set_ylabel("second axis, standard deviations")
+    figure.suptitle("each number is at the median of its class", fontsize=9)
+    return figure
+
+
+def _draw_classes(axes: Axes, layout: pd.DataFrame) -> None:
+    for number, (label, own) in enumerate(layout.groupby("label")):
+        style = Series.numbered(number)
+        axes.scatter(own["x"], own["y"], s=3, color=style.color, marker=style.marker, linewidths=0, rasterized=True)
+        box = {"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": style.color, "alpha": 0.85}
+        axes.text(
+            own["x"].median(), own["y"].median(), str(label), ha="center", va="center", fontsize=8, bbox=box, zorder=3
+        )
+
+
+def _sentences(layouts: dict[str, list[pd.DataFrame]], spec: LayoutFigureSpec) -> Iterator[str]:
+    seeds = len(spec.rows[0].layouts)
+    yield (
+        f"t-SNE (perplexity {spec.settings.perplexity:g}) of the first {spec.settings.components} principal "
+        f"components of each panel's images by themselves, both axes brought to standard deviation 1; the first of "
+        f"{seeds} seed{'s' if seeds > 1 else ''} is shown."
+    )
+    yield f"Claimed: {spec.claim}."
+    for method, own in layouts.items():
+        found = pd.DataFrame([measures_of(layout) for layout in own])
+        told = "; ".join(f"{measure.name} {_told(found[name], measure)}" for name, measure in MEASURES.items())
+        yield f"Measured, {method}: {told}."
+    if seeds > 1:
+        yield f"Means and 95 % intervals over {seeds} seeds."
+
+
+def _told(values: Any, measure: Measure) -> str:
+    summary = Summary.of([float(value) for value in values])
+    width = "" if summary.ci95 is None else f" ± {summary.ci95:.{measure.decimals}f}"
+    return f"{summary.mean:.{measure.decimals}f}{width}"
