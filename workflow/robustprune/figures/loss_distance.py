@@ -88,7 +88,8 @@ def correlations(scores: pd.DataFrame) -> dict[str, float]:
 
 def _finite(scores: pd.DataFrame) -> pd.DataFrame:
     """Without images on the very boundary, whose 1 / d is infinite."""
-    return scores[np.isfinite(scores["loss"]) & np.isfinite(scores["inverse_distance"])]
+    finite: pd.Series[bool] = scores[["loss", "inverse_distance"]].apply(np.isfinite).all(axis=1)
+    return scores[finite]
 
 
 def _pearson(first: Any, second: Any) -> float:
