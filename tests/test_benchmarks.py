@@ -57,6 +57,16 @@ def test_benchmarks_of_evaluation(
     assert re.fullmatch(EVALUATION[what], capsys.readouterr().out)
 
 
+def test_benchmark_of_tables(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    tables = importlib.import_module("tables")
+    one = {name: table for name, table in tables.load_experiments().items() if name == "kaufmann_v2.table1"}
+    monkeypatch.setattr(tables, "load_experiments", lambda: one)
+    tables.main()
+    printed = r"robustprune plan, all tables: \d+\.\d s\n\d+ results made up of \d+ stages\n"
+    assert re.fullmatch(printed + r"snakemake --cores 2, 1 tables: \d+\.\d s\n", capsys.readouterr().out)
+
+
 def test_benchmark_of_the_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

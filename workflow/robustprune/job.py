@@ -53,22 +53,30 @@ class Job:
 
     @cached_property
     def device(self) -> "torch.device":
-        """Where to compute; torch is imported and prepared when this is first asked for."""
-        from robustprune.device import prepare_device
+        """Where to compute; torch is imported and prepared when this is first asked for.
 
-        return prepare_device(self.execution.device, threads=self._threads)
+        Raises:
+            UserError: when a GPU is asked for and there is none.
+        """
+        from robustprune.device import describe, prepare_device
 
-    def describe_device(self, spec: Spec) -> str:
-        """For people. Raises UserError when a GPU is asked for and there is none."""
-        if not spec.uses_device:
+        device = prepare_device(self.execution.device, threads=self._threads)
+        logger.info("computing on %s", describe(device))
+        return device
+
+    @property
+    def device_used(self) -> str:
+        """For the record; plainly ``cpu`` where no room asked for a device."""
+        if "device" not in self.__dict__:
             return "cpu"
         from robustprune.device import describe
 
         return describe(self.device)
 
-    def peak_gpu_memory_mb(self, spec: Spec) -> float:
+    @property
+    def peak_gpu_memory_mb(self) -> float:
         """The most that was in use, MB; 0 without a GPU."""
-        if not spec.uses_device or self.device.type != "cuda":
+        if self.device_used.startswith("cpu"):
             return 0.0
         from torch.cuda import max_memory_allocated
 
@@ -147,7 +155,7 @@ def run_part(spec_path: Path, rows: range, execution: Execution, *, threads: int
         started = time.monotonic()
         if not _is_complete(job, spec):
             job.partial.mkdir(exist_ok=True)
-            logger.info("%s, rows %d to %d, on %s", spec.id, rows.start, rows.stop, job.describe_device(spec))
+            logger.info("%s, rows %d to %d", spec.id, rows.start, rows.stop)
             _room(spec).row_pass(job, spec)(rows=rows)
         done = {"id": spec.id, "rows": [rows.start, rows.stop], "seconds": round(time.monotonic() - started, 3)}
         write_text(marker, json.dumps(done) + "\n")
@@ -178,15 +186,15 @@ def _room(spec: Spec) -> Any:
 
 def _do(job: Job, spec: Spec, work: Callable[[Job, Any], dict[str, Any]]) -> None:
     started = time.monotonic()
-    logger.info("%s on %s", spec.id, job.describe_device(spec))
+    logger.info("%s", spec.id)
     facts = work(job, spec)
     record = make_record(
         spec.id,
         job.outputs,
         known=job.digests,
         seconds=time.monotonic() - started,
-        device=job.describe_device(spec),
-        peak_gpu_memory_mb=job.peak_gpu_memory_mb(spec),
+        device=job.device_used,
+        peak_gpu_memory_mb=job.peak_gpu_memory_mb,
         facts=facts,
     )
     record.write(job.directory)

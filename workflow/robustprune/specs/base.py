@@ -77,12 +77,11 @@ class Spec(Settings, ABC):
     """A stage: what it makes, from what.
 
     ``room`` is the module with ``run(job, spec) -> facts`` that does it; ``modules`` names the code that decides its
-    numbers. Both are relative to the package. ``uses_device`` is False where it computes nothing with torch.
+    numbers. Both are relative to the package.
     """
 
     room: ClassVar[str]
     modules: ClassVar[tuple[str, ...]]
-    uses_device: ClassVar[bool] = True
     kind: str
 
     @property

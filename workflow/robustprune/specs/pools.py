@@ -63,7 +63,6 @@ class IngestedPoolSpec(Spec):
     """Real or ready-made images, brought into the pool format."""
 
     room = "pools.stage"
-    uses_device = False
     kind: Literal["pools"] = "pools"
     origin: Literal["ingested"] = "ingested"
     dataset: str
