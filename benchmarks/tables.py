@@ -1,4 +1,4 @@
-"""How long all tables of all papers take to plan, and to make of results that are there: ``python benchmarks/tables.py``.
+"""How long all tables take to plan, and to make of results that are there: ``python benchmarks/tables.py``.
 
 The results are invented (tests/made_up.py), since what a table costs does not depend on what is in it. Everything is at
 the preset ``cifar10``, which is the papers' scale, in a copy of the workflow that goes afterwards.
