@@ -1,9 +1,7 @@
 """Tables: their cells by hand and by numpy, the printed numbers against the papers' row and column names, claims."""
 
-import json
 import math
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 from statistics import mean, stdev
 from typing import Any
 
@@ -12,14 +10,14 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from made_up import TRAINED, Results, summary
 from robustprune.config import REFERENCE, load_config
 from robustprune.errors import UserError
 from robustprune.experiments import Comparisons, Extrapolations, Hyperparameters, Layouts, Table, load_experiments
 from robustprune.job import Job
 from robustprune.plan import make_plan, stages_of_target
-from robustprune.record import make_record
 from robustprune.settings.tables import Check, Claim, Printed, QuantityName
-from robustprune.specs import RowSpec, RunSpec, TableSpec
+from robustprune.specs import RowSpec, TableSpec
 from robustprune.tables import speed
 from robustprune.tables.cells import Cell, Sample
 from robustprune.tables.claims import interval_between, judge, verdict_of
@@ -32,48 +30,10 @@ IDS = {seed: f"trades-{seed:010x}" for seed in range(9)}
 PUMA_TABLE_1 = Printed(
     file="puma_table1.csv", setting="CIFAR-10", beside={"accuracy": "accuracy", "robustness_cw": "robustness"}
 )
-TRAINED: dict[str, Any] = {"training_seconds": 10.0, "images_kept": 4000, "steps": 100}
 
 
-def summary(clean: float, pgd: float, autoattack: float) -> dict[str, dict[str, float]]:
-    return {
-        "clean": {"accuracy": clean, "images": 500},
-        "cw": {"accuracy": pgd, "images": 500},
-        "autoattack": {"accuracy": autoattack, "images": 100},
-    }
-
-
-class Results:
-    """Stages that a table reads, put in place by hand, and the table that is made of them."""
-
-    def __init__(self, make_job: Callable[..., Job]) -> None:
-        self.job = make_job("tables", "table-0000000000")
-        self.made = 0
-
-    def run(
-        self,
-        seed: int,
-        evaluation: Mapping[str, Any] | None = None,
-        training: Mapping[str, Any] | None = None,
-        history: Mapping[str, Any] | None = None,
-    ) -> RunSpec:
-        """A run with these results."""
-        self.made += 1
-        stage = f"stage-{self.made:010x}"
-        self._put("evaluations", stage, {}, {"summary.json": json.dumps(evaluation or summary(0.9, 0.6, 0.5))})
-        directory = self._put("models", stage, TRAINED if training is None else training)
-        if history is not None:
-            pd.DataFrame(history).to_parquet(directory / "history.parquet")
-        return RunSpec(seed=seed, model=stage, evaluations=(stage,))
-
-    def _put(self, kind: str, stage: str, facts: Mapping[str, Any], files: Mapping[str, str] | None = None) -> Path:
-        directory = self.job.upstream(kind, stage)
-        directory.mkdir(parents=True)
-        for name, text in (files or {}).items():
-            (directory / name).write_text(text)
-        record = make_record(stage, [], seconds=0, device="cpu", peak_gpu_memory_mb=0, facts=dict(facts), known={})
-        record.write(directory)
-        return directory
+class TableResults(Results):
+    """The same, and the table that is made of them."""
 
     def table(self, *rows: RowSpec, **settings: Any) -> pd.DataFrame:
         """The CSV of a table of these rows, by method."""
@@ -94,14 +54,14 @@ def table_spec(*rows: RowSpec, **settings: Any) -> TableSpec:
 
 
 @pytest.fixture
-def results(make_job: Callable[..., Job]) -> Results:
-    return Results(make_job)
+def results(make_job: Callable[..., Job]) -> TableResults:
+    return TableResults(make_job("tables", "table-0000000000"))
 
 
 SUMMARIES = [summary(0.9, 0.6, 0.5), summary(0.92, 0.63, 0.52), summary(0.95, 0.61, 0.5)]
 
 
-def test_mean_spread_and_number_of_runs_over_seeds(results: Results) -> None:
+def test_mean_spread_and_number_of_runs_over_seeds(results: TableResults) -> None:
     runs = tuple(results.run(seed, evaluation) for seed, evaluation in enumerate(SUMMARIES))
     row = results.table(RowSpec(method="PUMA", runs=runs)).loc["PUMA"]
     assert row["accuracy_mean"] == round(mean([90, 92, 95]), 4)
@@ -113,13 +73,13 @@ def test_mean_spread_and_number_of_runs_over_seeds(results: Results) -> None:
     assert (row[[f"{name}_n" for name in ("accuracy", "robustness_cw", "autoattack")]] == 3).all()
 
 
-def test_one_run_has_no_spread(results: Results) -> None:
+def test_one_run_has_no_spread(results: TableResults) -> None:
     table = results.table(RowSpec(method="PUMA", runs=(results.run(0),)))
     assert np.isnan(cell(table, "PUMA", "accuracy_std"))
     assert "90.00 (n = 1)" in (results.job.directory / "table.md").read_text()
 
 
-def test_differences_to_the_baseline_are_paired_by_seed(results: Results) -> None:
+def test_differences_to_the_baseline_are_paired_by_seed(results: TableResults) -> None:
     first = [results.run(seed, evaluation) for seed, evaluation in enumerate(SUMMARIES)]
     second = [results.run(seed, summary(0.8 + seed / 100, 0.5, 0.4)) for seed in (2, 0, 1)]
     table = results.table(
@@ -133,7 +93,7 @@ def test_differences_to_the_baseline_are_paired_by_seed(results: Results) -> Non
     assert np.isnan(cell(table, "TRADES", "accuracy_change_mean"))
 
 
-def test_printed_numbers_and_differences_stand_beside_ours(results: Results) -> None:
+def test_printed_numbers_and_differences_stand_beside_ours(results: TableResults) -> None:
     rows = (
         RowSpec(method="PUMA", runs=(results.run(0),), printed="SOTA method using PUMA"),
         RowSpec(method="mine", runs=(results.run(0),)),
@@ -150,12 +110,12 @@ def test_printed_numbers_and_differences_stand_beside_ours(results: Results) -> 
     assert r"91.37 +- 0.21 & -1.37" in (results.job.directory / "table.tex").read_text()
 
 
-def test_latex_is_escaped(results: Results) -> None:
+def test_latex_is_escaped(results: TableResults) -> None:
     results.table(RowSpec(method="22 % of_it & more", runs=(results.run(0),)))
     assert r"22 \% of\_it \& more" in (results.job.directory / "table.tex").read_text()
 
 
-def test_collapsed_runs_are_counted_where_all_runs_were_watched(results: Results) -> None:
+def test_collapsed_runs_are_counted_where_all_runs_were_watched(results: TableResults) -> None:
     name = "catastrophic_overfitting_epoch"
     watched = [results.run(seed, training={**TRAINED, name: epoch}) for seed, epoch in enumerate((None, 4, 9))]
     columns = ("collapsed_runs",)
@@ -164,13 +124,13 @@ def test_collapsed_runs_are_counted_where_all_runs_were_watched(results: Results
     assert "collapsed_runs" not in results.table(unwatched, quantities=(*columns, "accuracy"))
 
 
-def test_runs_below_chance_are_counted(results: Results) -> None:
+def test_runs_below_chance_are_counted(results: TableResults) -> None:
     runs = tuple(results.run(seed, summary(0.9, 0.6, robust)) for seed, robust in enumerate((0.0, 0.09, 0.1, 0.8)))
     table = results.table(RowSpec(method="all", runs=runs), quantities=("below_chance",))
     assert cell(table, "all", "below_chance") == 2
 
 
-def test_of_a_model_that_was_trained_elsewhere_nothing_is_told_of_its_training(results: Results) -> None:
+def test_of_a_model_that_was_trained_elsewhere_nothing_is_told_of_its_training(results: TableResults) -> None:
     columns: tuple[QuantityName, ...] = ("accuracy", "images_kept", "training_seconds", "collapsed_runs", "speed_epoch")
     foreign = results.run(0, training={"parameters": 38_282})
     table = results.table(RowSpec(method="theirs", runs=(foreign,), against=(foreign,)), quantities=columns)
@@ -180,7 +140,7 @@ def test_of_a_model_that_was_trained_elsewhere_nothing_is_told_of_its_training(r
 # Speed, in the three senses.
 
 
-def test_speed_is_the_baselines_cost_over_the_rows(results: Results) -> None:
+def test_speed_is_the_baselines_cost_over_the_rows(results: TableResults) -> None:
     validated = {"epoch": range(1, 21), "validation_pgd": [0.1, 0.2, *[0.15] * 18]}
     slow = results.run(0, training={"training_seconds": 40.0, "steps": 300}, history=validated)
     improving = {"epoch": range(1, 11), "validation_pgd": np.linspace(0, 1, 10)}
@@ -275,7 +235,7 @@ def test_the_interval_is_scipys() -> None:
     assert verdict_of(Check(quantity="accuracy", row="a", above="b"), unpaired) == "cannot tell"
 
 
-def test_verdicts_are_in_the_pages_and_the_record(results: Results) -> None:
+def test_verdicts_are_in_the_pages_and_the_record(results: TableResults) -> None:
     claim = Claim(claim="It is good", checks=(Check(quantity="accuracy", row="PUMA", above=10),))
     runs = tuple(results.run(seed, evaluation) for seed, evaluation in enumerate(SUMMARIES))
     facts = run(results.job, table_spec(RowSpec(method="PUMA", runs=runs), claims=(claim,)))
@@ -287,7 +247,7 @@ def test_verdicts_are_in_the_pages_and_the_record(results: Results) -> None:
 # Comparisons: Figure 8 of Kaufmann et al.
 
 
-def test_the_p_value_is_scipys(results: Results) -> None:
+def test_the_p_value_is_scipys(results: TableResults) -> None:
     first, second = [0.5, 0.6, 0.8], [0.4, 0.5, 0.1]
     runs, against = (
         tuple(results.run(seed, summary(0.9, 0.6, robust)) for seed, robust in enumerate(values))
@@ -300,7 +260,7 @@ def test_the_p_value_is_scipys(results: Results) -> None:
     assert table["gain_mean"] == pytest.approx(100 * (mean(first) - mean(second)), abs=1e-3)
 
 
-def test_two_single_runs_have_no_p_value(results: Results) -> None:
+def test_two_single_runs_have_no_p_value(results: TableResults) -> None:
     row = RowSpec(method="a > b", runs=(results.run(0),), against=(results.run(0),))
     table = results.table(row, form="comparisons", compared="autoattack", quantities=("p_value", "gain"))
     assert "p_value" not in table
@@ -427,7 +387,7 @@ def planned(name: str, overrides: dict[str, Any] | None = None) -> TableSpec:
     return spec
 
 
-def test_the_recipes_are_set_as_figure_7_prints_them(results: Results) -> None:
+def test_the_recipes_are_set_as_figure_7_prints_them(results: TableResults) -> None:
     spec = planned("kaufmann_v2.figure7")
     run(results.job, spec)
     table = pd.read_csv(results.job.directory / "table.csv").set_index("method")

@@ -3,6 +3,8 @@
 from robustprune.experiments.figures import (
     AnyFigure,
     CloudsFigure,
+    Courses,
+    Curves,
     FeatureModelFigure,
     LayoutsFigure,
     LossDistance,
@@ -25,6 +27,8 @@ __all__ = [
     "AnyTable",
     "CloudsFigure",
     "Comparisons",
+    "Courses",
+    "Curves",
     "Experiments",
     "Extrapolations",
     "FeatureModelFigure",

@@ -37,6 +37,9 @@ class Conditions(Settings):
         pattern=f"^({GENERATED_PATTERN})$",
         description="the generated images it learns from, e.g. subset:NAME; the config's synthetic.source where absent",
     )
+    drawn: Exact = Field(
+        Fraction(1), gt=0, description="images drawn from the generator, in units of the config's synthetic.count"
+    )
     epochs: Exact = Field(Fraction(1), gt=0, description="of a training, in units of the recipe's")
 
     def under(self, config: Config, *, origin: str) -> Config:
@@ -51,9 +54,17 @@ class Conditions(Settings):
             overrides["data"] = {"trained_on": self.data}
         if self.synthetic not in (None, config.synthetic.source):
             overrides["synthetic"] = {"source": self.synthetic}
+        if self.drawn != 1:
+            overrides = merge(overrides, {"synthetic": {"count": self._count(config, origin)}})
         if recipes := self._recipes(config):
             overrides = merge(overrides, {"training": recipes})
         return changed(config, overrides, origin=origin) if overrides else config
+
+    def _count(self, config: Config, origin: str) -> int:
+        source = self.synthetic or config.synthetic.source
+        if source != "generate":
+            raise UserError(f"{origin}: drawn = {self.drawn} needs synthetic.source = generate, which is {source}")
+        return max(1, round(config.synthetic.count * self.drawn))
 
     def _recipes(self, config: Config) -> dict[str, dict[str, Any]]:
         """What changes of each recipe."""

@@ -1,13 +1,24 @@
 """The figures of the papers, as data."""
 
-from typing import Annotated, Literal
+from functools import cached_property
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
 from robustprune.experiments.rows import Row
-from robustprune.settings import Settings
+from robustprune.experiments.tables import Table
+from robustprune.settings import AttackName, Settings, Weights
 from robustprune.settings.clouds import CloudPruning
+from robustprune.settings.figures import CourseName, CurveClaim
 from robustprune.settings.perceptron import InputScale
+from robustprune.settings.tables import AccuracyName, QuantityName
+
+OVER_RUNS: tuple[QuantityName, ...] = (
+    *get_args(AccuracyName),
+    *("training_seconds", "images_kept", "square_gain", "zero_gradients", "doubtful_runs", "below_chance"),
+    "collapsed_runs",
+)
+"""The quantities of a run, or of some runs, that are numbers."""
 
 
 class FigureHeading(Settings):
@@ -79,8 +90,136 @@ class LossDistance(FigureHeading):
         return self
 
 
-AnyFigure = Annotated[
-    PerceptronFigure | PhaseMap | FeatureModelFigure | CloudsFigure | LayoutsFigure | LossDistance,
-    Field(discriminator="form"),
-]
+class FigureOfRuns(FigureHeading):
+    """What figures have whose curves are of methods, as tables' rows are: trained once for each seed."""
+
+    weights: Weights | None = Field(None, description="which weights of its models are evaluated")
+    attacks: tuple[AttackName, ...] | None = Field(
+        None, min_length=1, description="what its models are measured under; evaluation.attacks where absent"
+    )
+    claims: tuple[CurveClaim, ...] = ()
+
+    @property
+    def curves(self) -> tuple[str, ...]:
+        """The methods that have a value at each place of the axis."""
+        return ()
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """The methods that have one value, whatever the place."""
+        return ()
+
+    def table_of(self, rows: tuple[Row, ...]) -> Table:
+        """The rows as those of a table, as which they are planned. Raises ValueError where they do not make one."""
+        target = self.target.removesuffix(".svg") + ".csv"
+        return Table(title=self.title, target=target, weights=self.weights, attacks=self.attacks, rows=rows)
+
+    @model_validator(mode="after")
+    def _claims_name_what_there_is(self) -> "FigureOfRuns":
+        quantities: tuple[str, ...] = getattr(self, "quantities", ())
+        for check in (check for claim in self.claims for check in claim.checks):
+            if check.quantity not in quantities:
+                raise ValueError(f"claims: there is no panel of {check.quantity}; there are {', '.join(quantities)}")
+            for method in (check.row, *([check.other] if isinstance(check.other, str) else [])):
+                if method not in (*self.curves, *self.levels):
+                    known = ", ".join((*self.curves, *self.levels))
+                    raise ValueError(f"claims: there is no {method!r}; there are {known}")
+            if check.row in self.levels:
+                raise ValueError(f"claims: {check.row!r} is the same everywhere, so put it after above, below or near")
+            if check.feature == "value" and check.at is None:
+                raise ValueError(f"claims: of {check.row!r} it should say at which place, or at: every")
+            self._check_places(check.at, check.other_at)
+        return self
+
+    def _check_places(self, *asked: float | str | None) -> None:
+        """Raise ValueError for a place that is not on the axis."""
+
+
+class Curves(FigureOfRuns):
+    """Quantities of methods over a value that is set on each of them, such as the share dropped; a panel a quantity."""
+
+    form: Literal["curves"]
+    quantities: tuple[QuantityName, ...] = Field(min_length=1, description="a panel each")
+    over: str = Field(
+        pattern=r"^\w+(\.\w+)?$", description="the key of a row that takes the values: ratio | mid_training.keep | ..."
+    )
+    values: tuple[float, ...] = Field(min_length=2, description="what it is set to, ascending")
+    axis: str = Field(min_length=1, description="what stands at the axis of these values")
+    series: tuple[Row, ...] = Field(min_length=1, description="methods, a curve each")
+    beside: tuple[Row, ...] = Field((), description="methods for which the key is not set, a level line each")
+
+    @cached_property
+    def rows(self) -> dict[str, dict[float, Row]]:
+        """The row of each curve at each of the values. Raises ValueError where that is none."""
+        return {row.method: {value: row.at(self.over, value) for value in self.values} for row in self.series}
+
+    @cached_property
+    def table(self) -> Table:
+        """All rows as those of one table."""
+        points = [row for points in self.rows.values() for row in points.values()]
+        return self.table_of((*points, *self.beside))
+
+    @property
+    def curves(self) -> tuple[str, ...]:
+        """The methods that have a value at each place of the axis."""
+        return tuple(row.method for row in self.series)
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """The methods that have one value, whatever the place."""
+        return tuple(row.method for row in self.beside)
+
+    def _check_places(self, *asked: float | str | None) -> None:
+        for place in asked:
+            if isinstance(place, float) and place not in self.values:
+                values = ", ".join(f"{value:g}" for value in self.values)
+                raise ValueError(f"claims: at = {place:g} is not among the values {values}")
+
+    @model_validator(mode="after")
+    def _is_a_table(self) -> "Curves":
+        if list(self.values) != sorted(set(self.values)):
+            raise ValueError(f"values = {list(self.values)} should rise")
+        for name in self.quantities:
+            if name not in OVER_RUNS:
+                raise ValueError(f"quantities: {name} is no number of a run; there are {', '.join(OVER_RUNS)}")
+        if len({*self.curves, *self.levels}) < len(self.curves + self.levels):
+            raise ValueError(f"two methods have the same name: {', '.join(self.curves + self.levels)}")
+        assert self.table.rows
+        return self
+
+
+class Courses(FigureOfRuns):
+    """How methods do while they are trained, on validation images, and in the end on test images."""
+
+    form: Literal["courses"]
+    quantities: tuple[CourseName, ...] = Field(("validation_clean", "validation_pgd"), min_length=1)
+    attacks: tuple[AttackName, ...] | None = Field(("cw",), min_length=1, description="on the last weights")
+    series: tuple[Row, ...] = Field(min_length=1, description="methods, a curve each")
+
+    @cached_property
+    def table(self) -> Table:
+        """The rows as those of a table."""
+        return self.table_of(self.series)
+
+    @property
+    def curves(self) -> tuple[str, ...]:
+        """The methods that have a value at each place of the axis."""
+        return tuple(row.method for row in self.series)
+
+    def _check_places(self, *asked: float | str | None) -> None:
+        for place in asked:
+            if isinstance(place, float) and not 0 < place <= 1:
+                raise ValueError(f"claims: at = {place:g} should be a share of the training, above 0 and at most 1")
+
+    @model_validator(mode="after")
+    def _is_a_table(self) -> "Courses":
+        assert self.table.rows
+        return self
+
+
+AnyOfThem = (
+    PerceptronFigure | PhaseMap | Curves | Courses | FeatureModelFigure | CloudsFigure | LayoutsFigure | LossDistance
+)
+FIGURE_FORMS = tuple(get_args(form.model_fields["form"].annotation)[0] for form in get_args(AnyOfThem))
+AnyFigure = Annotated[AnyOfThem, Field(discriminator="form")]
 """Any of the forms that figures have."""

@@ -8,10 +8,13 @@ from pydantic import Field, ValidationError
 
 from robustprune.config import EXPERIMENTS, read_yaml
 from robustprune.errors import UserError
-from robustprune.experiments.figures import AnyFigure
+from robustprune.experiments.figures import FIGURE_FORMS, AnyFigure
 from robustprune.experiments.tables import AnyTable
 from robustprune.settings import Settings
 from robustprune.settings.tables import Form
+
+FORMS = (*get_args(Form), *FIGURE_FORMS)
+"""What pydantic puts into the place of an error, and readers of the file do not see."""
 
 
 class Experiments(Settings):
@@ -38,6 +41,6 @@ def _read(folder: Path) -> Iterator[Experiments]:
             yield Experiments.model_validate(read_yaml(path))
         except ValidationError as error:
             problem = error.errors()[0]
-            key = ".".join(str(part) for part in problem["loc"] if part not in get_args(Form))
+            key = ".".join(str(part) for part in problem["loc"] if part not in FORMS)
             value = "" if isinstance(problem["input"], dict) else f" = {problem['input']!r}"
             raise UserError(f"{path.name}: {key}{value}: {problem['msg'].removeprefix('Value error, ')}") from None

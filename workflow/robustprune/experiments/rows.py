@@ -3,7 +3,7 @@
 from fractions import Fraction
 from typing import get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from robustprune.experiments.conditions import Conditions
 from robustprune.settings import (
@@ -24,6 +24,11 @@ from robustprune.settings import (
     Weights,
 )
 from robustprune.settings.tables import Cells
+
+PRUNING_KEYS = ("strategy", "score", "ratio", "among", "per")
+"""What a row that drops nothing does not need."""
+MARGIN_KEYS = ("margin_model", "margins", "imported", "extrapolated")
+"""What such a row needs for its radii alone."""
 
 
 class Row(Conditions):
@@ -139,6 +144,27 @@ class Row(Conditions):
         """The ratio, in even parts for each of the strategy's ends."""
         ends = len(ENDS[self.strategy])
         return (ratio / ends,) * ends if ends else ()
+
+    def at(self, key: str, value: float) -> "Row":
+        """This row with one key set, e.g. ratio or mid_training.keep; one that drops nothing is a row without pruning.
+
+        Raises:
+            ValueError: naming row, key and value, where such a row is not allowed.
+        """
+        section, _, name = key.rpartition(".")
+        given = self.model_dump(exclude_unset=True)
+        changed = {section: {**(given.get(section) or {}), name: value}} if section else {name: value}
+        values = {**given, **changed, "method": f"{self.method} at {value:g}"}
+        if changed == {"ratio": 0}:
+            unused = {*PRUNING_KEYS, *(() if self.uses_margins else MARGIN_KEYS)}
+            values = {name: value for name, value in values.items() if name not in unused}
+        if (values.get("mid_training") or {}).get("keep") == 1:
+            del values["mid_training"]
+        try:
+            return Row.model_validate(values)
+        except ValidationError as error:
+            problem = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise ValueError(f"{self.method!r} with {key} = {value:g}: {problem}") from None
 
     @model_validator(mode="after")
     def _one_amount_that_fits(self) -> "Row":

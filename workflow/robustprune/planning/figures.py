@@ -1,15 +1,19 @@
-"""Plans figures: the studies that they show."""
+"""Plans figures: the studies, runs and scores that they show."""
 
 from robustprune.config import Config
+from robustprune.errors import UserError
 from robustprune.experiments import (
     AnyFigure,
     CloudsFigure,
+    Courses,
+    Curves,
     FeatureModelFigure,
     LayoutsFigure,
     LossDistance,
     PerceptronFigure,
     PhaseMap,
     Row,
+    Table,
 )
 from robustprune.planning.methods import Methods
 from robustprune.planning.stages import Stages
@@ -17,6 +21,8 @@ from robustprune.settings.perceptron import InputScale, PerceptronGrid
 from robustprune.specs import (
     CloudsFigureSpec,
     CloudsSpec,
+    CoursesSpec,
+    CurvesSpec,
     FeatureModelFigureSpec,
     FeatureModelSpec,
     LayoutFigureSpec,
@@ -25,6 +31,9 @@ from robustprune.specs import (
     PerceptronFigureSpec,
     PerceptronSpec,
     PhaseMapSpec,
+    PointSpec,
+    RunSpec,
+    SeriesSpec,
 )
 
 
@@ -43,12 +52,16 @@ class Figures:
         self.methods = methods
 
     def figure(self, name: str, figure: AnyFigure) -> str:
-        """The stage of a figure."""
+        """The stage of a figure. Raises UserError for rows that the configuration does not allow."""
         match figure:
             case PerceptronFigure():
                 return self._of_perceptrons(name, figure)
             case PhaseMap():
                 return self._of_phases(name, figure)
+            case Curves():
+                return self._of_curves(name, figure)
+            case Courses():
+                return self._of_courses(name, figure)
             case FeatureModelFigure():
                 return self._of_features(name, figure)
             case CloudsFigure():
@@ -81,6 +94,53 @@ class Figures:
                 seed=settings.seed,
             )
         )
+
+    def _of_curves(self, name: str, figure: Curves) -> str:
+        table = figure.table
+        curves = [
+            SeriesSpec(
+                method=method,
+                points=tuple(
+                    PointSpec(place=value, runs=self._runs(row, table)) for value, row in figure.rows[method].items()
+                ),
+            )
+            for method in figure.curves
+        ]
+        levels = [SeriesSpec(method=row.method, level=self._runs(row, table)) for row in figure.beside]
+        return self.stages.add(
+            CurvesSpec(
+                name=name,
+                title=figure.title,
+                quantities=figure.quantities,
+                over=figure.over,
+                axis=figure.axis,
+                classes=self.config.data.classes,
+                series=(*curves, *levels),
+                claims=figure.claims,
+            )
+        )
+
+    def _of_courses(self, name: str, figure: Courses) -> str:
+        for row in figure.series:
+            recipe = self.methods.under(row).config.training.named(row.recipe)
+            if not recipe.validates:
+                raise UserError(
+                    f"{row.method}: its course is that of the validations, but training.{row.recipe} has none; set its "
+                    "validation_images and validate_every above 0"
+                )
+        series = [SeriesSpec(method=row.method, level=self._runs(row, figure.table)) for row in figure.series]
+        return self.stages.add(
+            CoursesSpec(
+                name=name,
+                title=figure.title,
+                quantities=figure.quantities,
+                series=tuple(series),
+                claims=figure.claims,
+            )
+        )
+
+    def _runs(self, row: Row, table: Table) -> tuple[RunSpec, ...]:
+        return self.methods.under(row).runs(row, table)
 
     def _of_features(self, name: str, figure: FeatureModelFigure) -> str:
         study = self.stages.add(FeatureModelSpec(settings=self.config.feature_model))

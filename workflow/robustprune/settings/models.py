@@ -18,14 +18,15 @@ Architecture = Literal[
 ]
 """The networks; each is a module of ``models``."""
 
-ArchitectureRole = Literal["wide", "widest", "fast"]
+ArchitectureRole = Literal["similar", "wide", "widest", "fast"]
 """A network by its part in a paper, which is another one at each preset."""
 
 
 class ArchitectureRoles(Settings):
     """The networks that rows ask for by their part. The defaults are the papers' own."""
 
-    wide: Architecture = Field("wrn28_10_swish", description="PUMA, Table 9, and Nieth et al.")
+    similar: Architecture = Field("preact_resnet18", description="PUMA, Figure 8: one of about as many parameters")
+    wide: Architecture = Field("wrn28_10_swish", description="PUMA, Table 9 and Figure 8, and Nieth et al.")
     widest: Architecture = Field("wrn70_16_swish", description="PUMA, Table 9")
     fast: Architecture = Field("fast_preact_resnet18", description="Kaufmann et al., as Wong et al.")
 

@@ -1,6 +1,6 @@
 """What a table shows: quantities, the printed numbers beside them, and what its paper claims."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -65,18 +65,16 @@ class Printed(Settings):
     )
 
 
-class Check(Settings):
-    """One inequality of a claim, between two rows, or between a row and a number."""
+class Relation(Settings):
+    """One inequality of a claim, with what it is against."""
 
-    quantity: QuantityName
-    row: str = Field(description="method of the row")
     above: str | float | None = Field(None, description="what it is above: another row's method, or a number")
     below: str | float | None = Field(None, description="what it is below")
     near: str | float | None = Field(None, description="what it is not further from than ``within``")
     within: float | None = Field(None, gt=0, description="in the quantity's unit")
 
     @model_validator(mode="after")
-    def _one_relation(self) -> "Check":
+    def _one_relation(self) -> Self:
         if sum(value is not None for value in (self.above, self.below, self.near)) != 1:
             raise ValueError("a check has one of above, below and near")
         if (self.near is None) != (self.within is None):
@@ -90,8 +88,15 @@ class Check(Settings):
 
     @property
     def other(self) -> str | float:
-        """What the row is compared with."""
+        """What is compared with."""
         return next(value for value in (self.above, self.below, self.near) if value is not None)
+
+
+class Check(Relation):
+    """One inequality of a claim, between two rows, or between a row and a number."""
+
+    quantity: QuantityName
+    row: str = Field(description="method of the row")
 
 
 class Claim(Settings):

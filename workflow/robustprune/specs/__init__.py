@@ -13,12 +13,16 @@ from robustprune.specs.embeddings import EmbeddingSpec, FileEncoder, ModelEncode
 from robustprune.specs.evaluations import EvaluationSpec
 from robustprune.specs.figures import (
     CloudsFigureSpec,
+    CoursesSpec,
+    CurvesSpec,
     FeatureModelFigureSpec,
     LayoutFigureSpec,
     LayoutPanel,
     LossDistanceSpec,
     PerceptronFigureSpec,
     PhaseMapSpec,
+    PointSpec,
+    SeriesSpec,
 )
 from robustprune.specs.layouts import LayoutSpec
 from robustprune.specs.manifests import ManifestSpec
@@ -63,6 +67,8 @@ AnyStudySpec = Annotated[PerceptronSpec | FeatureModelSpec | CloudsSpec, Field(d
 AnyFigureSpec = Annotated[
     PerceptronFigureSpec
     | PhaseMapSpec
+    | CurvesSpec
+    | CoursesSpec
     | FeatureModelFigureSpec
     | CloudsFigureSpec
     | LayoutFigureSpec
@@ -115,6 +121,8 @@ __all__ = [
     "ClassListSpec",
     "CloudsFigureSpec",
     "CloudsSpec",
+    "CoursesSpec",
+    "CurvesSpec",
     "DigitsSource",
     "DynamicsScoreSpec",
     "EmbeddingSpec",
@@ -142,12 +150,14 @@ __all__ = [
     "PerceptronFigureSpec",
     "PerceptronSpec",
     "PhaseMapSpec",
+    "PointSpec",
     "QualitySpec",
     "RowSpec",
     "RunSpec",
     "ScoreSpec",
     "ScoredPool",
     "SelectedPoolSpec",
+    "SeriesSpec",
     "SharedRows",
     "Spec",
     "StageId",

@@ -6,10 +6,25 @@ from pydantic import Field
 
 from robustprune.settings import LayoutSettings, Settings
 from robustprune.settings.clouds import CloudPruning
+from robustprune.settings.figures import CourseName, CurveClaim
+from robustprune.settings.tables import QuantityName
 from robustprune.specs.base import Spec, StageId
+from robustprune.specs.tables import RunSpec
 
 
-class PerceptronFigureSpec(Spec):
+class FigureSpec(Spec):
+    """What every figure has."""
+
+    kind: Literal["figures"] = "figures"
+    name: str
+    title: str
+
+    @property
+    def slug(self) -> str:
+        return self.name.replace("_", "-").replace(".", "-")
+
+
+class PerceptronFigureSpec(FigureSpec):
     """Errors of students over alpha: PUMA's figures 1 to 4.
 
     ``studies`` differ in how long the inputs are; ``clean`` is the study of the same points without an attack.
@@ -17,43 +32,99 @@ class PerceptronFigureSpec(Spec):
 
     room = "figures.perceptron"
     modules = ("figures.perceptron", "figures.style", "perceptron.claims", "tables.statistics")
-    kind: Literal["figures"] = "figures"
     form: Literal["perceptron"] = "perceptron"
-    name: str
-    title: str
     studies: tuple[StageId, ...] = Field(min_length=1)
     clean: StageId
-
-    @property
-    def slug(self) -> str:
-        return self.name.replace("_", "-").replace(".", "-")
 
     @property
     def upstream(self) -> tuple[tuple[str, str], ...]:
         return tuple(("studies", study) for study in dict.fromkeys((*self.studies, self.clean)))
 
 
-class PhaseMapSpec(Spec):
+class PhaseMapSpec(FigureSpec):
     """Which strategy wins, over the attack and the ratio, for some alpha: a study for each attack."""
 
     room = "figures.phase_map"
     modules = ("figures.phase_map", "figures.style", "perceptron.claims", "perceptron.teacher")
-    kind: Literal["figures"] = "figures"
     form: Literal["phase_map"] = "phase_map"
-    name: str
-    title: str
     studies: tuple[StageId, ...] = Field(min_length=2)
-
-    @property
-    def slug(self) -> str:
-        return self.name.replace("_", "-").replace(".", "-")
 
     @property
     def upstream(self) -> tuple[tuple[str, str], ...]:
         return tuple(("studies", study) for study in self.studies)
 
 
-class FeatureModelFigureSpec(Spec):
+OF_CURVES = (
+    "figures.claims",
+    "figures.curves",
+    "figures.lines",
+    "figures.style",
+    "tables.cells",
+    "tables.claims",
+    "tables.quantities",
+    "tables.statistics",
+)
+
+
+class PointSpec(Settings):
+    """A method with its key set to a value: its runs, one a seed."""
+
+    place: float
+    runs: tuple[RunSpec, ...]
+
+
+class SeriesSpec(Settings):
+    """A method: a point for each value of the key, or one set of runs for them all."""
+
+    method: str
+    points: tuple[PointSpec, ...] = ()
+    level: tuple[RunSpec, ...] = ()
+
+    @property
+    def runs(self) -> tuple[RunSpec, ...]:
+        """All of them."""
+        return (*(run for point in self.points for run in point.runs), *self.level)
+
+    @property
+    def upstream(self) -> list[tuple[str, str]]:
+        """(kind, id) of each of its stages."""
+        return [pair for run in self.runs for pair in run.upstream]
+
+
+class CurvesSpec(FigureSpec):
+    """Quantities of methods over a value that is set on each of them."""
+
+    room = "figures.curves"
+    modules = OF_CURVES
+    form: Literal["curves"] = "curves"
+    quantities: tuple[QuantityName, ...]
+    over: str
+    axis: str
+    classes: int = Field(description="of the data, for the accuracy of guessing")
+    series: tuple[SeriesSpec, ...]
+    claims: tuple[CurveClaim, ...]
+
+    @property
+    def upstream(self) -> tuple[tuple[str, str], ...]:
+        return tuple(dict.fromkeys(pair for series in self.series for pair in series.upstream))
+
+
+class CoursesSpec(FigureSpec):
+    """How methods do while they are trained. ``level`` of a series is its runs."""
+
+    room = "figures.courses"
+    modules = (*OF_CURVES, "figures.courses")
+    form: Literal["courses"] = "courses"
+    quantities: tuple[CourseName, ...]
+    series: tuple[SeriesSpec, ...]
+    claims: tuple[CurveClaim, ...]
+
+    @property
+    def upstream(self) -> tuple[tuple[str, str], ...]:
+        return tuple(dict.fromkeys(pair for series in self.series for pair in series.upstream))
+
+
+class FeatureModelFigureSpec(FigureSpec):
     """The feature model's formulas and what was simulated (Kaufmann et al. v2, Appendix C)."""
 
     room = "figures.feature_model"
@@ -63,37 +134,23 @@ class FeatureModelFigureSpec(Spec):
         "figures.style",
         "tables.statistics",
     )
-    kind: Literal["figures"] = "figures"
     form: Literal["feature_model"] = "feature_model"
-    name: str
-    title: str
     study: StageId
-
-    @property
-    def slug(self) -> str:
-        return self.name.replace("_", "-").replace(".", "-")
 
     @property
     def upstream(self) -> tuple[tuple[str, str], ...]:
         return (("studies", self.study),)
 
 
-class CloudsFigureSpec(Spec):
+class CloudsFigureSpec(FigureSpec):
     """Two clouds in a plane, and what pruning drops of them."""
 
     room = "figures.clouds"
     modules = ("figures.clouds", "figures.style", "tables.statistics")
-    kind: Literal["figures"] = "figures"
     form: Literal["clouds"] = "clouds"
-    name: str
-    title: str
     claim: str
     panels: tuple[CloudPruning, ...] = Field(min_length=1)
     study: StageId
-
-    @property
-    def slug(self) -> str:
-        return self.name.replace("_", "-").replace(".", "-")
 
     @property
     def upstream(self) -> tuple[tuple[str, str], ...]:
@@ -107,29 +164,22 @@ class LayoutPanel(Settings):
     layouts: tuple[StageId, ...] = Field(min_length=1)
 
 
-class LayoutFigureSpec(Spec):
+class LayoutFigureSpec(FigureSpec):
     """Images in a plane, a panel each for what is left of them."""
 
     room = "figures.layouts"
     modules = ("figures.layouts", "figures.style", "layouts.measures", "tables.statistics")
-    kind: Literal["figures"] = "figures"
     form: Literal["layouts"] = "layouts"
-    name: str
-    title: str
     claim: str
     rows: tuple[LayoutPanel, ...] = Field(min_length=1)
     settings: LayoutSettings
-
-    @property
-    def slug(self) -> str:
-        return self.name.replace("_", "-").replace(".", "-")
 
     @property
     def upstream(self) -> tuple[tuple[str, str], ...]:
         return tuple(dict.fromkeys(("layouts", layout) for row in self.rows for layout in row.layouts))
 
 
-class LossDistanceSpec(Spec):
+class LossDistanceSpec(FigureSpec):
     """Two scores of the same images under one half-trained network: loss and distance to the boundary.
 
     Each run is a seed and two models that are the same until they prune, one by loss, one by distance.
@@ -137,18 +187,11 @@ class LossDistanceSpec(Spec):
 
     room = "figures.loss_distance"
     modules = ("figures.loss_distance", "figures.style", "randomness", "tables.statistics")
-    kind: Literal["figures"] = "figures"
     form: Literal["loss_distance"] = "loss_distance"
-    name: str
-    title: str
     after_epoch: int
     dropped: float = Field(description="share of the images that both would drop")
     printed: float | None = Field(description="the paper's r on this data set")
     runs: tuple[tuple[int, StageId, StageId], ...] = Field(min_length=1)
-
-    @property
-    def slug(self) -> str:
-        return self.name.replace("_", "-").replace(".", "-")
 
     @property
     def upstream(self) -> tuple[tuple[str, str], ...]:

@@ -1,11 +1,11 @@
 """Whether a run agrees with what a paper claims."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from robustprune.settings.tables import Check, Claim
+from robustprune.settings.tables import Check, Claim, Relation
 from robustprune.tables.cells import Cell, Sample
 from robustprune.tables.quantities import QUANTITIES
 from robustprune.tables.rows import Shown
@@ -66,24 +66,37 @@ class Judged:
 
 def judge(claim: Claim, rows: Mapping[str, Shown]) -> Judged:
     """Judge a claim by the cells of each method."""
-    found = [_judge_check(check, rows) for check in claim.checks]
+    return judged(claim.claim, [_judge_check(check, rows) for check in claim.checks])
+
+
+def judged(claim: str, found: Sequence[tuple[str, Verdict]]) -> Judged:
+    """A claim, from what was found of each of its checks, in words and as a verdict."""
     verdicts = {verdict for _, verdict in found}
     overall: Verdict = "disagrees" if "disagrees" in verdicts else "agrees" if verdicts == {"agrees"} else "cannot tell"
-    return Judged(claim.claim, tuple(f"{sentence}: {verdict}" for sentence, verdict in found), overall)
+    return Judged(claim, tuple(f"{sentence}: {verdict}" for sentence, verdict in found), overall)
 
 
 def _judge_check(check: Check, rows: Mapping[str, Shown]) -> tuple[str, Verdict]:
     cell = rows[check.row].get(check.quantity)
     other = rows[check.other].get(check.quantity) if isinstance(check.other, str) else check.other
-    interval = interval_between(cell, other)
+    quantity = QUANTITIES[check.quantity]
+    compared = f"{quantity.heading} of {check.row}", str(check.other)
+    return judge_relation(check, compared, cell, other, decimals=quantity.decimals)
+
+
+def judge_relation(
+    check: Relation, compared: tuple[str, str], cell: Cell, other: Cell, *, decimals: int
+) -> tuple[str, Verdict]:
+    """What two cells say of a check, in words and as a verdict; ``compared`` is what they are."""
     within = "" if check.within is None else f" (within {check.within:g})"
-    sentence = f"{QUANTITIES[check.quantity].heading} of {check.row} {check.relation} {check.other}{within}"
+    sentence = f"{compared[0]} {check.relation} {compared[1]}{within}"
+    interval = interval_between(cell, other)
     if interval is None:
         return f"{sentence}: not measured", "cannot tell"
-    return f"{sentence}: {_in_words(interval, QUANTITIES[check.quantity].decimals)}", verdict_of(check, interval)
+    return f"{sentence}: {_in_words(interval, decimals)}", verdict_of(check, interval)
 
 
-def verdict_of(check: Check, interval: Interval) -> Verdict:
+def verdict_of(check: Relation, interval: Interval) -> Verdict:
     """What an interval of the difference says of a check."""
     if check.within is not None:
         if max(abs(interval.low), abs(interval.high)) <= check.within:

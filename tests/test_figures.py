@@ -1,0 +1,286 @@
+"""Figures of runs: their data by hand and by numpy, claims of curves, plans that share every run with the tables."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from scipy import stats
+
+from made_up import Results, summary
+from robustprune.config import EXPERIMENTS, load_config
+from robustprune.errors import UserError
+from robustprune.experiments import Row, load_experiments, load_figures
+from robustprune.figures.courses import course_of, nearest_epoch
+from robustprune.figures.courses import run as run_courses
+from robustprune.figures.curves import run as run_curves
+from robustprune.figures.files import CAPTION_FILE, DATA_FILE, FIGURE_FILE
+from robustprune.figures.lines import Curve
+from robustprune.job import Job
+from robustprune.plan import Plan, make_plan
+from robustprune.settings.figures import CurveClaim
+from robustprune.specs import CoursesSpec, CurvesSpec, GeneratedPoolSpec, PointSpec, SeriesSpec
+from robustprune.tables.cells import Sample
+from robustprune.tables.runs import Run
+
+ACCURACIES = {0.0: (0.90, 0.92, 0.94), 0.5: (0.93, 0.92, 0.97), 0.8: (0.80, 0.70, 0.75)}
+"""By share dropped, of seeds 0, 1, 2."""
+
+
+@pytest.fixture
+def results(make_job: Callable[..., Job]) -> Results:
+    return Results(make_job("figures", "figure-0000000000"))
+
+
+def series(results: Results, method: str = "PUMA", shift: float = 0.0) -> SeriesSpec:
+    points = [
+        PointSpec(
+            place=place,
+            runs=tuple(results.run(seed, summary(value + shift, 0.5, 0.4)) for seed, value in enumerate(values)),
+        )
+        for place, values in ACCURACIES.items()
+    ]
+    return SeriesSpec(method=method, points=tuple(points))
+
+
+def level(results: Results, *accuracies: float) -> SeriesSpec:
+    runs = tuple(results.run(seed, summary(value, 0.5, 0.4)) for seed, value in enumerate(accuracies))
+    return SeriesSpec(method="TRADES", level=runs)
+
+
+def curves_spec(*all_series: SeriesSpec, checks: tuple[dict[str, Any], ...] = ()) -> CurvesSpec:
+    claims = tuple(CurveClaim.model_validate({"claim": "A claim", "checks": [check]}) for check in checks)
+    return CurvesSpec(
+        name="puma.figure7", title="Figure 7", quantities=("accuracy", "robustness_cw"), over="ratio", axis="share",
+        classes=10, series=all_series, claims=claims,
+    )  # fmt: skip
+
+
+def read_back(directory: Path) -> tuple[str, pd.DataFrame, str]:
+    """The picture, its data and its caption."""
+    picture, caption = ((directory / name).read_text() for name in (FIGURE_FILE, CAPTION_FILE))
+    return picture, pd.read_csv(directory / DATA_FILE), caption
+
+
+def test_the_data_of_curves_are_means_and_intervals_over_seeds(results: Results) -> None:
+    run_curves(results.job, curves_spec(series(results), level(results, 0.8, 0.9, 0.85)))
+    picture, data, caption = read_back(results.job.directory)
+    accuracy = data[(data["series"] == "PUMA") & (data["quantity"] == "accuracy")].set_index("ratio")
+    for place, values in ACCURACIES.items():
+        interval = stats.ttest_1samp(100 * np.array(values), 0).confidence_interval(0.95)
+        assert accuracy["mean"][place] == pytest.approx(100 * np.mean(values))
+        assert accuracy["ci95"][place] == pytest.approx((interval.high - interval.low) / 2)
+    assert (data["n"] == 3).all()
+    assert data[data["series"] == "TRADES"]["ratio"].isna().all()
+    assert "clean accuracy, %" in picture
+    assert "share" in picture
+    assert "n = 3 runs. Test images: 100 (autoattack), 500 (clean), 500 (cw)." in caption
+
+
+def test_a_single_run_is_told_to_have_no_interval(results: Results) -> None:
+    points = tuple(PointSpec(place=place, runs=(results.run(0),)) for place in (0.0, 0.5))
+    run_curves(results.job, curves_spec(SeriesSpec(method="PUMA", points=points)))
+    _, data, caption = read_back(results.job.directory)
+    assert data["ci95"].isna().all()
+    assert "a single run each, without an interval" in caption
+
+
+@pytest.mark.parametrize(
+    ("check", "difference", "verdict"),
+    [
+        ({"row": "PUMA", "at": 0.8, "below": "PUMA", "other_at": 0.0}, [-10, -22, -19], "agrees"),
+        ({"row": "PUMA", "at": 0.8, "above": "TRADES"}, [-10, -10, -10], "disagrees"),
+        ({"row": "PUMA", "at": 0.5, "above": 93}, [0, -1, 4], "cannot tell"),
+        ({"row": "PUMA", "feature": "peak", "below": "fixed"}, [0, -0.5, 0], "cannot tell"),
+        ({"row": "PUMA", "feature": "mean", "near": "fixed", "within": 5}, [-2, -2, -2], "agrees"),
+    ],
+)
+def test_claims_of_curves_go_by_the_differences_seed_by_seed(
+    results: Results, check: dict[str, Any], difference: list[float], verdict: str
+) -> None:
+    own, other = series(results), series(results, "fixed", shift=0.02)
+    if check["row"] == "PUMA" and check.get("feature") == "peak":  # of seed 1 at the other place
+        other = series(results, "fixed", shift=0.0)
+        runs = tuple(results.run(seed, summary(value, 0.5, 0.4)) for seed, value in enumerate((0.93, 0.99, 0.97)))
+        other = SeriesSpec(method="fixed", points=(other.points[0], PointSpec(place=0.5, runs=runs), other.points[2]))
+    spec = curves_spec(own, other, level(results, 0.9, 0.8, 0.85), checks=({"quantity": "accuracy", **check},))
+    (judged,) = run_curves(results.job, spec)["claims"]
+    assert judged["verdict"] == verdict
+    assert f"{np.mean(difference):+.2f}" in judged["found"][0]
+    _, _, caption = read_back(results.job.directory)
+    assert f"Claimed: A claim. Measured: {judged['found'][0]}. This run {verdict}" in caption
+
+
+def test_a_claim_of_every_place_is_one_finding(results: Results) -> None:
+    check = {"quantity": "accuracy", "row": "PUMA", "at": "every", "above": "TRADES"}
+    spec = curves_spec(series(results), level(results, 0.5, 0.4, 0.45), checks=(check, {**check, "above": 85}))
+    agrees, disagrees = run_curves(results.job, spec)["claims"]
+    assert (agrees["verdict"], disagrees["verdict"]) == ("agrees", "cannot tell")
+    assert "everywhere: 3 of 3 places agree, 0 disagree" in agrees["found"][0]
+    assert "everywhere: 2 of 3 places agree, 0 disagree" in disagrees["found"][0]
+
+
+def test_how_straight_a_curve_is_is_scipys() -> None:
+    places, values = [1.0, 2.0, 4.0], np.array([[3.0, 5.0, 9.0], [1.0, 7.0, 5.0]])
+    cells = [{"accuracy": Sample(dict(enumerate(column)))} for column in values.T]
+    found = Curve(dict(zip(places, cells, strict=True))).feature("accuracy", "linearity")
+    assert isinstance(found, Sample)
+    expected = [stats.pearsonr(places, row).statistic ** 2 for row in values]
+    assert found.summary.mean == pytest.approx(np.mean(expected))
+    assert found.summary.std == pytest.approx(np.std(expected, ddof=1))
+
+
+# Courses.
+
+
+def test_a_course_is_what_the_trainings_validated(results: Results) -> None:
+    histories = [
+        {"epoch": [1, 2, 3, 4], "validation_clean": [None, 0.5, None, 0.7], "validation_pgd": [None, 0.1, None, last]}
+        for last in (0.3, 0.5)
+    ]
+    runs = tuple(results.run(seed, history=history) for seed, history in enumerate(histories))
+    claim = CurveClaim.model_validate(
+        {"claim": "It grows", "checks": [{"quantity": "validation_pgd", "row": "PD", "at": 1.0, "above": 20}]}
+    )
+    spec = CoursesSpec(
+        name="puma.figure5", title="Figure 5", quantities=("validation_clean", "validation_pgd"),
+        series=(SeriesSpec(method="PD", level=runs),), claims=(claim,),
+    )  # fmt: skip
+    facts = run_courses(results.job, spec)
+    picture, data, caption = read_back(results.job.directory)
+    course = data[data["images"] == "validation"].pivot_table("mean", "epoch", "quantity")
+    assert course.to_dict("index") == {
+        2.0: {"validation_clean": 50.0, "validation_pgd": 10.0},
+        4.0: {"validation_clean": 70.0, "validation_pgd": 40.0},
+    }
+    tested = data[data["images"] == "test"].set_index("quantity")["mean"]
+    assert tested.to_dict() == pytest.approx({"validation_clean": 90, "validation_pgd": 60})
+    assert facts["claims"][0]["found"] == (
+        "robustness under C&W, % of PD at 4 above 20.0: +20.00 +- 127.06 (n = 2): cannot tell",
+    )
+    assert "epoch" in picture
+    assert "held out from training" in caption
+
+
+def test_a_place_along_a_training_is_the_nearest_validated_epoch() -> None:
+    curve = Curve({float(epoch): {} for epoch in (10, 20, 30, 40)})
+    assert [nearest_epoch(curve, share) for share in (0.01, 0.3, 0.375, 1)] == [10, 10, 10, 40]
+
+
+def test_only_epochs_that_all_seeds_have_are_in_a_course(results: Results) -> None:
+    epochs = [{"epoch": [1, 2], "validation_clean": [0.1, 0.2]}, {"epoch": [1, 2], "validation_clean": [None, 0.4]}]
+    runs = [Run(results.job, results.run(seed, history=history)) for seed, history in enumerate(epochs)]
+    assert list(course_of(runs, ("validation_clean",)).points) == [2.0]
+
+
+# Plans.
+
+
+def plan_of(preset: str, *names: str, folder: Path = EXPERIMENTS) -> Plan:
+    figures = {name: figure for name, figure in load_figures(folder).items() if not names or name in names}
+    return make_plan(load_config({"preset": preset}), {}, figures)
+
+
+@pytest.mark.parametrize("preset", ["digits", "mnist", "cifar10"])
+def test_every_figure_is_planned_at_every_preset(preset: str) -> None:
+    plan = plan_of(preset)
+    assert plan.problems == {}
+    assert {Path(target) for target in plan.targets} == {
+        Path("results") / one.target for one in load_figures().values()
+    }
+
+
+def test_all_papers_have_their_figures() -> None:
+    targets = {figure.target for figure in load_figures().values()}
+    assert {f"puma/figure{number}.svg" for number in range(1, 9)} <= targets
+
+
+def test_a_figure_has_the_very_runs_of_the_tables() -> None:
+    tables = make_plan(load_config({}), load_experiments())
+    figure = plan_of("digits", "puma.figure6")
+    models = {stage for stage, spec in figure.stages.items() if spec.kind == "models"}
+    assert len(models & set(tables.stages)) == 10  # nothing, PE 22 % and random 22 % of each seed, and CD's
+    (stage,) = figure.targets.values()
+    spec = figure.stages[stage]
+    assert isinstance(spec, CoursesSpec)
+    assert len(spec.series) == 6
+
+
+def test_where_nothing_is_dropped_a_curve_has_the_model_without_pruning() -> None:
+    row = Row(method="PE", strategy="prune_easy", score="difficulty", ratio=0.2, among="synthetic")
+    assert row.at("ratio", 0) == Row(method="PE at 0")
+    assert row.at("ratio", 0.3).ratio == 0.3
+    puma = Row(method="PUMA", strategy="puma", radius="margin", margin_model="theirs", architecture="wide")
+    bare = Row(method="PUMA at 0", radius="margin", margin_model="theirs", architecture="wide")
+    assert puma.at("ratio", 0) == bare
+    midway = Row.model_validate(
+        {"method": "low", "recipe": "rs_fgsm", "mid_training": {"keep": 0.5, "strategy": "low_loss", "after_epoch": 3}}
+    )
+    assert midway.at("mid_training.keep", 1) == Row(method="low at 1", recipe="rs_fgsm")
+    changed = midway.at("mid_training.after_epoch", 2).mid_training
+    assert changed is not None
+    assert (changed.after_epoch, changed.keep) == (2, 0.5)
+
+
+def test_more_or_fewer_images_are_drawn_from_the_same_generator() -> None:
+    plan = plan_of("digits", "puma.figure7")
+    pools = [spec for spec in plan.stages.values() if isinstance(spec, GeneratedPoolSpec)]
+    assert sorted(spec.count for spec in pools) == [1000, 5000, 50_000]
+    assert len({spec.generator for spec in pools}) == 1
+
+
+def test_a_course_needs_validations() -> None:
+    figures = {name: figure for name, figure in load_figures().items() if name == "puma.figure5"}
+    config = load_config({"training": {"trades": {"validation_images": 0}}})
+    with pytest.raises(UserError, match=r"No pruning: its course is .* training.trades has none; set its validation"):
+        make_plan(config, {}, figures)
+
+
+FIGURE: dict[str, Any] = {
+    "form": "curves", "title": "Mine", "target": "mine/first.svg", "quantities": ["accuracy"], "over": "ratio",
+    "values": [0.1, 0.5], "axis": "share dropped", "series": [{"method": "random", "strategy": "random"}],
+}  # fmt: skip
+CHECK = {"quantity": "accuracy", "row": "random", "at": 0.1, "above": 5}
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"values": [0.5, 0.1]}, "figures.first: values = [0.5, 0.1] should rise"),
+        ({"values": [0.5, 1]}, "figures.first: 'random' with ratio = 1: ratio = 1.0 should be at least 0, and below 1"),
+        ({"over": "ratios"}, "figures.first: 'random' with ratios = 0.1: Extra inputs are not permitted"),
+        ({"quantities": ["speed_steps"]}, "figures.first: quantities: speed_steps is no number of a run"),
+        ({"beside": [{"method": "random"}]}, "figures.first: two methods have the same name: random, random"),
+        ({"form": "curve"}, "figures.first"),
+        (
+            {"claims": [{"claim": "c", "checks": [{**CHECK, "row": "PE"}]}]},
+            "claims: there is no 'PE'; there are random",
+        ),
+        ({"claims": [{"claim": "c", "checks": [{**CHECK, "at": 0.2}]}]}, "at = 0.2 is not among the values 0.1, 0.5"),
+        ({"claims": [{"claim": "c", "checks": [{**CHECK, "at": None}]}]}, "of 'random' it should say at which place"),
+        ({"claims": [{"claim": "c", "checks": [{**CHECK, "quantity": "autoattack"}]}]}, "no panel of autoattack"),
+        ({"claims": [{"claim": "c", "checks": [{**CHECK, "feature": "peak"}]}]}, "at = 0.1 goes with feature = value"),
+    ],
+)
+def test_what_is_wrong_in_a_figure_is_told_in_one_sentence(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"paper": "mine", "figures": {"first": {**FIGURE, **changes}}}))
+    with pytest.raises(UserError) as caught:
+        load_figures(tmp_path)
+    assert says in str(caught.value)
+    assert str(caught.value).startswith("mine.yaml: figures.first")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_figure_of_the_page_is_one(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "figures.md").read_text()
+    (tmp_path / "mine.yaml").write_text(page.split("```yaml\n")[1].split("```")[0])
+    plan = make_plan(load_config({}), {}, load_figures(tmp_path))
+    (stage,) = plan.targets.values()
+    spec = plan.stages[stage]
+    assert isinstance(spec, CurvesSpec)
+    assert [(one.method, len(one.points)) for one in spec.series] == [
+        ("random", 4), ("PUMA", 4), ("the best scores alone", 0),
+    ]  # fmt: skip

@@ -1,0 +1,45 @@
+"""What a figure of runs shows, and what its paper claims of it."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from robustprune.settings.base import Settings
+from robustprune.settings.tables import QuantityName, Relation
+
+CourseName = Literal["validation_clean", "validation_pgd"]
+"""What is measured again and again while a model is trained; ``training.validation`` says how."""
+
+Feature = Literal["value", "mean", "peak", "linearity"]
+"""What of a curve is compared: its value at a place, their mean, the place of the largest, how straight it is."""
+
+
+class CurveCheck(Relation):
+    """One inequality between two curves, or between a curve and a number."""
+
+    quantity: QuantityName | CourseName
+    row: str = Field(description="method of the curve")
+    feature: Feature = Field(
+        "value",
+        description="value: at the place ``at``; mean: of all places; peak: the place of the largest value; "
+        "linearity: squared correlation of value and place, 1 for a straight line",
+    )
+    at: float | Literal["every"] | None = Field(
+        None, description="place on the axis, or every place; along a training, the share of it that is over"
+    )
+    other_at: float | None = Field(None, description="place on the other curve, where it is not the same")
+
+    @model_validator(mode="after")
+    def _places_are_used(self) -> "CurveCheck":
+        if self.feature != "value" and self.at is not None:
+            raise ValueError(f"at = {self.at} goes with feature = value, not with {self.feature}")
+        if self.other_at is not None and (self.at == "every" or not isinstance(self.other, str)):
+            raise ValueError(f"other_at = {self.other_at} goes with a place, at, and another method")
+        return self
+
+
+class CurveClaim(Settings):
+    """What a paper says of curves, and when a run agrees with it."""
+
+    claim: str = Field(min_length=1, description="a sentence")
+    checks: Annotated[tuple[CurveCheck, ...], Field(min_length=1)]
