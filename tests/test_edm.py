@@ -279,6 +279,21 @@ def test_output_has_the_images_shape_and_is_first_near_0(
     assert output.abs().max() < 1e-3
 
 
+def test_with_patches_it_is_the_network_of_their_pixels_as_channels() -> None:
+    settings = GeneratorSettings(base_channels=8, channel_multipliers=(1, 2), blocks=1, steps=1, patch=2)
+    torch.manual_seed(0)
+    network = build_network(settings, (3, 8, 12), 10).requires_grad_(False)
+    torch.nn.init.normal_(network.state_dict()["last.2.weight"])
+    inner = build_network(settings.model_copy(update={"patch": 1}), (12, 4, 6), 10).requires_grad_(False)
+    inner.load_state_dict(network.state_dict())
+    x, level, labels = torch.randn(2, 3, 8, 12), torch.tensor([-1.0, 0.5]), torch.tensor([0, 5])
+    channels = [x[:, channel, row::2, column::2] for channel in range(3) for row in (0, 1) for column in (0, 1)]
+    output, expected = network(x, level, labels), inner(torch.stack(channels, 1), level, labels)
+    for number in range(12):
+        channel, row, column = number // 4, number // 2 % 2, number % 2
+        torch.testing.assert_close(output[:, channel, row::2, column::2], expected[:, number])
+
+
 def test_parameter_count_is_that_of_edm_for_cifar10() -> None:
     """Facts 6.1: 55,735,299, of which 9 x 128 belong to the augmentation labels."""
     settings = load_config({"preset": "cifar10"}).synthetic.generator
@@ -350,8 +365,10 @@ def test_network_attends_to_label_and_noise_level(network: torch.nn.Module) -> N
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"channel_multipliers": (1, 1, 1, 1, 1)}, r"channel_multipliers = \[1, 1, 1, 1, 1\] .* multiples of 16"),
+        ({"channel_multipliers": (1, 1, 1, 1, 1)}, r"channel_multipliers = \[1, 1, 1, 1, 1\] .* multiples of 16,"),
+        ({"channel_multipliers": (1, 1), "patch": 8}, r"with patch = 8 needs sides that are multiples of 16,"),
         ({"attention_resolutions": (16,)}, r"attention_resolutions has 16, .* are 8, 4$"),
+        ({"attention_resolutions": (8,), "patch": 2}, r"attention_resolutions has 8, .* are 4, 2$"),
     ],
 )
 def test_what_does_not_fit_the_images_is_refused(changes: dict[str, tuple[int, ...]], message: str) -> None:

@@ -258,22 +258,24 @@ class Config(Settings):
             raise ValueError(f"other_threat.norm = {self.other_threat.norm} should not be that of threat")
         self._gpus_are_used()
         self._sets_are_known()
-        resolutions = len(self.synthetic.generator.channel_multipliers)
-        divisible = all(side % 2 ** (resolutions - 1) == 0 for side in self.data.image_shape[1:])
-        if self.synthetic.source == "generate" and not divisible:
-            raise ValueError(
-                f"synthetic.generator.channel_multipliers has {resolutions} entries, but data.image_shape = "
-                f"{list(self.data.image_shape)} cannot be halved that often"
-            )
-        sides = [self.data.image_shape[1] >> level for level in range(resolutions)]
-        if not set(self.synthetic.generator.attention_resolutions) <= set(sides):
-            raise ValueError(
-                f"synthetic.generator.attention_resolutions = {list(self.synthetic.generator.attention_resolutions)} "
-                f"should be among the network's resolutions, {sides}"
-            )
+        self._generator_fits()
         if self.data.source == "digits" and (self.data.classes, self.data.image_shape) != (10, (1, 8, 8)):
             raise ValueError("data.source = digits has data.classes: 10 and data.image_shape: [1, 8, 8]")
         return self
+
+    def _generator_fits(self) -> None:
+        generator, shape = self.synthetic.generator, self.data.image_shape
+        if self.synthetic.source == "generate" and any(side % generator.divisor for side in shape[1:]):
+            patches = f" after patch = {generator.patch}" if generator.patch > 1 else ""
+            raise ValueError(
+                f"synthetic.generator.channel_multipliers has {len(generator.channel_multipliers)} entries, but "
+                f"data.image_shape = {list(shape)} cannot be halved that often{patches}"
+            )
+        if not set(generator.attention_resolutions) <= set(generator.resolutions(shape[1])):
+            raise ValueError(
+                f"synthetic.generator.attention_resolutions = {list(generator.attention_resolutions)} "
+                f"should be among the network's resolutions, {list(generator.resolutions(shape[1]))}"
+            )
 
     def _sets_are_known(self) -> None:
         """Every subset, union and selection that is named exists, and none is made of itself."""

@@ -31,20 +31,20 @@ def build_network(settings: GeneratorSettings, image_shape: tuple[int, int, int]
 
     Args:
         settings: its size.
-        image_shape: channels, height, width; both sides are halved between resolutions.
+        image_shape: channels, height, width; both sides are divided by ``patch``, and halved between resolutions.
         classes: number of classes.
 
     Raises:
         UserError: when a side cannot be halved so often, or attention is asked for at a resolution there is not.
     """
     _, height, width = image_shape
-    halvings = len(settings.channel_multipliers) - 1
-    if height % 2**halvings or width % 2**halvings:
+    if height % settings.divisor or width % settings.divisor:
         raise UserError(
-            f"synthetic.generator.channel_multipliers = {list(settings.channel_multipliers)} halve an image {halvings} "
-            f"times, but its sides are {height} and {width} pixels; both should be multiples of {2**halvings}"
+            f"synthetic.generator.channel_multipliers = {list(settings.channel_multipliers)} with patch = "
+            f"{settings.patch} needs sides that are multiples of {settings.divisor}, but an image's are {height} and "
+            f"{width} pixels"
         )
-    resolutions = [height >> level for level in range(halvings + 1)]
+    resolutions = settings.resolutions(height)
     for resolution in settings.attention_resolutions:
         if resolution not in resolutions:
             raise UserError(
@@ -60,12 +60,14 @@ class UNet(nn.Module):
     An encoder whose every output is kept, two blocks at its end, and a decoder whose blocks each take one of those
     outputs back, the last first. The first block in the middle always attends; of the other blocks, at the resolutions
     asked for, all in the encoder and the last one in the decoder do. Where images are augmented in training, it is told
-    how by (N, 9) float32 ``augmentation``; without, they are not.
+    how by (N, 9) float32 ``augmentation``; without, they are not. With ``patch`` above 1, the pixels of each square are
+    channels within the network: fewer places, so less work, but the finest resolution is not convolved.
     """
 
     def __init__(self, settings: GeneratorSettings, image_shape: tuple[int, int, int], classes: int) -> None:
         super().__init__()
-        base, images, resolution = settings.base_channels, image_shape[0], image_shape[1]
+        base, self.patch = settings.base_channels, settings.patch
+        images, resolution = image_shape[0] * self.patch**2, image_shape[1] // self.patch
         widths = [base * multiplier for multiplier in settings.channel_multipliers]
         augmented = settings.augmentation_probability > 0
         self.embedding = Embedding(base, EMBEDDING_FACTOR * base, classes, augmented=augmented)
@@ -99,7 +101,7 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, c_noise: Tensor, labels: Tensor, augmentation: Tensor | None = None) -> Tensor:
         """F of scaled noisy images; what it is trained to give has unit variance at every noise level."""
         embedding = self.embedding(c_noise, labels, augmentation)
-        x = self.first(x)
+        x = self.first(F.pixel_unshuffle(x, self.patch))
         kept = [x]
         for block in self.encoder:
             x = block(x, embedding)
@@ -108,7 +110,7 @@ class UNet(nn.Module):
             x = block(x, embedding)
         for block in self.decoder:
             x = block(x if block.resample == "up" else torch.cat([x, kept.pop()], dim=1), embedding)
-        output: Tensor = self.last(x)
+        output: Tensor = F.pixel_shuffle(self.last(x), self.patch)
         return output
 
     def drop_by(self, noise: BatchNoise) -> None:

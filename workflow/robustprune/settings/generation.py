@@ -14,6 +14,11 @@ class GeneratorSettings(Settings):
     channel_multipliers: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (1, 2), min_length=1, description="channels of each resolution, in units of base_channels; halved in between"
     )
+    patch: int = Field(
+        1,
+        ge=1,
+        description="side of the squares of pixels that are taken as channels; 1 for none, as EDM; 2 takes less time",
+    )
     blocks: int = Field(2, ge=1, description="residual blocks of each resolution")
     attention_resolutions: tuple[int, ...] = Field((), description="side lengths in pixels that get self-attention")
     dropout: float = Field(0.0, ge=0, lt=1, description="share of activations dropped in residual blocks")
@@ -34,6 +39,15 @@ class GeneratorSettings(Settings):
     )
     precision: Precision = Field("float32", description="of the network's arithmetic; bfloat16 is faster on GPUs")
     seed: int = Field(0, ge=0, description="seed of initialisation, noise and data order")
+
+    @property
+    def divisor(self) -> int:
+        """What both sides of an image must be multiples of."""
+        return self.patch << len(self.channel_multipliers) - 1
+
+    def resolutions(self, height: int) -> tuple[int, ...]:
+        """The sides in pixels that the network works at for images of a height, the finest first."""
+        return tuple(height // self.patch >> level for level in range(len(self.channel_multipliers)))
 
 
 class SamplerSettings(Settings):
