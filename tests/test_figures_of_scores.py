@@ -85,6 +85,7 @@ def test_correlations_of_known_scores() -> None:
     assert found["spearman"] == pytest.approx(1)
     assert found["pearson"] == pytest.approx(stats.pearsonr([1, 2, 3, 4], inverse[:4]).statistic)
     assert found["pearson_of_logarithms"] == pytest.approx(stats.pearsonr(np.log([1, 2, 3, 4]), [0, 1, 2, 3]).statistic)
+    assert found["pearson_but_nearest"] == pytest.approx(stats.pearsonr([1, 2, 3], inverse[:3]).statistic)
     assert found["shared"] == 0.5
     with pytest.raises(UserError, match="2 images have a finite loss and distance; there should be 3"):
         correlations(scores[:2])
