@@ -56,6 +56,7 @@ ELSEWHERE = {
     "snakemake -c2 results/kaufmann_v2/feature_model.svg": "test_feature_model.py draws it, with fewer points",
     "snakemake -c2 results/kaufmann_v2/figure1.svg results/kaufmann_v1/figure6.svg": "test_clouds.py, the same",
     "snakemake -c2 results/kaufmann_v2/figure{2,6}.svg results/kaufmann_v1/figure8.svg": "test_figures_of_scores.py",
+    "snakemake -c2 results/kaufmann_v2/figure{3,4,5}.svg results/kaufmann_v1/figure{1,2,3,4,5,7}.svg": "the same",
     "robustprune run results/<preset>/<kind>/<id>/spec.json": "test_restart.py",
     "robustprune run results/<preset>/scores/<id> --rows 0:1048576": "test_parts.py, with fewer rows",
     "robustprune run results/<preset>/evaluations/<id> --rows 0:2500": "test_evaluation.py, with fewer rows",

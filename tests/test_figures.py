@@ -196,6 +196,8 @@ def test_every_figure_is_planned_at_every_preset(preset: str) -> None:
 def test_all_papers_have_their_figures() -> None:
     targets = {figure.target for figure in load_figures().values()}
     assert {f"puma/figure{number}.svg" for number in range(1, 9)} <= targets
+    assert {f"kaufmann_v1/figure{number}.svg" for number in range(1, 9)} <= targets
+    assert {f"kaufmann_v2/figure{number}.svg" for number in range(1, 7)} <= targets  # 7 and 8 are tables
 
 
 def test_a_figure_has_the_very_runs_of_the_tables() -> None:
@@ -207,6 +209,24 @@ def test_a_figure_has_the_very_runs_of_the_tables() -> None:
     spec = figure.stages[stage]
     assert isinstance(spec, CoursesSpec)
     assert len(spec.series) == 6
+
+
+def test_figures_of_kaufmann_share_runs_with_each_other_and_with_the_tables() -> None:
+    figures = {name: figure for name, figure in load_figures().items() if name.startswith("kaufmann")}
+    plan = make_plan(load_config({"seeds": [0]}), load_experiments(), figures)
+
+    def models(target: str) -> set[str]:
+        needed = plan.needed_for([plan.targets[f"results/{target}"]])
+        return {stage for stage in needed if plan.stages[stage].kind == "models"}
+
+    assert len(models("kaufmann_v2/figure3.svg")) == 7 * 7 + 1  # seven ways at seven shares, and everything kept
+    assert models("kaufmann_v2/figure4.svg") == models("kaufmann_v2/figure3.svg")
+    for part in ("figure2.svg", "figure5.svg", "figure6.svg", "table1.csv", "figure8.csv"):
+        assert models(f"kaufmann_v2/{part}") <= models("kaufmann_v2/figure3.svg"), part
+    assert models("kaufmann_v1/table1.csv") <= models("kaufmann_v1/figure3.svg")
+    assert models("kaufmann_v1/figure5.svg") <= models("kaufmann_v1/figure3.svg")
+    assert models("kaufmann_v1/figure2.svg") <= models("kaufmann_v1/figure7.svg")
+    assert len(models("kaufmann_v1/figure1.svg")) == 2 * 6
 
 
 def test_where_nothing_is_dropped_a_curve_has_the_model_without_pruning() -> None:

@@ -3,19 +3,23 @@
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from robustprune.figures.files import publish_figure
-from robustprune.figures.style import Series, new_panels
+from robustprune.figures.style import COLORS, new_panels
 from robustprune.job import Job
 from robustprune.layouts.measures import density, purity, separation, without_tail
 from robustprune.layouts.stage import LAYOUT_FILE
 from robustprune.specs import LayoutFigureSpec
 from robustprune.tables.statistics import Summary
 
-DEFINITION = 1
+DEFINITION = 2
+
+CLASS_COLORS = (*COLORS, "#999999", "#882255")
+"""Ten; a class is told by the number in its middle, too."""
 
 
 class Measure(NamedTuple):
@@ -64,10 +68,12 @@ def measures_of(layout: pd.DataFrame) -> dict[str, float]:
 
 def _draw(shown: pd.DataFrame, spec: LayoutFigureSpec) -> Figure:
     figure, panels = new_panels(1, len(spec.rows), width=3.3, height=3.3)
+    reach = 1.05 * float(np.abs(shown[["x", "y"]].to_numpy()).max())
     for axes, row in zip(panels[0], spec.rows, strict=True):
         own = shown[shown["panel"] == row.method]
         _draw_classes(axes, own)
-        axes.set(title=f"{row.method}, {len(own):,} images", xlabel="first axis of t-SNE", aspect="equal")
+        axes.set(title=f"{row.method},\n{len(own):,} images", xlabel="first axis of t-SNE", aspect="equal")
+        axes.set(xlim=(-reach, reach), ylim=(-reach, reach))
     panels[0][0].set_ylabel("second axis, standard deviations")
     figure.suptitle("each number is at the median of its class", fontsize=9)
     return figure
@@ -75,9 +81,9 @@ def _draw(shown: pd.DataFrame, spec: LayoutFigureSpec) -> Figure:
 
 def _draw_classes(axes: Axes, layout: pd.DataFrame) -> None:
     for number, (label, own) in enumerate(layout.groupby("label")):
-        style = Series.numbered(number)
-        axes.scatter(own["x"], own["y"], s=3, color=style.color, marker=style.marker, linewidths=0, rasterized=True)
-        box = {"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": style.color, "alpha": 0.85}
+        color = CLASS_COLORS[number % len(CLASS_COLORS)]
+        axes.scatter(own["x"], own["y"], s=4, color=color, linewidths=0, rasterized=True)
+        box = {"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": color, "alpha": 0.85}
         axes.text(
             own["x"].median(), own["y"].median(), str(label), ha="center", va="center", fontsize=8, bbox=box, zorder=3
         )
@@ -87,8 +93,8 @@ def _sentences(layouts: dict[str, list[pd.DataFrame]], spec: LayoutFigureSpec) -
     seeds = len(spec.rows[0].layouts)
     yield (
         f"t-SNE (perplexity {spec.settings.perplexity:g}) of the first {spec.settings.components} principal "
-        f"components of each panel's images by themselves, both axes brought to standard deviation 1; the first of "
-        f"{seeds} seed{'s' if seeds > 1 else ''} is shown."
+        f"components of each panel's images by themselves, both axes brought to standard deviation 1"
+        + (f"; the first of {seeds} seeds is shown." if seeds > 1 else ", of one seed.")
     )
     yield f"Claimed: {spec.claim}."
     for method, own in layouts.items():
