@@ -27,6 +27,7 @@ from robustprune.pools.ingest.idx import read_images, read_labels
 from robustprune.settings import AnyMarginSettings, BoundarySearchSettings, DeepFoolSettings
 
 STEPS = 50
+NORMS = ["Linf", "L2"]
 IMAGES = {"mnist": 2000, "resnet": 64, "classes": 64, "scale": 10**6}
 WHOLE = DeepFoolSettings(max_steps=STEPS)
 UNREFINED = DeepFoolSettings(max_steps=STEPS, bisection_steps=0)
@@ -153,10 +154,11 @@ def mnist_test(data: Path, count: int) -> tuple[Tensor, Tensor]:
     return pixels, torch.tensor(read_labels(labels)[:count]).long()
 
 
-def mnist(count: int, rounds: int, data: Path) -> None:
+def mnist(count: int, rounds: int, data: Path, norms: list[str]) -> None:
     """A trained network, 10 classes; foolbox once, as it takes minutes. In L2, where walks are long, of a quarter."""
     model, plain = fgsm_model(data, plain=False), fgsm_model(data, plain=True)
-    for norm, used in (("Linf", count), ("L2", count // 4)):
+    for norm in norms:
+        used = count if norm == "Linf" else count // 4
         print(norm)
         images, _ = mnist_test(data, used)
         labels = predictions(plain, images)
@@ -170,6 +172,8 @@ def mnist(count: int, rounds: int, data: Path) -> None:
             "ours, slope_ratio 1.75, bisected": ours(model, images, labels, norm, WHOLE),
         }
         compare(sides, used, (used // 4, used), rounds, once={"foolbox": foolbox(plain, images, labels, norm)})
+    if "Linf" not in norms:
+        return
     images, labels = mnist_test(data, count)
     deepfool = measure(model, images, labels, "Linf", WHOLE, count)
     search = measure(model, images, labels, "Linf", BoundarySearchSettings(max_steps=255), count)
@@ -193,10 +197,10 @@ def random_resnet(classes: int, count: int) -> tuple[nn.Module, Tensor, Tensor]:
     return model, images, predictions(model, images)
 
 
-def resnet(count: int, rounds: int, _data: Path) -> None:
+def resnet(count: int, rounds: int, _data: Path, norms: list[str]) -> None:
     """A large network, 10 classes."""
     model, images, labels = random_resnet(10, count)
-    for norm in ("Linf", "L2"):
+    for norm in norms:
         print(norm)
         sides = {
             "adv-lib": adv_lib(model, images, labels, norm),
@@ -206,7 +210,7 @@ def resnet(count: int, rounds: int, _data: Path) -> None:
         compare(sides, count, (count,), rounds)
 
 
-def classes(count: int, rounds: int, _data: Path) -> None:
+def classes(count: int, rounds: int, _data: Path, _norms: list[str]) -> None:
     """A large network, 100 classes."""
     model, images, labels = random_resnet(100, count)
     sides = {
@@ -219,7 +223,7 @@ def classes(count: int, rounds: int, _data: Path) -> None:
     compare(sides, count, (count,), rounds)
 
 
-def scale(count: int, _rounds: int, _data: Path) -> None:
+def scale(count: int, _rounds: int, _data: Path, _norms: list[str]) -> None:
     """Ever more images of one kind, in chunks of 8 batches of 512."""
     torch.manual_seed(0)
     model = build_model("small_cnn", image_shape=(1, 8, 8), classes=10).eval().requires_grad_(False)
@@ -241,11 +245,12 @@ def main() -> None:
     parser.add_argument("what", choices=IMAGES)
     parser.add_argument("--images", type=int)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--norms", nargs="+", choices=NORMS, default=NORMS, help="of mnist and resnet")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="MNIST and the public checkpoint")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     run = {"mnist": mnist, "resnet": resnet, "classes": classes, "scale": scale}[arguments.what]
-    run(arguments.images or IMAGES[arguments.what], arguments.rounds, arguments.data)
+    run(arguments.images or IMAGES[arguments.what], arguments.rounds, arguments.data, arguments.norms)
 
 
 if __name__ == "__main__":

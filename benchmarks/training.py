@@ -1,8 +1,8 @@
 """How fast training is, and what bfloat16 does to it: ``python benchmarks/training.py WHAT``; ``--help`` names each.
 
-What it printed is in docs/benchmarks.md. Sides are timed in turn by the processor time of their processes over the
-number of threads (by wall time on a GPU), so that other jobs on the machine disturb little; figures are medians.
-Threads that wait should not count: set ``OMP_WAIT_POLICY=passive``.
+What it printed is in docs/benchmarks.md. Sides are timed in turn, by the processor time of their processes over the
+number of threads, which other jobs on the machine disturb little, and steps by the clock, too, which counts on a free
+machine; figures are medians. On a busy machine threads that wait should not count: set ``OMP_WAIT_POLICY=passive``.
 """
 
 import argparse
@@ -166,23 +166,30 @@ def trades(case: Case, **settings: Any) -> TradesRecipe:
     return TradesRecipe.model_validate({**usual, **settings})
 
 
-def in_turn(sides: Mapping[str, Callable[[], float]], *, rounds: int) -> dict[str, float]:
-    """Median of the seconds that each side says it took; its first call does not count."""
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
+class Seconds(NamedTuple):
+    """What some work took: of the processor, shared out among its threads (on a GPU by the clock), and by the clock."""
+
+    processor: float
+    clock: float
+
+
+def in_turn(sides: Mapping[str, Callable[[], Seconds]], *, rounds: int) -> dict[str, Seconds]:
+    """Medians of the seconds that each side says it took; its first call does not count."""
+    seconds: dict[str, list[Seconds]] = {name: [] for name in sides}
     for _ in range(rounds + 1):
         for name, side in sides.items():
             seconds[name].append(side())
-    return {name: statistics.median(values[1:]) for name, values in seconds.items()}
+    return {name: Seconds(*map(statistics.median, zip(*spent[1:], strict=True))) for name, spent in seconds.items()}
 
 
-def seconds_of(work: Callable[[], object], device: str, threads: int = 1) -> float:
-    """Seconds that work takes on so many threads."""
-    clock = time.process_time if device == "cpu" else time.perf_counter
-    started = clock()
+def seconds_of(work: Callable[[], object], device: str, threads: int = 1) -> Seconds:
+    """What work takes on so many threads."""
+    started, processor = time.perf_counter(), time.process_time()
     work()
     if device != "cpu":
         torch.cuda.synchronize()
-    return (clock() - started) / (threads if device == "cpu" else 1)
+    clock = time.perf_counter() - started
+    return Seconds((time.process_time() - processor) / threads if device == "cpu" else clock, clock)
 
 
 class PlainProcess:
@@ -203,12 +210,12 @@ class PlainProcess:
         cls.step = staticmethod(partial(PlainTrades(case, device).step, x, y))
 
     @classmethod
-    def take_step(cls, device: str, threads: int) -> float:
-        """In that process: seconds of a step."""
+    def take_step(cls, device: str, threads: int) -> Seconds:
+        """In that process: what a step takes."""
         return seconds_of(cls.step, device, threads)
 
-    def seconds(self) -> float:
-        """Seconds of a step."""
+    def seconds(self) -> Seconds:
+        """What a step takes."""
         return self.pool.apply(self.take_step, (self.device, self.threads))
 
 
@@ -224,17 +231,19 @@ def time_steps(device: str, rounds: int) -> None:
         plain = PlainProcess(case, device)
         for precision in ("float32", "bfloat16"):
             with training(case, *noise(4096, case.shape), device, trades(case, precision=precision)) as ours:
-                sides: dict[str, Callable[[], float]] = {
+                sides: dict[str, Callable[[], Seconds]] = {
                     "plain": plain.seconds,
                     "ours": partial(seconds_of, ours.one_step, device, case.threads),
                 }
                 found = in_turn(sides, rounds=rounds)
-            rates = {name: case.batch_size / seconds for name, seconds in found.items()}
-            print(
-                f"{case.architecture:9} batch {case.batch_size:3} {precision:8}: plain {rates['plain']:6.1f} images/s, "
-                f"ours {rates['ours']:6.1f}, ratio {rates['ours'] / rates['plain']:.2f}",
-                flush=True,
-            )
+            print(f"{case.architecture}, batch {case.batch_size}, {precision}, {case.threads} threads")
+            for kind, plain_seconds, our_seconds in zip(Seconds._fields, found["plain"], found["ours"], strict=True):
+                rates = case.batch_size / plain_seconds, case.batch_size / our_seconds
+                print(
+                    f"    {kind:9}: plain {rates[0]:6.1f} images/s, ours {rates[1]:6.1f}, "
+                    f"ratio {rates[1] / rates[0]:.2f}",
+                    flush=True,
+                )
         plain.pool.terminate()
 
 
@@ -245,16 +254,17 @@ def time_data(device: str, rounds: int) -> None:
         with training(RESNET, images, np.zeros(POOL_IMAGES, dtype=np.int16), device, trades(RESNET)) as ours:
 
             def draw() -> None:
-                batch = ours.batches._take(int(torch.randint(ours.total, ())))
+                (batch,) = ours.batches._take(int(torch.randint(ours.total, ())))
                 crop_flip(batch.images, ours._noise("augmentation", len(batch.images)))
 
             works = {"step": ours.one_step, "batch": draw}
             found = in_turn(
                 {name: partial(seconds_of, work, device, RESNET.threads) for name, work in works.items()}, rounds=rounds
             )
+        batch, step = found["batch"].processor, found["step"].processor
         print(
             f"batch of {RESNET.batch_size} from {POOL_IMAGES:,} images ({images.nbytes / 1e9:.0f} GB): "
-            f"{found['batch'] * 1e3:.2f} ms, {found['batch'] / found['step']:.2%} of a step; "
+            f"{batch * 1e3:.2f} ms, {batch / step:.2%} of a step; "
             f"memory of the process, without mapped files: {anonymous_memory() / 2**30:.1f} GiB"
         )
 
@@ -289,20 +299,19 @@ def finished(run: Training) -> nn.Module:
     return run.average.averaged_model().eval()
 
 
-def time_rs_fgsm(device: str, seeds: int, data: Path) -> None:
-    """RS-FGSM on full MNIST as in the preset, 10 epochs without validation: seconds on one thread, and accuracies."""
+def time_rs_fgsm(device: str, seeds: int, data: Path, threads: int) -> None:
+    """RS-FGSM on full MNIST as in the preset, 10 epochs without validation: seconds, and accuracies."""
     recipe = load_config({"preset": "mnist"}).training.rs_fgsm.model_copy(update={"validate_every": 0})
-    case, splits = MNIST._replace(threads=1), {split: read_mnist(data, split) for split in ("train", "test")}
+    case, splits = MNIST._replace(threads=threads), {split: read_mnist(data, split) for split in ("train", "test")}
     x = torch.from_numpy(splits["test"][0]).to(device).float() / 255
     y = torch.from_numpy(splits["test"][1].astype(np.int64)).to(device)
     for seed in range(seeds):
         with training(case, *splits["train"], device, recipe, seed=seed) as run:
-            began = time.perf_counter()
-            processor = seconds_of(partial(finished, run), device)
-            seconds, model = time.perf_counter() - began, run.average.averaged_model().eval()
+            seconds, model = seconds_of(partial(finished, run), device), run.average.averaged_model().eval()
         print(
-            f"RS-FGSM, {recipe.epochs} epochs of {len(splits['train'][0]):,} images, seed {seed}: {processor:.1f} s of "
-            f"one thread, {seconds:.1f} s by the clock; clean {accuracy(model, x, y):.2f} % of {len(x):,}",
+            f"RS-FGSM, {recipe.epochs} epochs of {len(splits['train'][0]):,} images, seed {seed}, {threads} threads: "
+            f"{seconds.processor * threads:.1f} s of processors, {seconds.clock:.1f} s by the clock; "
+            f"clean {accuracy(model, x, y):.2f} % of {len(x):,}",
             flush=True,
         )
 
@@ -361,8 +370,9 @@ def time_seeds(device: str, rounds: int) -> None:
 
     works = {"sequence": in_sequence, "vmap": together}
     found = in_turn({name: partial(seconds_of, work, device) for name, work in works.items()}, rounds=rounds)
-    text = ", ".join(f"{name} {seconds * 1e3:.0f} ms" for name, seconds in found.items())
-    print(f"16 networks, batch 100 each: {text}, ratio {found['sequence'] / found['vmap']:.2f}")
+    spent = {name: seconds.processor for name, seconds in found.items()}
+    text = ", ".join(f"{name} {seconds * 1e3:.0f} ms" for name, seconds in spent.items())
+    print(f"16 networks, batch 100 each: {text}, ratio {spent['sequence'] / spent['vmap']:.2f}")
 
 
 def _number(fraction: str) -> float:
@@ -382,11 +392,12 @@ def main() -> None:
     }
     parser.add_argument("what", choices=benchmarks)
     parser.add_argument("--rounds", type=int, default=5, help="steps timed, or seeds trained (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="of rs_fgsm; the others have their own")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="MNIST, for rs_fgsm")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    more = (options.data,) if options.what == "rs_fgsm" else ()
+    more = (options.data, options.threads) if options.what == "rs_fgsm" else ()
     benchmarks[options.what](options.device, options.rounds, *more)
 
 

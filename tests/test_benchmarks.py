@@ -10,10 +10,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 PRINTED = {
-    "step": r"(small_cnn batch  16 (float32 |bfloat16): plain +\d.* images/s, ours +\d.*, ratio \d+\.\d\d\n){2}",
+    "step": r"(small_cnn, batch 16, b?float(32|16), 1 threads\n"
+    r"( {4}(processor|clock    ): plain +\d.* images/s, ours +\d.*, ratio \d+\.\d\d\n){2}){2}",
     "data": r"batch of 16 from 1,000 images \(0 GB\): \d+\.\d\d ms, \d+\.\d\d% of a step; memory of .*: \d\.\d GiB\n",
     "precision": r"(\w+ +clean \d+\.\d\d \+- \d+\.\d\d %, PGD-40 \d+\.\d\d \+- \d+\.\d\d %, 2 seeds\n){2}",
-    "rs_fgsm": r"(RS-FGSM, 10 epochs of 200 images, seed [01]: \d\.\d s of one .* clean \d+\.\d\d % of 200\n){2}",
+    "rs_fgsm": r"(RS-FGSM, 10 epochs of 200 images, seed [01], 1 threads: .* by the clock; clean .* of 200\n){2}",
     "seeds": r"16 networks, batch 100 each: sequence \d+ ms, vmap \d+ ms, ratio \d+\.\d\d\n",
 }
 

@@ -18,8 +18,9 @@ from robustprune.attacks.norms import NormGeometry, norm_named
 from robustprune.margins import signed
 from robustprune.margins.active_set import run_active
 from robustprune.margins.bisection import narrow
-from robustprune.margins.deepfool import STEP_FLOOR
+from robustprune.margins.deepfool import STEP_FLOOR, Slopes
 from robustprune.margins.signed import Margins
+from robustprune.margins.walk import Crossing, in_few_sizes
 from robustprune.models.registry import build_model
 from robustprune.settings import AnyMarginSettings, BoundarySearchSettings, DeepFoolSettings
 
@@ -458,6 +459,40 @@ def test_batch_size_order_and_split_change_nothing_but_rounding(method: str) -> 
     parts = torch.cat([measure(part, 16).margin for part in torch.split(rows, 23)])
     torch.testing.assert_close(parts, whole.margin, rtol=1e-4, atol=1e-6)
     assert torch.equal(measure(rows, 16).margin, whole.margin)
+
+
+def test_a_batch_is_filled_up_to_one_of_few_sizes_without_a_trace() -> None:
+    model, seen = small_model(), set()
+    model.register_forward_pre_hook(lambda _, inputs: seen.add(len(inputs[0])))
+    images = torch.rand(70, 1, 8, 8, generator=torch.Generator().manual_seed(5))
+    network = in_few_sizes(model)
+    for count in range(1, 71):
+        network(images[:count])
+    assert sorted(seen) == [*range(1, 17), *range(18, 33, 2), *range(36, 65, 4), 72]
+    for count in (1, 17, 33):
+        points = images[:count].clone().requires_grad_()
+        by_filled, by_plain = network(points), model(points)
+        torch.testing.assert_close(by_filled, by_plain)
+        slopes = [torch.autograd.grad(logits[:, 0].sum(), points)[0] for logits in (by_filled, by_plain)]
+        torch.testing.assert_close(*slopes)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 6])
+def test_slopes_are_those_of_each_point_alone(count: int) -> None:
+    """Of few points, by a pass of their own, and of many, by the way back through all."""
+    model, points = small_model(), torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(4))
+    classes = torch.arange(6)
+    crossing = Crossing(classes, classes % 2 == 1)
+    here = Slopes(model, points, crossing)
+    torch.testing.assert_close(here.logits, model(points))
+    chosen = torch.arange(6 - count, 6)
+    others = classes[chosen] + 3
+    for place, other, slope in zip(chosen.tolist(), others.tolist(), here.slope(chosen, others), strict=True):
+        point = points[place : place + 1].clone().requires_grad_()
+        logits = model(point)[0]
+        lead = logits[place] - logits[other]
+        (expected,) = torch.autograd.grad(-lead if place % 2 else lead, point)
+        torch.testing.assert_close(slope, expected[0], rtol=1e-4, atol=1e-6)
 
 
 def test_parameters_get_no_gradients_and_ask_for_them_again_afterwards() -> None:

@@ -10,10 +10,11 @@ One gradient a step, however many classes there are. The algorithm as printed wo
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from robustprune.attacks.norms import NormGeometry
 from robustprune.margins.walk import Crossing, Walk, per_pixel
+from robustprune.models.registry import Classifier
 from robustprune.settings import BoundarySearchSettings
 
 DEFINITION = 1
@@ -33,7 +34,7 @@ class BoundarySearch(Walk):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Classifier,
         images: Tensor,
         logits: Tensor,
         crossing: Crossing,
@@ -55,7 +56,7 @@ class BoundarySearch(Walk):
         return finished
 
 
-def gap_and_slope(model: nn.Module, points: Tensor, crossing: Crossing) -> tuple[Tensor, Tensor]:
+def gap_and_slope(model: Classifier, points: Tensor, crossing: Crossing) -> tuple[Tensor, Tensor]:
     """(n,) gaps, and (n, C, H, W) gradients along those of the cross-entropy of the crossings' classes.
 
     With u = logsumexp of the other logits - the class's logit, the cross-entropy is log(1 + exp(u)). Its gradient is

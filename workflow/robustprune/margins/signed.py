@@ -13,7 +13,8 @@ from robustprune.margins.active_set import run_active
 from robustprune.margins.bisection import narrow
 from robustprune.margins.boundary_search import BoundarySearch
 from robustprune.margins.deepfool import DeepFool
-from robustprune.margins.walk import Crossing, Walk, gradients_of_input_only, logits_at, per_pixel
+from robustprune.margins.walk import Crossing, Walk, gradients_of_input_only, in_few_sizes, logits_at, per_pixel
+from robustprune.models.registry import Classifier
 from robustprune.settings import AnyMarginSettings, BoundarySearchSettings
 
 DEFINITION = 1
@@ -67,13 +68,14 @@ def signed_margins(
     """
     if model.training:
         raise ValueError("the model is in train mode, but margins are measured in eval mode")
+    network = in_few_sizes(model)
     with gradients_of_input_only(model):
-        logits = logits_at(model, images, batch_size=batch_size)
+        logits = logits_at(network, images, batch_size=batch_size)
         prediction = logits.argmax(1)
         wrong = prediction != labels
         into = wrong & (settings.negative == "targeted")
         crossing = Crossing(torch.where(into, labels, prediction), into)
-        walk = _walk_of(model, images, logits, crossing, settings, norm)
+        walk = _walk_of(network, images, logits, crossing, settings, norm)
         run_active(len(images), walk.advance, batch_size=batch_size, device=images.device)
         distance = _distances(walk, images, crossing.gap(logits), settings.bisection_steps, norm, batch_size)
     margin = distance.where(~wrong | (settings.negative == "unsigned"), -distance)
@@ -81,7 +83,7 @@ def signed_margins(
 
 
 def _walk_of(
-    model: nn.Module,
+    model: Classifier,
     images: Tensor,
     logits: Tensor,
     crossing: Crossing,
