@@ -1,6 +1,7 @@
 # Which images should a robust model be trained on, and how hard should each be attacked?
 #
 # results/table1.csv                          the headline table of the configured preset
+# results/report.html                         a page of it: what pruning drops, and how it was made
 # results/<preset>/<kind>/<id>/               one directory a stage; its id is the hash of all that decides its numbers
 #
 # The plan (workflow/robustprune/plan.py, planning/) knows which stages there are; the rules only say how a kind of stage is run.
@@ -15,6 +16,9 @@ min_version("9.20")
 
 
 configfile: "config.yaml"
+
+
+report: "workflow/report/workflow.rst"
 
 
 sys.path.append(str(Path(workflow.basedir) / "workflow"))
@@ -35,6 +39,8 @@ include: "workflow/rules/qualities.smk"
 include: "workflow/rules/studies.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/galleries.smk"
+include: "workflow/rules/reports.smk"
 include: "workflow/rules/parts.smk"
 
 

@@ -57,6 +57,10 @@ ELSEWHERE = {
     "snakemake -c2 results/kaufmann_v2/figure1.svg results/kaufmann_v1/figure6.svg": "test_clouds.py, the same",
     "snakemake -c2 results/kaufmann_v2/figure{2,6}.svg results/kaufmann_v1/figure8.svg": "test_figures_of_scores.py",
     "snakemake -c2 results/kaufmann_v2/figure{3,4,5}.svg results/kaufmann_v1/figure{1,2,3,4,5,7}.svg": "the same",
+    "snakemake results/report.html": "test_workflow.py",
+    "snakemake results/report.html --config 'report={shows: [table1.csv, \"puma/*\"]}'": "the same rules; planned in "
+    "test_report.py",
+    "snakemake results/table1.csv --report report.zip": "test_workflow.py",
     "robustprune run results/<preset>/<kind>/<id>/spec.json": "test_restart.py",
     "robustprune run results/<preset>/scores/<id> --rows 0:1048576": "test_parts.py, with fewer rows",
     "robustprune run results/<preset>/evaluations/<id> --rows 0:2500": "test_evaluation.py, with fewer rows",

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import time
+import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,6 +67,26 @@ def test_people_find_pictures_next_to_pools_and_scores(finished: Checkout) -> No
 
 def test_the_quality_of_the_generated_images_needs_but_a_judge(finished: Checkout) -> None:
     assert finished.jobs("results/quality.csv") == Counter({"model": 1, "quality": 1, "quality_target": 1})
+
+
+def test_the_report_takes_seconds_once_the_table_is_there(finished: Checkout) -> None:
+    report = "results/report.html"
+    assert finished.jobs(report) == Counter({"gallery": 1, "report_page": 1, "report_target": 1})
+    finished.snakemake(report)
+    page = finished.file(report).read_text()
+    assert "<strong>PUMA</strong> drops <strong>299 of 1,497 (20.0 %)</strong>" in page
+    assert "Nothing to be done" in finished.snakemake(report).stdout
+
+
+def test_snakemakes_own_report_has_the_table_with_its_caption(finished: Checkout, tmp_path: Path) -> None:
+    finished.snakemake(TABLE, "--report", str(tmp_path / "report.zip"))
+    with zipfile.ZipFile(tmp_path / "report.zip") as report:
+        names = report.namelist()
+        text = "".join(report.read(name).decode(errors="replace") for name in names if name.endswith((".html", ".js")))
+        assert any(Path(name).name == "table1.csv" for name in names)
+        assert any(Path(name).name == "table1.md" for name in names)
+    assert "says whether" in text  # of the caption
+    assert "a target of its own" in text  # of what stands above all of it
 
 
 def test_a_second_run_has_nothing_to_do(finished: Checkout) -> None:

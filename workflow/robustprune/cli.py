@@ -197,7 +197,7 @@ def _configured_plan(options: argparse.Namespace) -> "Plan":
     from robustprune.plan import make_plan
 
     config = read_config_file(options.configfile, _overrides(options.config))
-    return make_plan(config, load_experiments(), load_figures(), quality=True)
+    return make_plan(config, load_experiments(), load_figures(), quality=True, page=True)
 
 
 def _show(options: argparse.Namespace) -> None:

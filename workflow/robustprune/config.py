@@ -55,6 +55,7 @@ from robustprune.settings import (
 from robustprune.settings.clouds import CloudSettings
 from robustprune.settings.feature_model import FeatureModelSettings
 from robustprune.settings.perceptron import PerceptronSettings
+from robustprune.settings.report import ReportSettings
 
 WORKFLOW = Path(__file__).resolve().parents[1]
 PRESETS = WORKFLOW / "presets"
@@ -173,7 +174,10 @@ class StageResources(Settings):
 
 
 class Resources(Settings):
-    """Resources of each stage kind but tables, which take seconds; ``ingest`` is for images and models brought in."""
+    """Resources of each stage kind but tables, figures and reports, which take seconds.
+
+    ``ingest`` is for images and models brought in.
+    """
 
     classes: StageResources = StageResources()
     ingest: StageResources = StageResources()
@@ -187,6 +191,7 @@ class Resources(Settings):
     layouts: StageResources = StageResources()
     qualities: StageResources = StageResources()
     studies: StageResources = StageResources()
+    galleries: StageResources = StageResources()
 
 
 class Config(Settings):
@@ -230,6 +235,7 @@ class Config(Settings):
     perceptron: PerceptronSettings = PerceptronSettings()
     feature_model: FeatureModelSettings = FeatureModelSettings()
     clouds: CloudSettings = CloudSettings()
+    report: ReportSettings = ReportSettings()
     execution: Execution = Execution()
     resources: Resources = Resources()
 

@@ -1,5 +1,6 @@
 """Files that are either whole or absent."""
 
+import base64
 import hashlib
 import os
 import secrets
@@ -60,3 +61,8 @@ def digest(path: Path, *, stop: Event | None = None) -> str:
         while (count := file.readinto(content)) and not (stop and stop.is_set()):
             sha.update(content[:count])
     return sha.hexdigest()
+
+
+def data_uri(path: Path, media_type: str) -> str:
+    """A file's content as a URI, for pages that hold all they show."""
+    return f"data:{media_type};base64,{base64.b64encode(path.read_bytes()).decode()}"

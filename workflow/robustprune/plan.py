@@ -16,6 +16,7 @@ from robustprune.experiments import AnyFigure, AnyTable
 from robustprune.paths import POOL_FILE, RECORD_FILE, SPEC_FILE, stage_directory
 from robustprune.planning.figures import Figures
 from robustprune.planning.quality import plan_quality
+from robustprune.planning.reports import plan_report
 from robustprune.planning.stages import Stages, rows_of
 from robustprune.planning.tables import Tables
 from robustprune.specs import (
@@ -39,7 +40,7 @@ BROUGHT_IN = (
     UnionPoolSpec,
 )
 """Stages that compute next to nothing, and so ask for the resources ``ingest``."""
-QUALITY_TARGET = "quality.csv"  # under results/
+QUALITY_TARGET, REPORT_TARGET = "quality.csv", "report.html"  # under results/
 
 
 @dataclass(frozen=True)
@@ -150,10 +151,11 @@ def make_plan(
     *,
     results: Path = Path("results"),
     quality: bool = False,
+    page: bool = False,
 ) -> Plan:
     """The stages of all tables and figures at the configured preset.
 
-    With ``quality`` there are those that judge generated images, too.
+    With ``quality`` there are those that judge generated images, too, and with ``page`` those of a page of all of it.
 
     One whose rows the configuration does not allow is told of when it is asked for, so that it stops no other.
 
@@ -169,6 +171,9 @@ def make_plan(
     asked += [(figure.target, partial(of_figures.figure, name, figure)) for name, figure in (figures or {}).items()]
     if quality and config.synthetic.source != "none":
         asked.append((QUALITY_TARGET, partial(plan_quality, config, stages, of_tables.methods.pools)))
+    if page:
+        names = {str(results / name): name for name, _ in asked if name != QUALITY_TARGET}
+        asked.append((REPORT_TARGET, partial(plan_report, config, stages, names, targets)))
     for name, add in asked:
         target, before = str(results / name), set(stages)
         try:

@@ -12,7 +12,7 @@ from robustprune.specs import ID_PATTERN
 
 try:
     PLAN = make_plan(
-        load_config(config), load_experiments(), load_figures(), quality=True
+        load_config(config), load_experiments(), load_figures(), quality=True, page=True
     )
     # A job's own Snakemake, perhaps on a node that reaches nothing outside, asks no shared store.
     PLAN = with_pulls(PLAN, look_up=workflow.is_main_process)
@@ -99,3 +99,8 @@ def figure_of_target(wildcards):
     """The configured preset's figure behind a file people ask for."""
     directory = behind(f"results/{wildcards.figure}.svg")
     return [directory / file for file in ("figure.svg", "figure.csv", "caption.md")]
+
+
+def report_of_target(wildcards):
+    """The configured preset's report."""
+    return behind("results/report.html") / "report.html"

@@ -21,9 +21,19 @@ rule figure_target:
     input:
         figure_of_target,
     output:
-        figure="results/{figure}.svg",
+        figure=report(
+            "results/{figure}.svg",
+            caption="../report/figure.rst",
+            category="Figures",
+            labels={"figure": "{figure}", "form": "picture"},
+        ),
         data="results/{figure}.csv",
-        caption="results/{figure}.md",
+        caption=report(
+            "results/{figure}.md",
+            caption="../report/figure.rst",
+            category="Figures",
+            labels={"figure": "{figure}", "form": "caption"},
+        ),
     wildcard_constraints:
         figure=FIGURES,
     localrule: True

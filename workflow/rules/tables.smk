@@ -24,8 +24,18 @@ rule target:
     input:
         table_of_target,
     output:
-        table="results/{target}.csv",
-        markdown="results/{target}.md",
+        table=report(
+            "results/{target}.csv",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "{target}", "form": "CSV"},
+        ),
+        markdown=report(
+            "results/{target}.md",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "{target}", "form": "with claims"},
+        ),
         latex="results/{target}.tex",
     wildcard_constraints:
         target=rf"(?!{RESULTS.name}/|(?:{FIGURES})\.).+",  # neither a stage's own table nor a figure's data

@@ -50,6 +50,16 @@ def write_classes(path: Path, classes: Sequence[SynsetClass], test_images: int, 
             lines.writerow([label, one.synset, name, len(one.members), one.images, train, test_images])
 
 
+def read_class_names(directory: Path) -> list[str]:
+    """What each class of a class list is called: its name, or its synset where it has none. Raises UserError."""
+    path = directory / CLASSES_FILE
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return [line["name"] or line["synset"] for line in csv.DictReader(file)]
+    except (OSError, KeyError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not a readable list of classes: {error!r}") from None
+
+
 def write_synsets(path: Path, classes: Sequence[SynsetClass], images: Mapping[str, int]) -> None:
     """synsets.csv: a line a synset with images in a class: its id, its class's label and its images."""
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:

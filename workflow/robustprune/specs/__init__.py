@@ -24,6 +24,7 @@ from robustprune.specs.figures import (
     PointSpec,
     SeriesSpec,
 )
+from robustprune.specs.galleries import GallerySpec
 from robustprune.specs.layouts import LayoutSpec
 from robustprune.specs.manifests import ManifestSpec
 from robustprune.specs.models import ImportedModelSpec, ModelSpec
@@ -42,6 +43,7 @@ from robustprune.specs.pools import (
     UnionPoolSpec,
 )
 from robustprune.specs.quality import QualitySpec
+from robustprune.specs.reports import ReportSpec
 from robustprune.specs.scores import (
     DynamicsScoreSpec,
     ExtrapolatedScoreSpec,
@@ -88,7 +90,9 @@ AnySpec = Annotated[
     | AnyStudySpec
     | LayoutSpec
     | TableSpec
-    | AnyFigureSpec,
+    | AnyFigureSpec
+    | GallerySpec
+    | ReportSpec,
     Field(discriminator="kind"),
 ]
 KINDS = (
@@ -105,6 +109,8 @@ KINDS = (
     "studies",
     "tables",
     "figures",
+    "galleries",
+    "reports",
 )
 SPEC_ADAPTER: TypeAdapter[Spec] = TypeAdapter(AnySpec)
 
@@ -132,6 +138,7 @@ __all__ = [
     "FeatureModelSpec",
     "FileEncoder",
     "FileSource",
+    "GallerySpec",
     "GeneratedPoolSpec",
     "GeneratorSpec",
     "HierarchyFile",
@@ -152,6 +159,7 @@ __all__ = [
     "PhaseMapSpec",
     "PointSpec",
     "QualitySpec",
+    "ReportSpec",
     "RowSpec",
     "RunSpec",
     "ScoreSpec",

@@ -1,9 +1,10 @@
 """A table for people: Markdown and LaTeX, ours, the printed number and the difference side by side."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 
+from robustprune.settings import Settings
 from robustprune.settings.tables import QuantityName
 from robustprune.specs import TableSpec
 from robustprune.tables.cells import Cell, Sample
@@ -12,58 +13,106 @@ from robustprune.tables.quantities import QUANTITIES
 from robustprune.tables.rows import Beside, Row, difference
 from robustprune.tables.statistics import Summary
 
-DEFINITION = 1
+DEFINITION = 2
 
 CLAIM_COLUMNS = r"p{.4\linewidth}p{.4\linewidth}l"
 MEDIAN_FROM = 10  # runs, from which on a median says something that mean and spread do not
 SPREAD_WORDS = {"std": "standard deviation over n runs", "ci95": "half of the 95 % interval of the mean over n runs"}
 
 
-def table_for_people(spec: TableSpec, rows: Sequence[Row]) -> pd.DataFrame:
-    """The table as text: for each quantity a column of ours and, where the paper prints it, two more."""
+class ShownCell(Settings):
+    """A cell as text.
+
+    Attributes:
+        ours: what was measured.
+        printed: what the paper prints.
+        difference: ours minus printed.
+    """
+
+    ours: str
+    printed: str = ""
+    difference: str = ""
+
+
+class ShownTable(Settings):
+    """A table for pages that lay it out themselves: text, and what became of the paper's claims.
+
+    Attributes:
+        headings: of the quantities.
+        beside: for each quantity, whether the paper prints it.
+        rows: the cells of each method.
+        legend: a sentence a line.
+        claims: of each claim its sentence, what was found, and the verdict.
+        rule: by which claims are judged.
+    """
+
+    title: str
+    headings: tuple[str, ...]
+    beside: tuple[bool, ...]
+    rows: dict[str, tuple[ShownCell, ...]]
+    legend: tuple[str, ...]
+    claims: tuple[Judged, ...]
+    rule: str = RULE
+
+
+def shown_table(spec: TableSpec, rows: Sequence[Row], judged: Sequence[Judged]) -> ShownTable:
+    """A table as text, from which every page of it is made."""
     spreads = {name: _spread(name, rows) for name in rows[0].cells}
-    return pd.DataFrame([_line(spec, row, spreads) for row in rows]).fillna("")
+    beside = () if spec.printed is None else spec.printed.beside
+    return ShownTable(
+        title=spec.title,
+        headings=tuple(QUANTITIES[name].heading for name in rows[0].cells),
+        beside=tuple(name in beside for name in rows[0].cells),
+        rows={row.method: tuple(_cell(row, name, spreads[name]) for name in row.cells) for row in rows},
+        legend=tuple(_legend(spec, rows)),
+        claims=tuple(judged),
+    )
 
 
-def markdown(spec: TableSpec, rows: Sequence[Row], judged: Sequence[Judged]) -> str:
+def table_for_people(shown: ShownTable) -> pd.DataFrame:
+    """For each quantity a column of ours and, where the paper prints it, two more."""
+    return pd.DataFrame([_line(shown, method) for method in shown.rows])
+
+
+def markdown(shown: ShownTable) -> str:
     """The page beside the CSV: title, table, what the numbers are, and what became of the paper's claims."""
-    parts = [f"# {spec.title}", _piped(table_for_people(spec, rows)), _legend(spec, rows)]
-    if judged:
-        parts += ["## What the paper claims", _piped(_claims(judged)), RULE]
+    parts = [f"# {shown.title}", _piped(table_for_people(shown)), "\n".join(shown.legend)]
+    if shown.claims:
+        parts += ["## What the paper claims", _piped(_claims(shown.claims)), shown.rule]
     return "\n\n".join(parts) + "\n"
 
 
-def latex(spec: TableSpec, rows: Sequence[Row], judged: Sequence[Judged]) -> str:
+def latex(shown: ShownTable) -> str:
     """The same as ``tabular`` environments, for a paper with the packages booktabs and longtable."""
-    people = table_for_people(spec, rows)
-    parts = [f"% {spec.title}", people.to_latex(index=False, escape=True)]
-    parts += [f"% {line}" for line in _legend(spec, rows).splitlines()]
-    if judged:
-        parts.append(_claims(judged).to_latex(index=False, escape=True, column_format=CLAIM_COLUMNS))
-        parts.append(f"% {RULE}")
+    parts = [f"% {shown.title}", table_for_people(shown).to_latex(index=False, escape=True)]
+    parts += [f"% {line}" for line in shown.legend]
+    if shown.claims:
+        parts.append(_claims(shown.claims).to_latex(index=False, escape=True, column_format=CLAIM_COLUMNS))
+        parts.append(f"% {shown.rule}")
     return "\n".join(parts) + "\n"
 
 
-def _line(spec: TableSpec, row: Row, spreads: Mapping[QuantityName, str]) -> dict[str, str]:
-    line = {"method": row.method}
-    for name, cell in row.cells.items():
-        quantity = QUANTITIES[name]
-        line[quantity.heading] = in_words(cell, quantity.decimals, spreads[name])
-        if spec.printed is not None and name in spec.printed.beside:
-            line |= _printed_cells(name, cell, row.beside.get(name))
+def _line(shown: ShownTable, method: str) -> dict[str, str]:
+    line = {"method": method}
+    for heading, beside, cell in zip(shown.headings, shown.beside, shown.rows[method], strict=True):
+        line[heading] = cell.ours
+        if beside:
+            line |= {f"{heading}: printed": cell.printed, f"{heading}: difference": cell.difference}
     return line
 
 
-def _printed_cells(name: QuantityName, cell: Cell, beside: Beside | None) -> dict[str, str]:
-    quantity = QUANTITIES[name]
-    printed, gap = f"{quantity.heading}: printed", f"{quantity.heading}: difference"
+def _cell(row: Row, name: QuantityName, spread: str) -> ShownCell:
+    cell, beside, decimals = row.cells[name], row.beside.get(name), QUANTITIES[name].decimals
+    ours = in_words(cell, decimals, spread)
     if beside is None or beside.value is None:
-        return {printed: "", gap: ""}
-    value = beside.value if isinstance(beside.value, str) else f"{beside.value:.{quantity.decimals}f}"
-    if isinstance(cell, str):
-        value = beside.text
-    spread = "".join(f" +- {width:.{quantity.decimals}f}" for width in beside.spreads.values())
-    return {printed: value + spread, gap: _signed(difference(cell, beside, quantity.decimals), quantity.decimals)}
+        return ShownCell(ours=ours)
+    gap = _signed(difference(cell, beside, decimals), decimals)
+    return ShownCell(ours=ours, printed=_printed(cell, beside, decimals), difference=gap)
+
+
+def _printed(cell: Cell, beside: Beside, decimals: int) -> str:
+    text = beside.text if isinstance(cell, str) or isinstance(beside.value, str) else f"{beside.value:.{decimals}f}"
+    return text + "".join(f" +- {width:.{decimals}f}" for width in beside.spreads.values())
 
 
 def _signed(value: float | str | None, decimals: int) -> str:
@@ -92,7 +141,7 @@ def _spread(name: QuantityName, rows: Sequence[Row]) -> str:
     return printed[0] if printed else QUANTITIES[name].spread
 
 
-def _legend(spec: TableSpec, rows: Sequence[Row]) -> str:
+def _legend(spec: TableSpec, rows: Sequence[Row]) -> list[str]:
     samples = [name for name in rows[0].cells if any(isinstance(row.cells[name], Sample) for row in rows)]
     spreads = dict.fromkeys(_spread(name, rows) for name in samples)
     lines = [f"+-: {SPREAD_WORDS[spread]}." for spread in spreads]
@@ -100,7 +149,7 @@ def _legend(spec: TableSpec, rows: Sequence[Row]) -> str:
         lines.append(f"Printed: {spec.printed.setting}. Difference: ours minus printed.")
     if spec.baseline is not None:
         lines.append(f"The columns *_change_* of the CSV are differences to {spec.baseline}, seed by seed.")
-    return "\n".join(lines)
+    return lines
 
 
 def _claims(judged: Sequence[Judged]) -> pd.DataFrame:

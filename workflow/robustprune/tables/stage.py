@@ -10,15 +10,16 @@ from robustprune.files import replacing, write_text
 from robustprune.job import Job
 from robustprune.specs import TableSpec
 from robustprune.tables.claims import judge
-from robustprune.tables.rendering import latex, markdown
+from robustprune.tables.rendering import latex, markdown, shown_table
 from robustprune.tables.rows import Shown, line_of, row_of, without_empty_columns
 from robustprune.tables.runs import RowRuns
 
 TABLE_FILE, MARKDOWN_FILE, LATEX_FILE = "table.csv", "table.md", "table.tex"
+SHOWN_FILE = "table.json"  # for the report
 
 
 def run(job: Job, spec: TableSpec) -> dict[str, Any]:
-    """Write table.csv (one line a row, ours and the printed numbers in columns of their own), table.md and table.tex.
+    """Write table.csv, one line a row, ours and the printed numbers in columns of their own; and the same for people.
 
     Returns:
         title, number of rows, and for each claim of the paper what was found and whether this run agrees.
@@ -35,9 +36,11 @@ def run(job: Job, spec: TableSpec) -> dict[str, Any]:
     judged = [judge(claim, cells) for claim in spec.claims]
     with replacing(job.partial / TABLE_FILE) as temporary:
         pd.DataFrame(lines).convert_dtypes().to_csv(temporary, index=False)
-    write_text(job.partial / MARKDOWN_FILE, markdown(spec, rows, judged))
-    write_text(job.partial / LATEX_FILE, latex(spec, rows, judged))
-    job.publish(TABLE_FILE, MARKDOWN_FILE, LATEX_FILE)
+    shown = shown_table(spec, rows, judged)
+    write_text(job.partial / SHOWN_FILE, shown.model_dump_json(indent=1) + "\n")
+    write_text(job.partial / MARKDOWN_FILE, markdown(shown))
+    write_text(job.partial / LATEX_FILE, latex(shown))
+    job.publish(TABLE_FILE, SHOWN_FILE, MARKDOWN_FILE, LATEX_FILE)
     return {"title": spec.title, "rows": len(lines), "claims": [asdict(one) for one in judged]}
 
 

@@ -1,0 +1,89 @@
+"""Plans the report: the tables and figures that it shows, and galleries of what their rows prune by."""
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+
+from robustprune.config import Config
+from robustprune.errors import UserError
+from robustprune.planning.stages import Stages
+from robustprune.specs import GallerySpec, ManifestSpec, ModelSpec, ReportSpec, Spec, TableSpec
+from robustprune.specs.reports import ShownFile
+
+ScoredPools = tuple[tuple[str, ...], tuple[str, ...]]
+"""Pools, and the score of each."""
+
+
+def plan_report(config: Config, stages: Stages, names: Mapping[str, str], targets: Mapping[str, str]) -> str:
+    """The stage of the report.
+
+    Args:
+        config: the configuration.
+        stages: those of all tables and figures.
+        names: of each table and figure, by target, the name under results/.
+        targets: the stage of each target that can be made.
+
+    Raises:
+        UserError: where ``report.shows`` names no table or figure, or one that cannot be made.
+    """
+    files = {name: targets.get(target) for target, name in names.items()}
+    asked = dict.fromkeys(name for pattern in config.report.shows for name in _matching(pattern, files))
+    shown = [
+        ShownFile(target=name, kind=stages[stage].kind, stage=stage)
+        for name in asked
+        if (stage := files[name]) is not None
+    ]
+    if not shown:
+        raise UserError(f"report.shows: none of {', '.join(asked)} can be made; 'robustprune plan' says why")
+    return stages.add(
+        ReportSpec(
+            preset=config.preset,
+            dataset=config.data.name,
+            shown=tuple(shown),
+            impossible=tuple(name for name in asked if files[name] is None),
+            galleries=tuple(_galleries(stages, [stages[one.stage] for one in shown])),
+        )
+    )
+
+
+def _matching(pattern: str, files: Mapping[str, str | None]) -> list[str]:
+    found = [name for name in files if fnmatchcase(name, pattern)]
+    if not found:
+        raise UserError(f"report.shows = {pattern!r} is none of the tables and figures: {', '.join(files)}")
+    if files.get(pattern, "") is None:
+        raise UserError(f"report.shows = {pattern!r} cannot be made; 'robustprune plan results/{pattern}' says why")
+    return found
+
+
+def _galleries(stages: Stages, shown: list[Spec]) -> list[str]:
+    """A gallery of each score that rows prune by, with all that is pruned by it."""
+    by_score: dict[ScoredPools, dict[str, None]] = {}
+    for table in shown:
+        if isinstance(table, TableSpec):
+            for manifest in manifests_of(table, stages):
+                spec = stages[manifest]
+                assert isinstance(spec, ManifestSpec)
+                if scores := spec.scores or spec.margins:  # radii may follow margins that chance drops images of
+                    by_score.setdefault((spec.pools, scores), {}).setdefault(manifest)
+    return [
+        stages.add(GallerySpec(pools=pools, scores=scores, manifests=tuple(manifests)))
+        for (pools, scores), manifests in by_score.items()
+    ]
+
+
+def manifests_of(table: TableSpec, stages: Mapping[str, Spec]) -> dict[str, list[str]]:
+    """The manifests that the models of a table's rows learn from, and the methods of these rows.
+
+    Args:
+        table: the table.
+        stages: at least the models of its rows, by id.
+    """
+    found: dict[str, list[str]] = {}
+    for row in table.rows:
+        for manifest in dict.fromkeys(_manifest(stages[run.model]) for run in row.runs if run.model is not None):
+            if manifest is not None:
+                found.setdefault(manifest, []).append(row.method)
+    return found
+
+
+def _manifest(model: Spec) -> str | None:
+    return model.manifest if isinstance(model, ModelSpec) else None

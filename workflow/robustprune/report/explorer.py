@@ -1,0 +1,262 @@
+"""What a gallery says in words and numbers: who prunes by these scores, how much, and where it cuts."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from robustprune.files import data_uri
+from robustprune.gallery.files import Choice, Gallery, Source, read_gallery, sprite_file
+from robustprune.job import Job
+from robustprune.planning.reports import manifests_of
+from robustprune.report.provenance import Stage
+from robustprune.scores.meaning import Meaning
+from robustprune.settings import ENDS, End
+from robustprune.specs import GallerySpec, ManifestSpec, TableSpec
+
+DEFINITION = 1
+
+MARGIN = "margin"
+DIGITS = 3  # of scores on the page
+
+
+class Dropped(NamedTuple):
+    """How much of some images is dropped."""
+
+    dropped: int
+    images: int
+
+    @property
+    def percent(self) -> float:
+        """Share in percent; 0 of nothing."""
+        return 100 * self.dropped / self.images if self.images else 0.0
+
+
+class Pruned(NamedTuple):
+    """What a manifest does, in words.
+
+    Attributes:
+        names: the methods whose models learn from what it keeps.
+        phrase: which images it drops.
+        all: of all that could be dropped, those with a score.
+        sources: of each source.
+        held_out: images for validation.
+        classes: of each class, by its name.
+        cuts: where it cuts, a sentence each.
+    """
+
+    names: str
+    phrase: str
+    all: Dropped
+    sources: list[Dropped]
+    held_out: int
+    classes: dict[str, Dropped]
+    cuts: list[str]
+
+    @property
+    def most(self) -> str:
+        """The class that most is dropped of."""
+        return max(self.classes, key=lambda name: self.classes[name].percent)
+
+    @property
+    def least(self) -> str:
+        """The class that least is dropped of."""
+        return min(self.classes, key=lambda name: self.classes[name].percent)
+
+
+class Ending(NamedTuple):
+    """One of the ends of the scores, where images are shown; ``end`` is its name in a gallery."""
+
+    end: str
+    title: str
+    why: str
+
+
+class Explorer(NamedTuple):
+    """A gallery on the page.
+
+    Attributes:
+        number: among the galleries.
+        title: what the scores are.
+        meaning: the same at length.
+        sources: a name for each source.
+        pruned: what each manifest does.
+        data: for the page's script, as JSON.
+        sprites: the file of each source, as a data URI.
+    """
+
+    number: int
+    title: str
+    meaning: Meaning
+    sources: list[str]
+    pruned: list[Pruned]
+    data: dict[str, Any]
+    sprites: list[str]
+
+
+def explorers(job: Job, stages: Mapping[str, Stage], galleries: Iterable[str]) -> list[Explorer]:
+    """What each gallery shows.
+
+    Args:
+        job: the running stage.
+        stages: all stages behind the report, by id.
+        galleries: their ids.
+    """
+    names = _names(stages)
+    found = []
+    for number, gallery in enumerate(galleries):
+        spec = stages[gallery].spec
+        assert isinstance(spec, GallerySpec)
+        found.append(_explorer(number, job.upstream("galleries", gallery), spec, stages, names))
+    return found
+
+
+def _names(stages: Mapping[str, Stage]) -> dict[str, str]:
+    """For each manifest the methods that learn from what it keeps, each once."""
+    specs = {stage_id: stage.spec for stage_id, stage in stages.items()}
+    methods: dict[str, dict[str, None]] = {}
+    for spec in specs.values():
+        if isinstance(spec, TableSpec):
+            for manifest, own in manifests_of(spec, specs).items():
+                methods.setdefault(manifest, {}).update(dict.fromkeys(own))
+    return {manifest: ", ".join(own) for manifest, own in methods.items()}
+
+
+def _explorer(
+    number: int, directory: Path, spec: GallerySpec, stages: Mapping[str, Stage], names: Mapping[str, str]
+) -> Explorer:
+    gallery = read_gallery(directory)
+    manifests = [stages[choice.manifest].spec for choice in gallery.choices]
+    specs = [one for one in manifests if isinstance(one, ManifestSpec)]
+    labels = _labels(gallery.sources)
+    pruned = [
+        _pruned(gallery, choice, one, names.get(choice.manifest, one.strategy))
+        for choice, one in zip(gallery.choices, specs, strict=True)
+    ]
+    return Explorer(
+        number=number,
+        title=gallery.score.column.replace("_", " "),
+        meaning=gallery.score,
+        sources=labels,
+        pruned=pruned,
+        data=_data(gallery, labels, pruned, [_epsilon(gallery, spec, one) for one in specs]),
+        sprites=[data_uri(directory / sprite_file(place), "image/webp") for place in range(len(gallery.sources))],
+    )
+
+
+def _labels(sources: list[Source]) -> list[str]:
+    """Real and generated, with a name where there are several of a kind."""
+    kinds = [source.kind for source in sources]
+    return [source.kind if kinds.count(source.kind) == 1 else f"{source.kind} ({source.name})" for source in sources]
+
+
+def _pruned(gallery: Gallery, choice: Choice, spec: ManifestSpec, names: str) -> Pruned:
+    dropped = np.array(choice.dropped)  # by source, class and bin
+    held_out = np.array(choice.held_out)
+    candidates = np.array([source.counts for source in gallery.sources]) - held_out
+    by_class = zip(gallery.classes, dropped.sum(axis=(0, 2)), candidates.sum(axis=(0, 2)), strict=True)
+    by_source = zip(dropped.sum(axis=(1, 2)), candidates.sum(axis=(1, 2)), strict=True)
+    return Pruned(
+        names=names,
+        phrase=_phrase(spec, gallery.score),
+        all=Dropped(int(dropped.sum()), int(candidates.sum())),
+        sources=[Dropped(int(gone), int(images)) for gone, images in by_source],
+        held_out=int(held_out.sum()),
+        classes={name: Dropped(int(gone), int(images)) for name, gone, images in by_class},
+        cuts=[_sentence(cut.side, cut.at, gallery.score) for cut in choice.cuts if cut.group == "all"],
+    )
+
+
+def _phrase(spec: ManifestSpec, meaning: Meaning) -> str:
+    """Which images a manifest drops."""
+    ends = " and ".join(_end(end, meaning) for end in ENDS[spec.strategy])
+    where = {"all": "", "class": ", of each class as large a share", "source": ", of each source as large a share"}
+    among = {"all": "", "real": " among the real ones", "synthetic": " among the generated ones"}
+    return (ends or "none") + among[spec.among] + where[spec.per]
+
+
+def _end(end: End, meaning: Meaning) -> str:
+    column = meaning.column.replace("_", " ")
+    other = {"high": "low", "low": "high"}[meaning.easy]
+    match end:
+        case "chance":
+            return "images drawn at random"
+        case "middle":
+            return f"those whose {column} is nearest to the mean"
+    side = {"easy": meaning.easy, "difficult": other}.get(end, end)
+    words = "highest" if side == "high" else "lowest"
+    return f"those of {words} {column} (the {'easiest' if side == meaning.easy else 'most difficult'})"
+
+
+def _sentence(side: str, at: float | None, meaning: Meaning) -> str:
+    column = meaning.column.replace("_", " ")
+    if at is None:
+        return f"It cuts among the images whose {column} is infinite."
+    direction = {"above": "up", "below": "down"}[side]
+    return f"It cuts at a {column} of {at:.{DIGITS}g}: from there {direction} all are dropped."
+
+
+def _epsilon(gallery: Gallery, spec: GallerySpec, manifest: ManifestSpec) -> float | None:
+    """The largest perturbation, where scores are distances in its norm."""
+    is_margin = gallery.score.column == MARGIN or manifest.margins == spec.scores
+    return float(manifest.radius.epsilon) if is_margin else None
+
+
+def _data(gallery: Gallery, labels: list[str], pruned: list[Pruned], epsilons: list[float | None]) -> dict[str, Any]:
+    return {
+        "score": gallery.score.column.replace("_", " "),
+        "ends": [one._asdict() for one in _ends(gallery.score)],
+        "edges": [float(f"{edge:.6g}") for edge in gallery.edges],
+        "lowest": gallery.lowest,
+        "highest": gallery.highest,
+        "classes": gallery.classes,
+        "sources": [
+            {
+                "name": label,
+                "counts": source.counts,
+                "shown": [[one.row, one.label, one.bin, one.score, one.prediction] for one in source.shown],
+                "ends": source.ends,
+                "grid": {"columns": source.grid.columns, "pitch": source.grid.pitch, "size": source.grid.size},
+            }
+            for label, source in zip(labels, gallery.sources, strict=True)
+        ],
+        "choices": [
+            {
+                "name": one.names,
+                "dropped": choice.dropped,
+                "heldOut": choice.held_out,
+                "fates": ["".join(map(str, fates)) for fates in choice.shown],
+                "cuts": [[_place(cut.group, gallery), cut.side, cut.at] for cut in choice.cuts],
+                "epsilon": epsilon,
+            }
+            for one, choice, epsilon in zip(pruned, gallery.choices, epsilons, strict=True)
+        ],
+    }
+
+
+def _ends(meaning: Meaning) -> list[Ending]:
+    column = meaning.column.replace("_", " ")
+    if meaning.column == MARGIN:
+        return [
+            Ending("highest", "Highest margins", "the easiest images: what PUMA drops first, after infinite margins"),
+            Ending("lowest", "Lowest positive margins", "right, but next to being wrong"),
+            Ending("negative", "Negative margins", "taken for another class: hard images, or wrong labels"),
+            Ending("endless", "Infinite margins", "censored: no boundary was found"),
+        ]
+    high, low = ("easiest", "most difficult") if meaning.easy == "high" else ("most difficult", "easiest")
+    return [
+        Ending("highest", f"Highest {column}", f"the {high} images"),
+        Ending("lowest", f"Lowest {column}", f"the {low} images, negative ones apart"),
+        Ending("negative", f"Negative {column}", "below 0"),
+        Ending("endless", f"Infinite {column}", "the score has no finite value"),
+    ]
+
+
+def _place(group: str, gallery: Gallery) -> dict[str, Any]:
+    """Where a cut holds: everywhere, in a class, or in the sources of a pool."""
+    if group == "all":
+        return {}
+    if group.isdigit():
+        return {"class": int(group)}
+    return {"sources": [number for number, source in enumerate(gallery.sources) if source.pool == group]}

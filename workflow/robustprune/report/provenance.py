@@ -1,0 +1,135 @@
+"""How results were made: the stages behind them, what each kind does, what they took, and with which versions."""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from robustprune.job import Job
+from robustprune.paths import PULLED_FILE, RECORD_FILE
+from robustprune.record import Record, read_record
+from robustprune.specs import KINDS, ScoreSpec, Spec
+from robustprune.stagefile import read_spec
+
+DEFINITION = 1
+
+SENTENCES = {
+    "classes": "which classes there are, and which images are theirs",
+    "pools": "images with their labels: real ones brought in, generated ones drawn, or parts of other pools",
+    "generators": "a diffusion model (EDM) that learnt from real images, and from which more are drawn",
+    "models": "a classifier, trained on whole pools or on what a manifest keeps of them",
+    "embeddings": "a vector for each image of a pool, by which its neighbours are found",
+    "scores": "a number for each image of a pool, such as its margin under a model",
+    "manifests": "which images are kept, and how hard each is attacked in training",
+    "evaluations": "whether a model is right on each test image, clean and under an attack",
+    "qualities": "how good generated images are, in the eyes of a classifier that saw none",
+    "layouts": "images in a plane, and how far apart their classes lie",
+    "studies": "perceptrons that learn from pruned samples of a teacher, without images",
+    "tables": "our numbers beside the printed ones, and whether they agree with the claims",
+    "figures": "a picture with its data, and a caption that checks what is claimed",
+    "galleries": "how scores are spread, what is pruned of them, and images of each part",
+    "reports": "this page",
+}
+"""What a stage of each kind is."""
+
+
+class Stage(NamedTuple):
+    """A stage behind the results.
+
+    Attributes:
+        spec: what it makes.
+        reads: (kind, id) of the stages that it was made from.
+        record: how it was made; None where its results have been deleted since.
+        pulled: whether another team made it.
+    """
+
+    spec: Spec
+    reads: tuple[tuple[str, str], ...]
+    record: Record | None
+    pulled: bool
+
+
+class Kind(NamedTuple):
+    """All stages of a kind; seconds and memory of those whose record is there.
+
+    Attributes:
+        kind: as in ``KINDS``.
+        sentence: what such a stage is.
+        reads: how many stages of each other kind they read.
+        stages: in the order of their ids.
+        seconds: of the attempts that finished, together.
+        longest: the longest of them.
+        peak_memory_mb: the largest.
+        peak_gpu_memory_mb: the largest.
+        devices: how many ran on each.
+    """
+
+    kind: str
+    sentence: str
+    reads: dict[str, int]
+    stages: list[Stage]
+    seconds: float
+    longest: float
+    peak_memory_mb: float
+    peak_gpu_memory_mb: float
+    devices: dict[str, int]
+
+    @property
+    def told(self) -> int:
+        """How many have a record."""
+        return sum(stage.record is not None for stage in self.stages)
+
+
+def stages_behind(job: Job, upstream: Iterable[tuple[str, str]]) -> dict[str, Stage]:
+    """The given stages and all that they were made from, by id. Raises UserError for a damaged spec or record."""
+    found: dict[str, Stage] = {}
+    waiting = list(upstream)
+    while waiting:
+        kind, stage_id = waiting.pop()
+        if stage_id not in found:
+            found[stage_id] = _read(job, kind, stage_id)
+            waiting += found[stage_id].reads
+    return found
+
+
+def _read(job: Job, kind: str, stage_id: str) -> Stage:
+    directory = job.upstream(kind, stage_id)
+    spec, pulled = read_spec(directory), (directory / PULLED_FILE).is_file()
+    reads = spec.upstream_of_pull if pulled and isinstance(spec, ScoreSpec) else spec.upstream
+    record = read_record(directory) if (directory / RECORD_FILE).is_file() else None
+    return Stage(spec, reads, record, pulled)
+
+
+def by_kind(stages: dict[str, Stage]) -> list[Kind]:
+    """The stages by kind, in the order in which kinds are made."""
+    return [
+        _summed(kind, [stages[one] for one in sorted(stages) if stages[one].spec.kind == kind])
+        for kind in KINDS
+        if any(stage.spec.kind == kind for stage in stages.values())
+    ]
+
+
+def _summed(kind: str, stages: list[Stage]) -> Kind:
+    records = [stage.record for stage in stages if stage.record is not None]
+    read = {pair for stage in stages for pair in stage.reads}
+    return Kind(
+        kind=kind,
+        sentence=SENTENCES[kind],
+        reads=dict(sorted(Counter(kind for kind, _ in read).items(), key=lambda pair: KINDS.index(pair[0]))),
+        stages=stages,
+        seconds=sum(record.seconds for record in records),
+        longest=max((record.seconds for record in records), default=0.0),
+        peak_memory_mb=max((record.peak_memory_mb for record in records), default=0.0),
+        peak_gpu_memory_mb=max((record.peak_gpu_memory_mb for record in records), default=0.0),
+        devices=dict(Counter(record.device for record in records)),
+    )
+
+
+def versions(stages: dict[str, Stage]) -> dict[str, dict[str, int]]:
+    """For each package with how many stages each version was used, the most used first."""
+    found: dict[str, Counter[str]] = {}
+    for stage in stages.values():
+        if stage.record is not None:
+            platform = {"platform": stage.record.host_platform}
+            for package, version in {**stage.record.versions, **platform}.items():
+                found.setdefault(package, Counter())[version] += 1
+    return {package: dict(counted.most_common()) for package, counted in found.items()}
