@@ -13,18 +13,20 @@ from scipy import stats
 from made_up import Results, summary
 from robustprune.config import EXPERIMENTS, load_config
 from robustprune.errors import UserError
+from robustprune.execution import Execution
 from robustprune.experiments import Row, load_experiments, load_figures
 from robustprune.figures.courses import course_of, nearest_epoch
 from robustprune.figures.courses import run as run_courses
 from robustprune.figures.curves import run as run_curves
 from robustprune.figures.files import CAPTION_FILE, DATA_FILE, FIGURE_FILE
 from robustprune.figures.lines import Curve
-from robustprune.job import Job
+from robustprune.job import Job, run_stage
 from robustprune.plan import Plan, make_plan
 from robustprune.settings.figures import CurveClaim
 from robustprune.specs import CoursesSpec, CurvesSpec, GeneratedPoolSpec, PointSpec, SeriesSpec
 from robustprune.tables.cells import Sample
 from robustprune.tables.runs import Run
+from test_every_table import SMALLEST
 
 ACCURACIES = {0.0: (0.90, 0.92, 0.94), 0.5: (0.93, 0.92, 0.97), 0.8: (0.80, 0.70, 0.75)}
 """By share dropped, of seeds 0, 1, 2."""
@@ -159,7 +161,7 @@ def test_a_course_is_what_the_trainings_validated(results: Results) -> None:
     tested = data[data["images"] == "test"].set_index("quantity")["mean"]
     assert tested.to_dict() == pytest.approx({"validation_clean": 90, "validation_pgd": 60})
     assert facts["claims"][0]["found"] == (
-        "robustness under C&W, % of PD at 4 above 20.0: +20.00 +- 127.06 (n = 2): cannot tell",
+        "robustness under C&W, % of PD at epoch 4 above 20.0: +20.00 +- 127.06 (n = 2): cannot tell",
     )
     assert "epoch" in picture
     assert "held out from training" in caption
@@ -195,9 +197,10 @@ def test_every_figure_is_planned_at_every_preset(preset: str) -> None:
 
 def test_all_papers_have_their_figures() -> None:
     targets = {figure.target for figure in load_figures().values()}
-    assert {f"puma/figure{number}.svg" for number in range(1, 9)} <= targets
+    assert {f"puma/figure{number}.svg" for number in range(1, 10)} <= targets
     assert {f"kaufmann_v1/figure{number}.svg" for number in range(1, 9)} <= targets
     assert {f"kaufmann_v2/figure{number}.svg" for number in range(1, 7)} <= targets  # 7 and 8 are tables
+    assert {f"nieth/figure{number}.svg" for number in range(1, 6)} <= targets
 
 
 def test_a_figure_has_the_very_runs_of_the_tables() -> None:
@@ -294,13 +297,37 @@ def test_what_is_wrong_in_a_figure_is_told_in_one_sentence(tmp_path: Path, chang
     assert "\n" not in str(caught.value)
 
 
-def test_the_figure_of_the_page_is_one(tmp_path: Path) -> None:
+def test_the_figures_of_the_page_are_planned(tmp_path: Path) -> None:
     page = (Path(__file__).parents[1] / "docs" / "figures.md").read_text()
-    (tmp_path / "mine.yaml").write_text(page.split("```yaml\n")[1].split("```")[0])
+    blocks = [block.split("```")[0] for block in page.split("```yaml\n")[1:]]
+    for number, block in enumerate(blocks):
+        (tmp_path / f"{number}.yaml").write_text(block)
     plan = make_plan(load_config({}), {}, load_figures(tmp_path))
-    (stage,) = plan.targets.values()
-    spec = plan.stages[stage]
+    assert set(plan.targets) == {"results/mine/first.svg", "results/mine/scores.svg"}
+    spec = plan.stages[plan.targets["results/mine/first.svg"]]
     assert isinstance(spec, CurvesSpec)
     assert [(one.method, len(one.points)) for one in spec.series] == [
         ("random", 4), ("PUMA", 4), ("the best scores alone", 0),
     ]  # fmt: skip
+
+
+OF_IMAGES = {
+    name: figure
+    for name, figure in load_figures().items()
+    if figure.form not in ("perceptron", "phase_map", "clouds", "feature_model")  # these are the same at every scale
+}
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(7200)
+def test_every_figure_is_really_made_at_the_smallest_scale(tmp_path: Path) -> None:
+    plan = make_plan(load_config(SMALLEST), {}, OF_IMAGES, results=tmp_path)
+    assert plan.problems == {}
+    plan.write_specs()
+    for stage in plan.needed_for(plan.targets.values()):
+        run_stage(plan.directory(stage) / "spec.json", Execution(device="cpu"))
+    for target, stage in plan.targets.items():
+        picture, data, caption = read_back(plan.directory(stage))
+        assert "</svg>" in picture, target
+        assert len(data) > 1, target
+        assert "nan" not in caption, target

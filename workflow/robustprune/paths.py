@@ -11,6 +11,7 @@ PARTIAL = "partial"
 PARTS = "parts"
 LOCK_FILE = ".lock"
 HISTORY_FILE = "history.parquet"  # of a model: a row an epoch
+GRID_FILE = "grid.csv"  # of an extrapolated score: all settings that were tried
 
 
 def stage_directory(results: Path, kind: str, stage_id: str) -> Path:

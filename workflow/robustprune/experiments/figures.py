@@ -1,15 +1,15 @@
 """The figures of the papers, as data."""
 
 from functools import cached_property
-from typing import Annotated, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
 
 from robustprune.experiments.rows import Row
 from robustprune.experiments.tables import Table
-from robustprune.settings import AttackName, Settings, Weights
+from robustprune.settings import AttackName, Metric, Settings, Sources, Weights
 from robustprune.settings.clouds import CloudPruning
-from robustprune.settings.figures import CourseName, CurveClaim
+from robustprune.settings.figures import SOURCE_WORDS, CourseName, CurveClaim, MeasureClaim, MeasureName
 from robustprune.settings.perceptron import InputScale
 from robustprune.settings.tables import AccuracyName, QuantityName
 
@@ -45,6 +45,128 @@ class PhaseMap(FigureHeading):
     """Which strategy wins, over attack, share pruned and alpha."""
 
     form: Literal["phase_map"]
+
+
+class FigureOfScores(FigureHeading):
+    """What figures have that show scores of images, of one model each."""
+
+    measures: ClassVar[tuple[MeasureName, ...]]
+    claims: tuple[MeasureClaim, ...] = ()
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """What has measures, and so can be claimed of."""
+        raise NotImplementedError
+
+    @model_validator(mode="after")
+    def _claims_name_what_there_is(self) -> "FigureOfScores":
+        if len(set(self.measured)) < len(self.measured):
+            raise ValueError(f"two series have the same name: {', '.join(self.measured)}")
+        for check in (check for claim in self.claims for check in claim.checks):
+            for name in (check.row, *([check.other] if isinstance(check.other, str) else [])):
+                if name not in self.measured:
+                    raise ValueError(f"claims: there is no {name!r}; there are {', '.join(self.measured)}")
+            if check.measure not in self.measures:
+                raise ValueError(f"claims: {check.measure} is not measured here, but {', '.join(self.measures)}")
+        return self
+
+
+class Distributions(FigureOfScores):
+    """How the scores of the images that methods learn from are spread, a line a method."""
+
+    measures = ("median", "low", "tail", "censored", "distance", "rank_correlation")
+    form: Literal["distributions"]
+    axis: str = Field(min_length=1, description="what stands at the axis of the scores")
+    epsilon_marked: bool = Field(False, description="whether threat.epsilon is marked on it")
+    series: tuple[Row, ...] = Field(min_length=1, description="methods whose scores are shown")
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The methods."""
+        return tuple(row.method for row in self.series)
+
+
+class Scatter(FigureOfScores):
+    """Two scores of the same images; of the second it is measured how well it tells the first."""
+
+    measures = ("correlation", "rank_correlation", "slope", "spread", "mae", "mae_ratio")
+    form: Literal["scatter"]
+    first: Row = Field(description="the method whose score is the truth")
+    second: Row = Field(description="the method whose score is set against it")
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The second method."""
+        return (self.second.method,)
+
+
+class OverlapPair(Settings):
+    """Two methods that prune the same images."""
+
+    method: str = Field(description="the pair's name")
+    first: Row
+    second: Row
+
+    @model_validator(mode="after")
+    def _both_prune(self) -> "OverlapPair":
+        if idle := [row.method for row in (self.first, self.second) if row.strategy == "none"]:
+            raise ValueError(f"{idle[0]!r} drops no image; give it a strategy")
+        return self
+
+
+class Overlaps(FigureOfScores):
+    """Which images two methods both drop."""
+
+    measures = ("same_decision", "of_first", "jaccard", "of_all")
+    form: Literal["overlaps"]
+    pairs: tuple[OverlapPair, ...] = Field(min_length=1, description="a bar each")
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The pairs."""
+        return tuple(pair.method for pair in self.pairs)
+
+
+class Neighbours(FigureOfScores):
+    """How far extrapolated scores are from the truth, over the number of neighbours, by what they are taken from."""
+
+    measures = ("mae", "mae_ratio")
+    form: Literal["neighbours"]
+    k: tuple[int, ...] = Field(min_length=2, description="numbers of neighbours")
+    metric: tuple[Metric, ...] = Field(("cosine",), min_length=1, description="in which neighbours are near")
+    sources: tuple[Sources, ...] = Field(("real", "synthetic", "all"), min_length=1, description="where they are")
+    series: tuple[Row, ...] = Field(min_length=1, description="methods with extrapolated scores, a panel each")
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """A method and what its scores are taken from."""
+        return tuple(f"{row.method}, {SOURCE_WORDS[source]}" for row in self.series for source in self.sources)
+
+    @model_validator(mode="after")
+    def _rows_extrapolate(self) -> "Neighbours":
+        if direct := [row.method for row in self.series if not row.extrapolated]:
+            raise ValueError(f"the method {direct[0]!r} lacks extrapolated: true")
+        return self
+
+
+class Trajectories(FigureOfScores):
+    """What the uncertainty of images is made of: their predictions over the epochs, and how fast these move."""
+
+    measures = ("correlation_low", "correlation_high", "fast_over_slow")
+    form: Literal["trajectories"]
+    series: tuple[Row, ...] = Field(min_length=1, description="methods that score by an uncertainty, a column each")
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The methods."""
+        return tuple(row.method for row in self.series)
+
+    @model_validator(mode="after")
+    def _scores_are_uncertainties(self) -> "Trajectories":
+        for row in self.series:
+            if not row.score.startswith("uncertainty") or row.extrapolated:
+                raise ValueError(f"score = {row.score} of {row.method!r} should be an uncertainty, not extrapolated")
+        return self
 
 
 class FeatureModelFigure(FigureHeading):
@@ -218,7 +340,19 @@ class Courses(FigureOfRuns):
 
 
 AnyOfThem = (
-    PerceptronFigure | PhaseMap | Curves | Courses | FeatureModelFigure | CloudsFigure | LayoutsFigure | LossDistance
+    PerceptronFigure
+    | PhaseMap
+    | Curves
+    | Courses
+    | Distributions
+    | Scatter
+    | Overlaps
+    | Neighbours
+    | Trajectories
+    | FeatureModelFigure
+    | CloudsFigure
+    | LayoutsFigure
+    | LossDistance
 )
 FIGURE_FORMS = tuple(get_args(form.model_fields["form"].annotation)[0] for form in get_args(AnyOfThem))
 AnyFigure = Annotated[AnyOfThem, Field(discriminator="form")]

@@ -19,12 +19,11 @@ from robustprune.extrapolation.regression import predict
 from robustprune.extrapolation.sources import Source, check_sources, chosen, hold_out, open_source
 from robustprune.files import replacing
 from robustprune.job import Job
+from robustprune.paths import GRID_FILE
 from robustprune.pools.format import open_pool, read_digests
 from robustprune.scores.files import publish_score
 from robustprune.settings import Metric
 from robustprune.specs import ExtrapolatedScoreSpec
-
-GRID_FILE = "grid.csv"
 
 
 class Search:

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from robustprune.figures.lines import Curve, Panel
-from robustprune.settings.figures import CurveCheck, CurveClaim
+from robustprune.figures.measures import DECIMALS, USUAL_DECIMALS, WORDS, Measured
+from robustprune.settings.figures import CurveCheck, CurveClaim, MeasureCheck, MeasureClaim
 from robustprune.tables.cells import Cell
 from robustprune.tables.claims import RULE, Judged, Verdict, judge_relation, judged
 
@@ -22,9 +23,31 @@ def judge_curves(
     panels: Mapping[str, Panel],
     *,
     place: Place = lambda _, place: place,
+    where: str = "at",
 ) -> list[Judged]:
-    """Each claim, with what was found of its checks, and whether this run agrees."""
-    return [judged(claim.claim, [_found(check, curves, panels, place) for check in claim.checks]) for claim in claims]
+    """Each claim, with what was found of its checks, and whether this run agrees; ``where`` leads to a place."""
+    return [
+        judged(claim.claim, [_found(check, curves, panels, place, where) for check in claim.checks]) for claim in claims
+    ]
+
+
+def judge_measures(claims: Sequence[MeasureClaim], measured: Mapping[str, Measured]) -> list[Judged]:
+    """Each claim of the measures of some series, with what was found, and whether this run agrees."""
+    return [judged(claim.claim, [_of_measures(check, measured) for check in claim.checks]) for claim in claims]
+
+
+def measures_in_words(measured: Measured) -> str:
+    """All measures of a series."""
+    return ", ".join(
+        f"{WORDS[name]} {value:.{DECIMALS.get(name, USUAL_DECIMALS)}f}" for name, value in measured.items()
+    )
+
+
+def _of_measures(check: MeasureCheck, measured: Mapping[str, Measured]) -> tuple[str, Verdict]:
+    cell: Cell = measured[check.row].get(check.measure)
+    other: Cell = measured[check.other].get(check.measure) if isinstance(check.other, str) else float(check.other)
+    words = f"{WORDS[check.measure]} of {check.row}", str(check.other)
+    return judge_relation(check, words, cell, other, decimals=DECIMALS.get(check.measure, USUAL_DECIMALS))
 
 
 def sentences(found: Sequence[Judged]) -> Iterator[str]:
@@ -37,7 +60,7 @@ def sentences(found: Sequence[Judged]) -> Iterator[str]:
 
 
 def _found(
-    check: CurveCheck, curves: Mapping[str, Curve], panels: Mapping[str, Panel], place: Place
+    check: CurveCheck, curves: Mapping[str, Curve], panels: Mapping[str, Panel], place: Place, where: str
 ) -> tuple[str, Verdict]:
     curve, panel = curves[check.row], panels[check.quantity]
     other = curves[check.other] if isinstance(check.other, str) else None
@@ -53,19 +76,19 @@ def _found(
     if check.at == "every":
         shared = curve.points if other is None or other.level is not None else other.points
         places = [one for one in curve.points if one in shared]
-        return _everywhere(check, panel, [_at(check, curve, panel, other, one, one) for one in places])
+        return _everywhere(check, panel, [_at(check, curve, panel, other, one, one, where) for one in places])
     assert check.at is not None
     here = place(curve, check.at)
     there = here if check.other_at is None or other is None else place(other, check.other_at)
-    return _at(check, curve, panel, other, here, there)
+    return _at(check, curve, panel, other, here, there, where)
 
 
 def _at(
-    check: CurveCheck, curve: Curve, panel: Panel, other: Curve | None, here: float, there: float
+    check: CurveCheck, curve: Curve, panel: Panel, other: Curve | None, here: float, there: float, where: str
 ) -> tuple[str, Verdict]:
     cell: Cell = other.at(there).get(check.quantity) if other else float(check.other)
-    beside = f"{check.other}{'' if here == there else f' at {there:g}'}"
-    words = f"{panel.label} of {check.row} at {here:g}", beside
+    beside = f"{check.other}{'' if here == there else f' {where} {there:g}'}"
+    words = f"{panel.label} of {check.row} {where} {here:g}", beside
     return judge_relation(check, words, curve.at(here).get(check.quantity), cell, decimals=panel.decimals)
 
 

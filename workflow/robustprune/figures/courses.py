@@ -44,7 +44,7 @@ def run(job: Job, spec: CoursesSpec) -> dict[str, Any]:
     runs = {series.method: [Run(job, run) for run in series.level] for series in spec.series}
     curves = {method: course_of(own, spec.quantities) for method, own in runs.items()}
     panels: dict[str, Panel] = {name: PANELS[name] for name in spec.quantities}
-    judged = judge_curves(spec.claims, curves, panels, place=nearest_epoch)
+    judged = judge_curves(spec.claims, curves, panels, place=nearest_epoch, where="at epoch")
     course = lines_of(curves, spec.quantities, over="epoch").assign(images="validation")
     tested = lines_of(_tested(job, spec), spec.quantities, over="epoch").assign(images="test")
     data = pd.concat([course, tested]) if len(tested) else course

@@ -7,33 +7,49 @@ from robustprune.experiments import (
     CloudsFigure,
     Courses,
     Curves,
+    Distributions,
     FeatureModelFigure,
     LayoutsFigure,
     LossDistance,
+    Neighbours,
+    Overlaps,
     PerceptronFigure,
     PhaseMap,
     Row,
+    Scatter,
     Table,
+    Trajectories,
 )
 from robustprune.planning.methods import Methods
 from robustprune.planning.stages import Stages
 from robustprune.settings.perceptron import InputScale, PerceptronGrid
+from robustprune.settings.scores import UncertaintySettings
 from robustprune.specs import (
     CloudsFigureSpec,
     CloudsSpec,
     CoursesSpec,
     CurvesSpec,
+    DistributionsSpec,
+    DynamicsScoreSpec,
+    ExtrapolatedScoreSpec,
     FeatureModelFigureSpec,
     FeatureModelSpec,
     LayoutFigureSpec,
     LayoutPanel,
     LossDistanceSpec,
+    ManifestPair,
+    NeighboursSpec,
+    OverlapsSpec,
     PerceptronFigureSpec,
     PerceptronSpec,
     PhaseMapSpec,
     PointSpec,
     RunSpec,
+    ScatterSpec,
+    ScoreSeries,
     SeriesSpec,
+    TrajectoriesSpec,
+    TrajectorySeries,
 )
 
 
@@ -62,6 +78,16 @@ class Figures:
                 return self._of_curves(name, figure)
             case Courses():
                 return self._of_courses(name, figure)
+            case Distributions():
+                return self._of_distributions(name, figure)
+            case Scatter():
+                return self._of_pair(name, figure)
+            case Overlaps():
+                return self._of_overlaps(name, figure)
+            case Neighbours():
+                return self._of_neighbours(name, figure)
+            case Trajectories():
+                return self._of_trajectories(name, figure)
             case FeatureModelFigure():
                 return self._of_features(name, figure)
             case CloudsFigure():
@@ -138,6 +164,84 @@ class Figures:
                 claims=figure.claims,
             )
         )
+
+    def _of_distributions(self, name: str, figure: Distributions) -> str:
+        return self.stages.add(
+            DistributionsSpec(
+                name=name,
+                title=figure.title,
+                axis=figure.axis,
+                epsilon=self.config.threat.epsilon if figure.epsilon_marked else None,
+                series=tuple(self._scores(row) for row in figure.series),
+                claims=figure.claims,
+            )
+        )
+
+    def _of_pair(self, name: str, figure: Scatter) -> str:
+        first, second = self._scores(figure.first), self._scores(figure.second)
+        pools = [tuple(kind for score in one.scores for kind in self._pool(score)) for one in (first, second)]
+        if pools[0] != pools[1]:
+            raise UserError(f"{first.method!r} and {second.method!r} score other images: {pools[0]} and {pools[1]}")
+        return self.stages.add(
+            ScatterSpec(name=name, title=figure.title, first=first, second=second, claims=figure.claims)
+        )
+
+    def _of_overlaps(self, name: str, figure: Overlaps) -> str:
+        pairs = tuple(
+            ManifestPair(
+                method=pair.method,
+                names=(pair.first.method, pair.second.method),
+                first=self.methods.under(pair.first).manifest(pair.first, None),
+                second=self.methods.under(pair.second).manifest(pair.second, None),
+            )
+            for pair in figure.pairs
+        )
+        return self.stages.add(OverlapsSpec(name=name, title=figure.title, pairs=pairs, claims=figure.claims))
+
+    def _of_neighbours(self, name: str, figure: Neighbours) -> str:
+        series = tuple(
+            ScoreSeries(method=row.method, scores=(self._extrapolated(row, figure),)) for row in figure.series
+        )
+        return self.stages.add(NeighboursSpec(name=name, title=figure.title, series=series, claims=figure.claims))
+
+    def _extrapolated(self, row: Row, figure: Neighbours) -> str:
+        """The configured extrapolation, with the settings of the figure tried in place of the configured ones."""
+        score = self.methods.under(row).scored(row)[-1]
+        spec = self.stages[score]
+        if not isinstance(spec, ExtrapolatedScoreSpec):
+            raise UserError(
+                f"{row.method}: training.{row.recipe} learns from the real images alone, so there is nothing to "
+                "extrapolate to; set its synthetic_fraction above 0"
+            )
+        if len(spec.sources) == 1 and "synthetic" in figure.sources:
+            raise UserError(f"{row.method}: extrapolation.source = none, so no generated image is scored directly")
+        tried = {"k": figure.k, "metric": figure.metric, "sources": figure.sources}
+        return self.stages.add(spec.model_copy(update={"settings": spec.settings.model_copy(update=tried)}))
+
+    def _of_trajectories(self, name: str, figure: Trajectories) -> str:
+        series = tuple(self._trajectory(row) for row in figure.series)
+        return self.stages.add(TrajectoriesSpec(name=name, title=figure.title, series=series, claims=figure.claims))
+
+    def _trajectory(self, row: Row) -> TrajectorySeries:
+        score, *_ = self.methods.under(row).scored(row)
+        spec = self.stages[score]
+        assert isinstance(spec, DynamicsScoreSpec)
+        assert isinstance(spec.metric, UncertaintySettings)
+        return TrajectorySeries(
+            method=row.method,
+            model=spec.models[0],
+            pool=spec.pool,
+            score=score,
+            trajectory=spec.trajectory,
+            window=spec.metric.window,
+        )
+
+    def _scores(self, row: Row) -> ScoreSeries:
+        return ScoreSeries(method=row.method, scores=self.methods.under(row).scored(row))
+
+    def _pool(self, score: str) -> tuple[str, ...]:
+        """The pool whose images a score is of."""
+        return tuple(stage for kind, stage in self.stages[score].upstream if kind == "pools")[:1]
 
     def _runs(self, row: Row, table: Table) -> tuple[RunSpec, ...]:
         return self.methods.under(row).runs(row, table)

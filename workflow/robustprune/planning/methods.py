@@ -64,7 +64,7 @@ class Methods:
             return {seeds[0]: self.models.imported(row.checkpoint)}
         recipe = self.config.training.named(row.recipe)
         self._check_mid_training(row, recipe)
-        manifest = self._manifest(row, table) if row.uses_manifest else None
+        manifest = self.manifest(row, table) if row.uses_manifest else None
         return {seed: self.models.trained(recipe, manifest, seed, row) for seed in seeds}
 
     def layout(self, row: Row, seed: int) -> str:
@@ -74,6 +74,11 @@ class Methods:
         return self.stages.add(
             LayoutSpec(pool=methods.pools.train, model=model, settings=self.config.layout, seed=seed)
         )
+
+    def scored(self, row: Row) -> tuple[str, ...]:
+        """The stages that score each pool that a row's models learn from, the real one first."""
+        pools = self.pools.of(self.config.training.named(row.recipe))
+        return self.scores.of(self.scores.direct, row, pools)
 
     def scoring_model(self, row: Row) -> str:
         """What measures a row's scores and margins: another row's model of the first seed, a checkpoint, or TRADES.
@@ -95,7 +100,8 @@ class Methods:
                 f"training.{recipe.recipe}.epochs = {recipe.epochs}"
             )
 
-    def _manifest(self, row: Row, table: Table | None) -> str:
+    def manifest(self, row: Row, table: Table | None) -> str:
+        """What a row keeps, and how hard it is attacked."""
         epsilon = self.config.threat.epsilon
         recipe = self.config.training.named(row.recipe)
         pools = self.pools.of(recipe)
@@ -131,7 +137,7 @@ class Methods:
                 f"{table.target}: {row.method!r} learns from {', '.join(pools)}, so it cannot have the size of "
                 f"{followed.method!r}, which learns from {', '.join(others)}"
             )
-        return DropAsMany(manifest=other._manifest(followed, table))
+        return DropAsMany(manifest=other.manifest(followed, table))
 
     def _evaluations(self, model: str, asked: Weights, attacks: tuple[AttackName, ...] | None) -> tuple[str, ...]:
         """The stages that attack a model, one an attack."""

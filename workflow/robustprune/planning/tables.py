@@ -107,9 +107,7 @@ class Tables:
         return self.methods.under(row).runs(row, table)
 
     def _extrapolated(self, row: Row) -> str:
-        methods = self.methods.under(row)
-        pools = methods.pools.of(methods.config.training.named(row.recipe))
-        return methods.scores.of(methods.scores.direct, row, pools)[-1]
+        return self.methods.under(row).scored(row)[-1]
 
     def _printed(self, table: AnyTable, cells: Cells | None) -> Cells | None:
         """Which printed row stands beside, on the data set of this configuration."""

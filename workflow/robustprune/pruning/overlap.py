@@ -40,8 +40,27 @@ def agreement(first: int, second: int, both: int, images: int) -> Agreement:
     )
 
 
-def compare_manifests(first: Path, second: Path) -> str:
-    """What two manifests have in common, as text.
+@dataclass(frozen=True)
+class Overlap:
+    """Two manifests A and B of the same images.
+
+    Attributes:
+        images: how many they choose from.
+        kept_images: how many A and B keep.
+        kept: how much the kept images agree.
+        dropped: how much the dropped ones do.
+        facts: what each says of itself.
+    """
+
+    images: int
+    kept_images: tuple[int, int]
+    kept: Agreement
+    dropped: Agreement
+    facts: tuple[Facts, Facts]
+
+
+def overlap_of(first: Path, second: Path) -> Overlap:
+    """What two manifests have in common.
 
     Args:
         first: a manifest's file, or its stage's directory.
@@ -52,21 +71,31 @@ def compare_manifests(first: Path, second: Path) -> str:
     """
     paths = [path / MANIFEST_FILE if path.is_dir() else path for path in (first, second)]
     metadata = [read_metadata(path) for path in paths]
-    facts = [found.facts for found in metadata]
+    facts = metadata[0].facts, metadata[1].facts
     if metadata[0].pools != metadata[1].pools or facts[0].images != facts[1].images:
         raise UserError(f"{paths[0]} and {paths[1]} choose from other images: {_source(metadata)}")
     images = facts[0].images
     in_first, in_second = (_ids(path, metadata[0].pools) for path in paths)
     sizes = len(in_first), len(in_second)
     both = len(np.intersect1d(in_first, in_second, assume_unique=True))
-    kept = agreement(sizes[0], sizes[1], both, images)
-    dropped = agreement(images - sizes[0], images - sizes[1], images - sum(sizes) + both, images)
+    return Overlap(
+        images=images,
+        kept_images=sizes,
+        kept=agreement(*sizes, both, images),
+        dropped=agreement(images - sizes[0], images - sizes[1], images - sum(sizes) + both, images),
+        facts=facts,
+    )
+
+
+def compare_manifests(first: Path, second: Path) -> str:
+    """What ``overlap_of`` finds, as text. Raises UserError as it does."""
+    found = overlap_of(first, second)
+    named = zip("AB", (first, second), found.kept_images, strict=True)
     return "\n".join(
         [
-            f"A  {paths[0]}: {sizes[0]:,} of {images:,} images kept",
-            f"B  {paths[1]}: {sizes[1]:,} of {images:,} images kept",
-            *_agreement_lines(kept, dropped),
-            *_class_lines(facts),
+            *(f"{name}  {path}: {kept:,} of {found.images:,} images kept" for name, path, kept in named),
+            *_agreement_lines(found.kept, found.dropped),
+            *_class_lines(list(found.facts)),
         ]
     )
 

@@ -5,7 +5,11 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from robustprune.settings.base import Settings
+from robustprune.settings.extrapolation import Sources
 from robustprune.settings.tables import QuantityName, Relation
+
+SOURCE_WORDS: dict[Sources, str] = {"real": "real", "synthetic": "generated", "all": "real and generated"}
+"""Which images neighbours are looked for among, for people."""
 
 CourseName = Literal["validation_clean", "validation_pgd"]
 """What is measured again and again while a model is trained; ``training.validation`` says how."""
@@ -43,3 +47,40 @@ class CurveClaim(Settings):
 
     claim: str = Field(min_length=1, description="a sentence")
     checks: Annotated[tuple[CurveCheck, ...], Field(min_length=1)]
+
+
+MeasureName = Literal[
+    "median",
+    "low",
+    "tail",
+    "censored",
+    "distance",
+    "rank_correlation",
+    "correlation",
+    "slope",
+    "spread",
+    "mae",
+    "mae_ratio",
+    "correlation_low",
+    "correlation_high",
+    "fast_over_slow",
+    "same_decision",
+    "of_first",
+    "jaccard",
+    "of_all",
+]
+"""What is told of scores in one number; ``figures.measures`` says what each is."""
+
+
+class MeasureCheck(Relation):
+    """One inequality between two series of scores, or between one and a number."""
+
+    measure: MeasureName
+    row: str = Field(description="name of the series")
+
+
+class MeasureClaim(Settings):
+    """What a paper says of scores, and when a run agrees with it."""
+
+    claim: str = Field(min_length=1, description="a sentence")
+    checks: Annotated[tuple[MeasureCheck, ...], Field(min_length=1)]

@@ -15,14 +15,22 @@ from robustprune.specs.figures import (
     CloudsFigureSpec,
     CoursesSpec,
     CurvesSpec,
+    DistributionsSpec,
     FeatureModelFigureSpec,
     LayoutFigureSpec,
     LayoutPanel,
     LossDistanceSpec,
+    ManifestPair,
+    NeighboursSpec,
+    OverlapsSpec,
     PerceptronFigureSpec,
     PhaseMapSpec,
     PointSpec,
+    ScatterSpec,
+    ScoreSeries,
     SeriesSpec,
+    TrajectoriesSpec,
+    TrajectorySeries,
 )
 from robustprune.specs.galleries import GallerySpec
 from robustprune.specs.layouts import LayoutSpec
@@ -71,6 +79,11 @@ AnyFigureSpec = Annotated[
     | PhaseMapSpec
     | CurvesSpec
     | CoursesSpec
+    | DistributionsSpec
+    | ScatterSpec
+    | NeighboursSpec
+    | OverlapsSpec
+    | TrajectoriesSpec
     | FeatureModelFigureSpec
     | CloudsFigureSpec
     | LayoutFigureSpec
@@ -130,6 +143,7 @@ __all__ = [
     "CoursesSpec",
     "CurvesSpec",
     "DigitsSource",
+    "DistributionsSpec",
     "DynamicsScoreSpec",
     "EmbeddingSpec",
     "EvaluationSpec",
@@ -150,10 +164,13 @@ __all__ = [
     "LayoutSpec",
     "LossDistanceSpec",
     "LossScoreSpec",
+    "ManifestPair",
     "ManifestSpec",
     "MarginSpec",
     "ModelEncoder",
     "ModelSpec",
+    "NeighboursSpec",
+    "OverlapsSpec",
     "PerceptronFigureSpec",
     "PerceptronSpec",
     "PhaseMapSpec",
@@ -162,6 +179,8 @@ __all__ = [
     "ReportSpec",
     "RowSpec",
     "RunSpec",
+    "ScatterSpec",
+    "ScoreSeries",
     "ScoreSpec",
     "ScoredPool",
     "SelectedPoolSpec",
@@ -176,6 +195,8 @@ __all__ = [
     "TorchvisionEncoder",
     "TorchvisionLocation",
     "TorchvisionSource",
+    "TrajectoriesSpec",
+    "TrajectorySeries",
     "UnionPart",
     "UnionPoolSpec",
     "definition",

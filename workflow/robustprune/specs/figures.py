@@ -4,9 +4,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from robustprune.settings import LayoutSettings, Settings
+from robustprune.settings import LayoutSettings, Radius, Settings, Trajectory
 from robustprune.settings.clouds import CloudPruning
-from robustprune.settings.figures import CourseName, CurveClaim
+from robustprune.settings.figures import CourseName, CurveClaim, MeasureClaim
 from robustprune.settings.tables import QuantityName
 from robustprune.specs.base import Spec, StageId
 from robustprune.specs.tables import RunSpec
@@ -122,6 +122,116 @@ class CoursesSpec(FigureSpec):
     @property
     def upstream(self) -> tuple[tuple[str, str], ...]:
         return tuple(dict.fromkeys(pair for series in self.series for pair in series.upstream))
+
+
+OF_SCORES = ("figures.claims", "figures.measures", "figures.style", "tables.claims")
+
+
+class ScoreSeries(Settings):
+    """A method, and its scores of each pool that it learns from."""
+
+    method: str
+    scores: tuple[StageId, ...] = Field(min_length=1)
+
+    @property
+    def upstream(self) -> list[tuple[str, str]]:
+        """(kind, id) of each of its stages."""
+        return [("scores", score) for score in self.scores]
+
+
+class DistributionsSpec(FigureSpec):
+    """How scores are spread."""
+
+    room = "figures.distributions"
+    modules = (*OF_SCORES, "figures.distributions")
+    form: Literal["distributions"] = "distributions"
+    axis: str
+    epsilon: Radius | None
+    series: tuple[ScoreSeries, ...] = Field(min_length=1)
+    claims: tuple[MeasureClaim, ...]
+
+    @property
+    def upstream(self) -> tuple[tuple[str, str], ...]:
+        return tuple(dict.fromkeys(pair for series in self.series for pair in series.upstream))
+
+
+class ScatterSpec(FigureSpec):
+    """Two scores of the same images."""
+
+    room = "figures.scatter"
+    modules = (*OF_SCORES, "figures.scatter")
+    form: Literal["scatter"] = "scatter"
+    first: ScoreSeries
+    second: ScoreSeries
+    claims: tuple[MeasureClaim, ...]
+
+    @property
+    def upstream(self) -> tuple[tuple[str, str], ...]:
+        return tuple(dict.fromkeys([*self.first.upstream, *self.second.upstream]))
+
+
+class NeighboursSpec(FigureSpec):
+    """Errors of extrapolated scores over the number of neighbours. Each series has one score, the extrapolated one."""
+
+    room = "figures.neighbours"
+    modules = (*OF_SCORES, "figures.neighbours")
+    form: Literal["neighbours"] = "neighbours"
+    series: tuple[ScoreSeries, ...] = Field(min_length=1)
+    claims: tuple[MeasureClaim, ...]
+
+    @property
+    def upstream(self) -> tuple[tuple[str, str], ...]:
+        return tuple(dict.fromkeys(pair for series in self.series for pair in series.upstream))
+
+
+class ManifestPair(Settings):
+    """Two manifests that choose from the same images, and what the methods behind them are called."""
+
+    method: str
+    names: tuple[str, str]
+    first: StageId
+    second: StageId
+
+
+class OverlapsSpec(FigureSpec):
+    """Which images two ways to prune both drop."""
+
+    room = "figures.overlaps"
+    modules = (*OF_SCORES, "figures.overlaps")
+    form: Literal["overlaps"] = "overlaps"
+    pairs: tuple[ManifestPair, ...] = Field(min_length=1)
+    claims: tuple[MeasureClaim, ...]
+
+    @property
+    def upstream(self) -> tuple[tuple[str, str], ...]:
+        manifests = [stage for pair in self.pairs for stage in (pair.first, pair.second)]
+        return tuple(("manifests", stage) for stage in dict.fromkeys(manifests))
+
+
+class TrajectorySeries(Settings):
+    """A recorded training, and the uncertainty that was made of it, of the images of one pool."""
+
+    method: str
+    model: StageId
+    pool: StageId
+    score: StageId
+    trajectory: Trajectory
+    window: int
+
+
+class TrajectoriesSpec(FigureSpec):
+    """Predictions over the epochs, and the uncertainty against how fast they move."""
+
+    room = "figures.trajectories"
+    modules = (*OF_SCORES, "figures.trajectories")
+    form: Literal["trajectories"] = "trajectories"
+    series: tuple[TrajectorySeries, ...] = Field(min_length=1)
+    claims: tuple[MeasureClaim, ...]
+
+    @property
+    def upstream(self) -> tuple[tuple[str, str], ...]:
+        stages = [pair for one in self.series for pair in (("models", one.model), ("scores", one.score))]
+        return tuple(dict.fromkeys(stages))
 
 
 class FeatureModelFigureSpec(FigureSpec):
