@@ -16,7 +16,7 @@ from robustprune.layouts.stage import LAYOUT_FILE
 from robustprune.specs import LayoutFigureSpec
 from robustprune.tables.statistics import Summary
 
-DEFINITION = 2
+DEFINITION = 3
 
 CLASS_COLORS = (*COLORS, "#999999", "#882255")
 """Ten; a class is told by the number in its middle, too."""
@@ -67,7 +67,7 @@ def measures_of(layout: pd.DataFrame) -> dict[str, float]:
 
 
 def _draw(shown: pd.DataFrame, spec: LayoutFigureSpec) -> Figure:
-    figure, panels = new_panels(1, len(spec.rows), width=3.3, height=3.3)
+    figure, panels = new_panels(1, len(spec.rows), width=3.2, height=3.4)
     reach = 1.05 * float(np.abs(shown[["x", "y"]].to_numpy()).max())
     for axes, row in zip(panels[0], spec.rows, strict=True):
         own = shown[shown["panel"] == row.method]
@@ -75,7 +75,6 @@ def _draw(shown: pd.DataFrame, spec: LayoutFigureSpec) -> Figure:
         axes.set(title=f"{row.method},\n{len(own):,} images", xlabel="first axis of t-SNE", aspect="equal")
         axes.set(xlim=(-reach, reach), ylim=(-reach, reach))
     panels[0][0].set_ylabel("second axis, standard deviations")
-    figure.suptitle("each number is at the median of its class", fontsize=9)
     return figure
 
 
@@ -95,6 +94,7 @@ def _sentences(layouts: dict[str, list[pd.DataFrame]], spec: LayoutFigureSpec) -
         f"t-SNE (perplexity {spec.settings.perplexity:g}) of the first {spec.settings.components} principal "
         f"components of each panel's images by themselves, both axes brought to standard deviation 1"
         + (f"; the first of {seeds} seeds is shown." if seeds > 1 else ", of one seed.")
+        + " Each number is at the median of its class."
     )
     yield f"Claimed: {spec.claim}."
     for method, own in layouts.items():

@@ -20,7 +20,7 @@ from robustprune.specs import LossDistanceSpec
 from robustprune.tables.statistics import Summary
 from robustprune.training.mid_training import MID_TRAINING_FILE
 
-DEFINITION = 2
+DEFINITION = 3
 
 SHOWN = 4000  # images at most, as more are a blot
 NEAREST = 0.05  # share of the images that is left out of one correlation, since 1 / d has no bound
@@ -118,7 +118,7 @@ def _draw(shown: pd.DataFrame, spec: LossDistanceSpec, pearson: float) -> Figure
     linear.set(title=f"a. Pearson r = {pearson:.2f}, of all images", ylabel="1 / d, 1 / L2 distance")
     linear.set(ylim=(0, 1.02 * highest), xlim=(0, 1.02 * widest))
     logarithmic.set(title="b. the same, logarithmic", xscale="log", yscale="log")
-    linear.legend(loc="best", markerscale=2)
+    logarithmic.legend(loc="upper left", markerscale=2)
     beyond = int(((shown["inverse_distance"] > highest) | (shown["loss"] > widest)).sum())
     told = f"after epoch {spec.after_epoch}, seed {spec.runs[0][0]}; {len(shown)} images drawn at random"
     figure.suptitle(f"{told}, {beyond} of them beyond the axes of a", fontsize=9)
