@@ -20,22 +20,23 @@ from robustprune.plan import make_plan
 from robustprune.record import read_record
 
 GENERATOR: dict[str, Any] = {
-    "base_channels": 16,
-    "channel_multipliers": [1, 2, 2],
+    "base_channels": 32,
+    "channel_multipliers": [1, 1],
+    "patch": 2,
     "blocks": 1,
-    "attention_resolutions": [7],
+    "attention_resolutions": [],
     "dropout": 0.0,
     "steps": 9000,
-    "batch_size": 32,
-    "learning_rate": 2e-3,
-    "ramp_images": 20_000,
+    "batch_size": 64,
+    "learning_rate": 4e-3,
+    "ramp_images": 10_000,
     "averaging_half_life_images": 20_000,
     "precision": "bfloat16",
 }
 SETTINGS: dict[str, Any] = {
     "preset": "mnist",
     "seeds": [0],
-    "synthetic": {"count": 1000, "generator": GENERATOR, "sampler": {"precision": "bfloat16"}},
+    "synthetic": {"count": 1000, "generator": GENERATOR, "sampler": {"steps": 10, "precision": "bfloat16"}},
     "training": {"standard": {"epochs": 5}},
     "quality": {"images": 1000},
 }

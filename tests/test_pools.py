@@ -83,7 +83,7 @@ def idx_bytes(values: npt.NDArray[np.uint8]) -> bytes:
 def write_idx(folder: Path, split: str, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{STEMS[split]}-images-idx3-ubyte").write_bytes(idx_bytes(images))
-    (folder / f"{STEMS[split]}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx_bytes(labels)))
+    (folder / f"{STEMS[split]}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx_bytes(labels), mtime=0))
 
 
 def png(pixels: npt.NDArray[Any]) -> bytes:
