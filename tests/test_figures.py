@@ -255,6 +255,12 @@ def test_more_or_fewer_images_are_drawn_from_the_same_generator() -> None:
     assert len({spec.generator for spec in pools}) == 1
 
 
+def test_images_of_a_file_cannot_be_drawn_again() -> None:
+    row = Row(method="more", drawn=10)
+    with pytest.raises(UserError, match=r"more: drawn = 10 needs synthetic.source = generate, which is subset:tested"):
+        row.conditions.under(load_config({"synthetic": {"source": "subset:tested"}}), origin="more")
+
+
 def test_a_course_needs_validations() -> None:
     figures = {name: figure for name, figure in load_figures().items() if name == "puma.figure5"}
     config = load_config({"training": {"trades": {"validation_images": 0}}})

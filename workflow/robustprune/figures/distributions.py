@@ -12,13 +12,13 @@ from matplotlib.figure import Figure
 from robustprune.figures.claims import judge_measures, measures_in_words, sentences
 from robustprune.figures.files import publish_figure
 from robustprune.figures.measures import of_scores
-from robustprune.figures.scores import read_scores
+from robustprune.figures.scores import ONE_TRAINING, read_scores
 from robustprune.figures.style import Series, legend_below, new_panels
 from robustprune.job import Job
 from robustprune.scores.distribution import histogram
 from robustprune.specs import DistributionsSpec
 
-DEFINITION = 1
+DEFINITION = 2
 
 SHOWN = (0.0, 0.999)  # quantiles between which bins are cut, so that a few images do not squeeze the rest
 
@@ -43,7 +43,9 @@ def run(job: Job, spec: DistributionsSpec) -> dict[str, Any]:
     shown = "; ".join(
         f"{method}, n = {len(own):,} images: {measures_in_words(measured[method])}" for method, own in scores.items()
     )
-    publish_figure(job, _draw(spec, scores, data), data, [spec.title, f"Measured: {shown}.", *sentences(judged)])
+    publish_figure(
+        job, _draw(spec, scores, data), data, [spec.title, f"Measured: {shown}.", ONE_TRAINING, *sentences(judged)]
+    )
     return {"title": spec.title, "measured": measured, "claims": [asdict(one) for one in judged]}
 
 

@@ -13,10 +13,12 @@ from robustprune.figures.style import Series, legend_below, new_panels
 from robustprune.settings.figures import Feature
 from robustprune.tables.cells import Cell, Sample, number_of
 
-DEFINITION = 1
+DEFINITION = 2
 
 COLUMNS_OF_LEGEND = 4
-MANY_PLACES = 25  # from which on a curve has a band and no markers
+MANY_PLACES = 25  # from which on a curve has a band and few markers
+APART = 0.01  # of the axis, between the points of neighbouring curves at one place, so that intervals can be told apart
+PERCENT = (-2.0, 102.0)  # what is shown of an axis of percentages, however wide the intervals
 
 Cells = Mapping[str, Cell]
 """By the name of the quantity."""
@@ -118,37 +120,42 @@ def draw_curves(data: pd.DataFrame, panels: Mapping[str, Panel], *, over: str, a
         heading: above all panels.
     """
     figure, axes = new_panels(1, len(panels), width=3.9, height=3.0)
+    step = APART * (data[over].max() - data[over].min()) if data[over].nunique() < MANY_PLACES else 0.0
     for own, (quantity, panel) in zip(axes[0], panels.items(), strict=True):
         of_quantity = data[data["quantity"] == quantity]
-        for number, name in enumerate(data["series"].unique()):
+        names = data["series"].unique()
+        for number, name in enumerate(names):
             series = of_quantity[of_quantity["series"] == name]
-            (_draw_level if series[over].isna().all() else _draw_curve)(
-                own, series, over, Series.numbered(number), name
-            )
+            draw = _draw_level if series[over].isna().all() else _draw_curve
+            aside = (number - (len(names) - 1) / 2) * step
+            draw(own, series.assign(place=series[over] + aside), Series.numbered(number), name)
         own.set(xlabel=axis, ylabel=panel.label)
+        if panel.label.endswith("%"):
+            low, high = own.get_ylim()
+            own.set_ylim(max(low, PERCENT[0]), min(high, PERCENT[1]))
     figure.suptitle(heading, fontsize=9)
     legend_below(figure, axes[0][0], columns=min(COLUMNS_OF_LEGEND, data["series"].nunique()))
     return figure
 
 
-def _draw_curve(axes: Axes, series: pd.DataFrame, over: str, style: Series, name: str) -> None:
+def _draw_curve(axes: Axes, series: pd.DataFrame, style: Series, name: str) -> None:
     half = series["ci95"].fillna(0)
     if len(series) < MANY_PLACES:
         axes.errorbar(
-            series[over], series["mean"], half, color=style.color, marker=style.marker, linestyle=style.line,
+            series["place"], series["mean"], half, color=style.color, marker=style.marker, linestyle=style.line,
             capsize=2, elinewidth=0.8, label=name,
         )  # fmt: skip
         return
     marked = range(0, len(series), len(series) // 8)
     axes.plot(
-        series[over], series["mean"], color=style.color, linestyle=style.line, marker=style.marker, markevery=marked,
+        series["place"], series["mean"], color=style.color, linestyle=style.line, marker=style.marker, markevery=marked,
         label=name,
     )  # fmt: skip
     low, high = series["mean"] - half, series["mean"] + half
-    axes.fill_between(series[over], low, high, color=style.color, alpha=0.15, linewidth=0)
+    axes.fill_between(series["place"], low, high, color=style.color, alpha=0.15, linewidth=0)
 
 
-def _draw_level(axes: Axes, series: pd.DataFrame, _over: str, style: Series, name: str) -> None:
+def _draw_level(axes: Axes, series: pd.DataFrame, style: Series, name: str) -> None:
     if series.empty:
         return
     mean, half = float(series["mean"].iloc[0]), float(series["ci95"].fillna(0).iloc[0])

@@ -9,13 +9,14 @@ from matplotlib.figure import Figure
 
 from robustprune.figures.claims import judge_measures, sentences
 from robustprune.figures.files import publish_figure
+from robustprune.figures.scores import ONE_TRAINING
 from robustprune.figures.style import Series, legend_below, new_panels
 from robustprune.job import Job
 from robustprune.paths import GRID_FILE
 from robustprune.settings.figures import SOURCE_WORDS, MeasureName
 from robustprune.specs import NeighboursSpec
 
-DEFINITION = 1
+DEFINITION = 2
 
 LABEL_APART = 1.15  # from a number to the next that is written at the axis
 
@@ -43,7 +44,9 @@ def run(job: Job, spec: NeighboursSpec) -> dict[str, Any]:
     )
     images = sorted(set(data["images"]))
     what = f"Errors on n = {', '.join(f'{count:,}' for count in images)} held-out generated images."
-    publish_figure(job, _draw(data), data, [spec.title, f"{what} The least: {shown}.", *sentences(judged)])
+    publish_figure(
+        job, _draw(data), data, [spec.title, f"{what} The least: {shown}.", ONE_TRAINING, *sentences(judged)]
+    )
     return {"title": spec.title, "measured": measured, "claims": [asdict(one) for one in judged]}
 
 

@@ -10,13 +10,14 @@ from matplotlib.figure import Figure
 
 from robustprune.figures.claims import judge_measures, measures_in_words, sentences
 from robustprune.figures.files import publish_figure
+from robustprune.figures.scores import ONE_TRAINING
 from robustprune.figures.style import COLORS, legend_below, new_panels
 from robustprune.job import Job
 from robustprune.pruning.overlap import overlap_of
 from robustprune.settings.figures import MeasureName
 from robustprune.specs import OverlapsSpec
 
-DEFINITION = 1
+DEFINITION = 2
 
 PARTS = {
     "first_alone": ("dropped by {first} alone", COLORS[5], "///"),
@@ -50,7 +51,7 @@ def run(job: Job, spec: OverlapsSpec) -> dict[str, Any]:
         f"n = {int(data['images'].iloc[number]):,} images: {measures_in_words(measured[pair.method])}."
         for number, pair in enumerate(spec.pairs)
     ]
-    publish_figure(job, _draw(data), data, [spec.title, *shown, *sentences(judged)])
+    publish_figure(job, _draw(data), data, [spec.title, *shown, ONE_TRAINING, *sentences(judged)])
     return {"title": spec.title, "measured": measured, "claims": [asdict(one) for one in judged]}
 
 

@@ -13,12 +13,12 @@ from robustprune.errors import UserError
 from robustprune.figures.claims import judge_measures, measures_in_words, sentences
 from robustprune.figures.files import publish_figure
 from robustprune.figures.measures import of_prediction
-from robustprune.figures.scores import read_scores, refuse_unlike
+from robustprune.figures.scores import ONE_TRAINING, read_scores, refuse_unlike
 from robustprune.figures.style import COLORS, legend_below, new_panels
 from robustprune.job import Job
 from robustprune.specs import ScatterSpec
 
-DEFINITION = 1
+DEFINITION = 2
 
 BINS = 50  # of each score
 LIGHTEST = 0.3  # images that a cell of the lightest grey would have, so that one image is seen
@@ -45,7 +45,7 @@ def run(job: Job, spec: ScatterSpec) -> dict[str, Any]:
     judged = judge_measures(spec.claims, measured)
     data = _cells(first, second)
     shown = f"Measured of n = {len(first):,} images: {measures_in_words(measured[spec.second.method])}."
-    publish_figure(job, _draw(spec, first, second), data, [spec.title, shown, *sentences(judged)])
+    publish_figure(job, _draw(spec, first, second), data, [spec.title, shown, ONE_TRAINING, *sentences(judged)])
     return {"title": spec.title, "measured": measured, "claims": [asdict(one) for one in judged]}
 
 

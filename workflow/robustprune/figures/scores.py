@@ -11,6 +11,12 @@ from robustprune.scores.files import STORE_NAME
 from robustprune.scores.meaning import Meaning
 from robustprune.store import open_store
 
+ONE_TRAINING = (
+    "Scores are of one training each, of the first seed: their numbers have no interval over seeds, and are compared "
+    "as they are."
+)
+"""What a caption of them says."""
+
 
 def read_scores(job: Job, scores: Sequence[str]) -> tuple[npt.NDArray[np.float32], Meaning]:
     """The scores of some pools, one after the other, and what they say.

@@ -19,7 +19,7 @@ from matplotlib.ticker import MaxNLocator
 from robustprune.errors import UserError
 from robustprune.figures.claims import judge_measures, sentences
 from robustprune.figures.files import publish_figure
-from robustprune.figures.scores import read_scores, refuse_unlike
+from robustprune.figures.scores import ONE_TRAINING, read_scores, refuse_unlike
 from robustprune.figures.style import Series, new_panels
 from robustprune.job import Job
 from robustprune.paths import dynamics_name
@@ -27,7 +27,7 @@ from robustprune.settings.figures import MeasureName
 from robustprune.specs import TrajectoriesSpec, TrajectorySeries
 from robustprune.store import open_store
 
-DEFINITION = 1
+DEFINITION = 2
 
 SLOW_WINDOWS = 3  # windows of the uncertainty that the period of a slow movement is long, at least
 GROUPS = {"low": 0.01, "middle": 0.5, "high": 0.99}
@@ -86,7 +86,7 @@ def run(job: Job, spec: TrajectoriesSpec) -> dict[str, Any]:
         f"with slow, {measured[method].get('correlation_high', float('nan')):.2f} with fast movements."
         for method, own in moved.items()
     ]
-    publish_figure(job, _draw(moved, measured), data, [spec.title, *shown, *sentences(judged)])
+    publish_figure(job, _draw(moved, measured), data, [spec.title, *shown, ONE_TRAINING, *sentences(judged)])
     return {"title": spec.title, "measured": measured, "claims": [asdict(one) for one in judged]}
 
 
