@@ -435,6 +435,16 @@ def test_another_choice_and_class_change_counts_marks_and_images(browser_page: "
     assert explorer.locator("line.cut").count() == 0
 
 
+def test_an_end_without_images_is_left_out_and_so_is_an_epsilon_that_means_nothing(browser_page: "Page") -> None:
+    of_margin, of_loss = (browser_page.locator(f"#explorer-{number}") for number in (0, 1))
+    ends = [one.locator('[data-role="ends"] h4').all_inner_texts() for one in (of_margin, of_loss)]
+    assert ends[0] == ["Highest margins", "Lowest positive margins", "Negative margins", "Infinite margins"]
+    assert ends[1] == ["Highest loss", "Lowest loss"]
+    assert of_margin.locator('[data-role="epsilon"]').is_visible()
+    assert not of_loss.locator('[data-role="epsilon"]').is_visible()
+    assert of_loss.locator("line.cut").count() == 1
+
+
 def test_an_image_on_the_page_is_the_one_in_the_pool(made: Made, browser_page: "Page") -> None:
     """Drawn eight times as large without smoothing, every 8 x 8 square of a tile has one colour: the pool's pixel."""
     spec, _ = made.gallery("margin")

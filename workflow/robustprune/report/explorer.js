@@ -122,6 +122,9 @@ class Explorer {
 
   draw() {
     for (const lead of this.article.querySelectorAll(".lead")) lead.hidden = Number(lead.dataset.choice) !== this.choice;
+    const { cuts, epsilon } = this.data.choices[this.choice];
+    this.part("cut").hidden = cuts.length === 0;
+    this.part("epsilon").hidden = epsilon === null;
     this.drawChart();
     this.drawBin();
     this.drawEnds();
@@ -226,9 +229,10 @@ class Explorer {
     }
   }
 
+  // The label of epsilon stands left of its line, that of a cut right, so that neither crosses the other's.
   drawMark(svg, value, className, label, y, y1, y2) {
     const x = this.x(value);
-    const toTheLeft = x > this.chart.clientWidth - 150;
+    const toTheLeft = className === "epsilon" ? x > LEFT + 70 : x > this.chart.clientWidth - 150;
     svg.append(svgElement("line", { class: className, x1: x, x2: x, y1, y2 }));
     svg.append(svgElement("text", { x: x + (toTheLeft ? -5 : 5), y, "text-anchor": toTheLeft ? "end" : "start" }, label));
   }
@@ -271,9 +275,7 @@ class Explorer {
     const sections = this.data.ends.map(({ end, title, why }) => {
       const section = htmlElement("section");
       section.append(htmlElement("h4", "", title), htmlElement("p", "note", why));
-      const total = sum(this.data.sources.map((source) => source.ends[end].length));
-      if (!total) section.append(htmlElement("p", "note", "There is none."));
-      else this.data.sources.forEach((source, number) => section.append(this.strip(number, source.ends[end], "", SHOWN_AT_FIRST)));
+      this.data.sources.forEach((source, number) => section.append(this.strip(number, source.ends[end], "", SHOWN_AT_FIRST)));
       return section;
     });
     this.part("ends").replaceChildren(...sections);
@@ -287,7 +289,7 @@ class Explorer {
     const heading = htmlElement("p");
     heading.append(htmlElement("strong", "", source.name));
     const dropped = chosen.filter((place) => this.fate(number, place) === 1).length;
-    heading.append(` images: ${told ? `${told}; here ` : ""}${chosen.length}${told ? "" : `, ${dropped} of them dropped`}`);
+    heading.append(told ? ` images: ${told}; ${chosen.length} here` : ` images: ${chosen.length} here, ${dropped} of them dropped`);
     const list = htmlElement("ul", "images");
     list.append(...chosen.slice(0, most).map((place) => this.tile(number, place)));
     strip.append(heading, list);

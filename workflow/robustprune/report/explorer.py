@@ -15,7 +15,7 @@ from robustprune.scores.meaning import Meaning
 from robustprune.settings import ENDS, End
 from robustprune.specs import GallerySpec, ManifestSpec, TableSpec
 
-DEFINITION = 1
+DEFINITION = 2
 
 MARGIN = "margin"
 DIGITS = 3  # of scores on the page
@@ -206,7 +206,9 @@ def _epsilon(gallery: Gallery, spec: GallerySpec, manifest: ManifestSpec) -> flo
 def _data(gallery: Gallery, labels: list[str], pruned: list[Pruned], epsilons: list[float | None]) -> dict[str, Any]:
     return {
         "score": gallery.score.column.replace("_", " "),
-        "ends": [one._asdict() for one in _ends(gallery.score)],
+        "ends": [
+            one._asdict() for one in _ends(gallery.score) if any(source.ends[one.end] for source in gallery.sources)
+        ],
         "edges": [float(f"{edge:.6g}") for edge in gallery.edges],
         "lowest": gallery.lowest,
         "highest": gallery.highest,
@@ -236,6 +238,7 @@ def _data(gallery: Gallery, labels: list[str], pruned: list[Pruned], epsilons: l
 
 
 def _ends(meaning: Meaning) -> list[Ending]:
+    """What the ends of such scores are; which of them there are is another matter."""
     column = meaning.column.replace("_", " ")
     if meaning.column == MARGIN:
         return [

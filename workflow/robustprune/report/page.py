@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-DEFINITION = 1
+DEFINITION = 2
 
 TEMPLATE, STYLE, SCRIPT = "report.html.jinja", "style.css", "explorer.js"
 
