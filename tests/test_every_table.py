@@ -15,7 +15,7 @@ from checkout import Checkout
 from made_up import make_up_results
 from robustprune.config import EXPERIMENTS, load_config, merge
 from robustprune.execution import Execution
-from robustprune.experiments import load_experiments
+from robustprune.experiments import load_experiments, load_figures
 from robustprune.job import run_stage
 from robustprune.plan import Plan, make_plan
 from tiny import TINY
@@ -58,6 +58,9 @@ def test_every_target_passes_a_dry_run_at_every_preset(preset: str, tmp_path: Pa
     jobs = checkout.jobs(*targets)
     assert jobs["table"] == jobs["target"] == len(targets)
     assert jobs["layout"] == 2
+    figures = [f"results/{figure.target}" for figure in load_figures().values()]
+    jobs = checkout.jobs(*figures)
+    assert jobs["figure"] == jobs["figure_target"] == len(figures)
 
 
 def make(plan: Plan, stages: Iterable[str]) -> None:
