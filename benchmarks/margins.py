@@ -2,7 +2,8 @@
 
 What it printed is in docs/benchmarks.md. Sides are timed in turn, each on one thread, by the processor time of its
 process, so that other jobs on the machine disturb little; figures are medians over the rounds, and each side has the
-batch size of those tried at which it was fastest in a round before. adv-lib and foolbox are in the extra ``dev``.
+batch size of those tried at which it was fastest in a round before. The process is set up as a job's is. adv-lib and
+foolbox are in the extra ``dev``.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from robustprune.attacks.norms import norm_named
+from robustprune.device import prepare_device
 from robustprune.margins.signed import Margins, signed_margins
 from robustprune.models.registry import build_model
 from robustprune.pools.ingest.idx import read_images, read_labels
@@ -248,7 +250,7 @@ def main() -> None:
     parser.add_argument("--norms", nargs="+", choices=NORMS, default=NORMS, help="of mnist and resnet")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="MNIST and the public checkpoint")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
+    prepare_device("cpu", threads=1)
     run = {"mnist": mnist, "resnet": resnet, "classes": classes, "scale": scale}[arguments.what]
     run(arguments.images or IMAGES[arguments.what], arguments.rounds, arguments.data, arguments.norms)
 

@@ -225,9 +225,10 @@ def noise(count: int, shape: tuple[int, int, int]) -> tuple[Images, npt.NDArray[
     return rng.integers(256, size=(count, *shape), dtype=np.uint8), rng.integers(10, size=count)
 
 
-def time_steps(device: str, rounds: int) -> None:
+def time_steps(device: str, rounds: int, threads: int | None) -> None:
     """A whole step of ours (batch, augmentation, attack, update, average) against the plain one on a ready batch."""
-    for case in STEP_CASES:
+    for usual in STEP_CASES:
+        case = usual._replace(threads=threads or usual.threads)
         plain = PlainProcess(case, device)
         for precision in ("float32", "bfloat16"):
             with training(case, *noise(4096, case.shape), device, trades(case, precision=precision)) as ours:
@@ -299,8 +300,9 @@ def finished(run: Training) -> nn.Module:
     return run.average.averaged_model().eval()
 
 
-def time_rs_fgsm(device: str, seeds: int, data: Path, threads: int) -> None:
+def time_rs_fgsm(device: str, seeds: int, data: Path, threads: int | None) -> None:
     """RS-FGSM on full MNIST as in the preset, 10 epochs without validation: seconds, and accuracies."""
+    threads = threads or 1
     recipe = load_config({"preset": "mnist"}).training.rs_fgsm.model_copy(update={"validate_every": 0})
     case, splits = MNIST._replace(threads=threads), {split: read_mnist(data, split) for split in ("train", "test")}
     x = torch.from_numpy(splits["test"][0]).to(device).float() / 255
@@ -392,13 +394,13 @@ def main() -> None:
     }
     parser.add_argument("what", choices=benchmarks)
     parser.add_argument("--rounds", type=int, default=5, help="steps timed, or seeds trained (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=1, help="of rs_fgsm; the others have their own")
+    parser.add_argument("--threads", type=int, help="of step and rs_fgsm (default: each case's own, and 1)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="MNIST, for rs_fgsm")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    more = (options.data, options.threads) if options.what == "rs_fgsm" else ()
-    benchmarks[options.what](options.device, options.rounds, *more)
+    more = {"step": (options.threads,), "rs_fgsm": (options.data, options.threads)}
+    benchmarks[options.what](options.device, options.rounds, *more.get(options.what, ()))
 
 
 if __name__ == "__main__":
