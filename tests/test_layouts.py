@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from robustprune.layouts.measures import density, separation, without_tail
+from robustprune.layouts.measures import classes_with_area, density, separation, without_tail
 from robustprune.layouts.plane import plane, standardised
 from robustprune.settings import LayoutSettings
 
@@ -28,6 +28,15 @@ def test_the_farthest_hundredth_is_cut() -> None:
     assert len(kept) == 198
     assert kept.max() < 1
     assert len(without_tail(points[:99])) == 99
+
+
+def test_a_class_of_too_few_images_has_no_area_and_is_left_out() -> None:
+    points = np.concatenate([SQUARE, SQUARE + 10, SQUARE[:3] + 20])
+    labels = np.repeat([3, 5, 7], [5, 5, 3])
+    classes = classes_with_area(points, labels)
+    assert [len(one) for one in classes] == [5, 5]
+    assert density(classes) == pytest.approx(5 / 4)
+    assert separation(classes) == pytest.approx(200)
 
 
 def test_axes_are_standardised() -> None:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from robustprune.figures.files import publish_figure
 from robustprune.figures.style import COLORS, new_panels
 from robustprune.job import Job
-from robustprune.layouts.measures import density, purity, separation, without_tail
+from robustprune.layouts.measures import classes_with_area, density, purity, separation
 from robustprune.layouts.stage import LAYOUT_FILE
 from robustprune.specs import LayoutFigureSpec
 from robustprune.tables.statistics import Summary
@@ -58,7 +58,7 @@ def run(job: Job, spec: LayoutFigureSpec) -> dict[str, Any]:
 def measures_of(layout: pd.DataFrame) -> dict[str, float]:
     """Each of MEASURES for a layout with columns label, x, y."""
     points, labels = layout[["x", "y"]].to_numpy(), layout["label"].to_numpy()
-    classes = [without_tail(points[labels == label]) for label in sorted(set(labels))]
+    classes = classes_with_area(points, labels)
     return {
         "purity": 100 * purity(points, labels),
         "density": density(classes),

@@ -14,8 +14,20 @@ from robustprune.layouts.plane import Points
 
 DEFINITION = 1
 
+FEWEST = 4  # images of a class that have an area once the tail is cut
 NEIGHBOURS = 10  # of an image, in the plane
 TAIL = 0.01  # of a class, those farthest from its centroid, are noise
+
+
+def classes_with_area(points: Points, labels: npt.NDArray[np.integer[Any]]) -> list[Points]:
+    """The points of each class, by label, without its tail; a class that pruning left too few of has no area.
+
+    Args:
+        points: (N, 2).
+        labels: (N,) class of each.
+    """
+    found, counts = np.unique(labels, return_counts=True)
+    return [without_tail(points[labels == label]) for label in found[counts >= FEWEST]]
 
 
 def without_tail(points: Points) -> Points:

@@ -9,14 +9,14 @@ import pandas as pd
 from robustprune.errors import UserError
 from robustprune.files import replacing
 from robustprune.job import Job
-from robustprune.layouts.measures import density, separation, without_tail
+from robustprune.layouts.measures import FEWEST, classes_with_area, density, separation
 from robustprune.layouts.plane import plane
 from robustprune.pools.format import open_pool
 from robustprune.specs import LayoutSpec
 from robustprune.training.mid_training import MID_TRAINING_FILE
 
 LAYOUT_FILE = "layout.parquet"
-FEWEST = 4  # images of a class that have an area once the tail is cut
+FEWEST_CLASSES = 2  # between which there is a distance
 
 
 def run(job: Job, spec: LayoutSpec) -> dict[str, Any]:
@@ -24,10 +24,10 @@ def run(job: Job, spec: LayoutSpec) -> dict[str, Any]:
 
     Returns:
         images, density (images per area of their class's convex hull) and separation (squared distance of a centroid to
-        the nearest other), both in a plane whose axes have standard deviation 1.
+        the nearest other), both over the ``classes`` that have an area, axes having standard deviation 1.
 
     Raises:
-        UserError: where a class has too few images to have an area, or there are too few for the perplexity.
+        UserError: where fewer than two classes have an area, or there are too few images for the perplexity.
     """
     pool = open_pool(job.upstream("pools", spec.pool))
     rows = np.arange(min(spec.settings.images or len(pool), len(pool)))
@@ -36,12 +36,17 @@ def run(job: Job, spec: LayoutSpec) -> dict[str, Any]:
     labels = pool.labels[rows]
     _refuse_too_few(spec, labels)
     points = plane(pool.images[rows], spec.settings, spec.seed)
-    classes = [without_tail(points[labels == label]) for label in np.unique(labels)]
+    classes = classes_with_area(points, labels)
     with replacing(job.partial / LAYOUT_FILE) as temporary:
         table = {"index": rows.astype(np.int64), "label": labels, "x": points[:, 0], "y": points[:, 1]}
         pd.DataFrame(table).to_parquet(temporary, index=False)
     job.publish(LAYOUT_FILE)
-    return {"images": len(rows), "density": density(classes), "separation": separation(classes)}
+    return {
+        "images": len(rows),
+        "classes": len(classes),
+        "density": density(classes),
+        "separation": separation(classes),
+    }
 
 
 def _kept(job: Job, spec: LayoutSpec) -> npt.NDArray[np.int64]:
@@ -52,9 +57,9 @@ def _kept(job: Job, spec: LayoutSpec) -> npt.NDArray[np.int64]:
 
 
 def _refuse_too_few(spec: LayoutSpec, labels: npt.NDArray[np.int16]) -> None:
-    fewest = int(np.unique(labels, return_counts=True)[1].min())
-    if fewest < FEWEST or len(labels) <= spec.settings.perplexity:
+    classes = int((np.unique(labels, return_counts=True)[1] >= FEWEST).sum())
+    if classes < FEWEST_CLASSES or len(labels) <= spec.settings.perplexity:
         raise UserError(
-            f"layout.images = {spec.settings.images} leaves {len(labels)} images, {fewest} of the smallest class; "
-            f"there should be {FEWEST} of each class and more than layout.perplexity = {spec.settings.perplexity:g}"
+            f"layout.images = {spec.settings.images} leaves {len(labels)} images; there should be {FEWEST} "
+            f"of {FEWEST_CLASSES} classes at least, and more than layout.perplexity = {spec.settings.perplexity:g}"
         )
