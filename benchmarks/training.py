@@ -255,7 +255,7 @@ def time_data(device: str, rounds: int) -> None:
         with training(RESNET, images, np.zeros(POOL_IMAGES, dtype=np.int16), device, trades(RESNET)) as ours:
 
             def draw() -> None:
-                (batch,) = ours.batches._take(int(torch.randint(ours.total, ())))
+                batch = ours.batches._take(int(torch.randint(ours.total, ())))
                 crop_flip(batch.images, ours._noise("augmentation", len(batch.images)))
 
             works = {"step": ours.one_step, "batch": draw}

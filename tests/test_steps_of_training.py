@@ -131,20 +131,6 @@ class Seen(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return func(*args, **(kwargs or {}))
 
 
-def test_reading_ahead_computes_nothing_in_torch(tmp_path: Path) -> None:
-    """Or the reader would get threads of its own beside those of the step."""
-    kept = [kept_images(tmp_path / str(seed), 60, seed) for seed in range(2)]
-    positions = [torch.tensor([1, 3]), torch.tensor([2])]
-    batches = Batches(lambda _step: positions, 9, [MappedImages(images, CPU) for images in kept], ahead=True)
-    with Seen() as within:
-        read = batches._take(0)
-    assert [len(part.images) for part in read] == [2, 1]
-    assert within.names <= {"aten::detach", "aten::lift_fresh"}  # of from_numpy, which computes nothing
-    with Seen() as within:
-        batches.at(0)
-    assert "aten::cat" in within.names
-
-
 @pytest.mark.parametrize("optimizer", ["nesterov", "sgd", "adam"])
 def test_a_step_waits_for_nothing(optimizer: str, tmp_path: Path) -> None:
     trained = training(tmp_path / "run", optimizer=optimizer, augmentation="crop_flip")

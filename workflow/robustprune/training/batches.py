@@ -108,22 +108,20 @@ class Batches:
 
     def __post_init__(self) -> None:
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
-        self._next: tuple[int, Future[list[Batch]]] | None = None
+        self._next: tuple[int, Future[Batch]] | None = None
 
     def at(self, step: int) -> Batch:
         """The batch of a step: the pools' images one after the other."""
-        parts = self._next[1].result() if self._next is not None and self._next[0] == step else self._take(step)
-        if self.ahead and step + 1 < self.total:
+        if not self.ahead:
+            return self._take(step)
+        batch = self._next[1].result() if self._next is not None and self._next[0] == step else self._take(step)
+        if step + 1 < self.total:
             self._next = (step + 1, self._reader.submit(self._take, step + 1))
+        return batch
+
+    def _take(self, step: int) -> Batch:
+        parts = [source.take(chosen) for source, chosen in zip(self.sources, self.positions(step), strict=True)]
         return Batch(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
-
-    def _take(self, step: int) -> list[Batch]:
-        """The images of each pool.
-
-        Nothing here may be computed by torch on several threads: the reader would get as many of its own, and where
-        OpenMP has more threads than there are cores, it puts all to sleep between operators, the step's, too.
-        """
-        return [source.take(chosen) for source, chosen in zip(self.sources, self.positions(step), strict=True)]
 
 
 def open_batches(
