@@ -28,7 +28,7 @@ GENERATOR: dict[str, Any] = {
     "dropout": 0.0,
     "steps": 9000,
     "batch_size": 64,
-    "learning_rate": 4e-3,
+    "learning_rate": 2e-3,
     "ramp_images": 10_000,
     "averaging_half_life_images": 20_000,
     "precision": "bfloat16",
