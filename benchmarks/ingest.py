@@ -176,6 +176,7 @@ def reading(directory: Path) -> None:
 def main(folder: Path) -> None:
     """Print all comparisons."""
     print(f"{os.cpu_count()} CPU cores; Python {platform.python_version()}, numpy {np.__version__}", flush=True)
+    folder.mkdir(parents=True, exist_ok=True)
     seconds = []
     for images in (IMAGES // 10, IMAGES):
         npz = folder / f"{images}.npz"

@@ -1,5 +1,6 @@
 """Errors of students over alpha, and what PUMA claims of them (figures 1 to 4)."""
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from robustprune.specs import PerceptronFigureSpec, PerceptronSpec
 from robustprune.stagefile import read_spec
 from robustprune.tables.statistics import Summary
 
-DEFINITION = 1
+DEFINITION = 2
 
 MEASURES = {"angle_error": "angle error, arccos(R) / π", "correlation_error": "correlation error, 1 - R"}
 STRATEGIES = {"prune_easy": "easy pruned (PE)", "prune_difficult": "difficult pruned (PD)"}
@@ -118,7 +119,7 @@ def _sentences(study: Study) -> Iterator[str]:
     )
     yield (
         "Error of PE at the largest α, in units of that without pruning: "
-        + "; ".join(f"{_name(course)} {course.relative:.2f}{_collapsed(course)}" for course in easy)
+        + "; ".join(f"{_name(course)} {_relative(course)}{_collapsed(course)}" for course in easy)
         + "."
     )
     yield f"Least error of PE over these ratios, by α: {_envelope(study)}."
@@ -160,6 +161,10 @@ def _exponents(course: Course) -> str:
 
 def _of(exponent: Summary | None) -> str:
     return "no error left" if exponent is None else f"{exponent.mean:.2f} ± {exponent.ci95 or 0:.2f}"
+
+
+def _relative(course: Course) -> str:
+    return f"{course.relative:.2f}" if math.isfinite(course.relative) else f"{course.last:.2g} against 0"
 
 
 def _collapsed(course: Course) -> str:
