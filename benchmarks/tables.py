@@ -33,11 +33,11 @@ def main() -> None:
         (checkout / "config.yaml").write_text(f"preset: {PRESET}\n")
         tables = load_experiments()
         targets = [f"results/{table.target}" for table in tables.values()]
-        timed("robustprune plan, all tables", ["-m", "robustprune", "plan"], checkout)
+        timed("a plan of all tables", ["-m", "robustprune", "plan"], checkout)
         plan = make_plan(load_config({"preset": PRESET}), tables, results=checkout / "results")
         print(f"{make_up_results(plan)} results made up of {len(plan.stages)} stages", flush=True)
         mark_the_rest_as_made(plan)
-        timed(f"snakemake --cores 2, {len(targets)} tables", ["-m", "snakemake", "--cores", "2", *targets], checkout)
+        timed(f"{len(targets)} tables, by Snakemake on two cores", ["-m", "snakemake", "--cores", "2", *targets], checkout)
         missing = [target for target in targets if not (checkout / target).exists()]
         if missing:
             sys.exit(f"not made: {missing}")

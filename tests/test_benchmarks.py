@@ -64,8 +64,8 @@ def test_benchmark_of_tables(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     one = {name: table for name, table in tables.load_experiments().items() if name == "kaufmann_v2.table1"}
     monkeypatch.setattr(tables, "load_experiments", lambda: one)
     tables.main()
-    printed = r"robustprune plan, all tables: \d+\.\d s\n\d+ results made up of \d+ stages\n"
-    assert re.fullmatch(printed + r"snakemake --cores 2, 1 tables: \d+\.\d s\n", capsys.readouterr().out)
+    printed = r"a plan of all tables: \d+\.\d s\n\d+ results made up of \d+ stages\n"
+    assert re.fullmatch(printed + r"1 tables, by Snakemake on two cores: \d+\.\d s\n", capsys.readouterr().out)
 
 
 def test_benchmark_of_the_store(

@@ -46,6 +46,7 @@ ELSEWHERE = {
     "python benchmarks/manifest.py": "test_benchmarks.py, with fewer margins",
     "python benchmarks/pools.py views": "test_benchmarks.py, with fewer images",
     "python benchmarks/pools.py encoded 1536": "test_benchmarks.py, with fewer images",
+    "python benchmarks/tables.py": "test_benchmarks.py, with one table",
     "python benchmarks/store.py": "test_benchmarks.py, with fewer scores",
     **{
         f"python benchmarks/margins.py {what}": "test_benchmarks.py, with fewer images"
