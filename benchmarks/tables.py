@@ -37,7 +37,8 @@ def main() -> None:
         plan = make_plan(load_config({"preset": PRESET}), tables, results=checkout / "results")
         print(f"{make_up_results(plan)} results made up of {len(plan.stages)} stages", flush=True)
         mark_the_rest_as_made(plan)
-        timed(f"{len(targets)} tables, by Snakemake on two cores", ["-m", "snakemake", "--cores", "2", *targets], checkout)
+        making = ["-m", "snakemake", "--cores", "2", *targets]
+        timed(f"{len(targets)} tables, by Snakemake on two cores", making, checkout)
         missing = [target for target in targets if not (checkout / target).exists()]
         if missing:
             sys.exit(f"not made: {missing}")
