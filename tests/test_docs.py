@@ -59,7 +59,7 @@ ELSEWHERE = {
     "snakemake results/nieth/figure{1,2,3,4,5}.svg": "the same",
     "snakemake -c2 results/kaufmann_v2/feature_model.svg": "test_feature_model.py draws it, with fewer points",
     "snakemake -c2 results/kaufmann_v2/figure1.svg results/kaufmann_v1/figure6.svg": "test_clouds.py, the same",
-    "snakemake -c2 results/kaufmann_v2/figure{2,6}.svg results/kaufmann_v1/figure8.svg": "test_figures_of_scores.py",
+    "snakemake -c2 results/kaufmann_v2/figure{2,6}.svg results/kaufmann_v1/figure8.svg": "test_figures_of_images.py",
     "snakemake -c2 results/kaufmann_v2/figure{3,4,5}.svg results/kaufmann_v1/figure{1,2,3,4,5,7}.svg": "the same",
     "snakemake results/report.html": "test_workflow.py",
     "snakemake results/report.html --config 'report={shows: [table1.csv, \"puma/*\"]}'": "the same rules; planned in "

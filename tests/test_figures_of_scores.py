@@ -1,169 +1,372 @@
-"""Figures of images before and after pruning: loss against distance, and layouts in a plane."""
+"""Figures of scores: data and measures against numpy and scipy, on stores, recordings and manifests made by hand."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pytest
-from pydantic import ValidationError
+import yaml
 from scipy import stats
 
+from made_up import Results
 from robustprune.config import load_config
 from robustprune.errors import UserError
-from robustprune.experiments import LossDistance, load_experiments, load_figures
+from robustprune.experiments import load_experiments, load_figures
+from robustprune.figures.distributions import run as run_distributions
 from robustprune.figures.files import CAPTION_FILE, DATA_FILE, FIGURE_FILE
-from robustprune.figures.layouts import measures_of
-from robustprune.figures.layouts import run as run_layouts
-from robustprune.figures.loss_distance import SHOWN, correlations
-from robustprune.figures.loss_distance import run as run_scatter
+from robustprune.figures.measures import LOW, largest_distance, of_prediction, of_scores
+from robustprune.figures.neighbours import run as run_neighbours
+from robustprune.figures.overlaps import run as run_overlaps
+from robustprune.figures.scatter import run as run_scatter
+from robustprune.figures.trajectories import magnitudes
+from robustprune.figures.trajectories import run as run_trajectories
 from robustprune.job import Job
-from robustprune.layouts.measures import purity
-from robustprune.layouts.stage import LAYOUT_FILE
-from robustprune.plan import make_plan
-from robustprune.settings import LayoutSettings
-from robustprune.specs import LayoutFigureSpec, LayoutPanel, LossDistanceSpec
+from robustprune.paths import GRID_FILE, dynamics_name
+from robustprune.plan import Plan, make_plan
+from robustprune.pruning.facts import Facts
+from robustprune.pruning.manifest import MANIFEST_FILE, write_manifest
+from robustprune.pruning.rows import Rows
+from robustprune.scores.distribution import Histogram
+from robustprune.settings.figures import MeasureClaim
+from robustprune.specs import (
+    DistributionsSpec,
+    ManifestPair,
+    NeighboursSpec,
+    OverlapsSpec,
+    ScatterSpec,
+    ScoreSeries,
+    TrajectoriesSpec,
+    TrajectorySeries,
+)
+from robustprune.store import StoreWriter, write_store
+from test_pruning import pool
 
-SEED = np.random.default_rng(0)
-LOSS, DISTANCE = (f"midway-lowdistance-rsfgsm-fastcnn-seed0-{digit * 10}" for digit in "01")
-
-
-def make_model(folder: Path, score: np.ndarray, kept: np.ndarray, *, first_loss: float = 1.0) -> None:
-    """What a training that pruned in its middle leaves, as far as a figure reads it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame({"epoch": [1, 2], "loss": [first_loss, score.mean()]}).to_parquet(folder / "history.parquet")
-    table = {"pool": "train", "index": np.arange(len(score)), "score": score.astype(np.float32), "kept": kept}
-    pd.DataFrame(table).to_parquet(folder / "mid_training.parquet")
-
-
-def scatter(job: Job, images: int = 5000) -> tuple[np.ndarray, np.ndarray]:
-    """Two models with scores that are known."""
-    loss = SEED.exponential(size=images)
-    distance = 1 / (0.5 + loss + SEED.exponential(size=images))
-    make_model(job.upstream("models", LOSS), loss, loss < np.quantile(loss, 0.6))
-    make_model(job.upstream("models", DISTANCE), distance, distance > np.quantile(distance, 0.4))
-    return loss, distance
+Values = npt.NDArray[np.float32]
 
 
-def scatter_spec(**changes: object) -> LossDistanceSpec:
-    values = {
-        "name": "kaufmann_v2.figure6", "title": "Figure 6", "after_epoch": 1, "dropped": 0.4, "printed": 0.68,
-        "runs": ((0, LOSS, DISTANCE),), **changes,
-    }  # fmt: skip
-    return LossDistanceSpec.model_validate(values)
+class Scores(Results):
+    """Scores, recordings and manifests, put in place by hand."""
+
+    def score(self, values: npt.ArrayLike) -> str:
+        """The id of a score stage with these values."""
+        column = np.asarray(values, dtype=np.float32)
+        self.made += 1
+        stage = f"score-{self.made:010x}"
+        meaning = {"column": "margin", "unit": "1", "easy": "high", "sign": "large is easy"}
+        path = self.put("scores", stage, {}) / "scores.zarr"
+        write_store(path, [{"margin": column}], len(column), {"score": meaning, "pool_digest": "0" * 64})
+        return stage
+
+    def read(self) -> tuple[str, pd.DataFrame, str]:
+        """The picture, its data and its caption."""
+        picture, caption = ((self.job.directory / name).read_text() for name in (FIGURE_FILE, CAPTION_FILE))
+        return picture, pd.read_csv(self.job.directory / DATA_FILE), caption
 
 
-def test_the_scatter_has_the_correlation_of_all_images_and_shows_some(make_job: Callable[..., Job]) -> None:
-    job = make_job("figures", scatter_spec().id)
-    loss, distance = scatter(job)
-    facts = run_scatter(job, scatter_spec())
-    expected = stats.pearsonr(loss.astype(np.float32), 1 / distance.astype(np.float32)).statistic
-    assert facts["images"] == 5000
-    assert facts["pearson"] == pytest.approx(expected, abs=1e-6)
-    shown = pd.read_csv(job.directory / DATA_FILE)
-    assert len(shown) == SHOWN == len(shown["index"].unique())
-    first = shown.iloc[0]
-    assert first["loss"] == pytest.approx(loss[int(first["index"])], abs=1e-4)
-    assert first["inverse_distance"] == pytest.approx(1 / distance[int(first["index"])], rel=1e-4)
-    caption = (job.directory / CAPTION_FILE).read_text()
-    assert f"The paper has 0.68 on this data set. Measured: Pearson r = {expected:.2f}." in caption
-    assert "by chance it were 40 %" in caption
-    assert (job.directory / FIGURE_FILE).stat().st_size < 500_000
+@pytest.fixture
+def scores(make_job: Callable[..., Job]) -> Scores:
+    return Scores(make_job("figures", "figure-0000000000"))
 
 
-def test_correlations_of_known_scores() -> None:
-    inverse = np.array([1.0, 2.0, 4.0, 8.0, np.inf])
-    scores = pd.DataFrame(
-        {
-            "loss": [1.0, 2.0, 3.0, 4.0, 9.0],
-            "inverse_distance": inverse,
-            "dropped_by_loss": [False, False, True, True, False],
-            "dropped_by_distance": [False, True, False, True, False],
-        }
+def claims(*checks: Mapping[str, Any]) -> tuple[MeasureClaim, ...]:
+    return tuple(MeasureClaim.model_validate({"claim": "A claim", "checks": [check]}) for check in checks)
+
+
+def drawn(shift: float = 0.0, count: int = 1000, seed: int = 0) -> Values:
+    return (np.random.default_rng(seed).normal(size=count) + shift).astype(np.float32)
+
+
+# Measures.
+
+
+def test_measures_of_scores_are_numpys_and_scipys() -> None:
+    first, second = drawn(), drawn(0.3, seed=1) ** 2
+    found = of_scores(second, first, highest=float(second.max()))
+    low, middle, high = np.quantile(second, [0.01, 0.5, 0.99])
+    assert found["median"] == pytest.approx(np.median(second))
+    assert found["tail"] == pytest.approx((high - middle) / (middle - low))
+    assert (second >= 0).all()
+    assert found["low"] == pytest.approx((second < LOW * second.max()).mean())
+    assert found["distance"] == pytest.approx(stats.ks_2samp(first, second).statistic)
+    assert found["rank_correlation"] == pytest.approx(stats.spearmanr(first, second).statistic)
+    assert "low" not in of_scores(first, first, highest=1)  # as there are negative ones
+    assert "distance" not in of_scores(first, first, highest=1)
+
+
+def test_scores_that_are_not_finite_are_censored_and_the_largest() -> None:
+    scores = np.array([0, 1, 2, np.inf], np.float32)
+    assert of_scores(scores, scores, highest=2)["censored"] == 0.25
+    assert largest_distance(scores, np.array([0, 1, 2, 2], np.float32)) == 0.25
+
+
+def test_measures_of_a_prediction_are_numpys() -> None:
+    true = drawn()
+    guess = (0.4 * true + 0.1 + 0.2 * drawn(seed=2)).astype(np.float32)
+    found = of_prediction(true, guess)
+    slope = np.polyfit(true.astype(float), guess.astype(float), 1)[0]
+    assert found["slope"] == pytest.approx(slope)
+    assert found["spread"] == pytest.approx(guess.std() / true.std(), rel=1e-5)
+    assert found["correlation"] == pytest.approx(np.corrcoef(true, guess)[0, 1])
+    assert found["mae"] == pytest.approx(np.abs(true - guess).mean(), rel=1e-5)
+    constant = np.abs(true - true.mean()).mean()
+    assert found["mae_ratio"] == pytest.approx(np.abs(true - guess).mean() / constant, rel=1e-5)
+
+
+def test_constants_have_no_correlation() -> None:
+    assert of_prediction(np.ones(5, np.float32), np.zeros(5, np.float32)) == {"mae": 1.0}
+    flat = of_prediction(np.arange(5, dtype=np.float32), np.zeros(5, np.float32))
+    assert (flat["slope"], "correlation" in flat) == (0, False)
+
+
+# Distributions.
+
+
+def distributions_spec(scores: Scores, **series: tuple[Values, ...]) -> DistributionsSpec:
+    return DistributionsSpec(
+        name="puma.figure9", title="Figure 9", axis="margin", epsilon="8/255",
+        series=tuple(
+            ScoreSeries(method=name, scores=tuple(map(scores.score, parts))) for name, parts in series.items()
+        ),
+        claims=claims(
+            {"measure": "distance", "row": "other", "below": 0.1}, {"measure": "median", "row": "other", "above": "one"}
+        ),
+    )  # fmt: skip
+
+
+def test_bins_of_a_distribution_are_the_same_and_count_every_image(scores: Scores) -> None:
+    one, other = drawn(), drawn(1)
+    facts = run_distributions(scores.job, distributions_spec(scores, one=(one[:300], one[300:]), other=(other,)))
+    picture, data, caption = scores.read()
+    bins = {name: own.reset_index() for name, own in data.groupby("series")}
+    assert (bins["one"][["low", "high"]] == bins["other"][["low", "high"]]).all(axis=None)
+    inside = np.concatenate([one, other]) <= np.quantile(np.concatenate([one, other]), 0.999)
+    assert data["images"].sum() == inside.sum()
+    third = bins["one"].iloc[30]
+    assert third["images"] == ((one >= third["low"]) & (one < third["high"])).sum()
+    assert third["share"] == third["images"] / 1000
+    assert [claim["verdict"] for claim in facts["claims"]] == ["disagrees", "agrees"]
+    assert "n = 1,000 images: median" in caption
+    assert "ε" in picture
+
+
+def test_infinite_scores_are_in_no_bin_and_told(scores: Scores) -> None:
+    one = drawn()
+    one[:100] = np.inf
+    run_distributions(scores.job, distributions_spec(scores, one=(one,), other=(drawn(),)))
+    _, data, caption = scores.read()
+    assert data[data["series"] == "one"]["images"].sum() <= 900
+    assert "share not finite 0.100" in caption
+
+
+# Pairs.
+
+
+def test_a_scatter_counts_each_image_once_and_tells_of_shrinking(scores: Scores) -> None:
+    true = drawn()
+    guess = (0.3 * true).astype(np.float32)
+    guess[0] = np.inf
+    spec = ScatterSpec(
+        name="nieth.figure5", title="Figure 5",
+        first=ScoreSeries(method="true", scores=(scores.score(true),)),
+        second=ScoreSeries(method="extrapolated", scores=(scores.score(guess),)),
+        claims=claims({"measure": "spread", "row": "extrapolated", "below": 1}),
+    )  # fmt: skip
+    facts = run_scatter(scores.job, spec)
+    _, data, caption = scores.read()
+    assert data["images"].sum() == 999
+    cell = data.iloc[int(data["images"].argmax())]
+    inside = (true >= cell["first_low"]) & (true < cell["first_high"]) & (guess >= cell["second_low"])
+    assert cell["images"] == (inside & (guess < cell["second_high"])).sum()
+    assert facts["measured"]["extrapolated"]["spread"] == pytest.approx(0.3, rel=1e-4)
+    assert facts["claims"][0]["verdict"] == "agrees"
+    assert "n = 999 images" in caption
+
+
+def test_scores_of_other_images_are_refused(scores: Scores) -> None:
+    first, second = (ScoreSeries(method=str(n), scores=(scores.score(drawn(count=n)),)) for n in (5, 6))
+    with pytest.raises(UserError, match="5 and 6 are of 5 and of 6 images"):
+        run_scatter(scores.job, ScatterSpec(name="a", title="A", first=first, second=second, claims=()))
+
+
+# Overlaps.
+
+
+def manifest(scores: Scores, kept: list[int], images: int = 20) -> str:
+    rows = Rows(
+        np.zeros(len(kept), np.int32), np.array(kept, np.int64), np.zeros(len(kept), np.int16), None,
+        np.full(len(kept), 0.1, np.float32),
+    )  # fmt: skip
+    facts = Facts(
+        images=images, kept=len(kept), dropped=images - len(kept), share_kept=len(kept) / images,
+        share_dropped=1 - len(kept) / images, kept_by_pool={"real": len(kept)}, dropped_by_pool={},
+        kept_by_class={"0": len(kept)}, dropped_by_class={}, kept_with_negative_radius=0,
+        epsilon_histogram=Histogram(1.0, 0, (1,)),
+    )  # fmt: skip
+    scores.made += 1
+    stage = f"manifest-{scores.made:010x}"
+    path = scores.put("manifests", stage, {}) / MANIFEST_FILE
+    write_manifest(path, [rows], pools={"real": pool(images, "a" * 64)}, spec={}, facts=facts)
+    return stage
+
+
+def test_an_overlap_is_counted_by_all_measures(scores: Scores) -> None:
+    first, second = manifest(scores, list(range(10))), manifest(scores, list(range(4, 14)))
+    pair = ManifestPair(method="Linf", names=("U", "U~"), first=first, second=second)
+    check = {"measure": "same_decision", "row": "Linf", "near": 0.667, "within": 0.05}
+    facts = run_overlaps(scores.job, OverlapsSpec(name="a", title="A", pairs=(pair,), claims=claims(check)))
+    _, data, caption = scores.read()
+    row = data.iloc[0]
+    assert (row["both"], row["first_alone"], row["second_alone"], row["neither"]) == (6, 4, 4, 6)
+    expected = {"same_decision": 0.6, "of_first": 0.6, "jaccard": 6 / 14, "of_all": 0.3}
+    assert facts["measured"]["Linf"] == pytest.approx(expected)
+    assert facts["claims"][0]["verdict"] == "disagrees"
+    assert "n = 20 images" in caption
+
+
+# Neighbours.
+
+
+def test_errors_over_neighbours_are_those_of_the_grid(scores: Scores) -> None:
+    grid = pd.DataFrame(
+        [
+            {"sources": sources, "metric": "cosine", "k": k, "weighting": "mean", "mae": mae, "constant_mae": 0.2,
+             "spearman": 0.5, "images": 50}
+            for sources, errors in {"real": (0.19, 0.18), "synthetic": (0.17, 0.16), "all": (0.15, 0.17)}.items()
+            for k, mae in zip((5, 13), errors, strict=True)
+        ]
+    )  # fmt: skip
+    stage = "score-00000000ff"
+    grid.to_csv(scores.put("scores", stage, {}) / GRID_FILE, index=False)
+    found = claims(
+        {"measure": "mae", "row": "DU, real", "above": "DU, generated"},
+        {"measure": "mae_ratio", "row": "DU, real and generated", "below": 0.7},
     )
-    found = correlations(scores)
-    assert found["spearman"] == pytest.approx(1)
-    assert found["pearson"] == pytest.approx(stats.pearsonr([1, 2, 3, 4], inverse[:4]).statistic)
-    assert found["pearson_of_logarithms"] == pytest.approx(stats.pearsonr(np.log([1, 2, 3, 4]), [0, 1, 2, 3]).statistic)
-    assert found["pearson_but_nearest"] == pytest.approx(stats.pearsonr([1, 2, 3], inverse[:3]).statistic)
-    assert found["shared"] == 0.5
-    with pytest.raises(UserError, match="2 images have a finite loss and distance; there should be 3"):
-        correlations(scores[:2])
+    series = (ScoreSeries(method="DU", scores=(stage,)),)
+    facts = run_neighbours(scores.job, NeighboursSpec(name="a", title="A", series=series, claims=found))
+    picture, data, caption = scores.read()
+    assert [claim["verdict"] for claim in facts["claims"]] == ["agrees", "disagrees"]
+    assert facts["measured"]["DU, real and generated"] == {"mae": 0.15, "mae_ratio": pytest.approx(0.75)}
+    assert data["mae"].tolist() == grid["mae"].tolist()
+    assert "n = 50 held-out generated images" in caption
+    assert "neighbours k" in picture
 
 
-def test_scores_of_two_different_networks_are_refused(make_job: Callable[..., Job]) -> None:
-    job = make_job("figures", scatter_spec().id)
-    scatter(job, images=100)
-    make_model(job.upstream("models", DISTANCE), np.ones(100), np.ones(100, bool), first_loss=1.1)
-    with pytest.raises(UserError, match="had other losses in epochs 1 to 1, so their scores are not of one network"):
-        run_scatter(job, scatter_spec())
+# Trajectories.
 
 
-def figure6() -> dict[str, object]:
-    return load_figures()["kaufmann_v2.figure6"].model_dump()
+def test_a_sinusoid_is_slow_or_fast_by_its_period() -> None:
+    epochs = np.arange(60)
+    slow, fast = (0.5 + 0.4 * np.sin(2 * np.pi * epochs * number / 60) for number in (2, 20))
+    low, high, highest = magnitudes(np.stack([slow, fast], axis=1).astype(np.float32), window=10)
+    assert highest == 2  # periods of 60 and 30 epochs: three windows or more
+    assert low == pytest.approx([60 * 0.2 / 2, 0], abs=1e-4)
+    assert high == pytest.approx([0, 60 * 0.2 / 28], abs=1e-4)
 
 
-def test_rows_that_are_not_one_training_are_refused() -> None:
-    figure = figure6()
-    figure["distance"]["mid_training"]["keep"] = 0.5  # type: ignore[index]
-    with pytest.raises(ValidationError, match="loss and distance are one training until it prunes"):
-        LossDistance.model_validate(figure)
-    with pytest.raises(ValidationError, match="loss and distance are rows with mid_training, by score: loss"):
-        LossDistance.model_validate({**figure6(), "distance": figure6()["loss"]})
+def test_too_short_a_recording_is_told() -> None:
+    with pytest.raises(UserError, match="3 recorded epochs have 1 frequencies, so none is fast"):
+        magnitudes(np.zeros((3, 4), np.float32), window=2)
 
 
-def test_purity_is_the_share_of_neighbours_of_the_own_class() -> None:
-    pairs = np.repeat(np.arange(6)[:, None] * 100.0, 11, axis=0) + np.arange(66)[:, None] % 11
-    points = np.column_stack([pairs[:, 0], np.zeros(66)]).astype(np.float32)  # six groups of eleven, far apart
-    groups = np.arange(66) // 11
-    assert purity(points, groups) == 1
-    assert purity(points, np.zeros(66, int)) == 1
-    half = groups.copy()
-    half[groups == 0] = np.arange(11) % 2  # of eleven, six and five
-    assert purity(points, half) == pytest.approx((55 + (6 * 5 + 5 * 4) / 10) / 66)
-    assert purity(points[:3], np.array([0, 0, 1])) == pytest.approx((0.5 + 0.5 + 0) / 3)
+def recorded(scores: Scores, certainty: Values) -> tuple[str, str]:
+    """The ids of a model with these (T, N) courses, and of the pool."""
+    scores.made += 1
+    model, pool = f"model-{scores.made:010x}", "pool-00000000aa"
+    path = scores.put("models", model, {}) / dynamics_name(pool)
+    writer = StoreWriter(path, {"clean_confidence": "float16"}, certainty.shape[1], epochs=len(certainty))
+    for epoch, row in enumerate(certainty):
+        writer.write({"clean_confidence": row.astype(np.float16)}, epoch=epoch)
+    writer.finish({"pool_digest": "0" * 64, "recorded_after": list(range(1, len(certainty) + 1))})
+    return model, pool
 
 
-def layout(spread: float, images: int = 60) -> pd.DataFrame:
-    """Three classes, so far apart."""
-    labels = np.arange(images) % 3
-    points = spread * labels[:, None] + np.random.default_rng(1).normal(size=(images, 2))
-    return pd.DataFrame({"index": range(images), "label": labels, "x": points[:, 0], "y": points[:, 1]})
-
-
-def test_layouts_are_side_by_side_with_their_measures(make_job: Callable[..., Job]) -> None:
-    ids = [f"layout-train-{digit * 10}" for digit in "0123"]
-    panels = (
-        LayoutPanel(method="All images", layouts=(ids[0], ids[1])),
-        LayoutPanel(method="Low distance by loss", layouts=(ids[2], ids[3])),
+def test_uncertainty_is_set_against_how_fast_predictions_move(scores: Scores) -> None:
+    generator = np.random.default_rng(0)
+    sizes = np.linspace(0, 0.4, 50)
+    certainty = (0.5 + sizes * generator.uniform(-1, 1, (40, 50))).astype(np.float32)
+    model, pool = recorded(scores, certainty)
+    series = TrajectorySeries(
+        method="standard", model=model, pool=pool, score=scores.score(sizes), trajectory="clean", window=10
     )
-    spec = LayoutFigureSpec(
-        name="kaufmann_v2.figure2", title="Figure 2", claim="it is clearer", rows=panels, settings=LayoutSettings()
-    )
-    job = make_job("figures", spec.id)
-    layouts = [layout(spread) for spread in (1.0, 1.2, 5.0, 6.0)]
-    for stage, table in zip(ids, layouts, strict=True):
-        folder = job.upstream("layouts", stage)
-        folder.mkdir(parents=True)
-        table.to_parquet(folder / LAYOUT_FILE)
-    run_layouts(job, spec)
-    data = pd.read_csv(job.directory / DATA_FILE)
-    assert data["panel"].value_counts().to_dict() == {"All images": 60, "Low distance by loss": 60}
-    before, after = (np.mean([measures_of(one)["purity"] for one in pair]) for pair in (layouts[:2], layouts[2:]))
-    assert before < after
-    caption = (job.directory / CAPTION_FILE).read_text()
-    assert f"Measured, All images: neighbours of the same class, % {before:.1f} ±" in caption
-    assert f"Measured, Low distance by loss: neighbours of the same class, % {after:.1f} ±" in caption
-    assert "Claimed: it is clearer." in caption
+    check = {"measure": "fast_over_slow", "row": "standard", "above": 0}
+    facts = run_trajectories(scores.job, TrajectoriesSpec(name="a", title="A", series=(series,), claims=claims(check)))
+    picture, data, caption = scores.read()
+    spectrum = np.abs(np.fft.fft(certainty.astype(np.float16).astype(float), axis=0))
+    slow, fast = spectrum[1], spectrum[2:21].mean(axis=0)
+    found = facts["measured"]["standard"]
+    assert found["correlation_low"] == pytest.approx(stats.pearsonr(sizes, slow).statistic, abs=1e-3)
+    assert found["correlation_high"] == pytest.approx(stats.pearsonr(sizes, fast).statistic, abs=1e-3)
+    assert facts["claims"][0]["verdict"] == "agrees"
+    courses = data[data["panel"] == "course"]
+    assert set(courses.groupby("group")["image"].unique().map(len)) == {3}
+    low = courses[courses["group"] == "low"]["image"].unique()
+    assert set(low) == {0, 1, 2}
+    image = courses[courses["image"] == 0].sort_values("epoch")["certainty"]
+    assert image.to_numpy() == pytest.approx(certainty[:, 0], abs=1e-3)
+    assert "n = 50 images, 40 epochs recorded, slow are frequencies 1 to 1 of 20" in caption
+    assert "certainty of the label" in picture
 
 
-@pytest.mark.parametrize("preset", ["digits", "mnist", "cifar10"])
-def test_these_figures_are_planned_at_every_preset_with_the_runs_of_the_tables(preset: str) -> None:
-    config = load_config({"preset": preset})
-    plan = make_plan(config, load_experiments(), load_figures())
-    figures = [plan.targets[f"results/{name}.svg"] for name in ("kaufmann_v2/figure2", "kaufmann_v2/figure6")]
-    table = plan.targets["results/kaufmann_v2/table1.csv"]
-    assert set(plan.upstream(figures[1])) <= set(plan.upstream(table))
-    layouts = set(plan.upstream(plan.targets["results/kaufmann_v1/figure8.svg"]))
-    assert set(plan.upstream(plan.targets["results/kaufmann_v1/table2.csv"])) <= layouts
-    assert len(plan.upstream(figures[0])) == 3 * len(config.seeds)
+# Plans.
+
+
+def plan_of(name: str, overrides: Mapping[str, Any] | None = None) -> Plan:
+    return make_plan(load_config(overrides or {}), {}, {name: load_figures()[name]})
+
+
+@pytest.mark.parametrize("name", ["nieth.figure2", "nieth.figure3", "nieth.figure4", "nieth.figure5", "puma.figure9"])
+def test_figures_of_scores_need_nothing_that_tables_do_not(name: str) -> None:
+    plan, tables = plan_of(name), make_plan(load_config({}), load_experiments())
+    (figure,) = plan.targets.values()
+    assert set(plan.needed_for([figure])) - set(tables.stages) == {figure}
+
+
+def test_the_grid_of_figure_1_is_that_of_cifar10_and_elsewhere_a_search_of_its_own() -> None:
+    for preset, own in (("cifar10", 0), ("digits", 1)):
+        plan = plan_of("nieth.figure1", {"preset": preset})
+        tables = make_plan(load_config({"preset": preset}), load_experiments())
+        (figure,) = plan.targets.values()
+        assert len(set(plan.needed_for([figure])) - set(tables.stages)) == 1 + own
+
+
+def test_neighbours_need_generated_images_that_are_scored() -> None:
+    with pytest.raises(UserError, match=r"Linf, DU: extrapolation.source = none, so no generated image is scored"):
+        plan_of("nieth.figure1", {"extrapolation": {"source": "none"}})
+
+
+SERIES = [{"method": "DeepFool", "strategy": "puma"}]
+SPREAD = {"form": "distributions", "axis": "m", "series": SERIES}
+
+
+def claim(**changes: str) -> list[dict[str, Any]]:
+    check = {"measure": "median", "row": "DeepFool", "above": 0, **changes}
+    return [{"claim": "A claim", "checks": [check]}]
+
+
+@pytest.mark.parametrize(
+    ("figure", "says"),
+    [
+        ({**SPREAD, "series": SERIES * 2}, "two series have the same name: DeepFool, DeepFool"),
+        ({**SPREAD, "claims": claim(row="A")}, "claims: there is no 'A'; there are DeepFool"),
+        ({**SPREAD, "claims": claim(measure="mae")}, "claims: mae is not measured here, but median, low"),
+        ({"form": "neighbours", "k": [1, 2], "series": SERIES}, "the method 'DeepFool' lacks extrapolated: true"),
+        ({"form": "trajectories", "series": SERIES}, "score = margin of 'DeepFool' should be an uncertainty"),
+        (
+            {"form": "overlaps", "pairs": [{"method": "p", "first": SERIES[0], "second": {"method": "none"}}]},
+            "'none' drops no image; give it a strategy",
+        ),
+    ],
+)
+def test_what_is_wrong_in_a_figure_of_scores_is_told_in_one_sentence(
+    tmp_path: Path, figure: dict[str, Any], says: str
+) -> None:
+    content = {"paper": "mine", "figures": {"first": {"title": "Mine", "target": "mine/first.svg", **figure}}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(UserError) as caught:
+        load_figures(tmp_path)
+    assert says in str(caught.value)
+    assert str(caught.value).startswith("mine.yaml: figures.first")
+    assert "\n" not in str(caught.value)
