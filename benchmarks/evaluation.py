@@ -21,8 +21,8 @@ from pyautoattack import AutoAttack
 
 from robustprune.attacks.inputs import inputs_at
 from robustprune.config import load_config
-from robustprune.evaluation.outcome import read_summaries
 from robustprune.evaluation.stage import Target
+from robustprune.evaluation.summary import read_summaries
 from robustprune.execution import Execution
 from robustprune.experiments import Row, Table
 from robustprune.files import digest

@@ -82,6 +82,12 @@ def test_a_log_file_holds_the_log(tmp_path: Path) -> None:
     assert "digits-test" in log.read_text()
 
 
+def test_a_reader_that_stops_early_is_no_error_to_complain_of() -> None:
+    command = f"{sys.executable} -m robustprune plan | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
 def test_plan_write_puts_specs_where_run_finds_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "config.yaml").write_text(f"preset: digits\nseeds: {TINY['seeds']}\n")

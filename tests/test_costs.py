@@ -155,11 +155,11 @@ def test_hours_by_hand() -> None:
 def test_the_view_tells_hours_where_something_was_calibrated_and_says_so_where_not(tmp_path: Path) -> None:
     plan = make_plan(load_config({}), load_experiments(), results=tmp_path)
     target = str(tmp_path / "table1.csv")
-    assert describe_plan(plan, target).splitlines()[-1] == NO_RATES
+    assert describe_plan(plan, [target]).splitlines()[-1] == NO_RATES
     network = "small_cnn, 10 classes, 1x8x8"
     assert network in {network_of(spec) for spec in plan.stages.values() if isinstance(spec, ModelSpec)}
     add_rates(tmp_path, "one GPU", {network: RATES})
-    last = describe_plan(plan, target).splitlines()[-1]
+    last = describe_plan(plan, [target]).splitlines()[-1]
     assert last.startswith("hours of one one GPU: about ")
     assert "without what was not calibrated there: edm of 16-32 channels" in last
     counted = [work_of(plan.stages, stage) for stage in plan.needed_for([plan.targets[target]])]
@@ -168,7 +168,7 @@ def test_the_view_tells_hours_where_something_was_calibrated_and_says_so_where_n
     record = plan.record(stage_of(plan, "models", "puma"))
     record.parent.mkdir(parents=True)
     record.touch()
-    models = next(line for line in describe_plan(plan, target).splitlines() if line.startswith("models"))
+    models = next(line for line in describe_plan(plan, [target]).splitlines() if line.startswith("models"))
     assert models.split()[1:4] == ["6", "1", "5"]
 
 
@@ -208,10 +208,10 @@ def test_the_costs_of_everything_at_paper_scale_are_told_at_once_and_without_tor
     code = (
         "import sys; from robustprune.config import load_config; from robustprune.experiments import load_experiments; "
         "from robustprune.plan import make_plan; from robustprune.planview import describe_plan; "
-        "describe_plan(make_plan(load_config({'preset': 'cifar10'}), load_experiments()), None); "
+        "describe_plan(make_plan(load_config({'preset': 'cifar10'}), load_experiments())); "
         "assert not {'torch', 'snakemake', 'zarr', 'pandas'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     started = time.process_time()
-    describe_plan(make_plan(load_config({"preset": "cifar10"}), load_experiments()), None)
+    describe_plan(make_plan(load_config({"preset": "cifar10"}), load_experiments()))
     assert time.process_time() - started < 2

@@ -25,9 +25,10 @@ from robustprune.evaluation import stage as evaluation_stage
 from robustprune.evaluation.accuracy import is_right
 from robustprune.evaluation.autoattack import STANDARD, withstands_one
 from robustprune.evaluation.checks import answers_at_random, zero_gradients
-from robustprune.evaluation.outcome import doubts, read_summaries, summarise
+from robustprune.evaluation.outcome import summarise
 from robustprune.evaluation.pgd import objective_of, withstands_pgd
 from robustprune.evaluation.subset import balanced_subset
+from robustprune.evaluation.summary import doubts, read_summaries
 from robustprune.files import digest
 from robustprune.job import Job
 from robustprune.margins import stage as margins_stage

@@ -98,6 +98,7 @@ NEUTRAL = {
     ),
     *(
         "embeddings.files",
+        "evaluation.summary",
         "models.checkpoint",
         "tables.runs",
         "models.registry",
@@ -225,14 +226,21 @@ def test_planning_imports_neither_torch_nor_snakemake_and_is_quick() -> None:
 def test_the_view_says_what_exists_and_what_would_run(tmp_path: Path) -> None:
     plan = plan_of(results=tmp_path)
     target = str(tmp_path / "table1.csv")
-    text = describe_plan(plan, target)
+    text = describe_plan(plan, [target])
     assert "26 stages: 0 exist, 26 would run (preset digits)" in text.splitlines()
     model = next(stage for stage in plan.stages if stage.startswith("puma-trades-smallcnn"))
     for stage_id in plan.needed_for([model]):
         plan.directory(stage_id).mkdir(parents=True)
     plan.record(model).touch()
-    assert "9 stages: 1 exist, 0 would run" in describe_plan(plan, model)
-    assert any(line.startswith("not needed") for line in describe_plan(plan, model).splitlines())
+    assert "9 stages: 1 exist, 0 would run" in describe_plan(plan, [model])
+    assert any(line.startswith("not needed") for line in describe_plan(plan, [model]).splitlines())
+
+
+def test_the_view_of_several_targets_has_what_they_share_once(tmp_path: Path) -> None:
+    plan = plan_of(results=tmp_path)
+    models = [stage for stage in plan.stages if plan.stages[stage].kind == "models"][:2]
+    lines = describe_plan(plan, models).splitlines()
+    assert [line.split()[-1] for line in lines if line.startswith("would run")] == plan.needed_for(models)
 
 
 def test_a_table_that_the_configuration_does_not_allow_is_told_of_when_it_is_asked_for(
@@ -253,14 +261,14 @@ def test_a_table_that_the_configuration_does_not_allow_is_told_of_when_it_is_ask
     assert set(plan.stages) == set(plan_of().stages)
     assert TARGET in plan.targets
     with pytest.raises(UserError, match=r"results/other.csv cannot be made: it takes more epochs"):
-        describe_plan(plan, None)
+        describe_plan(plan)
     with pytest.raises(UserError, match=r"^it takes more epochs"):
         make_plan(load_config({}), {"other": other})
 
 
 def test_an_unknown_target_is_refused_with_the_known_ones() -> None:
     with pytest.raises(UserError, match=r"results/table9.csv .* results/table1.csv"):
-        describe_plan(plan_of(), "results/table9.csv")
+        describe_plan(plan_of(), ["results/table9.csv"])
 
 
 def test_a_spec_file_survives_the_round_trip_and_refuses_changes(tmp_path: Path) -> None:

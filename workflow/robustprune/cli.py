@@ -3,6 +3,7 @@
 import argparse
 import errno
 import logging
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -34,6 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _log_to(getattr(options, "log", None))
     try:
         options.command(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # as of "robustprune plan | head"; nor shall Python complain when it flushes at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (UserError, Interrupted) as error:
         logger.error("%s", error)
         return error.exit_code
@@ -75,8 +80,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--log", type=Path, help="also write the log to this file")
     run.set_defaults(command=_run)
 
-    plan = commands.add_parser("plan", help="say which stages a target needs, what would run, and what that costs")
-    plan.add_argument("target", nargs="?", help="a file such as results/table1.csv, or a stage id; all by default")
+    plan = commands.add_parser("plan", help="say which stages targets need, what would run, and what that costs")
+    plan.add_argument(
+        "targets", nargs="*", metavar="TARGET", help="a file such as results/table1.csv, or a stage id; all by default"
+    )
     _add_config(plan)
     plan.add_argument("--write", action="store_true", help="put each stage's spec.json in place, for 'robustprune run'")
     plan.set_defaults(command=_plan)
@@ -172,7 +179,7 @@ def _plan(options: argparse.Namespace) -> None:
     plan = with_pulls(_configured_plan(options))
     if options.write:
         plan.write_specs()
-    print(describe_plan(plan, options.target))
+    print(describe_plan(plan, options.targets))
 
 
 def _calibrate(options: argparse.Namespace) -> None:

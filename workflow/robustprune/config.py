@@ -58,6 +58,7 @@ from robustprune.settings.perceptron import PerceptronSettings
 from robustprune.settings.report import ReportSettings
 
 WORKFLOW = Path(__file__).resolve().parents[1]
+YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # with libyaml, in a tenth of the time
 PRESETS = WORKFLOW / "presets"
 EXPERIMENTS = WORKFLOW / "experiments"
 REFERENCE = WORKFLOW / "reference"
@@ -390,7 +391,7 @@ def read_config_file(path: Path, overrides: Mapping[str, Any] | None = None) -> 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file. Raises UserError when it holds something else."""
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.load(path.read_text(), YAML_LOADER)
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if content is None:

@@ -1,21 +1,23 @@
-"""The plan in words: which stages a target needs, what exists, what would run, what that costs."""
+"""The plan in words: which stages targets need, what exists, what would run, what that costs."""
+
+from collections.abc import Collection
 
 from robustprune.costs.report import cost_lines
 from robustprune.costs.throughput import read_throughput
 from robustprune.plan import Plan, stages_of_target
 
 
-def describe_plan(plan: Plan, target: str | None) -> str:
+def describe_plan(plan: Plan, targets: Collection[str] = ()) -> str:
     """One line a stage, in the order they are made, a summary, and what is still to be done in numbers.
 
     Args:
         plan: the plan.
-        target: a file such as ``results/table1.csv`` or a stage id; None for every file of the configuration.
+        targets: files such as ``results/table1.csv`` or stage ids; none for every file of the configuration.
 
     Raises:
         UserError: for an unknown target, or a damaged table of rates.
     """
-    targets = [target] if target else [*plan.targets, *plan.problems]
+    targets = targets or [*plan.targets, *plan.problems]
     needed = list(dict.fromkeys(stage for name in targets for stage in stages_of_target(plan, name)))
     missing = _would_run(plan, needed, targets)
     lines = [_line(plan, stage, missing) for stage in needed]
@@ -39,7 +41,7 @@ def _line(plan: Plan, stage_id: str, missing: set[str]) -> str:
     return f"{state:<11}{plan.stages[stage_id].kind:<12}{stage_id}"
 
 
-def _would_run(plan: Plan, needed: list[str], targets: list[str]) -> set[str]:
+def _would_run(plan: Plan, needed: list[str], targets: Collection[str]) -> set[str]:
     """Stages that are missing and that something missing, or a target, reads."""
     wanted = {plan.targets.get(target, target) for target in targets}
     missing: set[str] = set()

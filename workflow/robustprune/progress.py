@@ -3,15 +3,15 @@
 import logging
 import time
 from datetime import timedelta
-from typing import Self
+from functools import cache
+from typing import TYPE_CHECKING, Self
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as RichProgress
+if TYPE_CHECKING:
+    import rich.console
+    import rich.progress
 
 logger = logging.getLogger(__name__)
 LINE_SECONDS = 10.0
-CONSOLE = Console(stderr=True)  # one, so that the bar of a loop within a step is drawn below that of the steps
 
 
 class Progress:
@@ -65,6 +65,16 @@ class Progress:
         return (self.done - self._started_with) / max(now - self._started_at, 1e-9)
 
 
-def _bar(unit: str) -> RichProgress:
+def _bar(unit: str) -> "rich.progress.Progress":
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
-    return RichProgress(*columns, TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), console=CONSOLE)
+    return Progress(*columns, TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), console=_console())
+
+
+@cache
+def _console() -> "rich.console.Console":
+    """One, so that the bar of a loop within a step is drawn below that of the steps."""
+    from rich.console import Console
+
+    return Console(stderr=True)

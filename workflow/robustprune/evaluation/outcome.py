@@ -1,7 +1,6 @@
 """What an evaluation leaves behind: a row for each test image, and the accuracies."""
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from robustprune.blocks import Columns
+from robustprune.evaluation.summary import SUMMARY_FILE, Summary
 from robustprune.files import replacing, write_text
 from robustprune.pools.format import AnyLabels
 
 DEFINITION = 2
 
-OUTCOME_FILE, SUMMARY_FILE = "outcome.parquet", "summary.json"
-SQUARE_GAIN = 0.002
-"""Share of the images that Square may break after gradient attacks before AutoAttack warns of masked gradients."""
-
-Summary = dict[str, dict[str, Any]]
-"""For ``clean`` and each attack: accuracy, images, standard error, and what makes it doubtful."""
+OUTCOME_FILE = "outcome.parquet"
 
 
 def outcome_table(
@@ -72,37 +67,8 @@ def _accuracy(right: npt.NDArray[np.bool_]) -> dict[str, float]:
     return {"accuracy": accuracy, "images": images, "standard_error": (accuracy * (1 - accuracy) / images) ** 0.5}
 
 
-def doubts(summary: Summary) -> list[str]:
-    """A sentence for each thing that makes an attack's number doubtful."""
-    sentences = []
-    for attack, found in summary.items():
-        if found.get("zero_gradients"):
-            sentences.append(
-                f"{attack}: {found['zero_gradients']} of {found['images']} images have a gradient of 0 at the start"
-            )
-        if found.get("random"):
-            sentences.append(f"{attack}: the model answers at random, so its robustness is overstated")
-        if found.get("square_gain", 0.0) > SQUARE_GAIN:
-            sentences.append(
-                f"{attack}: Square broke {100 * found['square_gain']:.1f} points that attacks by gradient did not, so "
-                "gradients may be masked and an adaptive attack may break more"
-            )
-    return sentences
-
-
 def write_outcome(directory: Path, table: pa.Table, summary: Summary) -> None:
     """Write outcome.parquet and summary.json into ``directory``."""
     with replacing(directory / OUTCOME_FILE) as temporary:
         pq.write_table(table, temporary)
     write_text(directory / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
-
-
-def read_summaries(directories: Iterable[Path]) -> Summary:
-    """What the evaluations of one model found, one an attack; the clean accuracy is that of the most images."""
-    together: Summary = {}
-    for directory in directories:
-        summary: Summary = json.loads((directory / SUMMARY_FILE).read_text())
-        if "clean" in together and together["clean"]["images"] >= summary["clean"]["images"]:
-            del summary["clean"]
-        together |= summary
-    return together

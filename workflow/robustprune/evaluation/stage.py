@@ -19,16 +19,10 @@ from robustprune.blocks import Columns, RowPass, collect, compute_rows
 from robustprune.evaluation.accuracy import is_right
 from robustprune.evaluation.autoattack import STANDARD, withstands_one
 from robustprune.evaluation.checks import answers_at_random, zero_gradients
-from robustprune.evaluation.outcome import (
-    OUTCOME_FILE,
-    SUMMARY_FILE,
-    doubts,
-    outcome_table,
-    summarise,
-    write_outcome,
-)
+from robustprune.evaluation.outcome import OUTCOME_FILE, outcome_table, summarise, write_outcome
 from robustprune.evaluation.pgd import objective_of, withstands_pgd
 from robustprune.evaluation.subset import balanced_subset
+from robustprune.evaluation.summary import SUMMARY_FILE, doubts
 from robustprune.job import Job
 from robustprune.models.checkpoint import load_model
 from robustprune.pools.format import AnyLabels, Pool, open_pool

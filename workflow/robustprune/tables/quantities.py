@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from robustprune.evaluation.outcome import doubts
+from robustprune.evaluation.summary import doubts
 from robustprune.settings import AttackName
 from robustprune.settings.tables import AccuracyName, QuantityName
 from robustprune.tables.cells import Cell, Sample

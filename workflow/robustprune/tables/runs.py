@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from robustprune.evaluation.outcome import Summary, read_summaries
+from robustprune.evaluation.summary import Summary, read_summaries
 from robustprune.job import Job
 from robustprune.paths import HISTORY_FILE
 from robustprune.record import read_record

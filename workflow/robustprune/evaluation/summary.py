@@ -1,0 +1,42 @@
+"""The accuracies that an evaluation found, and what makes them doubtful. Quick to import, since every table does."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+SUMMARY_FILE = "summary.json"
+SQUARE_GAIN = 0.002
+"""Share of the images that Square may break after gradient attacks before AutoAttack warns of masked gradients."""
+
+Summary = dict[str, dict[str, Any]]
+"""For ``clean`` and each attack: accuracy, images, standard error, and what makes it doubtful."""
+
+
+def doubts(summary: Summary) -> list[str]:
+    """A sentence for each thing that makes an attack's number doubtful."""
+    sentences = []
+    for attack, found in summary.items():
+        if found.get("zero_gradients"):
+            sentences.append(
+                f"{attack}: {found['zero_gradients']} of {found['images']} images have a gradient of 0 at the start"
+            )
+        if found.get("random"):
+            sentences.append(f"{attack}: the model answers at random, so its robustness is overstated")
+        if found.get("square_gain", 0.0) > SQUARE_GAIN:
+            sentences.append(
+                f"{attack}: Square broke {100 * found['square_gain']:.1f} points that attacks by gradient did not, so "
+                "gradients may be masked and an adaptive attack may break more"
+            )
+    return sentences
+
+
+def read_summaries(directories: Iterable[Path]) -> Summary:
+    """What the evaluations of one model found, one an attack; the clean accuracy is that of the most images."""
+    together: Summary = {}
+    for directory in directories:
+        summary: Summary = json.loads((directory / SUMMARY_FILE).read_text())
+        if "clean" in together and together["clean"]["images"] >= summary["clean"]["images"]:
+            del summary["clean"]
+        together |= summary
+    return together
