@@ -27,7 +27,8 @@ from robustprune.scores.files import STORE_NAME
 from robustprune.settings import DynamicsScoreName
 from robustprune.settings.scores import DynamicsSettings
 from robustprune.specs import DynamicsScoreSpec
-from robustprune.store import SHARD_ROWS, StoreWriter, open_store
+from robustprune.store import StoreWriter, open_store
+from robustprune.store.layout import SHARD_ROWS
 
 POOL, MODEL = "benchmark-train-0000000000", "recorded-benchmark-seed0-0000000000"
 DIGEST = "0" * 64

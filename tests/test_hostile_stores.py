@@ -15,12 +15,11 @@ import pyarrow as pa
 import pytest
 from numcodecs import Zstd
 
-import robustprune.store as store_module
 from places import a_score
 from robustprune.errors import UserError
 from robustprune.sharing.commands import list_places, publish, pull, verify_place
 from robustprune.sharing.places import read_index
-from robustprune.store import open_store
+from robustprune.store import layout, open_store, shards
 
 CODE = "__import__('os').system('touch /tmp/robustprune-was-here')"
 
@@ -56,8 +55,8 @@ class Published:
     def rewrite(self, name: str, content: bytes) -> None:
         """Other content, whose size and seal the store states; a shard's seal is of its chunks' checksums."""
         self.file(name).write_bytes(content)
-        chunk_and_shard = store_module._chunk_and_shard(self.attributes["rows"])
-        seal = store_module._seal(self.file(name), chunk_and_shard)
+        chunk_and_shard = layout.chunk_and_shard(self.attributes["rows"])
+        seal = shards.seal(self.file(name), chunk_and_shard)
         self.attributes["files"][name] = {"bytes": len(content), "seal": seal}
 
     def edit_column(self, name: str, change: Callable[[dict[str, Any]], None]) -> None:
@@ -68,7 +67,7 @@ class Published:
     def save(self) -> None:
         """Write the store's and the place's own files, so that they agree."""
         stated = {key: value for key, value in self.attributes.items() if key not in ("schema_version", "checksum")}
-        self.attributes["checksum"] = store_module._checksum(stated)
+        self.attributes["checksum"] = layout.checksum_of(stated)
         content = json.dumps(self.group).encode()
         (self.store / "zarr.json").write_bytes(content)
         self.entry["group_digest"] = hashlib.sha256(content).hexdigest()
@@ -81,9 +80,9 @@ def shard(chunks: list[bytes], *, places: list[int] | None = None) -> bytes:
     content, index = b"", []
     for number, chunk in enumerate(chunks):
         index += [len(content) if places is None else places[number], len(chunk) + 4]
-        content += chunk + store_module._crc32c(chunk)
+        content += chunk + shards.crc32c(chunk)
     table = np.array(index, "<u8").tobytes()
-    return content + table + store_module._crc32c(table)
+    return content + table + shards.crc32c(table)
 
 
 def in_files(name: str) -> Callable[[Published], None]:
@@ -336,16 +335,16 @@ AFTER_SAVING: dict[str, tuple[Callable[[Published], None], str]] = {
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store_module, "CHUNK_ROWS", 64)
-        patch.setattr(store_module, "SHARD_ROWS", 256)
+        patch.setattr(layout, "CHUNK_ROWS", 64)
+        patch.setattr(layout, "SHARD_ROWS", 256)
         plan, score = a_score(tmp_path_factory.mktemp("team") / "results")
         return plan.directory(score), score
 
 
 @pytest.fixture
 def published(made: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Published:
-    monkeypatch.setattr(store_module, "CHUNK_ROWS", 64)
-    monkeypatch.setattr(store_module, "SHARD_ROWS", 256)
+    monkeypatch.setattr(layout, "CHUNK_ROWS", 64)
+    monkeypatch.setattr(layout, "SHARD_ROWS", 256)
     monkeypatch.chdir(tmp_path)
     directory, score = made
     publish([directory], "shared")
@@ -424,6 +423,6 @@ def test_a_frame_states_its_size() -> None:
     for length in (0, 1, 100, 255, 256, 300, 65_791, 65_792, 70_000, 2**20):
         frame = Zstd(1).encode(np.random.default_rng(0).integers(0, 256, length, np.uint8)) if length else None
         if frame is not None:
-            assert store_module._unpacked_size(frame[:18]) == length
-    assert store_module._unpacked_size(b"\x28\xb5\x2f\xfd\x00") is None
-    assert store_module._unpacked_size(struct.pack("<IB", 0xFD2FB528, 0xE0) + struct.pack("<Q", 2**50)) == 2**50
+            assert shards.unpacked_size(frame[:18]) == length
+    assert shards.unpacked_size(b"\x28\xb5\x2f\xfd\x00") is None
+    assert shards.unpacked_size(struct.pack("<IB", 0xFD2FB528, 0xE0) + struct.pack("<Q", 2**50)) == 2**50

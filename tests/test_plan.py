@@ -95,6 +95,7 @@ NEUTRAL = {
         "state",
         "steps",
         "store",
+        *("store.contents", "store.layout", "store.reading", "store.shards", "store.writing"),
     ),
     *(
         "embeddings.files",

@@ -271,8 +271,8 @@ def test_the_order_and_size_of_shards_moves_nothing(
     strategy: Strategy, per: Per, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = make_manifest(stage_of_margins(tmp_path / "whole", [0]), strategy, per)
-    monkeypatch.setattr("robustprune.store.SHARD_ROWS", 16)
-    monkeypatch.setattr("robustprune.store.CHUNK_ROWS", 8)
+    monkeypatch.setattr("robustprune.store.layout.SHARD_ROWS", 16)
+    monkeypatch.setattr("robustprune.store.layout.CHUNK_ROWS", 8)
     shuffled = make_manifest(stage_of_margins(tmp_path / "shuffled", [3, 0, 4, 1, 2], 16), strategy, per)
     monkeypatch.setattr("robustprune.pruning.stage.GROUP_ROWS", 7)
     monkeypatch.setattr("robustprune.pruning.facts.GROUP_ROWS", 7)

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-import robustprune.store as store_module
 from places import Nginx, Shared, a_score, nginx, s3_api
 from robustprune.cli import main
 from robustprune.config import load_config, merge
@@ -31,7 +30,7 @@ from robustprune.sharing.entry import CARD_FILE
 from robustprune.sharing.lookup import with_pulls
 from robustprune.sharing.places import STORES, Folder, entry_path, open_place
 from robustprune.sharing.pull import look_at, pull_store
-from robustprune.store import open_store, write_store
+from robustprune.store import layout, open_store, write_store
 from tiny import SCORED, plan_of_scores, run_upstream, stage_of
 
 KINDS = ("folder", "s3", "nginx")
@@ -41,15 +40,15 @@ KINDS = ("folder", "s3", "nginx")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, str]:
     """A team's score, in several files a column."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store_module, "CHUNK_ROWS", 64)
-        patch.setattr(store_module, "SHARD_ROWS", 256)
+        patch.setattr(layout, "CHUNK_ROWS", 64)
+        patch.setattr(layout, "SHARD_ROWS", 256)
         return a_score(tmp_path_factory.mktemp("team-a") / "results")
 
 
 @pytest.fixture(autouse=True)
 def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "CHUNK_ROWS", 64)
-    monkeypatch.setattr(store_module, "SHARD_ROWS", 256)
+    monkeypatch.setattr(layout, "CHUNK_ROWS", 64)
+    monkeypatch.setattr(layout, "SHARD_ROWS", 256)
 
 
 @pytest.fixture(scope="module")
@@ -175,11 +174,11 @@ def test_a_licence_can_be_given(made: tuple[Plan, str], tmp_path: Path) -> None:
 SLOW_PUBLISHER = """
 import sys, time
 from pathlib import Path
-import robustprune.store as store_module
+from robustprune.store import layout
 from robustprune.sharing import places
 from robustprune.sharing.commands import publish
 
-store_module.CHUNK_ROWS, store_module.SHARD_ROWS = 64, 256
+layout.CHUNK_ROWS, layout.SHARD_ROWS = 64, 256
 for kind in (places.Folder, places.Bucket):
     def slowly(self, source, path, put=kind.put):
         put(self, source, path)

@@ -13,10 +13,10 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robustprune import store as store_module
 from robustprune.errors import UserError
 from robustprune.files import digest
-from robustprune.store import FILL_VALUES, StoreWriter, open_store, write_store
+from robustprune.store import StoreWriter, layout, open_store, write_store
+from robustprune.store.layout import FILL_VALUES
 
 ROWS, EPOCHS = 700, 3
 Columns = dict[str, np.ndarray[Any, Any]]
@@ -25,8 +25,8 @@ Columns = dict[str, np.ndarray[Any, Any]]
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shards of 256 rows of chunks of 64, so that a small store has several."""
-    monkeypatch.setattr(store_module, "CHUNK_ROWS", 64)
-    monkeypatch.setattr(store_module, "SHARD_ROWS", 256)
+    monkeypatch.setattr(layout, "CHUNK_ROWS", 64)
+    monkeypatch.setattr(layout, "SHARD_ROWS", 256)
 
 
 def some_columns(rows: int = ROWS, seed: int = 0) -> Columns:
@@ -108,8 +108,8 @@ def test_rows_come_back_however_they_are_cut_when_written_and_read(
     cuts = [0, *sorted(data.draw(st.lists(st.integers(0, rows), max_size=5))), rows]
     start, stop = sorted(data.draw(st.tuples(st.integers(0, rows), st.integers(0, rows))))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store_module, "CHUNK_ROWS", 64)
-        patch.setattr(store_module, "SHARD_ROWS", 256)
+        patch.setattr(layout, "CHUNK_ROWS", 64)
+        patch.setattr(layout, "SHARD_ROWS", 256)
         blocks = [{name: values[first:last] for name, values in columns.items()} for first, last in pairwise(cuts)]
         write_store(path, blocks, rows, {})
         np.testing.assert_array_equal(open_store(path).read("margin", start, stop), columns["margin"][start:stop])
@@ -129,7 +129,7 @@ def test_files_have_the_bytes_that_zarr_would_write(dtype: str, rows: int, tmp_p
         dtype=ours.dtype,
         chunks=ours.chunks,
         shards=ours.shards,
-        compressors=store_module._codecs(dtype),
+        compressors=layout.codecs_of(dtype),
         fill_value=FILL_VALUES[dtype],
         dimension_names=("sample",),
         config={"write_empty_chunks": True},
@@ -280,7 +280,7 @@ def edit_attributes(path: Path, change: Callable[[dict[str, Any]], None]) -> Non
     content = json.loads((path / "zarr.json").read_text())
     change(content["attributes"])
     stated = {key: value for key, value in content["attributes"].items() if key not in ("schema_version", "checksum")}
-    content["attributes"]["checksum"] = store_module._checksum(stated)
+    content["attributes"]["checksum"] = layout.checksum_of(stated)
     (path / "zarr.json").write_text(json.dumps(content))
 
 

@@ -19,7 +19,8 @@ from robustprune.pools.format import open_pool
 from robustprune.scores.files import publish_score
 from robustprune.scores.meaning import Meaning
 from robustprune.specs import ImportedScoreSpec
-from robustprune.store import GROUP_FILE, open_store
+from robustprune.store import open_store
+from robustprune.store.layout import GROUP_FILE
 
 DEFINITION = 1
 

@@ -16,7 +16,8 @@ from robustprune.sharing.entry import CARD_FILE, LARGEST_ENTRY, Bars, Entry, Mad
 from robustprune.sharing.places import STORES, WritablePlace, entry_path, write_index
 from robustprune.specs import GeneratedPoolSpec, IngestedPoolSpec, ScoreSpec, SynsetPoolSpec
 from robustprune.stagefile import read_spec
-from robustprune.store import GROUP_FILE, Store, open_store
+from robustprune.store import Store, open_store
+from robustprune.store.layout import GROUP_FILE
 
 STORE_NAME = "scores.zarr"
 FILES_AT_ONCE = 4

@@ -16,7 +16,9 @@ from robustprune.sharing.entry import LARGEST_ENTRY, Entry, read_entry
 from robustprune.sharing.places import Place, entry_path, open_place
 from robustprune.sharing.publish import FILES_AT_ONCE, STORE_NAME, data_path
 from robustprune.specs import ScoreSpec
-from robustprune.store import GROUP_FILE, LARGEST_GROUP_FILE, Store, open_store, read_contents
+from robustprune.store import Store, open_store, read_contents
+from robustprune.store.contents import LARGEST_GROUP_FILE
+from robustprune.store.layout import GROUP_FILE
 
 logger = logging.getLogger(__name__)
 

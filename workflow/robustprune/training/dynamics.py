@@ -23,7 +23,8 @@ from robustprune.paths import dynamics_name
 from robustprune.pools.format import open_pool
 from robustprune.settings import RecordingSettings
 from robustprune.specs import ModelSpec
-from robustprune.store import SHARD_ROWS, StoreWriter, recut
+from robustprune.store import StoreWriter, recut
+from robustprune.store.layout import SHARD_ROWS
 from robustprune.training.fit import Training
 
 DEFINITION = 1
