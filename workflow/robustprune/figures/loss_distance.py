@@ -138,11 +138,11 @@ def _draw_points(axes: Axes, shown: pd.DataFrame) -> None:
 
 
 def _sentences(found: pd.DataFrame, spec: LossDistanceSpec, *, images: int, shown: int) -> Iterator[str]:
-    seeds = f"{len(found)} seed{'s' if len(found) > 1 else ''}"
+    over = f"mean and 95 % interval of {len(found)} seeds" if len(found) > 1 else "of one seed"
     yield (
         f"Loss after an RS-FGSM step and DeepFool's distance (L2, unsigned) of the clean image, after epoch "
         f"{spec.after_epoch}, of all {images:,} training images that both trainings score; {shown:,} of the first "
-        f"seed are shown and in the data. Correlations are over all images, mean and 95 % interval of {seeds}."
+        f"seed are shown and in the data. Correlations are over all images, {over}."
     )
     printed = f" The paper has {spec.printed:.2f} on this data set." if spec.printed is not None else ""
     yield (
