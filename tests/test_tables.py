@@ -203,7 +203,7 @@ VERDICTS = [
 
 @pytest.mark.parametrize(("check", "verdict"), VERDICTS, ids=str)
 def test_verdicts(check: dict[str, Any], verdict: str) -> None:
-    claim = Claim(claim="c", checks=(Check(quantity="accuracy", **check),))
+    claim = Claim[Check](claim="c", checks=(Check(quantity="accuracy", **check),))
     judged = judge(claim, {method: {"accuracy": cell} for method, cell in CELLS.items()})
     assert judged.verdict == verdict
     assert judged.found[0].endswith(verdict)
@@ -215,7 +215,7 @@ def test_a_claim_is_as_good_as_its_checks() -> None:
 
     def verdict(*checks: dict[str, Any]) -> str:
         return judge(
-            Claim(claim="c", checks=tuple(Check(quantity="accuracy", **check) for check in checks)), rows
+            Claim[Check](claim="c", checks=tuple(Check(quantity="accuracy", **check) for check in checks)), rows
         ).verdict
 
     assert [verdict(good), verdict(good, open_), verdict(open_, bad), verdict(good, bad)] == [
@@ -236,7 +236,7 @@ def test_the_interval_is_scipys() -> None:
 
 
 def test_verdicts_are_in_the_pages_and_the_record(results: TableResults) -> None:
-    claim = Claim(claim="It is good", checks=(Check(quantity="accuracy", row="PUMA", above=10),))
+    claim = Claim[Check](claim="It is good", checks=(Check(quantity="accuracy", row="PUMA", above=10),))
     runs = tuple(results.run(seed, evaluation) for seed, evaluation in enumerate(SUMMARIES))
     facts = run(results.job, table_spec(RowSpec(method="PUMA", runs=runs), claims=(claim,)))
     assert [one["verdict"] for one in facts["claims"]] == ["agrees"]

@@ -6,7 +6,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from robustprune.experiments.rows import Row
 from robustprune.settings import Architecture, ArchitectureRole, AttackName, RecipeName, Settings, Weights
-from robustprune.settings.tables import OF_METHODS, AccuracyName, Cells, Claim, Printed, QuantityName
+from robustprune.settings.tables import OF_METHODS, AccuracyName, Cells, Check, Claim, Printed, QuantityName
 
 
 class Heading(Settings):
@@ -17,7 +17,7 @@ class Heading(Settings):
         pattern=r"^[\w/-]+\.csv$", description="file under results/ that shows the configured preset's table"
     )
     printed: Printed | None = Field(None, description="the paper's own numbers; none where it prints none")
-    claims: tuple[Claim, ...] = ()
+    claims: tuple[Claim[Check], ...] = ()
     quantities: tuple[QuantityName, ...] = Field(OF_METHODS, min_length=1, description="the columns")
 
     @property

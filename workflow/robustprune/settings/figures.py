@@ -1,12 +1,11 @@
 """What a figure of runs shows, and what its paper claims of it."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
-from robustprune.settings.base import Settings
 from robustprune.settings.extrapolation import Sources
-from robustprune.settings.tables import QuantityName, Relation
+from robustprune.settings.tables import Claim, QuantityName, Relation
 
 SOURCE_WORDS: dict[Sources, str] = {"real": "real", "synthetic": "generated", "all": "real and generated"}
 """Which images neighbours are looked for among, for people."""
@@ -42,12 +41,7 @@ class CurveCheck(Relation):
         return self
 
 
-class CurveClaim(Settings):
-    """What a paper says of curves, and when a run agrees with it."""
-
-    claim: str = Field(min_length=1, description="a sentence")
-    checks: Annotated[tuple[CurveCheck, ...], Field(min_length=1)]
-
+CurveClaim = Claim[CurveCheck]
 
 MeasureName = Literal[
     "median",
@@ -79,8 +73,4 @@ class MeasureCheck(Relation):
     row: str = Field(description="name of the series")
 
 
-class MeasureClaim(Settings):
-    """What a paper says of scores, and when a run agrees with it."""
-
-    claim: str = Field(min_length=1, description="a sentence")
-    checks: Annotated[tuple[MeasureCheck, ...], Field(min_length=1)]
+MeasureClaim = Claim[MeasureCheck]

@@ -1,6 +1,6 @@
 """What a table shows: quantities, the printed numbers beside them, and what its paper claims."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Generic, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -92,15 +92,18 @@ class Relation(Settings):
         return next(value for value in (self.above, self.below, self.near) if value is not None)
 
 
+AnyCheck = TypeVar("AnyCheck", bound=Relation)
+
+
+class Claim(Settings, Generic[AnyCheck]):
+    """What a paper says of a table or a figure, and when a run agrees with it."""
+
+    claim: str = Field(min_length=1, description="a sentence")
+    checks: Annotated[tuple[AnyCheck, ...], Field(min_length=1)]
+
+
 class Check(Relation):
-    """One inequality of a claim, between two rows, or between a row and a number."""
+    """One inequality between two rows of a table, or between a row and a number."""
 
     quantity: QuantityName
     row: str = Field(description="method of the row")
-
-
-class Claim(Settings):
-    """What a paper says of a table, and when a run agrees with it."""
-
-    claim: str = Field(min_length=1, description="a sentence")
-    checks: Annotated[tuple[Check, ...], Field(min_length=1)]

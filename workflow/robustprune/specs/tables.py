@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from robustprune.settings import Settings
-from robustprune.settings.tables import AccuracyName, Cells, Claim, Form, Printed, QuantityName
+from robustprune.settings.tables import AccuracyName, Cells, Check, Claim, Form, Printed, QuantityName
 from robustprune.specs.base import Spec, StageId
 
 
@@ -60,7 +60,7 @@ class TableSpec(Spec):
     baseline: str | None = Field(None, description="the method that ``against`` is of")
     printed: Printed | None
     printed_digest: str | None = Field(description="SHA-256 of that file, so that a corrected number makes a new table")
-    claims: tuple[Claim, ...]
+    claims: tuple[Claim[Check], ...]
     rows: tuple[RowSpec, ...]
 
     @property

@@ -64,7 +64,7 @@ class Judged:
     verdict: Verdict
 
 
-def judge(claim: Claim, rows: Mapping[str, Shown]) -> Judged:
+def judge(claim: Claim[Check], rows: Mapping[str, Shown]) -> Judged:
     """Judge a claim by the cells of each method."""
     return judged(claim.claim, [_judge_check(check, rows) for check in claim.checks])
 
