@@ -81,8 +81,8 @@ def run(job: Job, spec: TrajectoriesSpec) -> dict[str, Any]:
     data = pd.concat([table.assign(series=method) for method, own in moved.items() for table in _tables(own)])
     data.insert(0, "series", data.pop("series"))
     shown = [
-        f"{method}: n = {own.certainty.shape[1]:,} images, {len(own.after)} epochs recorded, slow are frequencies 1 to "
-        f"{own.highest_slow} of {len(own.after) // 2}. R = {measured[method].get('correlation_low', float('nan')):.2f} "
+        f"{method}: n = {own.certainty.shape[1]:,} images, {len(own.after)} epochs recorded, slow are frequencies up to "
+        f"{own.highest_slow}, of {len(own.after) // 2}. R = {measured[method].get('correlation_low', float('nan')):.2f} "
         f"with slow, {measured[method].get('correlation_high', float('nan')):.2f} with fast movements."
         for method, own in moved.items()
     ]
@@ -179,6 +179,6 @@ def _draw_movements(axes: Axes, own: Movements, measured: Mapping[MeasureName, f
         r = f", R = {measured[measure]:.2f}" if measure in measured else ""
         axes.plot(
             own.uncertainty[images], values[images], linestyle="none", marker=style.marker, markersize=2.5,
-            color=style.color, alpha=0.6, label=f"{name}{r}",
+            color=style.color, alpha=0.6, label=f"{name}{r}", rasterized=True,
         )  # fmt: skip
     axes.legend(loc="upper left")
