@@ -306,7 +306,7 @@ def test_uncertainty_is_set_against_how_fast_predictions_move(scores: Scores) ->
     assert set(low) == {0, 1, 2}
     image = courses[courses["image"] == 0].sort_values("epoch")["certainty"]
     assert image.to_numpy() == pytest.approx(certainty[:, 0], abs=1e-3)
-    assert "n = 50 images, 40 epochs recorded, slow are frequencies 1 to 1 of 20" in caption
+    assert "n = 50 images, 40 epochs recorded, slow are frequencies up to 1, of 20" in caption
     assert "certainty of the label" in picture
 
 

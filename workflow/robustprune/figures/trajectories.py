@@ -81,9 +81,10 @@ def run(job: Job, spec: TrajectoriesSpec) -> dict[str, Any]:
     data = pd.concat([table.assign(series=method) for method, own in moved.items() for table in _tables(own)])
     data.insert(0, "series", data.pop("series"))
     shown = [
-        f"{method}: n = {own.certainty.shape[1]:,} images, {len(own.after)} epochs recorded, slow are frequencies up to "
-        f"{own.highest_slow}, of {len(own.after) // 2}. R = {measured[method].get('correlation_low', float('nan')):.2f} "
-        f"with slow, {measured[method].get('correlation_high', float('nan')):.2f} with fast movements."
+        f"{method}: n = {own.certainty.shape[1]:,} images, {len(own.after)} epochs recorded, slow are frequencies up "
+        f"to {own.highest_slow}, of {len(own.after) // 2}. "
+        f"R = {measured[method].get('correlation_low', float('nan')):.2f} with slow, "
+        f"{measured[method].get('correlation_high', float('nan')):.2f} with fast movements."
         for method, own in moved.items()
     ]
     publish_figure(job, _draw(moved, measured), data, [spec.title, *shown, ONE_TRAINING, *sentences(judged)])
