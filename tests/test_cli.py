@@ -88,6 +88,15 @@ def test_a_reader_that_stops_early_is_no_error_to_complain_of() -> None:
     assert (done.returncode, done.stderr) == (1, "")
 
 
+def test_another_pipe_that_breaks_is_told_of(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def broken(*_: object) -> None:
+        raise BrokenPipeError("a follower is gone")
+
+    monkeypatch.setattr("robustprune.cli._configured_plan", broken)
+    assert main(["plan"]) == 1
+    assert "a follower is gone" in caplog.text
+
+
 def test_plan_write_puts_specs_where_run_finds_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "config.yaml").write_text(f"preset: digits\nseeds: {TINY['seeds']}\n")

@@ -5,6 +5,7 @@ import errno
 import logging
 import os
 import re
+import select
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,19 +37,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options.command(options)
         sys.stdout.flush()
-    except BrokenPipeError:  # as of "robustprune plan | head"; nor shall Python complain when it flushes at the end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except (UserError, Interrupted) as error:
         logger.error("%s", error)
         return error.exit_code
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in NO_SPACE:
+        if isinstance(error, BrokenPipeError) and _reader_is_gone():
+            # What is buffered yet must go somewhere, or Python complains at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        elif isinstance(error, OSError) and error.errno in NO_SPACE:
             logger.error("no room on the disk: %s; make some, the same command goes on from its checkpoint", error)
         else:
             logger.exception("unexpected error")  # to the log file, too
         return 1
     return 0
+
+
+def _reader_is_gone() -> bool:
+    """Whether nobody reads our output any more, as of ``robustprune plan | head``, which is no error."""
+    poll = select.poll()
+    poll.register(sys.stdout, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _parser() -> argparse.ArgumentParser:
