@@ -25,7 +25,7 @@ from robustprune.evaluation.stage import Target
 from robustprune.evaluation.summary import read_summaries
 from robustprune.execution import Execution
 from robustprune.experiments import Row, Table
-from robustprune.files import digest
+from robustprune.files import sha256
 from robustprune.job import Job, run_stage
 from robustprune.plan import Plan, make_plan
 from robustprune.specs import EvaluationSpec
@@ -89,7 +89,7 @@ def prepared(results: Path, data: Path, attack: str, images: int, epsilon: str) 
         "preset": "mnist",
         "threat": {"norm": "Linf", "epsilon": epsilon},
         "data": {"source": f"idx:{data / 'mnist' / 'MNIST' / 'raw'}"},
-        "checkpoints": {"fgsm": {"path": str(path), "sha256": digest(path), "architecture": "fast_cnn"}},
+        "checkpoints": {"fgsm": {"path": str(path), "sha256": sha256(path), "architecture": "fast_cnn"}},
         "evaluation": settings,
     }
     table = Table(title="fgsm", target="fgsm.csv", rows=(Row(method="Wong et al.", checkpoint="fgsm"),))

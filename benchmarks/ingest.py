@@ -2,8 +2,9 @@
 
 Takes 10 GB of disk for a while. The copy is ``shutil.copyfile`` and fsync of the same npz; ingest is ``robustprune
 run`` of the pool's stage in a process of its own, fsync included: every byte of the source is compared with its planned
-SHA-256 and the npz's CRC-32, channels are moved to the front, the pool and each image get a SHA-256. The two take
-turns. Seconds of ingest are those of the job's record; the process, with Python's start, is stated beside them.
+BLAKE3 digest and the npz's CRC-32, channels are moved to the front, the pool gets a digest, too, each image an XXH3.
+The two take turns. Seconds of ingest are those of the job's record; the process, with Python's start, is stated beside
+them.
 """
 
 import json

@@ -1,6 +1,5 @@
 """Embeddings: by a hand-made forward pass, from torchvision, from a file; and what is refused."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from robustprune.embeddings.encoders import features_of, torchvision_encoder
 from robustprune.embeddings.files import ARRAY_FILE, INFO_FILE, EmbeddingInfo, open_embeddings, write_embeddings
 from robustprune.embeddings.stage import row_pass, run
 from robustprune.errors import Interrupted, UserError
+from robustprune.files import digest
 from robustprune.interruption import Checkpoints
 from robustprune.job import Job
 from robustprune.models.resnet18 import ResNet18
@@ -44,12 +44,8 @@ def pool(make_job: MakeJob) -> Pool:
     return open_pool(job.directory)
 
 
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def from_file(path: Path, dtype: str = "float32") -> EmbeddingSpec:
-    encoder = FileEncoder(digest=sha256(path), location=str(path))
+    encoder = FileEncoder(digest=digest(path), location=str(path))
     return EmbeddingSpec.model_validate({"pool": POOL, "encoder": encoder, "dtype": dtype})
 
 
@@ -93,7 +89,7 @@ def test_a_model_without_features_is_refused(model: nn.Module, message: str) -> 
 
 
 def torchvision_spec(path: Path, name: str = "resnet18", resize: int = 32) -> TorchvisionEncoder:
-    return TorchvisionEncoder(name=name, digest=sha256(path), resize=resize, location=str(path))
+    return TorchvisionEncoder(name=name, digest=digest(path), resize=resize, location=str(path))
 
 
 @pytest.fixture(scope="module")
@@ -241,7 +237,7 @@ def test_the_configured_source_of_embeddings_is_found_while_the_plan_is_made(
     for name in ("synthetic.npy", "mine.pth"):
         (tmp_path / name).write_bytes(name.encode())
     file = encoder_source(EmbeddingSettings(source=f"file:{tmp_path}"), role="synthetic")
-    assert file == FileEncoder(digest=sha256(tmp_path / "synthetic.npy"), location=str(tmp_path / "synthetic.npy"))
+    assert file == FileEncoder(digest=digest(tmp_path / "synthetic.npy"), location=str(tmp_path / "synthetic.npy"))
     weights = encoder_source(EmbeddingSettings(source="torchvision:resnet18:mine.pth", resize=64), role="train")
     assert weights == torchvision_spec(tmp_path / "mine.pth", resize=64)
     with pytest.raises(UserError, match=r"source = file:.*: there is no file .*/train.npy; an npy file with one row"):

@@ -22,7 +22,7 @@ from robustprune.evaluation.accuracy import is_right
 from robustprune.evaluation.subset import balanced_subset
 from robustprune.execution import Execution
 from robustprune.experiments import AnyTable, Row, Table
-from robustprune.files import digest
+from robustprune.files import sha256
 from robustprune.job import Job, run_stage
 from robustprune.models import imported
 from robustprune.models.checkpoint import load_model, save_weights
@@ -125,7 +125,7 @@ def test_a_normalising_layer_in_front_must_be_told(make_job: Callable[..., Job],
     torch.save({"model_state_dict": prefixed("module.1.", original.state_dict())}, path)
     with pytest.raises(UserError, match=r"names begin with '1.'.* the key 'normalization'"):
         load_foreign(spec_of(path, "resnet18"), path)
-    spec = spec_of(path, "resnet18", normalization=OTHER, digest=digest(path))
+    spec = spec_of(path, "resnet18", normalization=OTHER, digest=sha256(path))
     job = make_job("models", spec.id)
     imported.run(job, spec)
     write_spec(job.directory / "spec.json", spec)
@@ -252,7 +252,7 @@ def table_of(*rows: Row) -> dict[str, AnyTable]:
 
 
 def config_with(path: Path, overrides: dict[str, Any] | None = None, **settings: Any) -> Config:
-    checkpoint = {"path": str(path), "sha256": digest(path), "architecture": "small_cnn", **settings}
+    checkpoint = {"path": str(path), "sha256": sha256(path), "architecture": "small_cnn", **settings}
     return load_config(merge(TINY, {"checkpoints": {"theirs": checkpoint}, **(overrides or {})}))
 
 
@@ -307,7 +307,7 @@ def test_a_stage_publishes_the_model_it_was_given(small_checkpoint: Path, tmp_pa
 
 
 def test_another_file_than_the_digest_says_is_refused(small_checkpoint: Path, make_job: Callable[..., Job]) -> None:
-    found = digest(small_checkpoint)
+    found = sha256(small_checkpoint)
     config = config_with(small_checkpoint, sha256="a" * 64)
     with pytest.raises(UserError, match=rf"checkpoints.theirs.sha256 = a{{64}} is not that of .*, which is {found}"):
         make_plan(config, table_of(*ROWS))
@@ -385,7 +385,7 @@ def test_the_public_checkpoint_from_the_configuration_to_its_accuracy(
     overrides = {
         "preset": "mnist",
         "data": {"source": f"idx:{shared / 'data' / 'mnist' / 'MNIST' / 'raw'}"},
-        "checkpoints": {"fgsm": {"path": str(path), "sha256": digest(path), "architecture": "fast_cnn"}},
+        "checkpoints": {"fgsm": {"path": str(path), "sha256": sha256(path), "architecture": "fast_cnn"}},
         "evaluation": {"images": 200, "cw": {"steps": 50, "step": "1/30"}, "attacks": ["cw"]},
     }
     plan = make_plan(load_config(overrides), table_of(Row(method="Wong et al.", checkpoint="fgsm")), results=tmp_path)

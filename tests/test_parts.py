@@ -301,7 +301,7 @@ def remove(stage: Path) -> None:
         (lose, "scores.zarr: margin/c/0 is missing"),
         (cut, "scores.zarr: margin/c/0 is damaged: it has"),
         (take_anothers, f"but its stage reads {'f' * 64}"),
-        (rewrite, "its SHA-256 is not the one in"),
+        (rewrite, "its digest is not the one in"),
         (remove, "holds no store"),
     ],
 )

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from blake3 import blake3
 from PIL import Image
 from sklearn.datasets import load_digits
 from torchvision.datasets import CIFAR10, MNIST
@@ -616,7 +617,7 @@ def test_a_pool_is_read_as_it_was_written(pool_folder: Path) -> None:
 
 
 def test_a_pools_digest_is_that_of_both_arrays(pool_folder: Path) -> None:
-    sums = [hashlib.sha256((pool_folder / name).read_bytes()).hexdigest() for name in ("images.npy", "labels.npy")]
+    sums = [blake3((pool_folder / name).read_bytes()).hexdigest() for name in ("images.npy", "labels.npy")]
     assert open_pool(pool_folder).info.digest == hashlib.sha256("\n".join(sums).encode()).hexdigest()
     np.save(pool_folder / "labels.npy", np.zeros(20, np.int16))
     assert pool_digest(pool_folder) != open_pool(pool_folder).info.digest

@@ -16,7 +16,7 @@ from robustprune.config import load_config, merge
 from robustprune.errors import Interrupted, UserError
 from robustprune.execution import Execution
 from robustprune.experiments import load_experiments
-from robustprune.files import digest
+from robustprune.files import sha256
 from robustprune.interruption import Checkpoints
 from robustprune.job import Job, run_stage
 from robustprune.plan import Plan, make_plan
@@ -247,7 +247,7 @@ def test_a_killed_job_goes_on_to_the_same_bytes(ready: tuple[Plan, str], make_jo
 def test_a_checkpoint_that_selected_is_not_to_judge(tmp_path: Path) -> None:
     checkpoint = tmp_path / "theirs.safetensors"
     checkpoint.write_bytes(b"weights")
-    theirs = {"path": str(checkpoint), "sha256": digest(checkpoint), "architecture": "small_cnn"}
+    theirs = {"path": str(checkpoint), "sha256": sha256(checkpoint), "architecture": "small_cnn"}
     overrides = merge(SELECTED, {"selections": {"best": {"classifier": "theirs"}}})
     overrides |= {"checkpoints": {"theirs": theirs}, "quality": {"classifier": "theirs"}}
     with pytest.raises(UserError, match=r"quality\.classifier = theirs selected the images of selection:best"):

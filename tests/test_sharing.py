@@ -154,7 +154,7 @@ def test_the_card_tells_what_it_is(made: tuple[Plan, str], tmp_path: Path) -> No
         "the high end is easy: a large margin is an easy image",
         "scikit-learn's digits, train; digest ",
         "models/trades-smallcnn-seed0-",
-        f"SHA-256 {'c' * 64}",
+        f"BLAKE3 {'c' * 64}",
         f"- negative: {record.facts['negative']:,}",
         "the licence of the data set digits",
         f"robustprune store pull {made[1]} --from PLACE --to FOLDER",

@@ -21,7 +21,7 @@ WORKFLOW = Path(sources.__file__).parents[1]
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test has its own working folder, so its own digest cache on disk and in memory."""
     monkeypatch.chdir(tmp_path)
-    sources._remembered_digest.cache_clear()
+    sources._remembered_of_file.cache_clear()
 
 
 def put(path: str, content: bytes = b"content") -> Path:
@@ -160,7 +160,7 @@ def test_a_digest_is_remembered_on_disk(monkeypatch: pytest.MonkeyPatch) -> None
     file = put("large.npz")
     expected = file_digest(file)
     assert list(json.loads(sources.DIGEST_CACHE.read_text()).values()) == [expected] == [digest(file)]
-    sources._remembered_digest.cache_clear()
+    sources._remembered_of_file.cache_clear()
     monkeypatch.setattr(sources, "digest", lambda path: pytest.fail("the file was read again"))
     assert file_digest(file) == expected
 

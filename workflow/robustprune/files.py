@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 
+from blake3 import blake3
+
 READ_AT_ONCE = 2**20  # bytes
 
 
@@ -47,8 +49,13 @@ def move_over(source: Path, target: Path) -> None:
     source.replace(target)
 
 
+def hasher() -> blake3:
+    """What files are known by: BLAKE3, which takes a third of the time that SHA-256 does, and is as safe."""
+    return blake3()
+
+
 def digest(path: Path, *, stop: Event | None = None) -> str:
-    """SHA-256 in hex of a file, or of the sorted names and digests of all files in a folder.
+    """BLAKE3 in hex of a file; SHA-256 of the sorted names and digests of all files in a folder.
 
     It is worth nothing once ``stop`` is set, which ends the reading.
     """
@@ -56,11 +63,17 @@ def digest(path: Path, *, stop: Event | None = None) -> str:
         files = (file for file in sorted(path.rglob("*")) if file.is_file())
         lines = [f"{file.relative_to(path)} {digest(file, stop=stop)}" for file in files]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-    sha, content = hashlib.sha256(), memoryview(bytearray(READ_AT_ONCE))
+    known_by, content = hasher(), memoryview(bytearray(READ_AT_ONCE))
     with path.open("rb", buffering=0) as file:
         while (count := file.readinto(content)) and not (stop and stop.is_set()):
-            sha.update(content[:count])
-    return sha.hexdigest()
+            known_by.update(content[:count])
+    return known_by.hexdigest()
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 in hex of a file, which is how publishers state what theirs is."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def data_uri(path: Path, media_type: str) -> str:

@@ -98,7 +98,7 @@ class Job:
     def publish(self, *names: str, digests: Mapping[str, str] | None = None) -> None:
         """Move finished outputs from ``partial/`` into the stage's directory, where a killed attempt has not.
 
-        ``digests`` are SHA-256 that were computed while the outputs were written, for the record.
+        ``digests`` are those that were computed while the outputs were written, for the record.
         """
         self.digests.update(digests or {})
         for name in names:

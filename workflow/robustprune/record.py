@@ -32,7 +32,7 @@ class Record(BaseModel):
     device: str
     host_platform: str
     versions: dict[str, str]
-    digests: dict[str, str]  # SHA-256 of each output
+    digests: dict[str, str]  # BLAKE3 of each output
     facts: dict[str, Any]  # what the stage found worth telling: counts, accuracies, training seconds
 
     def write(self, directory: Path) -> None:
@@ -80,7 +80,7 @@ def make_record(
     peak_gpu_memory_mb: float,
     facts: dict[str, Any],
 ) -> Record:
-    """The record of a stage that has just written ``outputs``; of some the SHA-256 may be ``known``."""
+    """The record of a stage that has just written ``outputs``; of some the digest may be ``known``."""
     versions = {package: importlib.metadata.version(package) for package in PACKAGES}
     return Record(
         id=stage_id,

@@ -53,7 +53,7 @@ def _record_lines(record: Record) -> list[str]:
         f"{record.peak_memory_mb:.0f} MB of memory, {record.peak_gpu_memory_mb:.0f} MB on the GPU",
         *_fact_lines(record.facts),
         "outputs",
-        *(f"  {name}  sha256 {digest[:16]}" for name, digest in record.digests.items()),
+        *(f"  {name}  blake3 {digest[:16]}" for name, digest in record.digests.items()),
     ]
 
 

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from threading import Event
-from typing import get_args
+from typing import Literal, get_args
 
 from robustprune.classes.listing import folder_fingerprint, synset_entries
 from robustprune.errors import UserError
-from robustprune.files import digest, write_text
+from robustprune.files import digest, sha256, write_text
 from robustprune.pools.ingest.finding import SPLIT_FILES, numbered_files
 from robustprune.pools.ingest.listing import class_names, image_files
 from robustprune.settings import CheckpointSettings, EmbeddingSettings, HierarchySettings, ImportedScores, ScoreFormat
@@ -31,7 +31,8 @@ from robustprune.specs import (
 from robustprune.specs.pools import TorchvisionName
 
 HIERARCHY_NAME = "wordnet.is_a.txt"
-DIGEST_CACHE = Path("results/.digests.json")
+DIGEST_CACHE = Path("results/.known_digests.json")
+DigestKind = Literal["blake3", "sha256"]
 TORCHVISION_NAMES: dict[str, TorchvisionName] = {
     "mnist": "MNIST",
     "fashionmnist": "FashionMNIST",
@@ -151,7 +152,7 @@ def checkpoint_file(name: str, checkpoint: CheckpointSettings) -> str:
     path = Path(checkpoint.path)
     if not path.is_file():
         raise UserError(f"checkpoints.{name}.path = {checkpoint.path}: there is no such file")
-    found = file_digest(path)
+    found = _of_file(path, "sha256")
     if found != checkpoint.sha256:
         raise UserError(
             f"checkpoints.{name}.sha256 = {checkpoint.sha256} is not that of {checkpoint.path}, which is {found}"
@@ -268,9 +269,13 @@ def _joint_digest(digests: Iterable[str]) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in hex; remembered by path, size and modification time so that a plan stays fast."""
+    """BLAKE3 of a file, in hex; remembered by path, size and modification time so that a plan stays fast."""
+    return _of_file(path, "blake3")
+
+
+def _of_file(path: Path, kind: DigestKind) -> str:
     status = path.stat()
-    return _remembered_digest(str(path.absolute()), status.st_size, status.st_mtime_ns)
+    return _remembered_of_file(str(path.absolute()), status.st_size, status.st_mtime_ns, kind)
 
 
 def synset_folder(place: str, *, setting: str) -> SynsetFolder:
@@ -299,7 +304,7 @@ def hierarchy_file(place: str, settings: HierarchySettings) -> HierarchyFile:
 
 
 def folder_digest(folder: Path) -> str:
-    """SHA-256 of the paths and SHA-256 of the pictures in an image folder; remembered as that of a file is."""
+    """SHA-256 of the paths and digests of the pictures in an image folder; remembered as that of a file is."""
     states = ((file.path, (folder / file.path).stat()) for file in image_files(folder))
     lines = [f"{path}|{status.st_size}|{status.st_mtime_ns}" for path, status in states]
     state = hashlib.sha256("\n".join(lines).encode()).hexdigest()
@@ -312,8 +317,9 @@ def _content_digest(folder: Path, stop: Event | None = None) -> str:
 
 
 @cache
-def _remembered_digest(path: str, size: int, modified: int) -> str:
-    return remembered(f"{path}|{size}|{modified}", lambda: digest(Path(path)))
+def _remembered_of_file(path: str, size: int, modified: int, kind: DigestKind) -> str:
+    compute = digest if kind == "blake3" else sha256
+    return remembered(f"{path}|{size}|{modified}|{kind}", lambda: compute(Path(path)))
 
 
 def remembered(key: str, compute: Callable[[], str]) -> str:

@@ -47,7 +47,7 @@ def _problems(folder: Path, stage: Path | None) -> list[str]:
     if stage is not None:
         found += _foreign(store, stage)
         if not found and not _as_recorded(folder, stage):
-            found.append(f"its SHA-256 is not the one in {stage / RECORD_FILE}")
+            found.append(f"its digest is not the one in {stage / RECORD_FILE}")
     return found
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from robustprune.errors import UserError
-from robustprune.files import digest
+from robustprune.files import sha256
 from robustprune.job import Job
 from robustprune.models.checkpoint import WEIGHTS_FILE, save_weights
 from robustprune.models.foreign import load_foreign
@@ -23,7 +23,7 @@ def run(job: Job, spec: ImportedModelSpec) -> dict[str, Any]:
     path = Path(spec.location)
     if not path.is_file():
         raise UserError(f"{path} was there when the plan was made and is gone now; bring it back or plan again")
-    if digest(path) != spec.digest:
+    if sha256(path) != spec.digest:
         raise UserError(f"{path}: the content changed since the plan was made; bring it back or plan again")
     model = load_foreign(spec, path)
     save_weights(model.state_dict(), job.partial / WEIGHTS_FILE)

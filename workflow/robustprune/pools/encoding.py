@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from robustprune.errors import UserError
-from robustprune.files import digest, replacing, write_text
+from robustprune.files import digest, hasher, replacing, write_text
 from robustprune.job import Job
 from robustprune.pools.contact_sheet import SHEET_FILE, contact_sheet
 from robustprune.pools.decoding import decode_and_fit
@@ -74,13 +74,13 @@ class FileRows(NamedTuple):
         places: (n,) of PLACE, where each image is.
         labels: (n,) int16.
         digests: (n,) of the decoded pixels, as every pool has them.
-        sha256: () of the file, in hex.
+        digest: () of the file, in hex.
     """
 
     places: npt.NDArray[Any]
     labels: Labels
     digests: Digests
-    sha256: npt.NDArray[np.str_]
+    digest: npt.NDArray[np.str_]
 
 
 def fill_encoded_pool(
@@ -193,7 +193,7 @@ def _write_file(
                     labels += [image.label for image in group]
                     lengths.append([len(image.encoded) for image in group])
         places = _places(path, number, lengths)
-    rows = FileRows(places, np.array(labels, np.int16), np.concatenate(digests), np.array(sink.sha256))
+    rows = FileRows(places, np.array(labels, np.int16), np.concatenate(digests), np.array(sink.digest))
     with replacing(_rows_file(directory, number)) as path, path.open("wb") as raw:
         np.savez(raw, **rows._asdict())
     return rows
@@ -232,16 +232,16 @@ def _places(path: Path, number: int, lengths: Sequence[Sequence[int]]) -> npt.ND
 
 
 class _Hashing:
-    """A file that is written from its beginning to its end, and its SHA-256."""
+    """A file that is written from its beginning to its end, and its digest."""
 
     closed = False
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file, self._sha = file, hashlib.sha256()
+        self._file, self._hasher = file, hasher()
 
     def write(self, content: Any) -> int:
         """As a file does."""
-        self._sha.update(content)
+        self._hasher.update(content)
         return self._file.write(content)
 
     def tell(self) -> int:
@@ -256,9 +256,9 @@ class _Hashing:
         """The file is closed by who opened it."""
 
     @property
-    def sha256(self) -> str:
+    def digest(self) -> str:
         """Of what was written so far, in hex."""
-        return self._sha.hexdigest()
+        return self._hasher.hexdigest()
 
 
 def _rows_file(directory: Path, number: int) -> Path:
@@ -304,5 +304,5 @@ def _finish(
 
 def folder_digest(files: Sequence[FileRows]) -> str:
     """What ``files.digest`` says of the folder of Parquet files, without reading them again."""
-    lines = [f"{file_name(number)} {rows.sha256}" for number, rows in enumerate(files)]
+    lines = [f"{file_name(number)} {rows.digest}" for number, rows in enumerate(files)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

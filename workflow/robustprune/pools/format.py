@@ -23,7 +23,7 @@ from robustprune.pools.images import PoolImages
 from robustprune.pools.views import ChosenImages, JoinedImages
 from robustprune.settings import Exact
 
-DEFINITION = 3
+DEFINITION = 4
 IMAGES_FILE, LABELS_FILE, INFO_FILE = "images.npy", "labels.npy", POOL_FILE
 DIGESTS_FILE = "image_digests.npy"  # what duplicates are found by
 ROWS_FILE = "rows.npy"  # int64: of a pool that is part of others, which of their rows it has
@@ -56,7 +56,7 @@ class PoolInfo(BaseModel):
     image_shape: tuple[int, int, int]  # channels, height, width
     count: int
     class_counts: tuple[int, ...]
-    digest: str  # SHA-256 of images.npy and labels.npy together; of a part of other pools, of theirs and of its rows
+    digest: str  # of images.npy and labels.npy together; of a part of other pools, of theirs and of its rows
     storage: Literal["array", "encoded", "view"] = "array"
     members: tuple[Member, ...] = ()  # of a view: the pools whose images it has, one after the other
     selected: tuple[str, ...] = ()  # how these images were chosen for their quality; nothing where here they were not
@@ -184,7 +184,7 @@ def pool_digest(directory: Path) -> str:
 
 
 def joint_digest(images: str, labels: str) -> str:
-    """The digest of a pool from the SHA-256 of its two files."""
+    """The digest of a pool from those of its two files."""
     return hashlib.sha256(f"{images}\n{labels}".encode()).hexdigest()
 
 

@@ -1,6 +1,5 @@
-"""An ``.npy`` file that grows row by row, its SHA-256 computed on the way."""
+"""An ``.npy`` file that grows row by row, its digest computed on the way."""
 
-import hashlib
 import math
 import os
 from collections.abc import Iterator
@@ -10,6 +9,8 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+
+from robustprune.files import hasher
 
 READ_AT_ONCE = 2**23  # bytes
 
@@ -32,7 +33,7 @@ class GrowingArray:
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike, *, rows: int) -> None:
         self.path, self.dtype = path, np.dtype(dtype)
-        self._sha = hashlib.sha256()
+        self._hasher = hasher()
         self._file = path.open("r+b" if rows else "w+b")
         try:
             self._begin(shape, rows)
@@ -49,7 +50,7 @@ class GrowingArray:
         with self._named():
             reserve(self._file.fileno(), start + shape[0] * row_bytes)
         for content in self._content(start + rows * row_bytes):
-            self._sha.update(content)
+            self._hasher.update(content)
 
     def append(self, rows: npt.NDArray[Any]) -> None:
         """Add rows; their dtype is converted, their shape must fit."""
@@ -57,7 +58,7 @@ class GrowingArray:
         with self._named():
             self._file.write(content)
             self._file.flush()
-        self._sha.update(content)
+        self._hasher.update(content)
 
     def sync(self) -> None:
         """Bring what was appended to the disk, and give the system back the memory that it had for it.
@@ -70,8 +71,8 @@ class GrowingArray:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the file so far, in hex."""
-        return self._sha.hexdigest()
+        """BLAKE3 of the file so far, in hex."""
+        return self._hasher.hexdigest()
 
     def __enter__(self) -> Self:
         return self

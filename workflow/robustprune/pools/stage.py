@@ -114,4 +114,4 @@ def _phrase(spec: IngestedPoolSpec) -> str:
         case TorchvisionSource(name=name):
             return f"torchvision's {name}, {spec.split}"
         case FileSource(format=form, digest=digest):
-            return f"{form} files with the SHA-256 {digest}"
+            return f"{form} files with the digest {digest}"

@@ -140,7 +140,7 @@ class _State(BaseModel):
     count: int
     image_shape: tuple[int, int, int]
     rows: int = 0  # on the disk
-    digests: dict[str, str] = {}  # SHA-256 of each file, once the pool is whole
+    digests: dict[str, str] = {}  # of each file, once the pool is whole
 
 
 def _read_state(path: Path, count: int, image_shape: tuple[int, int, int]) -> _State:

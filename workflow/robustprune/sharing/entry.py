@@ -149,7 +149,7 @@ def card(entry: Entry) -> str:
         "sign": f"the {entry.score.easy} end is easy: {entry.score.sign}",
         "pool": f"{entry.pool_source}; digest {entry.pool_digest}",
         "made from": ", ".join(reads),
-        "weights of the model": f"SHA-256 {entry.model_digest}" if entry.model_digest else "see made from",
+        "weights of the model": f"BLAKE3 {entry.model_digest}" if entry.model_digest else "see made from",
         "negative": f"{entry.negative:,}",
         "censored": f"{entry.censored:,} (not finite)",
         "images of each class": ", ".join(f"{name}: {count:,}" for name, count in entry.images_by_class.items()),

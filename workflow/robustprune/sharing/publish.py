@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from robustprune.errors import UserError
-from robustprune.files import digest
+from robustprune.files import sha256
 from robustprune.paths import SPEC_FILE, stage_directory
 from robustprune.record import Record, read_record
 from robustprune.sharing.entry import CARD_FILE, LARGEST_ENTRY, Bars, Entry, Made, Said, card, plain_text, read_entry
@@ -97,7 +97,7 @@ def _describe(spec: ScoreSpec, record: Record, store: Store, licence: str) -> En
         id=spec.id,
         spec=spec.without_locations(),
         definitions=spec.definitions,
-        group_digest=digest(store.path / GROUP_FILE),
+        group_digest=sha256(store.path / GROUP_FILE),
         size=sum(int(file["bytes"]) for file in store.files.values()),
         rows=store.rows,
         columns=store.dtypes,  # type: ignore[arg-type]  # names of dtypes, which open_store has checked

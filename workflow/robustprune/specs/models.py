@@ -104,7 +104,7 @@ class ModelSpec(Spec):
 
 
 class ImportedModelSpec(Spec):
-    """A classifier that was trained elsewhere. ``digest`` is what its file is, ``location`` where it lies now."""
+    """A classifier that was trained elsewhere. ``digest`` is its file's SHA-256, ``location`` where it lies now."""
 
     room = "models.imported"
     modules = ("models.foreign", "models.normalization")

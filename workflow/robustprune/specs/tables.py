@@ -59,7 +59,7 @@ class TableSpec(Spec):
     compared: AccuracyName | None = Field(None, description="what a table of comparisons compares")
     baseline: str | None = Field(None, description="the method that ``against`` is of")
     printed: Printed | None
-    printed_digest: str | None = Field(description="SHA-256 of that file, so that a corrected number makes a new table")
+    printed_digest: str | None = Field(description="digest of that file, so that a corrected number makes a new table")
     claims: tuple[Claim[Check], ...]
     rows: tuple[RowSpec, ...]
 

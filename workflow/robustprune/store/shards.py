@@ -10,7 +10,7 @@ import google_crc32c
 import numpy as np
 from numcodecs import Zstd
 
-from robustprune.files import digest
+from robustprune.files import sha256
 from robustprune.store.layout import FILL_VALUES, GROUP_FILE, ZSTD_LEVEL, chunk_and_shard, is_float, ranges
 
 ABSENT = 2**64 - 1  # place of a chunk that its shard lacks, in the shard's index
@@ -46,21 +46,21 @@ def seal(path: Path, cut: tuple[int, int], *, every_byte: bool = False) -> str |
     None where the index, or with ``every_byte`` a chunk, is not what its CRC-32C says.
     """
     if path.name == GROUP_FILE:
-        return digest(path)
+        return sha256(path)
     chunk, shard = cut
     content = np.memmap(path, np.uint8, "r")
     index = content[-16 * (shard // chunk) - 4 : -4].tobytes()
     if crc32c(index) != content[-4:].tobytes():
         return None
-    sha256 = hashlib.sha256(index)
+    checksums = hashlib.sha256(index)
     for place, size in np.frombuffer(index, "<u8").reshape(-1, 2).tolist():
         if place == ABSENT:
             continue
         checksum = content[place + size - 4 : place + size].tobytes()
         if every_byte and crc32c(content[place : place + size - 4].tobytes()) != checksum:
             return None
-        sha256.update(checksum)
-    return sha256.hexdigest()
+        checksums.update(checksum)
+    return checksums.hexdigest()
 
 
 def unpacking_problem(path: Path, dtype: str, cut: tuple[int, int]) -> str | None:
