@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from robustprune.config import load_config
+from robustprune.config import load_config, merge
 from robustprune.execution import Execution
 from robustprune.job import run_stage
 from robustprune.plan import make_plan
@@ -31,21 +31,21 @@ GENERATOR: dict[str, Any] = {
     "learning_rate": 2e-3,
     "ramp_images": 10_000,
     "averaging_half_life_images": 20_000,
-    "precision": "bfloat16",
 }
 SETTINGS: dict[str, Any] = {
     "preset": "mnist",
     "seeds": [0],
-    "synthetic": {"count": 1000, "generator": GENERATOR, "sampler": {"steps": 10, "precision": "bfloat16"}},
+    "synthetic": {"count": 1000, "generator": GENERATOR, "sampler": {"steps": 10}},
     "training": {"standard": {"epochs": 5}},
     "quality": {"images": 1000},
 }
 TOLD = ("images", "agreement", "judge_accuracy", "frechet", "frechet_of_real", "nearest", "nearest_held_out", "near")
 
 
-def measure(mnist: Path, results: Path, threads: int) -> dict[str, Any]:
+def measure(mnist: Path, results: Path, threads: int, precision: str) -> dict[str, Any]:
     """Run the stages, print what each takes, and return what the last one found."""
-    config = load_config({**SETTINGS, "data": {"source": f"torchvision:{mnist}"}})
+    settings = merge(SETTINGS, {"synthetic": {part: {"precision": precision} for part in ("generator", "sampler")}})
+    config = load_config({**settings, "data": {"source": f"torchvision:{mnist}"}})
     plan = make_plan(config, {}, results=results, quality=True)
     plan.write_specs()
     (target,) = plan.targets.values()
@@ -71,9 +71,11 @@ def main() -> None:
     parser.add_argument("--mnist", type=Path, required=True, help="folder with MNIST in torchvision's layout")
     parser.add_argument("--results", type=Path, help="folder of the stages; kept, so that a killed run goes on from it")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: %(default)s)")
+    parser.add_argument("--precision", default="bfloat16", help="float32 where a CPU has no bfloat16 (%(default)s)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        found = measure(options.mnist.absolute(), options.results or Path(temporary), options.threads)
+        results = options.results or Path(temporary)
+        found = measure(options.mnist.absolute(), results, options.threads, options.precision)
     print(json.dumps({name: round(found[name], 4) for name in TOLD}))
 
 
