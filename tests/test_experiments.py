@@ -69,6 +69,20 @@ def test_a_network_is_named_or_by_its_part() -> None:
     assert networks == ["wrn28_10_swish", "wrn70_16_swish", "fast_preact_resnet18", "preact_resnet18"]
 
 
+@pytest.mark.parametrize("trained_on", ["real", "synthetic", "source"])
+def test_where_all_rows_learn_from_one_pool_no_batch_is_mixed(trained_on: str) -> None:
+    config = load_config({"data": {"trained_on": trained_on}, "training": {"trades": {"synthetic_fraction": 0.5}}})
+    assert under(config).training.trades.synthetic_fraction == 0
+    assert under(config, data="all").training.trades.synthetic_fraction == 0.5
+
+
+def test_one_pass_makes_an_epoch_of_what_is_kept() -> None:
+    config = load_config({"preset": "cifar10"})
+    assert config.training.trades.epoch_images == 50_000
+    assert under(config, one_pass=True).training.trades.epoch_images is None
+    assert under(config, one_pass=True, data="real").training.trades.synthetic_fraction == 0
+
+
 def test_rows_with_the_same_conditions_share_stages_and_the_rest_do_not() -> None:
     real = {"data": "real"}
     plan = plan_of({"method": "a", **real}, {"method": "b", **real, "epochs": "1/2"}, {"method": "c"})
@@ -139,7 +153,11 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"claims": [{"claim": "c", "checks": [{**CHECK, "row": "z"}]}]}, "there is no row 'z'; there are a, b"),
     ({"claims": [{"claim": "c", "checks": [{**CHECK, "quantity": "k"}]}]}, "there is no column k"),
     ({"claims": [{"claim": "c", "checks": [{**CHECK, "below": 1}]}]}, "one of above, below and near"),
-    ({"claims": [{"claim": "c", "checks": [{**CHECK, "within": 1}]}]}, "near and within go together"),
+    ({"claims": [{"claim": "c", "checks": [{"quantity": "accuracy", "row": "a", "near": "b"}]}]}, "near needs within"),
+    ({"baseline": {"L2": "a"}}, "baseline has no method for 'a', whose norm is None"),
+    ({"rows": [{"method": "a"}, {"method": "b", "score": "loss"}]}, "b: score would change nothing"),
+    ({"rows": [{"method": "a", "among": "real", "per": "class"}]}, "a: among, per would change nothing"),
+    ({"rows": [{"method": "a", "extrapolated": True}]}, "a: extrapolated would change nothing"),
     ({"quantities": ["accuracies"]}, "quantities.0 = 'accuracies'"),
     ({"target": "../t.csv"}, "target = '../t.csv'"),
     ({"form": "method"}, "form"),

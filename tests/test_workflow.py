@@ -155,6 +155,23 @@ def test_a_large_pool_is_scored_in_parts_and_their_size_reruns_nothing(checkout:
     assert (stage / "scores.zarr" / "zarr.json").stat().st_mtime_ns == written
 
 
+def test_a_jobs_own_snakemake_asks_for_no_part_that_nobody_was_asked_for(checkout: Checkout) -> None:
+    overrides: dict[str, Any] = {"execution": {"part_rows": 128, "batch_size": 8}}
+    checkout.configure(overrides)
+    plan = make_plan(load_config(merge(TINY, overrides)), load_experiments())
+    target = str(plan.record(stage_of(plan, "scores", "generated")))
+    checkout.file(target).unlink()
+    assert checkout.jobs(target) == Counter({"part": 3, "score": 1})
+    assert checkout.jobs("--mode", "remote", target) == Counter({"score": 1})
+
+
+def test_the_threads_of_jobs_elsewhere_are_not_bounded_by_this_machine(checkout: Checkout) -> None:
+    checkout.configure({"resources": {"models": {"threads": 5}}})
+    asked = ("-n", "-p", "--forcerun", "model", "--cores", "2", TABLE)
+    assert "--threads 2" in checkout.snakemake(*asked).stdout
+    assert "--threads 5" in checkout.snakemake(*asked, "--profile", "slurm").stdout
+
+
 @pytest.mark.parametrize("preset", ["digits", "mnist", "cifar10"])
 def test_every_preset_passes_a_dry_run(preset: str, finished: Checkout) -> None:
     finished.file("config.yaml").write_text(f"preset: {preset}\n")

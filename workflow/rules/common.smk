@@ -28,6 +28,11 @@ PULL = f"{shlex.quote(sys.executable)} -m robustprune store pull"
 put_into_environment(PLAN.config.shared_stores)
 
 
+# `cores: all` is meant for jobs on this machine; it must not cut the threads of those that run on others.
+if workflow.nodes is not None:
+    workflow.global_resources["_cores"] = sys.maxsize
+
+
 wildcard_constraints:
     id=ID_PATTERN,
     start=r"\d+",
@@ -43,11 +48,16 @@ def upstream(wildcards):
 
 
 def parts(wildcards):
-    """What marks the parts of a stage as computed; nothing where the stage is one job."""
+    """What marks the parts of a stage as computed; nothing where the stage is one job.
+
+    A job's own Snakemake knows the size of pools that were made meanwhile, and so of parts that nobody was asked for.
+    """
     directory = PLAN.directory(wildcards.id)
-    return [
-        ancient(str(part_marker(directory, rows))) for rows in PLAN.parts(wildcards.id)
+    markers = [part_marker(directory, rows) for rows in PLAN.parts(wildcards.id)]
+    asked_for = [
+        marker for marker in markers if workflow.is_main_process or marker.exists()
     ]
+    return [ancient(str(marker)) for marker in asked_for]
 
 
 def threads(wildcards):

@@ -41,6 +41,9 @@ class Conditions(Settings):
         Fraction(1), gt=0, description="images drawn from the generator, in units of the config's synthetic.count"
     )
     epochs: Exact = Field(Fraction(1), gt=0, description="of a training, in units of the recipe's")
+    one_pass: bool = Field(
+        False, description="an epoch is one pass over what is kept (facts N17), not the recipe's epoch_images"
+    )
 
     def under(self, config: Config, *, origin: str) -> Config:
         """The configuration as these conditions change it. Raises UserError where that is not possible."""
@@ -69,11 +72,13 @@ class Conditions(Settings):
     def _recipes(self, config: Config) -> dict[str, dict[str, Any]]:
         """What changes of each recipe."""
         changes: dict[str, dict[str, Any]] = {}
-        unmixed = self.data not in (None, *MIXED)
+        unmixed = (self.data or config.data.trained_on) not in MIXED
         for name in get_args(RecipeName):
             recipe = config.training.named(name)
             if unmixed and recipe.synthetic_fraction:
                 changes.setdefault(name, {})["synthetic_fraction"] = 0
+            if self.one_pass and recipe.epoch_images is not None:
+                changes.setdefault(name, {})["epoch_images"] = None
             if self.epochs != 1:
                 changes.setdefault(name, {})["epochs"] = max(1, round(recipe.epochs * self.epochs))
         return changes

@@ -130,6 +130,15 @@ class Row(Conditions):
         return self.strategy != "none" or self.radius != "constant" or self.epsilon != 1
 
     @property
+    def unused_keys(self) -> tuple[str, ...]:
+        """Keys that were given and say by what images are dropped, where none are."""
+        if self.strategy != "none":
+            return ()
+        for_radii = {"extrapolated"} if self.uses_margins else set()
+        given = self.model_fields_set - for_radii
+        return tuple(key for key in ("score", "among", "per", "extrapolated") if key in given)
+
+    @property
     def amount(self) -> DropShare | DropBeyond | None:
         """What the row itself says of how many images are dropped."""
         if self.threshold is not None:

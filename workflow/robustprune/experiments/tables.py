@@ -1,11 +1,11 @@
 """The forms that tables have: rows of one sort, and columns, the quantities that are told of each."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from robustprune.experiments.rows import Row
-from robustprune.settings import Architecture, ArchitectureRole, AttackName, RecipeName, Settings, Weights
+from robustprune.settings import Architecture, ArchitectureRole, AttackName, Norm, RecipeName, Settings, Weights
 from robustprune.settings.tables import OF_METHODS, AccuracyName, Cells, Check, Claim, Printed, QuantityName
 
 
@@ -53,22 +53,36 @@ class Table(Heading):
     attacks: tuple[AttackName, ...] | None = Field(
         None, min_length=1, description="what its rows' models are measured under; evaluation.attacks where absent"
     )
-    baseline: str | None = Field(None, description="method that the others are compared with; null: the first row")
+    baseline: str | dict[Norm, str] | None = Field(
+        None,
+        description="method that the others are compared with, or one for the rows of each norm; null: the first row",
+    )
     rows: tuple[Row, ...] = Field(min_length=1)
 
     def row(self, method: str) -> Row:
         """The row of a method."""
         return next(row for row in self.rows if row.method == method)
 
-    @property
-    def compared_with(self) -> str:
-        """The method that the others are compared with."""
+    def compared_with(self, row: Row) -> str:
+        """The method that a row is compared with."""
+        if isinstance(self.baseline, dict):
+            return self.baseline[cast(Norm, row.norm)]
         return self.baseline or self.rows[0].method
 
     @model_validator(mode="after")
-    def _baseline_is_a_row(self) -> "Table":
-        if self.compared_with not in self.methods:
-            raise ValueError(f"baseline = {self.baseline!r} is not among the rows: {', '.join(self.methods)}")
+    def _baselines_are_rows(self) -> "Table":
+        for row in self.rows:
+            if isinstance(self.baseline, dict) and row.norm not in self.baseline:
+                raise ValueError(f"baseline has no method for {row.method!r}, whose norm is {row.norm}")
+            if (method := self.compared_with(row)) not in self.methods:
+                raise ValueError(f"baseline = {method!r} is not among the rows: {', '.join(self.methods)}")
+        return self
+
+    @model_validator(mode="after")
+    def _what_rows_go_by_is_used(self) -> "Table":
+        for row in self.rows:
+            if unused := row.unused_keys:
+                raise ValueError(f"{row.method}: {', '.join(unused)} would change nothing, as its strategy is none")
         return self
 
     @model_validator(mode="after")

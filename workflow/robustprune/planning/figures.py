@@ -20,6 +20,7 @@ from robustprune.experiments import (
     Table,
     Trajectories,
 )
+from robustprune.planning.claims import with_claims_on
 from robustprune.planning.methods import Methods
 from robustprune.planning.stages import Stages
 from robustprune.settings.perceptron import InputScale, PerceptronGrid
@@ -69,6 +70,7 @@ class Figures:
 
     def figure(self, name: str, figure: AnyFigure) -> str:
         """The stage of a figure. Raises UserError for rows that the configuration does not allow."""
+        figure = with_claims_on(self.config.data.name, figure)
         match figure:
             case PerceptronFigure():
                 return self._of_perceptrons(name, figure)

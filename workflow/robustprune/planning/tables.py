@@ -7,6 +7,7 @@ from robustprune.config import PRESETS, REFERENCE, Config, load_config
 from robustprune.errors import UserError
 from robustprune.experiments import AnyTable, Comparisons, Extrapolations, Hyperparameters, Layouts, Row, Table
 from robustprune.files import digest
+from robustprune.planning.claims import with_claims_on
 from robustprune.planning.hyperparameters import hyperparameters
 from robustprune.planning.methods import Methods
 from robustprune.planning.stages import Stages
@@ -24,7 +25,7 @@ class Tables:
 
     def table(self, name: str, table: AnyTable) -> str:
         """The stage of a table. Raises UserError for rows that the configuration does not allow."""
-        printed = table.printed
+        table, printed = with_claims_on(self.config.data.name, table), table.printed
         return self.stages.add(
             TableSpec(
                 name=name,
@@ -33,7 +34,6 @@ class Tables:
                 quantities=table.quantities,
                 classes=self.config.data.classes,
                 compared=table.quantity if isinstance(table, Comparisons) else None,
-                baseline=table.compared_with if isinstance(table, Table) else None,
                 printed=printed,
                 printed_digest=digest(REFERENCE / printed.file) if printed else None,
                 claims=table.claims,
@@ -55,10 +55,15 @@ class Tables:
                 return self._of_extrapolations(table)
 
     def _of_methods(self, table: Table) -> Iterator[RowSpec]:
-        against = self._runs(table, table.compared_with)
         for row in table.rows:
-            runs = self._runs(table, row.method)
-            yield RowSpec(method=row.method, runs=runs, against=against, printed=self._printed(table, row.printed))
+            baseline = table.compared_with(row)
+            yield RowSpec(
+                method=row.method,
+                runs=self._runs(table, row.method),
+                against=self._runs(table, baseline),
+                baseline=baseline,
+                printed=self._printed(table, row.printed),
+            )
 
     def _of_comparisons(self, table: Comparisons) -> Iterator[RowSpec]:
         for row in table.rows:
@@ -113,5 +118,6 @@ class Tables:
         """Which printed row stands beside, on the data set of this configuration."""
         instead = table.printed.instead.get(self.config.data.name, {}) if table.printed else {}
         if isinstance(cells, dict):
-            return {column: instead.get(text, text) for column, text in cells.items()}
+            found = {column: instead.get(text, text) for column, text in cells.items()}
+            return None if None in found.values() else cast(dict[str, str], found)
         return cells if cells is None else instead.get(cells, cells)

@@ -60,25 +60,28 @@ class Printed(Settings):
     file: str = Field(pattern=r"^\w+\.csv$", description="in workflow/reference")
     setting: str = Field(description="what they were measured on and with, for readers")
     beside: dict[QuantityName, str] = Field(description="the file's column that stands beside a quantity of ours")
-    instead: dict[str, dict[str, str]] = Field(
-        {}, description="by the name of our data set: cells of the file that stand in for those that rows name"
+    instead: dict[str, dict[str, str | None]] = Field(
+        {},
+        description="by the name of our data set: cells of the file that stand in for those that rows name; null: none",
     )
 
 
 class Relation(Settings):
     """One inequality of a claim, with what it is against."""
 
-    above: str | float | None = Field(None, description="what it is above: another row's method, or a number")
-    below: str | float | None = Field(None, description="what it is below")
+    above: str | float | None = Field(
+        None, description="what it is above, or not below by more than ``within``: another row's method, or a number"
+    )
+    below: str | float | None = Field(None, description="what it is below, or not above by more than ``within``")
     near: str | float | None = Field(None, description="what it is not further from than ``within``")
-    within: float | None = Field(None, gt=0, description="in the quantity's unit")
+    within: float | None = Field(None, gt=0, description="in the quantity's unit; near needs it")
 
     @model_validator(mode="after")
     def _one_relation(self) -> Self:
         if sum(value is not None for value in (self.above, self.below, self.near)) != 1:
             raise ValueError("a check has one of above, below and near")
-        if (self.near is None) != (self.within is None):
-            raise ValueError("near and within go together")
+        if self.near is not None and self.within is None:
+            raise ValueError("near needs within")
         return self
 
     @property
@@ -99,6 +102,7 @@ class Claim(Settings, Generic[AnyCheck]):
     """What a paper says of a table or a figure, and when a run agrees with it."""
 
     claim: str = Field(min_length=1, description="a sentence")
+    data: str | None = Field(None, description="the one data set that it is said of; it is not judged on others")
     checks: Annotated[tuple[AnyCheck, ...], Field(min_length=1)]
 
 

@@ -32,6 +32,7 @@ class RowSpec(Settings):
     method: str
     runs: tuple[RunSpec, ...] = ()
     against: tuple[RunSpec, ...] = Field((), description="the runs that its own are compared with")
+    baseline: str | None = Field(None, description="the method that ``against`` is of, where it is a row of the table")
     told: dict[QuantityName, str] = Field({}, description="cells that are known before anything runs")
     printed: Cells | None = Field(None, description="the row of the printed numbers that stands beside")
 
@@ -57,7 +58,6 @@ class TableSpec(Spec):
     quantities: tuple[QuantityName, ...]
     classes: int = Field(description="of the data, for the accuracy of guessing")
     compared: AccuracyName | None = Field(None, description="what a table of comparisons compares")
-    baseline: str | None = Field(None, description="the method that ``against`` is of")
     printed: Printed | None
     printed_digest: str | None = Field(description="digest of that file, so that a corrected number makes a new table")
     claims: tuple[Claim[Check], ...]

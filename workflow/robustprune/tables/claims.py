@@ -11,14 +11,15 @@ from robustprune.tables.quantities import QUANTITIES
 from robustprune.tables.rows import Shown
 from robustprune.tables.statistics import paired_difference, welch_test
 
-DEFINITION = 1
+DEFINITION = 2
 
 RULE = (
     "A check agrees where the whole 95 % interval of the difference lies on the claimed side (for *near*: within the "
     "stated distance), disagrees where the whole interval lies on the other side (beyond the distance), and cannot "
-    "tell otherwise. Differences are taken seed by seed where two rows share two seeds or more, else by Welch's "
-    "interval; a single run has no interval and cannot tell; a number without spread is compared as it is. A claim "
-    "agrees where all of its checks do, and disagrees where one does."
+    "tell otherwise. *Above* and *below* with a distance take what is at most so far on the other side, too. "
+    "Differences are taken seed by seed where two rows share two seeds or more, else by Welch's interval; a single run "
+    "has no interval and cannot tell; a number without spread is compared as it is. A claim agrees where all of its "
+    "checks do, and disagrees where one does."
 )
 
 Verdict = Literal["agrees", "disagrees", "cannot tell"]
@@ -88,7 +89,8 @@ def judge_relation(
     check: Relation, compared: tuple[str, str], cell: Cell, other: Cell, *, decimals: int
 ) -> tuple[str, Verdict]:
     """What two cells say of a check, in words and as a verdict; ``compared`` is what they are."""
-    within = "" if check.within is None else f" (within {check.within:g})"
+    or_so = "" if check.relation == "near" else "or "
+    within = "" if check.within is None else f" ({or_so}within {check.within:g})"
     sentence = f"{compared[0]} {check.relation} {compared[1]}{within}"
     interval = interval_between(cell, other)
     if interval is None:
@@ -98,15 +100,15 @@ def judge_relation(
 
 def verdict_of(check: Relation, interval: Interval) -> Verdict:
     """What an interval of the difference says of a check."""
-    if check.within is not None:
-        if max(abs(interval.low), abs(interval.high)) <= check.within:
-            return "agrees"
-        beyond = interval.low > check.within or interval.high < -check.within
-        return "disagrees" if beyond else "cannot tell"
-    above, below = interval.low > 0, interval.high < 0
-    if check.relation == "below":
-        above, below = below, above
-    return "agrees" if above else "disagrees" if below else "cannot tell"
+    within = check.within or 0.0
+    if check.relation == "near":
+        agrees = max(abs(interval.low), abs(interval.high)) <= within
+        disagrees = interval.low > within or interval.high < -within
+    elif check.relation == "above":
+        agrees, disagrees = interval.low > -within, interval.high < -within
+    else:
+        agrees, disagrees = interval.high < within, interval.low > within
+    return "agrees" if agrees else "disagrees" if disagrees else "cannot tell"
 
 
 def interval_between(cell: Cell, other: Cell) -> Interval | None:

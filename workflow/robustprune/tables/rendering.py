@@ -147,8 +147,10 @@ def _legend(spec: TableSpec, rows: Sequence[Row]) -> list[str]:
     lines = [f"+-: {SPREAD_WORDS[spread]}." for spread in spreads]
     if spec.printed is not None:
         lines.append(f"Printed: {spec.printed.setting}. Difference: ours minus printed.")
-    if spec.baseline is not None:
-        lines.append(f"The columns *_change_* of the CSV are differences to {spec.baseline}, seed by seed.")
+    if baselines := dict.fromkeys(row.baseline for row in spec.rows if row.baseline is not None):
+        of_its_norm = " (the one of a row's own norm)" if len(baselines) > 1 else ""
+        compared = f"{' and '.join(baselines)}{of_its_norm}"
+        lines.append(f"The columns *_change_* of the CSV are differences to {compared}, seed by seed.")
     return lines
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from robustprune.files import replacing, write_text
 from robustprune.job import Job
-from robustprune.specs import TableSpec
+from robustprune.specs import RowSpec, TableSpec
 from robustprune.tables.claims import judge
 from robustprune.tables.rendering import latex, markdown, shown_table
 from robustprune.tables.rows import Shown, line_of, row_of, without_empty_columns
@@ -32,7 +32,7 @@ def run(job: Job, spec: TableSpec) -> dict[str, Any]:
         [row_of(spec, row, RowRuns(job, row, chance=chance, compared=spec.compared)) for row in spec.rows]
     )
     cells = {row.method: row.cells for row in rows}
-    lines = [line_of(spec, row, _baseline(spec, row.method, cells)) for row in rows]
+    lines = [line_of(spec, row, _baseline(of, cells)) for of, row in zip(spec.rows, rows, strict=True)]
     judged = [judge(claim, cells) for claim in spec.claims]
     with replacing(job.partial / TABLE_FILE) as temporary:
         pd.DataFrame(lines).convert_dtypes().to_csv(temporary, index=False)
@@ -44,6 +44,6 @@ def run(job: Job, spec: TableSpec) -> dict[str, Any]:
     return {"title": spec.title, "rows": len(lines), "claims": [asdict(one) for one in judged]}
 
 
-def _baseline(spec: TableSpec, method: str, cells: Mapping[str, Shown]) -> Shown:
+def _baseline(row: RowSpec, cells: Mapping[str, Shown]) -> Shown:
     """The cells that a row's are compared with: none for the baseline itself."""
-    return {} if spec.baseline in (None, method) else cells[str(spec.baseline)]
+    return {} if row.baseline in (None, row.method) else cells[str(row.baseline)]
