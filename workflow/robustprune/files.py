@@ -50,7 +50,7 @@ def move_over(source: Path, target: Path) -> None:
 
 
 def hasher() -> blake3:
-    """What files are known by: BLAKE3, which takes a third of the time that SHA-256 does, and is as safe."""
+    """What files are known by: BLAKE3, which takes less than half the time of SHA-256, and is as safe."""
     return blake3()
 
 
