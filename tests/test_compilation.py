@@ -161,3 +161,38 @@ def test_graphs_are_torchs_mode_and_an_error_in_the_trial_means_eager(monkeypatc
     assert (network[0], said, modes) == (model, "cuda_graphs", ["reduce-overhead"])  # type: ignore[index]
     found = compiled(model, "cuda_graphs", device=gpu, processes=1, trial=fail)
     assert found == (model, "no: RuntimeError: accessing tensor output of CUDAGraphs that has been overwritten")
+
+
+def test_an_error_without_text_means_eager_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: nn.Module) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr(torch, "compile", lambda model, **_: nn.Sequential(model))
+    model = nn.Linear(2, 2)
+    found = compiled(model, "kernels", device=torch.device("cpu"), processes=1, trial=fail)
+    assert found == (model, "no: NotImplementedError: no reason given")
+
+
+def test_the_trial_adds_no_gradient_to_an_older_one_and_says_where_it_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What graphs need: a gradient that is kept is an output of one, and the next step writes over it."""
+
+    class WithoutGradients(nn.Module):
+        def __init__(self, model: nn.Module) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, images: Tensor) -> Tensor:
+            assert all(value.grad is None for value in self.parameters())
+            return torch.as_tensor(self.model(images))
+
+    began: list[None] = []
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: began.append(None))
+    monkeypatch.setattr(torch, "compile", lambda model, **_: WithoutGradients(model))
+    tried = training(tmp_path / "tried", "kernels")
+    assert (tried.compiled, len(began)) == ("kernels", 2)
+    tried.take_step()
+    assert len(began) == 3
+    training(tmp_path / "eager", "none").take_step()
+    assert len(began) == 3

@@ -18,7 +18,7 @@ from robustprune.config import load_config
 from robustprune.costs.report import NO_RATES, in_units
 from robustprune.costs.storage import bytes_of
 from robustprune.costs.throughput import THROUGHPUT_FILE, Rates, add_rates, read_throughput
-from robustprune.costs.work import Work, network_of, work_of
+from robustprune.costs.work import UnknownSizeError, Work, network_of, work_of
 from robustprune.errors import UserError
 from robustprune.evaluation.autoattack import STANDARD, withstands_one
 from robustprune.evaluation.pgd import withstands_pgd
@@ -117,6 +117,22 @@ def test_pruning_midway_saves_what_it_drops() -> None:
     assert extra.forwards - work(plan_of(row), "models").forwards == 1297
 
 
+def test_an_epoch_of_one_pass_shows_as_many_images_as_real_ones_are_kept() -> None:
+    """Synthetic images take the place of real ones in a batch and make no epoch longer (``training.sampler``)."""
+    shown = {}
+    for among in ("all", "real", "synthetic"):
+        row = {"method": "m", "recipe": "pgd_at", "strategy": "puma", "ratio": 0.25, "among": among, "one_pass": True}
+        plan = plan_of(Row.model_validate(row), training={"pgd_at": {"synthetic_fraction": 0.75}})
+        shown[among] = work(plan, "models", "puma").updates
+    assert shown == {"all": round(20 * 1197 * 0.75), "real": round(20 * 1197 * 0.75), "synthetic": 20 * 1197}
+
+
+def test_networks_of_another_patch_have_other_rates() -> None:
+    row = Row(method="PUMA", strategy="puma")
+    plans = [plan_of(row, synthetic={"generator": {"patch": patch}}) for patch in (1, 2)]
+    assert len({work(plan, "generators").network for plan in plans}) == 2
+
+
 def test_pools_scores_and_generators_by_hand() -> None:
     plan = plan_of(Row(method="PUMA", strategy="puma"))
     generator = work(plan, "generators")
@@ -138,6 +154,9 @@ def test_bytes_by_hand() -> None:
     assert bytes_of(plan.stages, stage_of(plan, "pools", "generated"), {}) == 5000 * (64 + 2)
     assert bytes_of(plan.stages, stage_of(plan, "scores", "generated"), {}) == 5000 * 9
     assert bytes_of(plan.stages, stage_of(plan, "models"), rates) == 3 * 4 * 1000
+    extrapolated = plan_of(Row(method="PUMA", strategy="puma", extrapolated=True))
+    with pytest.raises(UnknownSizeError):
+        bytes_of(extrapolated.stages, stage_of(extrapolated, "embeddings"), rates)
     assert [in_units(size) for size in (0, 999, 1234, 3.5e9, 1e16)] == ["0 B", "999 B", "1.23 kB", "3.5 GB", "10 PB"]
 
 

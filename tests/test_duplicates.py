@@ -1,5 +1,6 @@
 """Duplicates inside pools and between them, against a plain loop; images of training that are for testing."""
 
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,6 +52,21 @@ def test_shared_images_are_those_of_a_plain_loop(counts: tuple[int, int], monkey
     first, second = (rng.integers(0, 200, count).astype(np.uint64) for count in counts)
     known = set(second.tolist())
     assert rows_also_in(first, second).tolist() == [row for row, digest in enumerate(first.tolist()) if digest in known]
+
+
+@pytest.mark.parametrize("counts", [(100_000, 100_000), (20_000, 200_000), (200_000, 20_000)])
+def test_shared_images_take_little_memory(counts: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The digests of the smaller pool once more, what is found of both, and a part; ``np.isin`` takes 52 bytes each."""
+    monkeypatch.setattr(duplicates, "READ_AT_ONCE", 1000)
+    rng = np.random.default_rng(0)
+    first, second = (rng.integers(0, 2**64, count, dtype=np.uint64) for count in counts)
+    second[:100] = first[-100:]
+    tracemalloc.start()
+    found = rows_also_in(first, second)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found.tolist() == list(range(counts[0] - 100, counts[0]))
+    assert peak < 16 * min(counts)
 
 
 @pytest.mark.parametrize("length", [2, 100])

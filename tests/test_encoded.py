@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -124,6 +125,15 @@ def test_an_image_is_one_read_of_its_bytes(job: Job) -> None:
     images = open_pool(job.directory).images
     assert isinstance(images, encoded_pool.EncodedImages)
     assert [images.encoded(row) for row in range(25)] == [image.encoded for image in some(25)]
+
+
+def test_no_more_files_are_open_at_once_than_is_said(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a pool of some 8 million images takes more descriptors than a process may have."""
+    monkeypatch.setattr(encoded_pool, "MAPPED_FILES", 1)
+    images = open_pool(job.directory).images
+    assert np.array_equal(images[[0, 12, 24, 1]], pixels_of(some(25))[[0, 12, 24, 1]])
+    opened = [os.path.realpath(descriptor) for descriptor in Path("/proc/self/fd").iterdir()]
+    assert sum(str(job.directory.resolve()) in path and path.endswith(".parquet") for path in opened) == 1
 
 
 def test_any_reader_of_parquet_takes_it_for_one_table(job: Job) -> None:

@@ -19,7 +19,6 @@ from robustprune.errors import Interrupted, UserError
 from robustprune.execution import Execution
 from robustprune.experiments import Table
 from robustprune.extrapolation import stage
-from robustprune.extrapolation.overlap import shared_rows
 from robustprune.extrapolation.sources import hold_out
 from robustprune.interruption import Checkpoints
 from robustprune.job import Job, run_stage
@@ -158,9 +157,11 @@ def test_overlap_that_is_allowed_is_counted(world: World) -> None:
     assert facts["shared_images"] == 2
 
 
-def test_shared_rows_are_those_whose_digest_the_others_have() -> None:
-    targets, sources = (np.array(digests, np.uint64) for digests in ([7, 2**63, 9, 7], [7, 2**63 + 1]))
-    assert shared_rows(targets, sources).tolist() == [0, 3]
+def test_an_image_that_both_sources_have_is_counted_once(world: World) -> None:
+    world.images[TARGET][[4, 7]] = world.images[REAL][[60, 2]]
+    world.images[SOURCE][9] = world.images[REAL][60]
+    _, facts = run(world, spec_of(REAL, SOURCE, allow_overlap=True))
+    assert facts["shared_images"] == 2
 
 
 def test_infinite_scores_are_left_out_and_counted(world: World) -> None:

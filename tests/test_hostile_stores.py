@@ -165,6 +165,12 @@ def a_truncated_shard_of_stated_size(store: Published) -> None:
     store.attributes["files"]["margin/c/1"]["bytes"] = len(content)
 
 
+def a_shard_shorter_than_its_index(store: Published) -> None:
+    """Of 11 bytes, which are no whole entries of an index, and their checksum."""
+    store.file("margin/c/1").write_bytes(bytes(11) + shards.crc32c(bytes(11)))
+    store.attributes["files"]["margin/c/1"]["bytes"] = 15
+
+
 def a_flipped_bit(store: Published) -> None:
     content = bytearray(store.file("margin/c/2").read_bytes())
     content[99] ^= 4
@@ -262,6 +268,18 @@ BEFORE_SAVING: dict[str, tuple[Callable[[Published], None], str]] = {
         of_a_column(data_type="string"),
         r"prediction/zarr\.json does not describe a column",
     ),
+    "column without names of dimensions": (
+        lambda store: store.edit_column("prediction", lambda metadata: metadata.pop("dimension_names")),
+        r"prediction/zarr\.json: dimension_names is not as in a store",
+    ),
+    "column that is a list": (
+        lambda store: store.rewrite("prediction/zarr.json", b"[]"),
+        r"prediction/zarr\.json does not describe a column",
+    ),
+    "column that is a number": (
+        lambda store: store.rewrite("prediction/zarr.json", b"5"),
+        r"prediction/zarr\.json does not describe a column",
+    ),
     "huge shape": (of_a_column(shape=[10**15]), r"prediction is int16 \(1000000000000000,\)"),
     "huge chunks": (
         of_a_column(chunk_grid={"name": "regular", "configuration": {"chunk_shape": [2**40]}}),
@@ -281,7 +299,11 @@ BEFORE_SAVING: dict[str, tuple[Callable[[Published], None], str]] = {
     "attribute with code": (in_attributes(on_load=CODE), "'on_load' is no attribute of a score"),
     "attribute with a pickle": (in_attributes(model=PICKLE), "'model' is no attribute of a score"),
     "score that is code": (in_both("score", column=CODE), r"score\.column"),
-    "score that is no column": (in_both("score", column="labels"), "has no column 'labels', its score"),
+    "score that is no column": (in_both("score", column="labels"), "has no column 'labels' of float32, its score"),
+    "score of whole numbers": (
+        in_both("score", column="prediction"),
+        "has no column 'prediction' of float32, its score",
+    ),
     "score of another end than its entry": (
         in_entry_score := (lambda store: store.entry["score"].update(easy="low")),
         "its score is not the one in its entry",
@@ -310,6 +332,14 @@ BEFORE_SAVING: dict[str, tuple[Callable[[Published], None], str]] = {
     "chunks of another compression": (no_zstandard, r"prediction/c/0 cannot be read: .* unpack to None"),
     "truncated shard": (a_truncated_shard, r"margin/c/1 has 1,088 bytes, but should have 1,108"),
     "truncated shard of the stated size": (a_truncated_shard_of_stated_size, "margin/c/1 is damaged"),
+    "shard shorter than its index": (
+        a_shard_shorter_than_its_index,
+        "margin/c/1 is damaged: its checksums",
+    ),
+    "shard without a seal": (
+        lambda store: store.attributes["files"]["margin/c/1"].update(seal=None),
+        "margin/c/1 has no size and seal",
+    ),
     "longer shard": (a_longer_shard, "margin/c/1 has 2,108 bytes, but should have 1,108"),
     "flipped bit": (a_flipped_bit, "margin/c/2 is damaged: its checksums"),
     "exchanged shards": (exchanged_shards, r"margin/c/[01] is damaged: its checksums"),

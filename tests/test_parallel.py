@@ -20,7 +20,8 @@ from robustprune.errors import Interrupted, UserError
 from robustprune.execution import Execution
 from robustprune.job import Job, run_stage
 from robustprune.models.checkpoint import load_weights
-from robustprune.training.followers import team_of
+from robustprune.settings import MidTraining
+from robustprune.training.followers import PATIENCE, _store, team_of
 from robustprune.training.team import Team
 from tiny import recipe_table, run_upstream, stage_of, tiny_plan
 from together import CASES, follow, normalised, train, write_pools
@@ -181,6 +182,22 @@ def test_a_batch_with_fewer_images_than_processes_is_refused(tmp_path: Path) -> 
     write_pools(tmp_path)
     with pytest.raises(UserError, match=r"has 5 images, which cannot be shared among 6; .*batch_size = 11"):
         train(tmp_path, "midway", Team(0, 6))
+
+
+def test_a_batch_that_becomes_too_small_in_the_middle_is_refused_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_pools(tmp_path)
+    midway = MidTraining(keep=0.75, strategy="low_distance", at="clean")  # 45 of 60 images, in batches of 11
+    monkeypatch.setitem(CASES, "midway", {**CASES["midway"], "mid_training": midway})
+    with pytest.raises(UserError, match=r"has 1 images, which cannot be shared among 2; .*batch_size = 11"):
+        train(tmp_path, "midway", Team(0, 2))
+
+
+def test_followers_wait_for_the_leader_as_long_as_it_records_or_scores() -> None:
+    leads = _store(0, leads=True)
+    for store in (leads, _store(leads.port)):
+        assert store.timeout == PATIENCE  # type: ignore[attr-defined]
 
 
 def test_torchrun_is_told_what_to_say_instead(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:

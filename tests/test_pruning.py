@@ -1,6 +1,7 @@
 """Manifests: what they hold, and that one which belongs to other pools is refused."""
 
 import json
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -160,8 +161,30 @@ def test_a_manifest_edited_with_pandas_is_read_and_one_with_a_strange_pool_is_no
     pq.write_table(
         pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(table.schema.metadata), path
     )
-    with pytest.raises(UserError, match="toy-other-2222222222"):
-        read_manifest(tmp_path, POOLS)
+    for read in (lambda: read_manifest(tmp_path, POOLS), lambda: compare_manifests(tmp_path, tmp_path)):
+        with pytest.raises(UserError, match="has rows of toy-other-2222222222, which its metadata does not name"):
+            read()
+
+
+def test_damage_is_not_read_as_other_radii(tmp_path: Path) -> None:
+    """A bit flipped in the last byte of each column; and elsewhere, where nothing may come of it but a UserError."""
+    path = write(tmp_path) / MANIFEST_FILE
+    content, group = path.read_bytes(), pq.read_metadata(path).row_group(0)
+    columns = [group.column(number) for number in range(group.num_columns)]
+    first = [column.dictionary_page_offset or column.data_page_offset for column in columns]
+    ends = [start + column.total_compressed_size for start, column in zip(first, columns, strict=True)]
+
+    def flip(place: int) -> None:
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1 << place % 8]) + content[place + 1 :])
+
+    for end in ends:
+        flip(end - 1)
+        with pytest.raises(UserError, match=r"is damaged .*CRC"):
+            read_manifest(tmp_path, POOLS)
+    for place in range(0, len(content), 9):
+        flip(place)
+        with suppress(UserError):
+            read_manifest(tmp_path, POOLS)
 
 
 @given(st.sets(st.integers(0, 29)), st.sets(st.integers(0, 29)))
@@ -207,7 +230,7 @@ def test_manifests_of_other_images_are_not_compared(tmp_path: Path) -> None:
 def test_a_manifest_without_a_score_says_null(tmp_path: Path) -> None:
     path = write(tmp_path, rows(score=None)) / MANIFEST_FILE
     assert pq.read_table(path)["score"].null_count == 4
-    assert read_rows(path)[0].score is None
+    assert read_rows(path, POOLS)[0].score is None
 
 
 def test_a_file_that_is_no_manifest_is_refused(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Pruning while a model is trained: in the middle, and batch by batch with margins taken along the attack."""
 
 import re
+import tracemalloc
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from robustprune.execution import Execution
 from robustprune.experiments import Row, Table, load_experiments
 from robustprune.job import Job, run_stage
 from robustprune.plan import Plan, make_plan
-from robustprune.pools.format import open_pool
+from robustprune.pools.format import Member, open_pool
 from robustprune.pools.writing import write_pool
 from robustprune.pruning.manifest import read_metadata
 from robustprune.randomness import per_sample
@@ -28,7 +30,7 @@ from robustprune.settings.training import AnyRecipe
 from robustprune.specs import ModelSpec
 from robustprune.training.batchnorm import frozen_statistics
 from robustprune.training.fit import Training
-from robustprune.training.mid_training import CHOICE_FILE, MID_TRAINING_FILE
+from robustprune.training.mid_training import CHOICE_FILE, MID_TRAINING_FILE, _write, prune_midway
 from robustprune.training.online import move_to_margins
 from robustprune.training.trainset import KeptImages
 from tiny import TINY, run_upstream
@@ -122,6 +124,33 @@ def test_after_its_epoch_a_training_goes_on_with_the_share_kept(midway: MidTrain
         assert rows == set(expected)
     assert trained.history[-1]["learning_rate"] == 0  # the schedule went its whole way
     assert trained.model.training
+
+
+def test_a_member_of_which_pruning_leaves_nothing_is_named(tmp_path: Path) -> None:
+    midway = MidTraining(keep=0.5, strategy="random")
+    trained = training(tmp_path, RS_FGSM, mid_training=midway)
+    spec = trained.spec.model_copy(update={"synthetic": "noise-union-0123456789"})
+    whole = kept_images(tmp_path / "union")
+    members = tuple(Member(pool="p", digest="", count=30, share=Fraction(1, 2)) for _ in range(2))
+    info = whole.pool.info.model_copy(update={"members": members})
+    kept = [*trained.kept, KeptImages(replace(whole.pool, info=info), whole.rows, whole.epsilon)]
+    _write(trained.job.partial / CHOICE_FILE, spec, kept, None, np.arange(60))
+    says = r"no image of one of the pools in noise-union-0123456789 is left .*; raise mid_training.keep = 0.5"
+    with pytest.raises(UserError, match=says):
+        prune_midway(trained.job, spec, midway, trained.model, kept)
+
+
+def test_what_is_chosen_takes_little_memory_for_each_image(tmp_path: Path) -> None:
+    trained = training(tmp_path, RS_FGSM)
+    rows, midway = np.arange(100_000), MidTraining(keep=0.5, strategy="random")
+    kept = [KeptImages(trained.kept[0].pool, rows, np.zeros(len(rows), np.float32))]
+    tracemalloc.start()
+    _write(trained.job.partial / CHOICE_FILE, trained.spec, kept, None, rows[::2])
+    (left,) = prune_midway(trained.job, trained.spec, midway, trained.model, kept)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (left.rows == rows[::2]).all()
+    assert peak < 80 * len(rows)  # bytes; as text the name of its pool would be another hundred
 
 
 def test_the_scores_are_those_of_the_model_at_that_point_and_the_strategy_is_the_papers(tmp_path: Path) -> None:

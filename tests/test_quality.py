@@ -127,7 +127,7 @@ def test_report_by_hand() -> None:
         2.0,
     )
     assert whole["frechet_of_real"] == pytest.approx(0, abs=1e-9)
-    # The first 3 of 4 images: mean 5/3 and deviation 2/3 beside 0 and 1.
+    # Three of 4 images, evenly spaced: mean 5/3 and deviation 2/3 beside 0 and 1.
     assert whole["frechet"] == pytest.approx((5 / 3) ** 2 + (1 / 3) ** 2)
     assert classes["0"]["agreement"] == 0.5
     assert classes["1"] == {
@@ -139,6 +139,16 @@ def test_report_by_hand() -> None:
     table = report_table(whole, classes)
     assert table["class"].tolist() == ["all", "0", "1", "2"]
     assert table["frechet"].notna().tolist() == [True, False, False, False]
+
+
+def test_pools_sorted_by_class_are_compared_by_all_their_classes() -> None:
+    """Features that rise with the class: the images that were held out, beside ten times as many of each other pool."""
+    held_out = seen_of([0, 1] * 50, [True] * 100, [1.0] * 100)
+    sorted_by_class = seen_of([0, 1] * 500, [True] * 1000, [1.0] * 1000)
+    for generated, train in ((sorted_by_class, held_out), (held_out, sorted_by_class)):
+        found = summary(generated, held_out, train)
+        assert found["frechet_images"] == 100
+        assert max(found["frechet"], found["frechet_of_real"]) < 1e-3
 
 
 # ----------------------------------------------------------------------------------------------------------- stage

@@ -9,17 +9,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from robustprune.errors import Interrupted
+from robustprune.errors import Interrupted, UserError
 from robustprune.execution import Execution
 from robustprune.experiments import Row, Table
 from robustprune.job import run_stage
 from robustprune.settings import MidTraining, OnlinePuma, RecipeName
+from robustprune.state import load_state, save_state
 from tiny import recipe_table, run_upstream, stage_of, tiny_plan
 
 
@@ -199,6 +202,15 @@ def test_a_record_that_only_snakemake_took_away_is_put_back(tmp_path: Path) -> N
     (stage / "labels.npy").write_bytes(b"damaged")
     subprocess.run(command(stage, 60), check=True, capture_output=True)
     assert (stage / "images.npy").stat().st_mtime_ns != written
+
+
+@pytest.mark.parametrize("damage", [lambda _: b"", lambda whole: whole[:99], lambda whole: bytes(len(whole))])
+def test_a_damaged_checkpoint_is_named_and_what_to_delete(damage: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint.pt"
+    save_state(checkpoint, {"step": 3, "state": {"weight": torch.arange(9)}})
+    checkpoint.write_bytes(damage(checkpoint.read_bytes()))
+    with pytest.raises(UserError, match=rf"^{checkpoint} is damaged \(\w+Error\); delete {tmp_path}, and the same"):
+        load_state(checkpoint)
 
 
 def test_a_complete_stage_is_left_alone(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """Training's steps on a device: what they read, that they wait for nothing, and what they refuse."""
 
 import resource
+from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,15 +21,17 @@ from robustprune.models.registry import build_model
 from robustprune.pools.format import Pool, PoolInfo, open_pool
 from robustprune.pools.writing import write_pool
 from robustprune.randomness import BatchNoise
-from robustprune.settings import ThreatModel, TradesRecipe
+from robustprune.settings import OnlinePuma, ThreatModel, TradesRecipe
 from robustprune.specs import ModelSpec
 from robustprune.training.batches import Batch, Batches, MappedImages, ResidentImages, fit_on
 from robustprune.training.fit import Training
+from robustprune.training.online import move_to_margins
 from robustprune.training.recipes.base import BatchLoss
 from robustprune.training.trainset import KeptImages
 
 CPU = torch.device("cpu")
 STOPPERS = {"aten::_local_scalar_dense", "aten::is_nonzero", "aten::nonzero", "aten::masked_select", "aten::equal"}
+COPIES = {"aten::scalar_tensor", "aten::lift_fresh"}  # how a Python number becomes a tensor, which a GPU waits for
 
 
 def kept_images(folder: Path, count: int, seed: int = 0) -> KeptImages:
@@ -142,6 +146,25 @@ def test_a_step_waits_for_nothing(optimizer: str, tmp_path: Path) -> None:
         trained.one_step()
         trained.one_step()  # the epoch's last
     assert at_the_end.names & STOPPERS
+
+
+def test_pruning_online_copies_no_number_to_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, labels = torch.rand(16, 1, 8, 8), torch.zeros(16).long()
+    trained = training(tmp_path / "run")
+    with Seen() as within:
+        moved = move_to_margins(
+            trained.model, images, images + 0.1, labels, settings=OnlinePuma(threshold=Fraction(1, 2))
+        )
+    assert "aten::masked_fill" in within.names
+    assert not within.names & COPIES
+    found = BatchLoss(torch.ones(16), moved.easy, moved.easy)
+    monkeypatch.setattr(trained, "batches", SimpleNamespace(at=lambda _: None))
+    monkeypatch.setattr(trained, "_losses", lambda _: found)
+    monkeypatch.setattr(trained, "_update", lambda *_, **__: None)
+    with Seen() as within:
+        trained.one_step()
+    assert "aten::div" in within.names
+    assert not within.names & COPIES
 
 
 @pytest.mark.parametrize("optimizer", ["nesterov", "sgd", "adam"])

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from robustprune.errors import UserError
 from robustprune.pruning.candidates import Candidates
 from robustprune.pruning.radii import RADIUS_RULES, Measured
 from robustprune.pruning.strategies import choose
@@ -270,6 +271,17 @@ def test_an_end_of_a_score_needs_a_score() -> None:
     images = Candidates(pools=POOLS[:1], first=(0,), counts=(3,), labels=np.zeros(3, np.int16))
     with pytest.raises(ValueError, match="high end"):
         choose(images, strategy="puma", drop=DropShare(shares=(0.5,)), per="all", seed=0, dropped={})
+
+
+@pytest.mark.parametrize("strategy", ["puma", "random", "random_with_replacement"])
+def test_more_than_there_are_cannot_be_dropped(strategy: Strategy) -> None:
+    images = of_scores(np.arange(10.0))
+    drop = DropAsMany(manifest="manifest-0123456789")
+    says = r"same_size_as: 11 images are to be dropped of group 'all' .* among = real there are only 10"
+    with pytest.raises(UserError, match=says):
+        choose(images, strategy=strategy, drop=drop, per="all", seed=0, dropped={"all": 11}, among="real")
+    kept = choose(images, strategy=strategy, drop=drop, per="all", seed=0, dropped={"all": 10}, among="real")
+    assert not len(kept)
 
 
 MARGINS = np.array([-np.inf, -0.2, -0.05, 0, 0.07, 0.3, np.inf], np.float32)

@@ -1,7 +1,9 @@
 """Training's pieces against closed forms, torch's own scheduler, hand-made tables and float64 arithmetic."""
 
 import math
-from typing import Any
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -10,7 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from robustprune.config import load_config
+from robustprune.config import load_config, merge
+from robustprune.errors import UserError
+from robustprune.experiments import Row, Table
+from robustprune.plan import make_plan
+from robustprune.pools.format import Member, Pool, PoolInfo
 from robustprune.randomness import BatchNoise
 from robustprune.settings import PgdAtRecipe, RsFgsmRecipe, StandardRecipe, ThreatModel, TradesRecipe
 from robustprune.settings.training import AnyRecipe, Schedule
@@ -19,11 +25,12 @@ from robustprune.training.averaging import WeightAverage, averaging_decay
 from robustprune.training.batchnorm import frozen_statistics, set_statistics_momentum
 from robustprune.training.clock import Clock, Position
 from robustprune.training.losses import divergence_objective, trades_losses
-from robustprune.training.optimizers import build_optimizer
+from robustprune.training.optimizers import build_optimizer, update
 from robustprune.training.recipes.registry import build_recipe
 from robustprune.training.sampler import EpochSampler
 from robustprune.training.schedules import cycle_point, one_cycle, piecewise_linear
-from robustprune.training.trainset import Stratum
+from robustprune.training.trainset import KeptImages, Stratum
+from tiny import TINY
 
 # Facts 1.2: Wang et al.'s schedule, epoch (from 1) -> learning rate, for 400 epochs at 0.2.
 PRINTED_RATES = {
@@ -364,6 +371,46 @@ def test_weight_decay_spares_parameters_named_batchnorm() -> None:
     assert (len(decayed["params"]), decayed["weight_decay"]) == (4, 5e-4)
     assert (len(spared["params"]), spared["weight_decay"]) == (2, 0.0)
     assert decayed["nesterov"]
+
+
+@pytest.mark.parametrize("optimizer", ["nesterov", "sgd", "adam"])
+def test_after_a_first_step_that_is_skipped_the_next_is_the_first(
+    optimizer: Literal["nesterov", "sgd", "adam"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "empty_like", lambda like, **_: torch.full_like(like, math.nan))
+    settings = TradesRecipe(epochs=1, epoch_images=1, batch_size=2, step_size=0, optimizer=optimizer)
+    moved = []
+    for skips in ([True, False], [False]):
+        torch.manual_seed(0)
+        model = nn.Linear(3, 2)
+        found = build_optimizer(model, settings)
+        for skip in skips:
+            for value in model.parameters():
+                value.grad = torch.ones_like(value)
+            update(found, broken=torch.tensor(skip))
+        moved.append(model.weight)
+    assert torch.equal(*moved)
+
+
+def test_an_image_drawn_twice_counts_twice_in_its_member() -> None:
+    members = (Member(pool="a", digest="", count=4, share="3/4"), Member(pool="b", digest="", count=2, share="1/4"))
+    info = PoolInfo(
+        dataset="d", source="", classes=1, image_shape=(1, 1, 1), count=6, class_counts=(6,), digest="", members=members
+    )
+    pool = Pool(np.zeros((6, 1, 1, 1), np.uint8), np.zeros(6, np.int16), info)
+    kept = KeptImages(pool, np.array([0, 0, 3, 4, 4]), np.zeros(5, np.float32))
+    assert kept.strata == (Stratum(3, Fraction(3, 4)), Stratum(2, Fraction(1, 4)))
+
+
+def test_shares_without_real_images_beside_them_are_refused(tmp_path: Path) -> None:
+    changed = {
+        "unions": {"both": {"of": {"generate": "1/4", "subset:some": "3/4"}}},
+        "subsets": {"some": {"of": "generate", "count": 50}},
+    }
+    rows = (Row(method="m", recipe="standard", data="synthetic", synthetic="union:both"),)
+    tables = {"t": Table(title="t", target="t.csv", rows=rows)}
+    with pytest.raises(UserError, match=r"trained_on = synthetic, but the shares of digits-union-\w+ hold only beside"):
+        make_plan(load_config(merge(TINY, changed)), tables, results=tmp_path)
 
 
 def test_crop_flip_against_a_plain_loop() -> None:

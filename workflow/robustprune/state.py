@@ -2,11 +2,15 @@
 
 import io
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 
+from robustprune.errors import UserError
 from robustprune.files import replacing
+
+DAMAGED = (EOFError, UnpicklingError, RuntimeError, ValueError, LookupError)  # what torch raises for such a file
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
@@ -18,8 +22,17 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_state(path: Path) -> dict[str, Any] | None:
-    """What ``save_state`` wrote, on the CPU; None where there is nothing. Nothing in the file is executed."""
+    """What ``save_state`` wrote, on the CPU; None where there is nothing. Nothing in the file is executed.
+
+    Raises:
+        UserError: when the file is damaged; what else is in its folder was made on the way to it, so that goes, too.
+    """
     if not path.is_file():
         return None
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except DAMAGED as error:
+        raise UserError(
+            f"{path} is damaged ({type(error).__name__}); delete {path.parent}, and the same command begins anew"
+        ) from None
     return state

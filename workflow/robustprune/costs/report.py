@@ -69,7 +69,8 @@ def _not_counted(costs: dict[str, Cost]) -> list[str]:
     if uncounted := sum(cost.work is None for cost in costs.values()):
         lines.append(f"not counted: {uncounted} stages, how many images they have is known when their pool is there")
     if unsized := sum(cost.size is None for cost in costs.values()):
-        lines.append(f"disk: without {unsized} stages, among them the weights of networks that were not calibrated")
+        unknown = "encoded images, embeddings, and the weights of networks that were not calibrated"
+        lines.append(f"disk: without {unsized} stages; not known beforehand are {unknown}")
     return lines
 
 

@@ -7,6 +7,7 @@ from robustprune.costs.work import Stages, UnknownSizeError, network_of
 from robustprune.planning.stages import rows_of
 from robustprune.specs import (
     DynamicsScoreSpec,
+    EmbeddingSpec,
     EvaluationSpec,
     ExtrapolatedScoreSpec,
     GeneratedPoolSpec,
@@ -37,10 +38,10 @@ def bytes_of(stages: Stages, stage_id: str, rates: Mapping[str, Rates]) -> int:
         rates: of networks that were calibrated, for how many weights they have.
 
     Raises:
-        UnknownSizeError: when the size of a pool or of a network is not known yet.
+        UnknownSizeError: when the size of a pool, of a network or of an embedding's vectors is not known yet.
     """
     match stages[stage_id]:
-        case IngestedPoolSpec(storage="encoded") | SynsetPoolSpec():
+        case IngestedPoolSpec(storage="encoded") | SynsetPoolSpec() | EmbeddingSpec():
             raise UnknownSizeError(stage_id)
         case IngestedPoolSpec(image_shape=shape) | GeneratedPoolSpec(image_shape=shape):
             channels, height, width = shape

@@ -66,7 +66,8 @@ def network_of(spec: ModelSpec | ImportedModelSpec | GeneratorSpec) -> str:
     settings = spec.settings
     channels = "-".join(str(settings.base_channels * factor) for factor in settings.channel_multipliers)
     attention = "-".join(str(side) for side in settings.attention_resolutions) or "none"
-    return f"edm of {channels} channels, {settings.blocks} blocks, attention {attention}, {shape}"
+    patch = f"patch {settings.patch}"
+    return f"edm of {channels} channels, {settings.blocks} blocks, attention {attention}, {patch}, {shape}"
 
 
 def work_of(stages: Stages, stage_id: str) -> Work:
@@ -126,15 +127,16 @@ def images_learnt_from(stages: Stages, spec: ModelSpec) -> int:
     recipe, midway = spec.training, spec.mid_training
     if recipe.epoch_images is not None:
         return recipe.epochs * recipe.steps_per_epoch(0) * recipe.batch_size
-    an_epoch = (_pool_rows(stages, spec.real) - recipe.held_out_images) * _share_kept(stages, spec)
+    an_epoch = (_pool_rows(stages, spec.real) - recipe.held_out_images) * _share_of_real_kept(stages, spec)
     epochs = midway.after_epoch + (recipe.epochs - midway.after_epoch) * midway.keep if midway else recipe.epochs
-    return round(an_epoch / (1 - recipe.synthetic_fraction) * epochs)
+    return round(an_epoch * epochs)
 
 
-def _share_kept(stages: Stages, spec: ModelSpec) -> float:
-    manifest = stages[spec.manifest] if spec.manifest else None
-    if isinstance(manifest, ManifestSpec) and isinstance(manifest.drop, DropShare):
-        return 1 - sum(manifest.drop.shares)
+def _share_of_real_kept(stages: Stages, spec: ModelSpec) -> float:
+    """1 where only synthetic images may be dropped; where all may be, real ones are taken to lose the same share."""
+    match stages[spec.manifest] if spec.manifest else None:
+        case ManifestSpec(drop=DropShare(shares=shares), among="all" | "real"):
+            return 1 - sum(shares)
     return 1.0
 
 

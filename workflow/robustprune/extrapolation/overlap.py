@@ -11,14 +11,16 @@ DEFINITION = 1
 SHOWN = 5  # pairs named in a message
 
 
-def shared_rows(targets: Digests, sources: Digests) -> npt.NDArray[np.int64]:
-    """The rows of ``targets`` whose image is among ``sources``, ascending. By sorting: N log N."""
-    return np.flatnonzero(np.isin(targets, sources))
+def refuse_shared(rows: npt.NDArray[np.int64], targets: Digests, sources: Digests, *, target: str, source: str) -> None:
+    """Raise UserError naming the number and first ids of the images that are in both pools, if there are any.
 
-
-def refuse_shared(targets: Digests, sources: Digests, *, target: str, source: str) -> None:
-    """Raise UserError naming the number and first ids of the images that are in both pools, if there are any."""
-    rows = shared_rows(targets, sources)
+    Args:
+        rows: of ``targets``, those that ``sources`` have, too.
+        targets: digests of the images that get scores.
+        sources: digests of those that have them.
+        target: the pool of the first, for the message.
+        source: the pool of the second.
+    """
     if not len(rows):
         return
     pairs = [(int(row), int(np.flatnonzero(sources == targets[row])[0])) for row in rows[:SHOWN]]

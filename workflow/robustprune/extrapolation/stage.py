@@ -14,12 +14,13 @@ from robustprune.blocks import Columns, RowPass, collect, compute_rows
 from robustprune.embeddings.files import open_embeddings
 from robustprune.extrapolation.choice import Found, Trial, best, merge, trials
 from robustprune.extrapolation.neighbours import BLOCK_ROWS, Embeddings, Points, Space, nearest
-from robustprune.extrapolation.overlap import refuse_shared, shared_rows
+from robustprune.extrapolation.overlap import refuse_shared
 from robustprune.extrapolation.regression import predict
 from robustprune.extrapolation.sources import Source, check_sources, chosen, hold_out, open_source
 from robustprune.files import replacing
 from robustprune.job import Job
 from robustprune.paths import GRID_FILE
+from robustprune.pools.duplicates import rows_also_in
 from robustprune.pools.format import open_pool, read_digests
 from robustprune.scores.files import publish_score
 from robustprune.settings import Metric
@@ -133,9 +134,10 @@ def _prepare(job: Job, spec: ExtrapolatedScoreSpec) -> Extrapolation:
     sources = [open_source(job, source) for source in spec.sources]
     digests = [read_digests(job.upstream("pools", source.pool_id)) for source in sources]
     own = read_digests(job.upstream("pools", spec.pool))
+    shared = [rows_also_in(own, theirs) for theirs in digests]
     if not spec.settings.allow_overlap:
-        for source, theirs in zip(sources, digests, strict=True):
-            refuse_shared(own, theirs, target=spec.pool, source=source.pool_id)
+        for source, theirs, rows in zip(sources, digests, shared, strict=True):
+            refuse_shared(rows, own, theirs, target=spec.pool, source=source.pool_id)
     held_out, rest = hold_out(sources, digests, spec.settings)
     check_sources(rest, embeddings, spec.settings)
     return Extrapolation(
@@ -143,7 +145,7 @@ def _prepare(job: Job, spec: ExtrapolatedScoreSpec) -> Extrapolation:
         targets=embeddings,
         tried=_try(job, spec, rest, sources[-1], held_out),
         held_out=len(held_out),
-        shared=len(shared_rows(own, np.concatenate(digests))),
+        shared=len(np.unique(np.concatenate(shared))),
         together=spec.shared_rows.together,
     )
 

@@ -6,7 +6,7 @@ from robustprune.experiments import Row
 from robustprune.planning.pools import Pools
 from robustprune.planning.stages import Stages, rows_of
 from robustprune.settings import AnyRecipe, RecordingSettings, Weights
-from robustprune.specs import ModelSpec
+from robustprune.specs import ModelSpec, UnionPoolSpec
 
 
 class Models:
@@ -30,6 +30,7 @@ class Models:
         config = self.config
         real, *synthetic = pools or self.pools.of(recipe)
         self._check_validation(recipe, real)
+        self._check_shares(real)
         return self.stages.add(
             ModelSpec(
                 architecture=config.architecture,
@@ -53,6 +54,15 @@ class Models:
             raise UserError(
                 f"training.{recipe.recipe}.validation_images = {recipe.validation_images}, but {real} has {rows} images"
                 + (", of which some should be left to train on" if recipe.validation_held_out else "")
+            )
+
+    def _check_shares(self, first: str) -> None:
+        """A training draws by shares only from the generated images that it has beside real ones."""
+        pool = self.stages[first]
+        if isinstance(pool, UnionPoolSpec) and any(part.share is not None for part in pool.parts):
+            raise UserError(
+                f"data.trained_on = {self.config.data.trained_on}, but the shares of {first} hold only beside real "
+                "images; put null for each share in its union, and all its images are drawn alike"
             )
 
     def imported(self, name: str) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robustprune.pools.drawing import Rows
+from robustprune.pools.duplicates import rows_also_in
 from robustprune.pools.format import ROWS_FILE, open_pool, read_digests
 
 
@@ -66,7 +67,7 @@ def compare_pools(first: Path, second: Path) -> str:
     if not by_row:
         lines.append("in both, rows: none, as they are no parts of one pool")
     digests = [read_digests(path) for path in (first, second)]
-    equal = int(np.isin(digests[0], digests[1]).sum())
+    equal = len(rows_also_in(*digests))
     lines.append(f"in both, by their pixels: {equal:,} images of A")
     lines.append("they overlap" if equal or any(by_row.values()) else "they are disjoint")
     return "\n".join(lines)

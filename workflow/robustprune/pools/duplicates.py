@@ -99,12 +99,12 @@ def find_repeats(digests: Digests, labels: AnyLabels) -> Repeats:
 
 def rows_also_in(digests: Digests, other: Digests) -> Rows:
     """Rows of the images, by ``digests``, that another pool has, too; in order. Memory goes with the smaller pool."""
-    if len(other) <= len(digests):
-        known = np.unique(other)
-        parts = [first + np.flatnonzero(np.isin(part, known)) for first, part in _read(digests)]
-        return np.concatenate([np.empty(0, np.int64), *parts])
-    shared = np.unique(np.concatenate([part[np.isin(part, digests)] for _, part in _read(other)]))
-    return np.flatnonzero(np.isin(digests, shared))
+    if len(other) > len(digests):
+        own = np.sort(digests)
+        other = np.concatenate([part[_among(part, own)] for _, part in _read(other)])
+    known = np.sort(other)
+    parts = [first + np.flatnonzero(_among(part, known)) for first, part in _read(digests)]
+    return np.concatenate([np.empty(0, np.int64), *parts])
 
 
 def sorted_by_class(labels: AnyLabels) -> bool:
@@ -117,6 +117,13 @@ def sorted_by_class(labels: AnyLabels) -> bool:
         several = several or part[0] != part[-1] or (last is not None and part[0] != last)
         last = part[-1]
     return bool(several)
+
+
+def _among(digests: Digests, known: Digests) -> npt.NDArray[np.bool_]:
+    """Whether each is one of the ``known``, which are sorted; ``np.isin`` would sort these again, for every part."""
+    if not len(known):
+        return np.zeros(len(digests), np.bool_)
+    return np.asarray(known.take(np.searchsorted(known, digests), mode="clip") == digests)
 
 
 def _read(digests: Digests) -> Iterator[tuple[int, Digests]]:

@@ -7,7 +7,7 @@ compression, so ``index.npy`` can say where in which file those of each row are,
 
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +24,22 @@ PREFIX = 4  # bytes before a value's first, which are its length: Parquet's PLAI
 
 MOST_THREADS = 16
 ROWS_OF_A_TASK = 8
+MAPPED_FILES = 64  # at once; each holds a file descriptor, and a process may often have no more than 1,024
 READ_AHEAD_BYTES = 2**29  # decoded; no longer block is read before it is asked for
 
 
 def file_name(number: int) -> str:
     """The name of one of the Parquet files."""
     return f"{number:05}.parquet"
+
+
+def map_file(folder: Path, number: int) -> npt.NDArray[np.uint8]:
+    """The bytes of one of the Parquet files, memory-mapped. Raises UserError where there is none."""
+    path = folder / file_name(number)
+    try:
+        return np.memmap(path, np.uint8, mode="r")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
 
 
 def decoding_threads() -> int:
@@ -58,7 +68,7 @@ class EncodedImages:
         if self._places.dtype != PLACE or self._places.ndim != 1:
             raise ValueError(f"{INDEX_FILE} is {self._places.dtype} {self._places.shape}, not a list of {PLACE}")
         self._image_shape = shape
-        self._files: dict[int, npt.NDArray[np.uint8]] = {}
+        self._file = lru_cache(MAPPED_FILES)(partial(map_file, self._folder))
         self._ahead: tuple[slice, Future[npt.NDArray[np.uint8]]] | None = None
 
     @property
@@ -90,15 +100,6 @@ class EncodedImages:
 
     def _name(self, row: int) -> str:
         return f"{self._folder / file_name(int(self._places[row]['file']))}: the image in row {row} of the pool"
-
-    def _file(self, number: int) -> npt.NDArray[np.uint8]:
-        if number not in self._files:
-            path = self._folder / file_name(number)
-            try:
-                self._files[number] = np.memmap(path, np.uint8, mode="r")
-            except (OSError, ValueError) as error:
-                raise UserError(f"{path} cannot be read: {error}") from None
-        return self._files[number]
 
     def _decode(self, row: int) -> npt.NDArray[np.uint8]:
         return decode_and_fit(self.encoded(row), self._name(row), self._image_shape)

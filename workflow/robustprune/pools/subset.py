@@ -6,6 +6,7 @@ import numpy as np
 
 from robustprune.job import Job
 from robustprune.pools.drawing import draw_rows
+from robustprune.pools.duplicates import rows_also_in
 from robustprune.pools.subpools import open_parent, publish_view
 from robustprune.specs import SubsetPoolSpec
 
@@ -22,17 +23,20 @@ def run(job: Job, spec: SubsetPoolSpec) -> dict[str, Any]:
     """
     parent = open_parent(job, spec.pool)
     others = [open_parent(job, pool_id) for pool_id in spec.apart_from]
-    shared = {other.pool_id: np.isin(parent.digests, other.digests) for other in others}
+    shared = {other.pool_id: rows_also_in(parent.digests, other.digests) for other in others}
+    excluded = np.zeros(len(parent.pool), np.bool_)
+    for also_there in shared.values():
+        excluded[also_there] = True
     rows = draw_rows(
         parent.pool.labels,
         spec.count,
         classes=spec.classes,
         balanced=spec.balanced,
         seed=spec.seed,
-        excluded=np.logical_or.reduce([np.zeros(len(parent.pool), np.bool_), *shared.values()]),
+        excluded=excluded,
         origin=spec.pool,
     )
     source = f"{spec.count} images drawn from {spec.pool} with seed {spec.seed}"
     labels, digests, selected = parent.pool.labels[rows], parent.digests[rows], parent.pool.info.selected
     facts = publish_view(job, [parent.member()], labels, digests, rows, spec, source, selected)
-    return {**facts, "not_drawn_from": {pool_id: int(found.sum()) for pool_id, found in shared.items()}}
+    return {**facts, "not_drawn_from": {pool_id: len(also_there) for pool_id, also_there in shared.items()}}

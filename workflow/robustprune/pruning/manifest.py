@@ -1,6 +1,6 @@
 """The manifest: one row for each kept image, with its radius; what model training reads."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import ValidationError
 
 from robustprune.errors import UserError
 from robustprune.files import replacing
@@ -29,7 +28,12 @@ SCHEMA = pa.schema(
     ]
 )
 METADATA_KEY = b"robustprune"
-ENCODING = {"use_dictionary": ["pool", "label"], "column_encoding": {"index": "DELTA_BINARY_PACKED"}}
+UNREADABLE = (OSError, pa.ArrowException, ValueError, KeyError, TypeError)  # what a damaged file raises
+ENCODING = {
+    "use_dictionary": ["pool", "label"],
+    "column_encoding": {"index": "DELTA_BINARY_PACKED"},
+    "write_page_checksum": True,
+}
 
 
 class Metadata(Settings):
@@ -91,7 +95,7 @@ def read_metadata(path: Path) -> Metadata:
     """What ``write_manifest`` put into the file's metadata. Raises UserError when it is not a manifest."""
     try:
         return Metadata.model_validate_json(pq.read_schema(path).metadata[METADATA_KEY])
-    except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValidationError):
+    except UNREADABLE:
         raise UserError(f"{path} is not a readable manifest of robustprune") from None
 
 
@@ -111,11 +115,9 @@ def read_manifest(directory: Path, pools: Mapping[str, Pool]) -> dict[str, Kept]
     if metadata.pools != actual:
         raise UserError(f"{path} was made for the pools {metadata.pools}, not for {actual}; make it again")
     repeats = metadata.spec.get("strategy") == "random_with_replacement"
-    rows, names = read_rows(path)
+    rows, names = read_rows(path, pools)
     if not np.isfinite(rows.epsilon).all():
         raise UserError(f"{path}: {int((~np.isfinite(rows.epsilon)).sum())} values of epsilon are not finite")
-    if not set(names) <= set(pools):
-        raise UserError(f"{path} has rows of {', '.join(set(names) - set(pools))}, which its metadata does not name")
     kept: dict[str, Kept] = {}
     for pool_id, pool in pools.items():
         own = np.flatnonzero(rows.pool == names.index(pool_id)) if pool_id in names else np.empty(0, dtype=np.int64)
@@ -124,16 +126,28 @@ def read_manifest(directory: Path, pools: Mapping[str, Pool]) -> dict[str, Kept]
     return kept
 
 
-def read_rows(path: Path) -> tuple[Rows, list[str]]:
-    """All rows of a manifest, and the names that ``Rows.pool`` counts. Raises UserError for other columns."""
+def read_rows(path: Path, pools: Collection[str]) -> tuple[Rows, list[str]]:
+    """All rows of a manifest, and the names that ``Rows.pool`` counts.
+
+    Args:
+        path: the Parquet file.
+        pools: the ids that its metadata names.
+
+    Raises:
+        UserError: when the file is damaged, or has other columns or rows of another pool.
+    """
     try:
-        table = pq.read_table(path, columns=SCHEMA.names).cast(SCHEMA).unify_dictionaries()
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError, KeyError) as error:
-        raise UserError(f"{path} does not have a manifest's columns: {error}") from None
+        table = pq.read_table(path, columns=SCHEMA.names, page_checksum_verification=True)
+        table = table.cast(SCHEMA).unify_dictionaries()
+    except UNREADABLE as error:
+        raise UserError(f"{path} is damaged or does not have a manifest's columns: {error}") from None
     pool = table["pool"].combine_chunks()
+    names = pool.dictionary.to_pylist()
+    if not set(names) <= set(pools):
+        raise UserError(f"{path} has rows of {', '.join(set(names) - set(pools))}, which its metadata does not name")
     score = None if table["score"].null_count == len(table) else table["score"].to_numpy()
     index, label, epsilon = (table[name].to_numpy() for name in ("index", "label", "epsilon"))
-    return Rows(pool.indices.to_numpy(), index, label, score, epsilon), pool.dictionary.to_pylist()
+    return Rows(pool.indices.to_numpy(), index, label, score, epsilon), names
 
 
 def _check_rows(

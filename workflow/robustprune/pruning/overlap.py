@@ -106,7 +106,7 @@ def _source(metadata: list[Metadata]) -> str:
 
 def _ids(path: Path, pools: Mapping[str, str]) -> npt.NDArray[np.int64]:
     """One number for each distinct image kept: the row, and the pool in the upper bits."""
-    rows, names = read_rows(path)
+    rows, names = read_rows(path, pools)
     numbers = np.array([sorted(pools).index(name) for name in names], dtype=np.int64)
     return np.unique((numbers[rows.pool] << 48) + rows.index)
 

@@ -9,6 +9,7 @@ from itertools import accumulate
 import numpy as np
 import numpy.typing as npt
 
+from robustprune.errors import UserError
 from robustprune.pruning.candidates import Candidates, Members, Positions, positions_of, take
 from robustprune.randomness import derive_seed
 from robustprune.settings import ENDS, Among, AnyAmount, DropBeyond, DropShare, End, Per, Strategy
@@ -44,6 +45,9 @@ def choose(
         seed: seed of chance and ties.
         dropped: how many to drop of each group, by its name, where ``drop`` goes by another manifest.
         among: which images may be dropped; the others are kept.
+
+    Raises:
+        UserError: when more images of a group are to be dropped than may be.
     """
     within = images.among(among)
     spared = (np.arange(within.start), np.arange(within.stop, len(images)))
@@ -51,6 +55,11 @@ def choose(
     for name, members in images.groups(per, within):
         total = len(images.labels[members])
         counts = _counts(drop, total, len(ENDS[strategy]), dropped.get(name, 0))
+        if sum(counts) > total:
+            raise UserError(
+                f"same_size_as: {sum(counts):,} images are to be dropped of group {name!r} (per = {per}), as the other "
+                f"manifest does, but with among = {among} there are only {total:,}; choose a row that drops fewer"
+            )
         if strategy == "random_with_replacement":
             kept.append(_draw(images, members, total - sum(counts), derive_seed(seed, "replacement", name)))
         else:

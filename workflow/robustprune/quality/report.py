@@ -9,7 +9,7 @@ import pandas as pd
 from robustprune.quality.frechet import frechet_distance
 from robustprune.quality.measuring import Seen
 
-DEFINITION = 1
+DEFINITION = 2
 
 NEAR_QUANTILE = 0.01  # of the distances of images that no generator saw: nearer than that is suspect
 
@@ -38,8 +38,8 @@ def summary(generated: Seen, held_out: Seen, train: Seen) -> dict[str, Any]:
         "images": len(generated.rows),
         "agreement": float(generated.right.mean()),
         "judge_accuracy": float(held_out.right.mean()),
-        "frechet": frechet_distance(generated.features[:count], held_out.features),
-        "frechet_of_real": frechet_distance(train.features[:count], held_out.features),
+        "frechet": frechet_distance(_evenly(generated.features, count), held_out.features),
+        "frechet_of_real": frechet_distance(_evenly(train.features, count), held_out.features),
         "frechet_images": count,
         "nearest": float(np.median(generated.distance)),
         "nearest_held_out": float(np.median(held_out.distance)),
@@ -68,6 +68,11 @@ def _of_class(label: int, generated: Seen, held_out: Seen) -> dict[str, float]:
 def report_table(whole: dict[str, Any], classes: dict[str, dict[str, float]]) -> pd.DataFrame:
     """A line for all images, then one for each class; empty where something is not told of a class."""
     return pd.DataFrame([{"class": "all", **whole}, *({"class": label, **found} for label, found in classes.items())])
+
+
+def _evenly(features: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.float32]:
+    """(``count``, D) of (N, D) features, evenly spaced: where rows are sorted by class, the first lack some classes."""
+    return features[np.arange(count) * len(features) // count]
 
 
 def _mean(values: npt.NDArray[Any]) -> float:

@@ -112,8 +112,8 @@ def _refuse_attributes(store: Store, entry: Entry) -> None:
             raise UserError(f"{store.path / GROUP_FILE}: its {key} is not the one in its entry")
     if (store.rows, store.dtypes, store.epochs) != (entry.rows, entry.columns, None):
         raise UserError(f"{store.path / GROUP_FILE}: its rows and columns are not those in its entry")
-    if entry.score.column not in store.dtypes:
-        raise UserError(f"{store.path / GROUP_FILE} has no column {entry.score.column!r}, its score")
+    if store.dtypes.get(entry.score.column) != "float32":
+        raise UserError(f"{store.path / GROUP_FILE} has no column {entry.score.column!r} of float32, its score")
 
 
 def _pull_file(place: Place, entry: Entry, store: Store, name: str) -> int:

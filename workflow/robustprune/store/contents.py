@@ -12,6 +12,7 @@ from robustprune.store.layout import FILL_VALUES, GROUP_FILE, SCHEMA_VERSION, ch
 from robustprune.store.shards import largest_shard
 
 COLUMN_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,63}")
+FILE_TYPES = {"bytes": int, "seal": str}
 LARGEST_GROUP_FILE = 2**26  # bytes; the largest recording of the papers' scale needs a fifth
 LARGEST_ARRAY_FILE = 2**16  # bytes; they have a thousand or two
 
@@ -83,7 +84,7 @@ def _impossible_files(contents: Mapping[str, Any]) -> str | None:
             if name not in files:
                 return f"{name} is not listed, but {_short(next(iter(set(files) - set(names))))} is"
             stated = files[name]
-            if not isinstance(stated, dict) or set(stated) != {"bytes", "seal"} or type(stated["bytes"]) is not int:
+            if not isinstance(stated, dict) or {key: type(stated[key]) for key in stated} != FILE_TYPES:
                 return f"{name} has no size and seal"
             if not 0 < stated["bytes"] <= limit:
                 return f"{name} is said to have {stated['bytes']:,} bytes, but can have at most {limit:,}"

@@ -100,14 +100,14 @@ class Store:
         self.require(f"{column}/{GROUP_FILE}")
         try:
             array = zarr.open_array(self.path / column, mode="r", zarr_format=3)
-        except (ValueError, TypeError, KeyError, LookupError, RuntimeError) as error:
+        except (ValueError, TypeError, AttributeError, LookupError, RuntimeError) as error:
             raise UserError(f"{self.path / column / GROUP_FILE} does not describe a column: {error}") from None
         stated = f"{self.dtypes[column]} {shape_of(self.rows, self.epochs)}"
         if f"{array.dtype} {array.shape}" != stated:
             raise UserError(f"{self.path / column} is {array.dtype} {array.shape}, but should be {stated}")
         expected = column_array(zarr.create_group(MemoryStore()), column, self.dtypes[column], self.rows, self.epochs)
         for key, value in expected.metadata.to_dict().items():
-            if array.metadata.to_dict()[key] != value:
+            if array.metadata.to_dict().get(key) != value:
                 raise UserError(f"{self.path / column / GROUP_FILE}: {key} is not as in a store of this schema")
         return array
 

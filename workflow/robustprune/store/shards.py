@@ -43,14 +43,15 @@ def encoded(values: np.ndarray[Any, Any], chunk: int, shard: int) -> Iterator[by
 def seal(path: Path, cut: tuple[int, int], *, every_byte: bool = False) -> str | None:
     """The SHA-256 of where a shard's chunks lie and of their checksums, or of an array's zarr.json.
 
-    None where the index, or with ``every_byte`` a chunk, is not what its CRC-32C says.
+    None where there is no room for the index, or this, or with ``every_byte`` a chunk, is not what its CRC-32C says.
     """
     if path.name == GROUP_FILE:
         return sha256(path)
     chunk, shard = cut
     content = np.memmap(path, np.uint8, "r")
-    index = content[-16 * (shard // chunk) - 4 : -4].tobytes()
-    if crc32c(index) != content[-4:].tobytes():
+    table = 16 * (shard // chunk) + 4
+    index = content[-table:-4].tobytes()
+    if len(content) < table or crc32c(index) != content[-4:].tobytes():
         return None
     checksums = hashlib.sha256(index)
     for place, size in np.frombuffer(index, "<u8").reshape(-1, 2).tolist():

@@ -45,7 +45,8 @@ def compiled(
         trial(network)
     except Exception as error:  # a compiler can fail in any way
         torch.compiler.reset()
-        return _as_it_is(model, f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")
+        first_line = (str(error).strip().splitlines() or ["no reason given"])[0]
+        return _as_it_is(model, f"{type(error).__name__}: {first_line}")
     return network, asked
 
 

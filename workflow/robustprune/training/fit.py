@@ -1,5 +1,6 @@
 """Training a classifier: batches, schedule, average, history; attack and loss of a batch are in ``recipes``."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -25,7 +26,7 @@ from robustprune.training.recipes.registry import build_recipe
 from robustprune.training.sampler import EpochSampler
 from robustprune.training.schedules import cycle_point
 from robustprune.training.team import Team
-from robustprune.training.trainset import KeptImages
+from robustprune.training.trainset import KeptImages, Stratum
 from robustprune.training.validation import Validation
 
 DEFINITION = 2
@@ -53,6 +54,10 @@ class Training(ResumableSteps):
         self.optimizer = build_optimizer(self.model, settings)
         self.average = WeightAverage(self.model)
         self.prune_at = NEVER if spec.mid_training is None else self.clock.end_of(spec.mid_training.after_epoch)
+        self._refuse_empty_shares(len(kept[0]), last_step=min(self.total, self.prune_at) - 1)
+        if spec.mid_training is not None:
+            left = len(kept[0]) - dropped_of(len(kept[0]), spec.mid_training)
+            self._refuse_empty_shares(left, last_step=self.total - 1)
         self._open(kept, until=min(self.total, self.prune_at))
         self.first_broken = torch.tensor(NEVER, device=job.device)  # step whose loss or gradient is not finite
         self.validation = Validation(spec, kept[0].pool, job.device)
@@ -76,7 +81,7 @@ class Training(ResumableSteps):
         losses, right, easy = self._losses(self.batches.at(self.step))
         pruned = torch.zeros_like(right) if easy is None or self._warms_up(position) else easy
         learnt_from = self.team.total((~pruned).sum())
-        loss = losses.where(~pruned, 0).sum() / learnt_from.clamp(min=1)
+        loss = losses.masked_fill(pruned, 0).sum() / learnt_from.clamp(min=1)
         sums = sums_of(losses, right, pruned)
         self._update(loss, sums, skip=learnt_from == 0)
         self.tally.add(sums)
@@ -90,6 +95,7 @@ class Training(ResumableSteps):
         self._set_pace(self.clock.position(0))
         try:
             for _ in range(2):  # what a CUDA graph recorded is replayed the second time
+                self.optimizer.zero_grad(set_to_none=True)
                 self._losses(self.batches.at(0)).losses.mean().backward()  # type: ignore[no-untyped-call]
         finally:
             self.optimizer.zero_grad(set_to_none=True)
@@ -99,13 +105,16 @@ class Training(ResumableSteps):
         """Draw from these images in the steps before ``until``."""
         self.kept = kept
         synthetic = kept[1].strata if len(kept) > 1 else ()
-        settings = self.spec.training
-        self.sampler = EpochSampler(real=len(kept[0]), synthetic=synthetic, settings=settings, seed=self.spec.seed)
-        self._refuse_empty_shares(self.sampler.batch_size(self.clock.position(until - 1)))
+        self.sampler = self._sampler(len(kept[0]), synthetic)
         self.batches = open_batches(kept, self.job.device, self._positions, total=until)
 
-    def _refuse_empty_shares(self, smallest: int) -> None:
+    def _sampler(self, real: int, synthetic: Sequence[Stratum] = ()) -> EpochSampler:
+        return EpochSampler(real=real, synthetic=synthetic, settings=self.spec.training, seed=self.spec.seed)
+
+    def _refuse_empty_shares(self, real: int, *, last_step: int) -> None:
+        """Of the last batch of an epoch with so many real images; ``last_step`` ends such an epoch."""
         settings = self.spec.training
+        smallest = self._sampler(real).batch_size(self.clock.position(last_step))
         shares = max(self.team.size, settings.batchnorm_shares)
         if smallest < shares:
             raise UserError(
@@ -135,6 +144,9 @@ class Training(ResumableSteps):
 
     def _losses(self, batch: Batch) -> BatchLoss:
         settings, device = self.spec.training, self.job.device
+        if self.network is not self.model:
+            # No graph's outputs are written over before the step ends.
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         whole = self.sampler.batch_size(self.clock.position(self.step))
         images = batch.images
         if settings.augmentation == "crop_flip":

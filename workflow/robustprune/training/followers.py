@@ -61,7 +61,7 @@ def team_of(job: Job, follow: Follow) -> Iterator[Team]:
     _refuse_device(job, size)
     threads = max(torch.get_num_threads() // size, 1)
     torch.set_num_threads(threads)
-    store = TCPStore(HERE, 0, is_master=True, wait_for_workers=False)
+    store = _store(0, leads=True)
     followers = [_start(job, follow, Team(rank, size), store.port, threads) for rank in range(1, size)]
     left = threading.Event()
     threading.Thread(target=_watch, args=(followers, left), daemon=True).start()
@@ -81,11 +81,17 @@ def team_of(job: Job, follow: Follow) -> Iterator[Team]:
             follower.kill()
 
 
+def _store(port: int, *, leads: bool = False) -> TCPStore:
+    """Where they meet; NCCL, too, which waits in it for the leader as long as the store does."""
+    return TCPStore(HERE, port, is_master=leads, wait_for_workers=False, timeout=PATIENCE)
+
+
 @contextmanager
 def _joined(device: torch.device, store: TCPStore, team: Team) -> Iterator[Team]:
     """Meet the others, and leave together with them; after an error the process does not wait for anyone."""
     backend = "nccl" if device.type == "cuda" else "gloo"
     distributed.init_process_group(backend, store=store, rank=team.rank, world_size=team.size, timeout=PATIENCE)
+    distributed.barrier()  # NCCL joins them at the first exchange: where it cannot, this shows now
     yield team
     distributed.barrier()
     distributed.destroy_process_group()
@@ -123,7 +129,7 @@ def _be_follower(directory: Path, execution: Execution, threads: int, follow: Fo
     if job.device.type == "cuda":
         torch.cuda.set_device(job.device)
     try:
-        with _joined(job.device, TCPStore(HERE, port), team):
+        with _joined(job.device, _store(port), team):
             follow(job, team)
     except UserError as error:
         logger.error("process %d of %d: %s", team.rank + 1, team.size, error)

@@ -33,7 +33,7 @@ from robustprune.settings import (
     RsFgsmRecipe,
 )
 from robustprune.specs import ModelSpec
-from robustprune.training.trainset import KeptImages
+from robustprune.training.trainset import KeptImages, refuse_empty
 
 DEFINITION = 2
 MID_TRAINING_FILE = "mid_training.parquet"
@@ -70,6 +70,7 @@ def prune_midway(
 
     Raises:
         Interrupted: after a signal, with the scores so far saved.
+        UserError: when nothing is left of a pool, or of a member with a share of its own.
     """
     path = job.partial / CHOICE_FILE
     if not path.is_file():
@@ -77,10 +78,12 @@ def prune_midway(
         for folder in job.partial.glob(f"{SCORES_FOLDER}-*"):
             shutil.rmtree(folder)
     table = pd.read_parquet(path, columns=["pool", "kept"])
-    return [
-        images.at(np.flatnonzero(table["kept"].to_numpy()[table["pool"].to_numpy() == pool]))
+    left = [
+        images.at(np.flatnonzero(table["kept"][table["pool"] == pool]))
         for pool, images in zip(spec.pools, kept, strict=True)
     ]
+    refuse_empty(spec, left, advice=f"raise mid_training.keep = {settings.keep}")
+    return left
 
 
 def publish_choice(job: Job) -> None:
@@ -190,7 +193,7 @@ def _write(
     pools = np.repeat(np.arange(len(kept)), [len(images) for images in kept])
     table = pd.DataFrame(
         {
-            "pool": pd.Categorical(np.array(spec.pools)[pools], categories=list(spec.pools)),
+            "pool": pd.Categorical.from_codes(pools, categories=pd.Index(spec.pools)),
             "index": rows,
             "score": np.full(len(rows), np.nan, np.float32) if score is None else score,
             "kept": np.isin(np.arange(len(rows)), stay),

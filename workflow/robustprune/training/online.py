@@ -44,7 +44,7 @@ def move_to_margins(
     """
 
     def at(margin: Tensor | float) -> Tensor:
-        share = torch.as_tensor(margin, device=images.device).view(-1, *[1] * (images.ndim - 1))
+        share = margin.view(-1, *[1] * (images.ndim - 1)) if isinstance(margin, Tensor) else margin
         return (images + share * (attacked - images)).clamp(0, 1)
 
     def right(margin: Tensor | float) -> Tensor:
@@ -58,7 +58,7 @@ def move_to_margins(
             middle = (low + high) / 2
             inside = right(middle)
             low, high = torch.where(inside, middle, low), torch.where(inside, high, middle)
-        margin = torch.where(ends[1], 1.0, torch.where(ends[0], low, -1.0))
+        margin = low.masked_fill(~ends[0], -1.0).masked_fill(ends[1], 1.0)  # a number in ``where`` waits for the GPU
         never = torch.zeros_like(ends[0])
         easy = never if settings.threshold is None else right(float(settings.threshold))
     return Moved(at(margin), margin, easy)

@@ -18,7 +18,10 @@ def build_optimizer(model: nn.Module, settings: Recipe) -> torch.optim.Optimizer
     if settings.optimizer == "adam":
         return torch.optim.Adam(groups, lr=settings.learning_rate, fused=True)
     nesterov = settings.optimizer == "nesterov"
-    return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=PLAIN_MOMENTUM, nesterov=nesterov, fused=True)
+    sgd = torch.optim.SGD(groups, lr=settings.learning_rate, momentum=PLAIN_MOMENTUM, nesterov=nesterov, fused=True)
+    for value in model.parameters():  # torch begins with memory as it is, which a first step that is skipped leaves so
+        sgd.state[value]["momentum_buffer"] = torch.zeros_like(value)
+    return sgd
 
 
 def set_cycle(optimizer: torch.optim.Optimizer, point: CyclePoint) -> None:

@@ -35,7 +35,7 @@ class KeptImages:
 
     Attributes:
         pool: the open pool.
-        rows: (M,) int64 row of each kept image.
+        rows: (M,) int64 row of each kept image, ascending; an image drawn twice is there twice.
         epsilon: (M,) float32 signed radius of each.
     """
 
@@ -57,7 +57,7 @@ class KeptImages:
         members = self.pool.info.members
         if any(member.share is None for member in members) or not members:
             return (Stratum(len(self)),)
-        assert (np.diff(self.rows) > 0).all()
+        assert (np.diff(self.rows) >= 0).all()
         bounds = np.searchsorted(self.rows, np.cumsum([0, *(member.count for member in members)]))
         return tuple(Stratum(int(n), one.share) for n, one in zip(np.diff(bounds), members, strict=True))
 
@@ -90,13 +90,16 @@ def load_training_images(job: Job, spec: ModelSpec) -> list[KeptImages]:
             f"training.{spec.training.recipe}.validation_images = {spec.training.validation_images}, but {spec.real} "
             f"has {found} images"
         )
+    refuse_empty(spec, kept, advice="lower pruning.ratio or validation_images")
+    return kept
+
+
+def refuse_empty(spec: ModelSpec, kept: list[KeptImages], *, advice: str) -> None:
+    """Raise UserError, with ``advice``, when nothing of a pool, or of a member with a share of its own, is left."""
     for pool_id, images in zip(spec.pools, kept, strict=True):
         if min(stratum.images for stratum in images.strata) == 0:
             part = "" if len(images) == 0 else "one of the pools in "
-            raise UserError(
-                f"no image of {part}{pool_id} is left to train on; lower pruning.ratio or validation_images"
-            )
-    return kept
+            raise UserError(f"no image of {part}{pool_id} is left to train on; {advice}")
 
 
 def _all_rows(pool: Pool, spec: ModelSpec, *, skip_validation: bool) -> KeptImages:
