@@ -82,7 +82,7 @@ def test_without_synthetic_images_in_a_batch_none_are_made() -> None:
 
 NEUTRAL = {
     *("blocks", "config", "device", "errors", "execution", "experiments", "files", "interruption", "job", "paths"),
-    "memory",
+    *("memory", "npy"),
     *(
         "locations",
         "plan",
@@ -107,6 +107,7 @@ NEUTRAL = {
         "training.followers",
         "training.recipes.registry",
         "pools.contact_sheet",
+        "pools.duplicates",
         "pools.encoded",
         "pools.images",
         "pools.views",
