@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import os
 import re
 import tarfile
 from collections.abc import Callable
@@ -118,6 +119,30 @@ def test_a_broken_image_folder_is_refused(damage: Callable[[Path], Any], message
     assert "\n" not in str(refusal.value)
 
 
+def test_a_folder_that_lies_within_itself_is_refused() -> None:
+    write_folder(Path("mine/train"))
+    Path("mine/train/class3/all").symlink_to(Path("mine/train").absolute())
+    with pytest.raises(UserError, match=r"mine/train/class3/all is a link to .*/mine/train, in which it lies itself"):
+        planned("imagefolder:mine")
+
+
+@pytest.mark.parametrize("name", [b"class3/caf\xe9.png", b"caf\xe9/1.png"], ids=["picture", "class"])
+def test_a_name_that_is_not_utf8_is_refused(name: bytes) -> None:
+    write_folder(Path("mine/train"))
+    path = Path("mine/train", os.fsdecode(name))
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(png(IMAGES[0]))
+    with pytest.raises(UserError, match=r"mine/train.* has the name b'caf\\xe9.*', which is not UTF-8; rename it"):
+        planned("imagefolder:mine")
+
+
+def test_a_link_that_leads_nowhere_is_refused() -> None:
+    write_folder(Path("mine/train"))
+    Path("mine/train/class3/round").symlink_to("round")
+    with pytest.raises(UserError, match=r"mine/train/class3/round cannot be read: Too many levels of symbolic links"):
+        planned("imagefolder:mine")
+
+
 def test_a_picture_changed_after_the_plan_is_refused(make_job: Make) -> None:
     write_folder(Path("mine/train"))
     spec = planned("imagefolder:mine")
@@ -161,6 +186,27 @@ def test_a_packed_shard_is_read() -> None:
     assert np.array_equal(everything(webdataset, planned("webdataset:shards"))[0], IMAGES[:, None])
 
 
+def test_a_packed_shard_is_unpacked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To go back, gzip begins anew; only the file's end is looked at again."""
+    large = {f"{number}.{suffix}": bytes(2**15) for number in range(20) for suffix in ("png", "cls")}
+    write_tar(Path("plain.tar"), large)
+    Path("train-0.tar.gz").write_bytes(gzip.compress(Path("plain.tar").read_bytes()))
+    backwards: list[int] = []
+
+    def seek(self: gzip.GzipFile, offset: int, whence: int = io.SEEK_SET) -> int:
+        if whence == io.SEEK_SET and offset < plainly(self, 0, io.SEEK_CUR):
+            backwards.append(offset)
+        return plainly(self, offset, whence)
+
+    plainly = gzip.GzipFile.seek
+    monkeypatch.setattr(gzip.GzipFile, "seek", seek)
+    monkeypatch.setattr(webdataset, "_label", lambda *_: 0)
+    pictures = webdataset.open_stream(planned("webdataset:.")).pictures
+    assert pictures is not None
+    assert len(list(pictures.images(0))) == 20
+    assert len(backwards) == 2  # counting and reading
+
+
 GOOD = samples(range(3))
 BOMB = {"0.png": bytes(2**26 + 1), "0.cls": b"1"}
 
@@ -178,10 +224,13 @@ BOMB = {"0.png": bytes(2**26 + 1), "0.cls": b"1"}
         ({"0.png": png(IMAGES[0]), "0.json": b"[]"}, {}, r"the sample 0 has no whole number as its label in \.json"),
         ({"0.png": b"<html>", "0.cls": b"1"}, {}, r"the sample 0 cannot be decoded"),
         ({"0.png": png(IMAGES[0]), "0.cls": b"10"}, {}, r"labels go from 10 to 10, but data\.classes"),
+        ({"0.png": png(IMAGES[0]), "0.json": b"[" * 200_000}, {}, r"as its label in \.json, but b'\[\["),
+        ({".0.png": b""}, {"pax_headers": {"size": "-1536"}}, r"the member '\.0\.png' ends before it begins"),
+        ({"0.png": b""}, {"pax_headers": {"GNU.sparse.size": "abc"}}, r"is not a whole tar file: invalid literal"),
     ],
     ids=[
         "traversal", "absolute", "link", "bomb", "no_label", "no_picture", "text_label", "no_json_label", "web_page",
-        "label_too_high",
+        "label_too_high", "deep_json", "endless", "no_number",
     ],
 )  # fmt: skip
 def test_a_bad_member_is_refused(members: dict[str, bytes], info: Any, message: str, make_job: Make) -> None:
@@ -190,6 +239,22 @@ def test_a_bad_member_is_refused(members: dict[str, bytes], info: Any, message: 
     with pytest.raises(UserError, match=rf"train-0\.tar.*{message}") as refusal:
         stage.run(make_job("pools", spec.id), spec)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT], ids=["gnu", "pax"])
+def test_a_name_that_fills_the_memory_is_refused(form: int) -> None:
+    with tarfile.open("train-0.tar", "w", format=form) as archive:
+        archive.addfile(tarfile.TarInfo(f"{'x' * 2**17}.png"))
+    with pytest.raises(UserError, match=r"train-0\.tar is not a whole tar file: a member states 131,\d+ bytes; a long"):
+        webdataset.open_stream(planned("webdataset:."))
+
+
+def test_a_size_below_nought_is_refused() -> None:
+    member = tarfile.TarInfo("0.png")
+    member.size = -512
+    Path("train-0.tar").write_bytes(member.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
+    with pytest.raises(UserError, match=r"train-0\.tar is not a whole tar file: a member states -512 bytes"):
+        webdataset.open_stream(planned("webdataset:."))
 
 
 @pytest.mark.parametrize(
@@ -235,6 +300,21 @@ def put_pictures(form: str, images: npt.NDArray[np.uint8]) -> str:
         write_shard("train-00000-of-00001", [png(image) for image in images], [n % 10 for n in range(len(images))])
         Path("shards").rename("mine")
     return f"{form}:mine"
+
+
+@pytest.mark.parametrize("storage", ["decoded", "encoded"])
+@pytest.mark.parametrize("form", ["webdataset", "parquet"])
+def test_a_source_without_images_is_refused(form: str, storage: str, make_job: Make) -> None:
+    put_pictures(form, IMAGES[:1])
+    if form == "webdataset":
+        write_tar(Path("mine/train-000000.tar"), {})
+    else:
+        shard = Path("mine/train-00000-of-00001.parquet")
+        pq.write_table(pq.read_table(shard)[:0], shard)
+    spec = planned(f"{form}:mine")
+    kept = IngestedPoolSpec.model_validate({**spec.model_dump(), "storage": storage})
+    with pytest.raises(UserError, match=r"/mine.*: there are no images|: there are no images in .*/mine"):
+        stage.run(make_job("pools", kept.id), kept)
 
 
 @pytest.mark.parametrize("form", ["imagefolder", "webdataset", "parquet"])

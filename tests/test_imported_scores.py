@@ -19,6 +19,7 @@ from robustprune.plan import Plan, make_plan
 from robustprune.pools.format import open_pool
 from robustprune.scores.files import read_score
 from robustprune.sharing.commands import publish, pull
+from robustprune.store import write_store
 from tiny import SCORED, stage_of
 
 COUNT = 1297
@@ -134,7 +135,11 @@ BAD_TABLES: dict[str, tuple[Callable[[], pd.DataFrame], str]] = {
     "negative": (lambda: changed(index=np.arange(COUNT) - 1), "index = -1 is not one of"),
     "words": (lambda: changed(score="x"), "should have the columns index and score, of numbers"),
     "no column": (lambda: as_table().rename(columns={"score": "s"}), "should have the columns index and score"),
-    "nan": (lambda: changed(score=[np.nan, *range(COUNT - 1)]), "1 of 1297 scores are NaN"),
+    "no index": (
+        lambda: changed(index=pd.array([None, *range(COUNT - 1)], "Int64")),
+        "no index|of numbers: .*NA values",
+    ),
+    "nan": (lambda: changed(index=np.arange(COUNT), score=[np.nan, *range(COUNT - 1)]), "the score of image 0 is NaN"),
 }
 
 
@@ -153,11 +158,21 @@ def write_objects(path: Path) -> None:
 
 
 BAD_FILES: dict[str, tuple[str, Callable[[Path], object], str]] = {
-    "pickle": ("s.npy", write_objects, "is not a readable npy file: .*Python objects in dtype"),
+    "pickle": ("s.npy", write_objects, r"is object \(1297,\), but should be numbers"),
     "too short": ("s.npy", lambda path: np.save(path, values()[1:]), r"\(1296,\), but should be numbers \(1297,\)"),
     "truncated": ("s.npy", lambda path: path.write_bytes(b"\x93NUMPY\x01"), "is not a readable npy file"),
     "zip": ("s.npy", lambda path: path.write_bytes(b"PK\x03\x04" + bytes(99)), "is not a readable npy file"),
     "no parquet": ("s.parquet", lambda path: path.write_bytes(b"PAR1"), "should have the columns"),
+    "open header": (
+        "s.npy",
+        lambda path: path.write_bytes(b"\x93NUMPY\x01\x00\x01\x00{"),
+        "is not a readable npy file",
+    ),
+    "huge index": (
+        "s.csv",
+        lambda path: path.write_text("index,score\n99999999999999999999,1"),
+        "of numbers: Overflow",
+    ),
     "empty": ("s.csv", lambda path: path.write_text(""), "should have the columns"),
 }
 
@@ -168,6 +183,22 @@ def test_a_bad_file_is_refused(problem: str, tmp_path: Path) -> None:
     write(tmp_path / name)
     with pytest.raises(UserError, match=says):
         imported(plan_of(tmp_path, tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("scores", "says"),
+    [
+        (np.zeros(COUNT - 1), "has 1296 rows, but should have 1297, one an image"),
+        (np.array([*range(COUNT - 1), np.nan]), "the score of image 1296 is NaN"),
+    ],
+    ids=["rows", "nan"],
+)
+def test_a_bad_store_is_refused(scores: Any, says: str, tmp_path: Path, pool: tuple[Plan, str]) -> None:
+    plan, score = pool
+    file, digest = tmp_path / "s.zarr", read_pool_digest(plan, plan.directory(score))
+    write_store(file, [{"score": scores.astype(np.float32)}], len(scores), {"pool_digest": digest})
+    with pytest.raises(UserError, match=says):
+        imported(plan_of(tmp_path, file))
 
 
 def test_a_file_that_changed_since_the_plan_is_refused(tmp_path: Path) -> None:

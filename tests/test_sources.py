@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,14 @@ import pytest
 from robustprune import sources
 from robustprune.errors import UserError
 from robustprune.files import digest
-from robustprune.sources import file_digest, planned_files, real_source, require_unchanged, synthetic_source
+from robustprune.sources import (
+    file_digest,
+    planned_files,
+    planned_rows,
+    real_source,
+    require_unchanged,
+    synthetic_source,
+)
 from robustprune.specs import DigitsSource, FileSource, IngestedPoolSpec, TorchvisionSource
 
 WORKFLOW = Path(sources.__file__).parents[1]
@@ -178,6 +186,14 @@ def test_a_damaged_digest_cache_is_made_again(content: bytes) -> None:
     put(str(sources.DIGEST_CACHE), content)
     assert file_digest(file) == digest(file)
     assert list(json.loads(sources.DIGEST_CACHE.read_text()).values()) == [digest(file)]
+
+
+@pytest.mark.parametrize("shape", ["()", "(", "(-1,)"], ids=["scalar", "open", "below_nought"])
+def test_an_npz_whose_header_says_no_number_of_images_is_left_to_ingest(shape: str) -> None:
+    words = f"{{'descr': '<i8', 'fortran_order': False, 'shape': {shape}}}".encode()
+    with zipfile.ZipFile("train.npz", "w") as archive:
+        archive.writestr("label.npy", b"\x93NUMPY\x01\x00" + len(words).to_bytes(2, "little") + words)
+    assert planned_rows(file_source("npz:."), "train") is None
 
 
 def test_planned_files_are_given_in_order() -> None:

@@ -1,6 +1,5 @@
 """Networks that describe an image: what goes into their last linear layer."""
 
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -100,8 +99,8 @@ def _read_weights(path: Path, expected: str) -> dict[str, Tensor]:
         raise UserError(f"{path} is gone or changed since the plan was made; bring it back or plan again")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise UserError(f"{path} is not a file of weights: {str(error).splitlines()[0]}") from None
+    except Exception:  # a damaged pickle can fail in any way
+        raise UserError(f"{path} is not a file of weights (a state dict in torch's format), or it is damaged") from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"{path} holds a {type(state).__name__} that is not a state dict, from names to tensors")
     return state

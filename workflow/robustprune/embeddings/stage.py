@@ -16,6 +16,7 @@ from robustprune.errors import UserError
 from robustprune.files import digest
 from robustprune.job import Job
 from robustprune.models.checkpoint import load_model
+from robustprune.npy import read_header
 from robustprune.pools.format import Pool, open_pool
 from robustprune.specs import EmbeddingSpec, FileEncoder, ModelEncoder, TorchvisionEncoder
 
@@ -91,11 +92,11 @@ def _open_file(encoder: FileEncoder, pool: Pool) -> Embeddings:
     if not path.is_file() or digest(path) != encoder.digest:
         raise UserError(f"{path} is gone or changed since the plan was made; bring it back or plan again")
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        with path.open("rb") as file:
+            read_header(file)
+        array: Embeddings = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is not a readable npy file: {error}") from None
-    if not isinstance(array, np.ndarray):
-        raise UserError(f"{path} holds several arrays, but should be an npy file with one")
     if array.ndim != 2 or len(array) != len(pool) or not array.shape[1]:
         raise UserError(f"{path} has shape {array.shape}, but should have ({len(pool)}, D): one row an image")
     if array.dtype not in (np.float16, np.float32, np.float64):

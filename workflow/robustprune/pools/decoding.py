@@ -37,8 +37,8 @@ def decode(encoded: bytes, where: str, shape: ImageShape) -> npt.NDArray[np.uint
 def decode_and_fit(encoded: bytes, where: str, shape: ImageShape) -> npt.NDArray[np.uint8]:
     """As ``decode``, of an image of any size up to 2^26 pixels.
 
-    The middle of it with the wanted proportions is scaled (bilinear with antialiasing; a JPEG of at least twice as many
-    pixels a side is decoded at 1/2, 1/4 or 1/8 of its size). An image of the wanted size stays as it is.
+    The middle of it with the wanted proportions is scaled (bilinear with antialiasing; a JPEG of at least 4, 8 or 16
+    times as many pixels a side is decoded at 1/2, 1/4 or 1/8 of its size). An image of the wanted size stays as it is.
     """
     return _decode(encoded, where, shape, fit=True)
 

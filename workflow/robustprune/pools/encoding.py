@@ -107,11 +107,13 @@ def fill_encoded_pool(
         folder: where the images lie, for a message.
 
     Raises:
-        UserError: naming an image that cannot be decoded, or when there are not ``count`` images.
+        UserError: naming an image that cannot be decoded, or when there are no images or not ``count``.
         Interrupted: after a signal, with the files written so far kept.
     """
     if job.output(INFO_FILE).is_file():  # an earlier attempt was killed after it had written everything
         return PoolInfo.model_validate_json(job.output(INFO_FILE).read_text())
+    if count == 0:
+        raise UserError(f"{source}: there are no images in {folder}")
     parquet = job.partial / PARQUET_FOLDER
     parquet.mkdir(exist_ok=True)
     files = _whole_files(job.partial, parquet, count)

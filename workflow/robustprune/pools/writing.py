@@ -70,9 +70,11 @@ def fill_pool(
         origin: where the images lie, for a message; ``source`` by default.
 
     Raises:
-        UserError: naming ``origin``, when a block cannot be part of the pool, or there are not ``count`` images.
+        UserError: naming ``origin``, when a block cannot be part of the pool, or there are no images or not ``count``.
         Interrupted: after a signal, with what was written saved.
     """
+    if count == 0:
+        raise UserError(f"{origin or source}: there are no images")
     state = _read_state(job.partial / STATE_FILE, count, image_shape)
     keep_freed_memory()
     if not state.digests:

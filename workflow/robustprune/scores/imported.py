@@ -1,6 +1,6 @@
 """The stage that brings in scores which were measured elsewhere, as a store like any other."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from robustprune.blocks import Columns
 from robustprune.errors import UserError
 from robustprune.files import digest
 from robustprune.job import Job
-from robustprune.pools.format import open_pool
+from robustprune.npy import read_header
+from robustprune.pools.format import Pool, open_pool
 from robustprune.scores.files import publish_score
 from robustprune.scores.meaning import Meaning
 from robustprune.specs import ImportedScoreSpec
@@ -43,19 +44,28 @@ def run(job: Job, spec: ImportedScoreSpec) -> dict[str, Any]:
     if found != spec.digest:
         raise UserError(f"{path} is not as it was when the plan was made; bring it back or plan again")
     if spec.format == "zarr":
-        blocks = _of_store(path, spec.column, pool_digest=pool.info.digest)
+        blocks = _of_store(path, spec.column, pool)
     else:
-        values = READERS[spec.format](path, spec.column, len(pool))
-        if missing := int(np.isnan(values).sum()):
-            raise UserError(f"{path}: {missing} of {len(values)} scores are NaN, but each image needs a number")
-        blocks = iter([{spec.column: values}])
+        blocks = iter([{spec.column: READERS[spec.format](path, spec.column, len(pool))}])
     meaning = Meaning(column=spec.column, unit=spec.unit, easy=spec.easy, sign="as its owner says")
-    return publish_score(job, spec, blocks, meaning, pool, {})
+    return publish_score(job, spec, _without_nan(blocks, path), meaning, pool, {})
 
 
-def _of_store(path: Path, column: str, *, pool_digest: str) -> Iterator[Columns]:
+def _without_nan(blocks: Iterable[Columns], path: Path) -> Iterator[Columns]:
+    first = 0
+    for block in blocks:
+        (values,) = block.values()
+        if len(missing := np.flatnonzero(np.isnan(values))):
+            raise UserError(f"{path}: the score of image {first + missing[0]} is NaN, but each image needs a number")
+        first += len(values)
+        yield block
+
+
+def _of_store(path: Path, column: str, pool: Pool) -> Iterator[Columns]:
     """A column of a store about the same images, after every byte of it was checked."""
-    store = open_store(path, pool_digest=pool_digest)
+    store = open_store(path, pool_digest=pool.info.digest)
+    if store.rows != len(pool):
+        raise UserError(f"{path} has {store.rows} rows, but should have {len(pool)}, one an image")
     if problems := store.problems():
         raise UserError(f"{path}: {problems[0]}")
     if store.epochs is not None or store.dtypes.get(column) != "float32":
@@ -66,19 +76,18 @@ def _of_store(path: Path, column: str, *, pool_digest: str) -> Iterator[Columns]
 def _of_npy(path: Path, _column: str, count: int) -> Values:
     try:
         with path.open("rb") as file:
-            np.lib.format.read_magic(file)
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
+            shape, _, dtype = read_header(file)
+        if shape == (count,) and dtype.kind in "fiu":
+            return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False), np.float32)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is not a readable npy file: {error}") from None
-    if values.shape != (count,) or values.dtype.kind not in "fiu":
-        raise UserError(f"{path} is {values.dtype} {values.shape}, but should be numbers ({count},), one an image")
-    return np.asarray(values, np.float32)
+    raise UserError(f"{path} is {dtype} {shape}, but should be numbers ({count},), one an image")
 
 
 def _of_csv(path: Path, column: str, count: int) -> Values:
     try:
         table = pd.read_csv(path, usecols=[INDEX, column], dtype={INDEX: np.int64, column: np.float64})
-    except (OSError, ValueError, EmptyDataError, ParserError) as error:
+    except (OSError, ValueError, OverflowError, EmptyDataError, ParserError) as error:
         raise UserError(f"{path} should have the columns {INDEX} and {column}, of numbers: {error}") from None
     return _by_index(path, table[INDEX].to_numpy(), table[column].to_numpy(), count)
 
@@ -86,6 +95,8 @@ def _of_csv(path: Path, column: str, count: int) -> Values:
 def _of_parquet(path: Path, column: str, count: int) -> Values:
     try:
         table = pq.read_table(path, columns=[INDEX, column])
+        if table[INDEX].null_count:
+            raise UserError(f"{path}: {table[INDEX].null_count} of {len(table)} rows have no {INDEX}")
         index = table[INDEX].cast(pa.int64()).to_numpy()
         values = table[column].cast(pa.float64()).to_numpy()
     except (OSError, KeyError, pa.ArrowException) as error:

@@ -16,6 +16,7 @@ from robustprune.pools.ingest.stream import ImageStream
 from robustprune.pools.writing import Block, rows_at_once
 from robustprune.sources import planned_files
 from robustprune.specs import FileSource, IngestedPoolSpec
+from robustprune.specs.base import ImageShape
 
 DEFINITION = 1
 
@@ -28,15 +29,21 @@ def open_stream(spec: IngestedPoolSpec) -> ImageStream:
     """
     assert isinstance(spec.source, FileSource)
     images, labels = planned_files(spec.source)
-    return stream_files(images, labels)
+    return stream_files(images, labels, spec.image_shape)
 
 
-def stream_files(images: Path, labels: Path) -> ImageStream:
-    """Blocks of (n, 1, H, W) uint8 and of (n,) uint8. Raises UserError naming the file that is not whole."""
+def stream_files(images: Path, labels: Path, shape: ImageShape) -> ImageStream:
+    """Blocks of (n, 1, H, W) uint8 and of (n,) uint8.
+
+    Raises:
+        UserError: naming the file that is not whole, or has images of another shape than (1, H, W).
+    """
     (count, *sides), (label_count,) = (_read_shape(path, n) for path, n in ((images, 3), (labels, 1)))
     if count != label_count:
         raise UserError(f"{images} has {count} images, but {labels} has {label_count} labels")
-    length = rows_at_once((1, sides[0], sides[1]))
+    if (1, *sides) != shape:
+        raise UserError(f"{images}: images have shape {(1, *sides)}, but data.image_shape is {shape}")
+    length = rows_at_once(shape)
 
     def blocks(first: int) -> Iterator[Block]:
         pixels, classes = (_rows(path, n, first, length) for path, n in ((images, 3), (labels, 1)))

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from robustprune.errors import UserError
+
 DEFINITION = 1
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
@@ -23,10 +25,8 @@ class ImageFile(NamedTuple):
 
 
 def class_names(folder: Path) -> tuple[str, ...]:
-    """The names of the sub-folders, sorted; hidden ones do not count."""
-    return tuple(
-        sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
-    )
+    """The names of the sub-folders, sorted; hidden ones do not count. Raises UserError as ``image_files``."""
+    return tuple(sorted(name for name, is_folder in _entries(folder) if is_folder))
 
 
 def image_files(folder: Path) -> list[ImageFile]:
@@ -34,20 +34,38 @@ def image_files(folder: Path) -> list[ImageFile]:
 
     They are in the order of the SHA-256 of their paths, which is as good as random and always the same: in the order of
     their names the first images would all be of one class.
+
+    Raises:
+        UserError: naming a folder that cannot be read or lies within itself, or a name that is not UTF-8.
     """
     files = [
         ImageFile(path, label)
         for label, name in enumerate(class_names(folder))
-        for path in _pictures(folder / name, name)
+        for path in _pictures(folder / name, name, (folder.resolve(),))
     ]
     return sorted(files, key=lambda file: hashlib.sha256(file.path.encode()).digest())
 
 
-def _pictures(folder: Path, prefix: str) -> Iterator[str]:
-    for entry in os.scandir(folder):
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            yield from _pictures(Path(entry.path), f"{prefix}/{entry.name}")
-        elif entry.name.lower().endswith(SUFFIXES):
-            yield f"{prefix}/{entry.name}"
+def _pictures(folder: Path, prefix: str, above: tuple[Path, ...]) -> Iterator[str]:
+    place = folder.resolve()
+    if place in above:
+        raise UserError(f"{folder} is a link to {place}, in which it lies itself")
+    for name, is_folder in _entries(folder):
+        if is_folder:
+            yield from _pictures(folder / name, f"{prefix}/{name}", (*above, place))
+        else:
+            yield f"{prefix}/{name}"
+
+
+def _entries(folder: Path) -> list[tuple[str, bool]]:
+    """The names of the sub-folders (True) and pictures (False) of a folder, without hidden ones."""
+    try:
+        with os.scandir(folder) as found:
+            entries = [(entry.name, entry.is_dir()) for entry in found if not entry.name.startswith(".")]
+    except OSError as error:
+        raise UserError(f"{error.filename} cannot be read: {error.strerror}") from None
+    counted = [(name, is_folder) for name, is_folder in entries if is_folder or name.lower().endswith(SUFFIXES)]
+    for name, _ in counted:
+        if os.fsencode(name).decode(errors="ignore") != name:
+            raise UserError(f"{folder} has the name {os.fsencode(name)!r}, which is not UTF-8; rename it")
+    return counted

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robustprune.errors import UserError
+from robustprune.npy import read_header
 from robustprune.pools.format import check_form
 from robustprune.pools.ingest.stream import ImageStream
 from robustprune.pools.writing import Block, rows_at_once
@@ -93,15 +94,10 @@ def _open_part(path: Path, shape: ImageShape) -> _Part:
     except zipfile.BadZipFile as error:
         raise UserError(f"{path} is not an npz file, or is cut short: {error}") from None
     images, labels = part.image, part.label
-    if np.issubdtype(images.dtype, np.floating):
+    moved = _channels_first_shape(images.shape)
+    if np.issubdtype(images.dtype, np.floating) and moved[1:] == shape and moved[0] > 0:
         _refuse_floats(images)
-    empty = _channels_first(np.empty((0, *images.shape[1:]), images.dtype))
-    check_form(
-        (images.shape[:1] + empty.shape[1:], images.dtype),
-        (labels.shape, labels.dtype),
-        origin=str(path),
-        expected=shape,
-    )
+    check_form((moved, images.dtype), (labels.shape, labels.dtype), origin=str(path), expected=shape)
     return part
 
 
@@ -137,11 +133,7 @@ def _read_header(path: Path, archive: zipfile.ZipFile, key: str) -> _Array:
 
 def _npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], int]:
     """Shape, dtype and where the numbers begin. Raises ValueError for a pickle, and what cannot be read by rows."""
-    version = np.lib.format.read_magic(file)
-    if version not in ((1, 0), (2, 0)):
-        raise ValueError(f"version {version} of the npy format is not known")
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran_order, dtype = read(file)
+    shape, fortran_order, dtype = read_header(file)
     if dtype.hasobject:
         raise ValueError("Object arrays are pickles, which may run programs")
     if fortran_order and len(shape) > 1:
@@ -169,16 +161,22 @@ def _blocks(part: _Part, first: int, length: int) -> Iterator[Block]:
                 file.read(1)  # at the end the checksum is compared
 
 
-def _channels_first(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _channels_first_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     """What has neither 3 nor 4 dimensions is left for ``check_form`` to refuse."""
+    match shape:
+        case count, height, width:
+            return count, 1, height, width
+        case count, height, width, channels:
+            return count, channels, height, width
+    return shape
+
+
+def _channels_first(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if images.ndim == 3:
         return images[:, None]
-    if images.ndim != 4:
-        return images
-    count, height, width, channels = images.shape
-    moved = np.empty((count, channels, height, width), images.dtype)
-    for start in range(0, count, CHANNELS_AT_ONCE):
-        for channel in range(channels):
+    moved = np.empty(_channels_first_shape(images.shape), images.dtype)
+    for start in range(0, len(images), CHANNELS_AT_ONCE):
+        for channel in range(images.shape[3]):
             part = slice(start, start + CHANNELS_AT_ONCE)
             moved[part, channel] = images[part, :, :, channel]
     return moved

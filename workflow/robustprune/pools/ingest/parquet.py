@@ -16,7 +16,8 @@ from robustprune.specs import FileSource, IngestedPoolSpec
 DEFINITION = 1
 
 IMAGE_COLUMNS = ("img", "image")
-ROWS_AT_ONCE = 1024
+BINARY = (pa.binary(), pa.large_binary())
+ROWS_AT_ONCE = 32  # a value that a file has once can be that of every row, and is unpacked for each
 
 
 def open_stream(spec: IngestedPoolSpec) -> ImageStream:
@@ -41,7 +42,7 @@ def open_stream(spec: IngestedPoolSpec) -> ImageStream:
 
 def _open(path: Path) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(path)
+        return pq.ParquetFile(path, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path} is not a whole Parquet file: {error}") from None
 
@@ -74,11 +75,11 @@ def _groups_from(shard: pq.ParquetFile, first: int) -> tuple[list[int], int]:
 
 def _image_column(schema: pa.Schema, path: Path) -> str:
     column = next((name for name in IMAGE_COLUMNS if name in schema.names), None)
-    if column is None or "label" not in schema.names:
+    if column is None or schema.names.count(column) != 1 or schema.names.count("label") != 1:
         raise UserError(f"{path} should have the columns img or image, and label; it has {', '.join(schema.names)}")
     encoded = schema.field(column).type
-    if not pa.types.is_struct(encoded) or encoded.get_field_index("bytes") < 0:
-        raise UserError(f"{path}: column {column} should be a struct with the field bytes, but is {encoded}")
+    if not pa.types.is_struct(encoded) or encoded.get_field_index("bytes") < 0 or encoded["bytes"].type not in BINARY:
+        raise UserError(f"{path}: column {column} should be a struct with the field bytes: binary, but is {encoded}")
     if not pa.types.is_integer(schema.field("label").type):
         raise UserError(f"{path}: column label should hold integers, but holds {schema.field('label').type}")
     return column

@@ -65,7 +65,7 @@ def open_stream(spec: IngestedPoolSpec) -> ImageStream:
         _download(source.name, root, source.location.mirrors)
     folder = root / TORCHVISION_FOLDERS[source.name]
     if source.name in IDX_SETS:
-        return _idx_stream(source.name, folder, spec.split)
+        return _idx_stream(source.name, folder, spec)
     images, labels = _svhn(folder, spec.split) if source.name == "SVHN" else _cifar(source.name, folder, spec.split)
     return ImageStream(len(images), in_blocks(images, labels))
 
@@ -119,11 +119,11 @@ def _unpack(archive: Path, folder: Path, name: str) -> None:
     archive.unlink()
 
 
-def _idx_stream(name: str, folder: Path, split: str) -> ImageStream:
-    images, labels = idx_files(folder, split)
+def _idx_stream(name: str, folder: Path, spec: IngestedPoolSpec) -> ImageStream:
+    images, labels = idx_files(folder, spec.split)
     for path in (images, labels):
         _require_idx(name, path)
-    return stream_files(images, labels)
+    return stream_files(images, labels, spec.image_shape)
 
 
 def _require_idx(name: str, path: Path) -> None:

@@ -11,8 +11,9 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from robustprune.errors import UserError
 from robustprune.pools.encoding import EncodedImage
@@ -23,6 +24,16 @@ from robustprune.specs import FileSource, IngestedPoolSpec
 
 DEFINITION = 1
 LARGEST_MEMBER = 2**26  # bytes; a picture is smaller, and a few bytes of gzip can become any number
+LARGEST_HEADER = 2**16  # bytes of a name or of a PAX header
+HEADER_TYPES = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
+PICTURES, LABELS = tuple(suffix.removeprefix(".") for suffix in SUFFIXES), ("cls", "json")
+DAMAGES = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, ValueError, IndexError, RecursionError)
 
 
 def open_stream(spec: IngestedPoolSpec) -> ImageStream:
@@ -34,7 +45,7 @@ def open_stream(spec: IngestedPoolSpec) -> ImageStream:
     """
     assert isinstance(spec.source, FileSource)
     files = planned_files(spec.source)
-    counts = [sum(1 for _ in _samples(path)) for path in files]
+    counts = [_count(path) for path in files]
 
     def encoded(first: int) -> Iterator[EncodedImage]:
         for path, count in zip(files, counts, strict=True):
@@ -45,45 +56,63 @@ def open_stream(spec: IngestedPoolSpec) -> ImageStream:
     return decoding_stream(sum(counts), Pictures(files[0].parent, encoded), shape=spec.image_shape)
 
 
-class _Sample(NamedTuple):
-    archive: tarfile.TarFile
+class _Header(tarfile.TarInfo):
+    """A member as tarfile reads it, but long names and PAX headers, which it takes into memory whole, are bounded."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        header = super().frombuf(buf, encoding, errors)
+        if header.size < 0 or (header.type in HEADER_TYPES and header.size > LARGEST_HEADER):
+            allowed = f"a long name or a PAX header may have 0 to {LARGEST_HEADER:,}"
+            raise ValueError(f"a member states {header.size:,} bytes; {allowed}")
+        return header
+
+
+class _Member(NamedTuple):
+    """A member of a sample: those that follow one another and share their name up to the first dot."""
+
     key: str
-    members: dict[str, tarfile.TarInfo]  # by suffix, without the dot
+    suffix: str  # without the first dot
+    info: tarfile.TarInfo
+
+
+def _count(path: Path) -> int:
+    with _opened(path) as archive:
+        return sum(1 for _ in _samples(path, archive))
 
 
 def _read(path: Path, first: int) -> Iterator[EncodedImage]:
-    for number, sample in enumerate(_samples(path)):
-        if number >= first:
-            yield _encoded(path, sample)
+    """The samples from ``first`` on. A member is read when it is met: in a packed file, going back is reading anew."""
+    with _opened(path) as archive:
+        for number, (key, members) in enumerate(_samples(path, archive)):
+            if number >= first:
+                yield _encoded(path, key, {member.suffix: _content(archive, member) for member in members})
 
 
-def _samples(path: Path) -> Iterator[_Sample]:
-    """Members that follow one another and share their name up to the first dot."""
-    with _whole(path), tarfile.open(path) as archive:
-        sample = _Sample(archive, "", {})
-        while (member := archive.next()) is not None:
-            archive.members = []  # type: ignore[attr-defined]  # tarfile would keep them all
-            if member.isdir() or PurePosixPath(member.name).name.startswith("."):
-                continue
-            _check(path, member)
-            match = re.fullmatch(r"((?:.*/)?[^./]+)\.([^/]+)", member.name.removeprefix("./"))
-            key, suffix = (match[1], match[2].lower()) if match else (member.name, "")
-            if key != sample.key and sample.members:
-                yield sample
-            if key != sample.key:
-                sample = _Sample(archive, key, {})
-            sample.members[suffix] = member
-        if sample.members:
-            yield sample
-        _check_end(path, archive)
+def _samples(path: Path, archive: tarfile.TarFile) -> Iterator[tuple[str, Iterator[_Member]]]:
+    return groupby(_members(path, archive), key=lambda member: member.key)
+
+
+def _members(path: Path, archive: tarfile.TarFile) -> Iterator[_Member]:
+    while (info := archive.next()) is not None:
+        archive.members = []  # type: ignore[attr-defined]  # tarfile would keep them all
+        if archive.offset < info.offset_data:  # a PAX header can state any size, and lead back to this member
+            raise UserError(f"{path}: the member {info.name!r} ends before it begins; its header is damaged")
+        if info.isdir() or PurePosixPath(info.name).name.startswith("."):
+            continue
+        _check(path, info)
+        match = re.fullmatch(r"((?:.*/)?[^./]+)\.([^/]+)", info.name.removeprefix("./"))
+        yield _Member(match[1], match[2].lower(), info) if match else _Member(info.name, "", info)
+    _check_end(path, archive)
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[None]:
+def _opened(path: Path) -> Iterator[tarfile.TarFile]:
     try:
-        yield
-    except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
-        raise UserError(f"{path} is not a whole tar file: {error}") from None
+        with tarfile.open(path, tarinfo=_Header) as archive:
+            yield archive
+    except DAMAGES as error:
+        raise UserError(f"{path} is not a whole tar file: {' '.join(str(error).split())}") from None
 
 
 def _check(path: Path, member: tarfile.TarInfo) -> None:
@@ -104,19 +133,22 @@ def _check_end(path: Path, archive: tarfile.TarFile) -> None:
         raise UserError(f"{path} is not a whole tar file: it has no end")
 
 
-def _encoded(path: Path, sample: _Sample) -> EncodedImage:
-    pictures = [suffix for suffix in sample.members if f".{suffix}" in SUFFIXES]
-    label = next((suffix for suffix in ("cls", "json") if suffix in sample.members), None)
-    where = f"{path.name}: the sample {sample.key}"
+def _encoded(path: Path, key: str, members: dict[str, bytes]) -> EncodedImage:
+    pictures = [suffix for suffix in members if suffix in PICTURES]
+    label = next((suffix for suffix in LABELS if suffix in members), None)
+    where = f"{path.name}: the sample {key}"
     if len(pictures) != 1 or label is None:
-        found = ", ".join(f".{suffix}" for suffix in sample.members)
+        found = ", ".join(f".{suffix}" for suffix in members)
         raise UserError(f"{path.parent / where} should have one picture, and .cls or .json, but has {found}")
-    number = _label(_content(sample, label), label, str(path.parent / where))
-    return EncodedImage(_content(sample, pictures[0]), number, where)
+    number = _label(members[label], label, str(path.parent / where))
+    return EncodedImage(members[pictures[0]], number, where)
 
 
-def _content(sample: _Sample, suffix: str) -> bytes:
-    file = sample.archive.extractfile(sample.members[suffix])
+def _content(archive: tarfile.TarFile, member: _Member) -> bytes:
+    """The bytes of a picture or a label; nothing of what is neither."""
+    if member.suffix not in (*PICTURES, *LABELS):
+        return b""
+    file = archive.extractfile(member.info)
     assert file is not None  # it is a plain file
     return file.read()
 
@@ -124,7 +156,7 @@ def _content(sample: _Sample, suffix: str) -> bytes:
 def _label(content: bytes, suffix: str, where: str) -> int:
     try:
         value = json.loads(content)["label"] if suffix == "json" else int(content)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         value = None
     if not isinstance(value, int):
         raise UserError(f"{where} has no whole number as its label in .{suffix}, but {content[:40]!r}")
