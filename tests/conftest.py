@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from torch import Tensor, nn
 
 from robustprune.execution import Execution
@@ -13,6 +14,9 @@ from robustprune.models.registry import build_model
 from robustprune.pools.ingest.idx import read_images, read_labels
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+settings.register_profile("any machine", deadline=None)  # how long a test takes says how busy the machine is
+settings.load_profile("any machine")
 
 
 @pytest.fixture

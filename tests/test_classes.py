@@ -137,7 +137,7 @@ def divided_by_sets(
         chosen = chosen - {top} | {c for c in names if parent.get(c) == top and size(c)}
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.data())
 def test_the_division_is_that_of_its_description(data: st.DataObject) -> None:
     count = data.draw(st.integers(4, 14))

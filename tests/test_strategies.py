@@ -111,7 +111,7 @@ def cases(draw: st.DrawFn) -> tuple[Candidates, Strategy, AnyAmount, Per, dict[s
 
 
 @given(cases(), st.integers(0, 3))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_every_strategy_chooses_as_sorted_lists_do(
     case: tuple[Candidates, Strategy, AnyAmount, Per, dict[str, int]], seed: int
 ) -> None:

@@ -69,7 +69,7 @@ def made(make_job: Make, spec: SubsetPoolSpec | UnionPoolSpec) -> tuple[Path, di
 # ---- which rows are drawn
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.data())
 def test_a_draw_is_the_lowest_keys(data: st.DataObject) -> None:
     """Against the plain description: of each class, or of all, the rows with the lowest keys."""
