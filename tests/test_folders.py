@@ -126,13 +126,13 @@ def test_a_folder_that_lies_within_itself_is_refused() -> None:
         planned("imagefolder:mine")
 
 
-@pytest.mark.parametrize("name", [b"class3/caf\xe9.png", b"caf\xe9/1.png"], ids=["picture", "class"])
+@pytest.mark.parametrize("name", [b"class3/ros\xe9.png", b"ros\xe9/1.png"], ids=["picture", "class"])
 def test_a_name_that_is_not_utf8_is_refused(name: bytes) -> None:
     write_folder(Path("mine/train"))
     path = Path("mine/train", os.fsdecode(name))
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(png(IMAGES[0]))
-    with pytest.raises(UserError, match=r"mine/train.* has the name b'caf\\xe9.*', which is not UTF-8; rename it"):
+    with pytest.raises(UserError, match=r"mine/train.* has the name b'ros\\xe9.*', which is not UTF-8; rename it"):
         planned("imagefolder:mine")
 
 
