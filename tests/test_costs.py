@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from collections import Counter
 from fractions import Fraction
 from pathlib import Path
@@ -225,12 +224,13 @@ def test_calibrated_by_command_the_plan_knows_hours(
 
 def test_the_costs_of_everything_at_paper_scale_are_told_at_once_and_without_torch() -> None:
     code = (
-        "import sys; from robustprune.config import load_config; from robustprune.experiments import load_experiments; "
+        "import sys, time; from robustprune.config import load_config; "
+        "from robustprune.experiments import load_experiments; "
         "from robustprune.plan import make_plan; from robustprune.planview import describe_plan; "
         "describe_plan(make_plan(load_config({'preset': 'cifar10'}), load_experiments())); "
-        "assert not {'torch', 'snakemake', 'zarr', 'pandas'} & set(sys.modules)"
+        "assert not {'torch', 'snakemake', 'zarr', 'pandas'} & set(sys.modules); "
+        "print(time.process_time())"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
-    started = time.process_time()
-    describe_plan(make_plan(load_config({"preset": "cifar10"}), load_experiments()))
-    assert time.process_time() - started < 2
+    # of the child's own time, as measuring coverage trebles this process's; three times what a slow core takes
+    seconds = float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
+    assert seconds < 5

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -29,6 +29,8 @@ def some_labels(rows: int = 3000, classes: int = 7) -> "np.ndarray[Any, np.dtype
 
 
 @given(values=arrays(np.float32, st.integers(1, 200), elements=FLOATS))
+@example(values=np.float32([1 / 16] + [-1] * 99))
+@example(values=np.float32([-1 / 16] + [1] * 99))
 def test_every_score_is_in_the_bin_whose_edges_are_around_it(values: Scores) -> None:
     bins = Bins.over(values)
     edges = bins.edges

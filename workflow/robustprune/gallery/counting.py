@@ -30,12 +30,16 @@ class Bins:
 
     @classmethod
     def over(cls, scores: Scores) -> "Bins":
-        """Some ``BINS`` bins that reach from 0 over all but the outermost ``TAIL`` of the finite scores, (N,)."""
+        """Some ``BINS`` bins that reach from 0 over all but the outermost ``TAIL`` of the finite scores, (N,).
+
+        No bin holds scores of both signs: the few beyond 0 of scores that are else of one sign have a bin of their own.
+        """
         finite = scores[np.isfinite(scores)]
         low, high = np.quantile(finite, [TAIL, 1 - TAIL]) if len(finite) else (0.0, 0.0)
         low, high = min(float(low), 0.0), max(float(high), 0.0)
         width = (high - low) / BINS or 1.0
-        first, last = int(np.floor(low / width)), int(np.ceil(high / width))
+        first = min(int(np.floor(low / width)), -1 if np.any(finite < 0) else 0)
+        last = max(int(np.ceil(high / width)), 1 if np.any(finite >= 0) else 0)
         return cls(width, first, max(last - first, 1))
 
     @property
