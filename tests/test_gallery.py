@@ -29,8 +29,8 @@ def some_labels(rows: int = 3000, classes: int = 7) -> "np.ndarray[Any, np.dtype
 
 
 @given(values=arrays(np.float32, st.integers(1, 200), elements=FLOATS))
-@example(values=np.float32([1 / 16] + [-1] * 99))
-@example(values=np.float32([-1 / 16] + [1] * 99))
+@example(values=np.array([1 / 16] + [-1] * 99, np.float32))
+@example(values=np.array([-1 / 16] + [1] * 99, np.float32))
 def test_every_score_is_in_the_bin_whose_edges_are_around_it(values: Scores) -> None:
     bins = Bins.over(values)
     edges = bins.edges

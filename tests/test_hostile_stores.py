@@ -56,7 +56,10 @@ class Published:
         """Other content, whose size and seal the store states; a shard's seal is of its chunks' checksums."""
         self.file(name).write_bytes(content)
         chunk_and_shard = layout.chunk_and_shard(self.attributes["rows"])
-        seal = shards.seal(self.file(name), chunk_and_shard)
+        try:
+            seal = shards.seal(self.file(name), chunk_and_shard)
+        except shards.DamagedShard:
+            seal = "0" * 64
         self.attributes["files"][name] = {"bytes": len(content), "seal": seal}
 
     def edit_column(self, name: str, change: Callable[[dict[str, Any]], None]) -> None:
@@ -323,7 +326,7 @@ BEFORE_SAVING: dict[str, tuple[Callable[[Published], None], str]] = {
         "its spec is not of that id, but of margin-l2-digits-train-",
     ),
     "another pool than its entry": (in_entry(pool_digest="b" * 64), "its pool_digest is not the one in its entry"),
-    "bomb": (a_bomb, "prediction/c/0 cannot be read: the chunk at 0 would unpack to 1048576 bytes"),
+    "bomb": (a_bomb, "prediction/c/0 cannot be read: the chunk at 0 would unpack to 1048576 bytes, not 128"),
     "bomb that states no size": (
         a_bomb_without_a_size,
         "prediction/c/0 cannot be read: the chunk at 0 would unpack to None bytes",

@@ -307,6 +307,18 @@ def test_another_schema_version_is_refused(scores: Path) -> None:
         open_store(scores)
 
 
+def test_a_chunk_that_a_shard_lacks_is_not_read_as_fill_values(scores: Path) -> None:
+    """As Zarr does, and would write one of NaN alone."""
+    array = zarr.open_array(scores / "margin", mode="r+", config={"write_empty_chunks": False})
+    array[64:128] = np.nan
+    size = (scores / "margin/c/0").stat().st_size
+    edit_attributes(scores, lambda attributes: attributes["files"]["margin/c/0"].update(bytes=size))
+    assert np.isnan(array[64:128]).all()
+    assert len(open_store(scores).read("margin", 128)) == ROWS - 128
+    with pytest.raises(UserError, match=r"margin/c/0 cannot be read: it lacks the chunk of its row 100"):
+        open_store(scores).read("margin", 100, 200)
+
+
 def test_an_unknown_column_is_named_with_those_there_are(scores: Path) -> None:
     with pytest.raises(UserError, match="has no column 'margins'; it has margin, prediction, converged"):
         open_store(scores).read("margins")

@@ -14,6 +14,7 @@ from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
 from robustprune.blocks import Columns
+from robustprune.errors import UserError
 from robustprune.files import replacing, write_text
 from robustprune.store import layout
 from robustprune.store.layout import (
@@ -28,7 +29,7 @@ from robustprune.store.layout import (
     ranges,
     shard_names,
 )
-from robustprune.store.shards import encoded, seal
+from robustprune.store.shards import DamagedShard, encoded, seal
 
 FILES_AT_ONCE = 4  # written at the same time
 
@@ -102,6 +103,7 @@ class StoreWriter:
 
         Raises:
             ValueError: when rows were not written, or attributes are not JSON.
+            UserError: when a file is damaged that was written.
         """
         for leftover in self.path.rglob(".*"):  # of an attempt killed while writing
             leftover.unlink()
@@ -127,7 +129,10 @@ class StoreWriter:
 
     def _file(self, name: str) -> File:
         path = self.path / name
-        return {"bytes": path.stat().st_size, "seal": seal(path, (self._chunk, self._shard)) or "damaged"}
+        try:
+            return {"bytes": path.stat().st_size, "seal": seal(path, (self._chunk, self._shard))}
+        except DamagedShard as error:
+            raise UserError(f"{path} {error}; make the stage again") from None
 
     def _write_shard(self, path: Path, values: np.ndarray[Any, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
