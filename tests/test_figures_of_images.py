@@ -1,11 +1,14 @@
 """Figures of images before and after pruning: loss against distance, and layouts in a plane."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.text import Text
 from pydantic import ValidationError
 from scipy import stats
 
@@ -17,6 +20,7 @@ from robustprune.figures.layouts import measures_of
 from robustprune.figures.layouts import run as run_layouts
 from robustprune.figures.loss_distance import SHOWN, correlations
 from robustprune.figures.loss_distance import run as run_scatter
+from robustprune.figures.style import make_logarithmic, new_panels
 from robustprune.job import Job
 from robustprune.layouts.measures import purity
 from robustprune.layouts.stage import LAYOUT_FILE
@@ -167,3 +171,22 @@ def test_these_figures_are_planned_at_every_preset_with_the_runs_of_the_tables(p
     layouts = set(plan.upstream(plan.targets["results/kaufmann_v1/figure8.svg"]))
     assert set(plan.upstream(plan.targets["results/kaufmann_v1/table2.csv"])) <= layouts
     assert len(plan.upstream(figures[0])) == 3 * len(config.seeds)
+
+
+@pytest.mark.parametrize("ends", [(1.75, 2.75), (0.9, 8.0), (2.301, 2.303), (0.03, 400.0)])
+def test_labels_of_a_logarithmic_axis_do_not_touch_however_little_it_spans(ends: tuple[float, float]) -> None:
+    figure, panels = new_panels(1, 1)
+    panels[0][0].plot(ends, ends)
+    make_logarithmic(panels[0][0])
+    figure.canvas.draw()
+    axis = panels[0][0].xaxis
+    labels = [label for label in axis.get_ticklabels(which="both") if label.get_text()]
+    shown = [label for label in labels if axes_hold(panels[0][0], label)]
+    boxes = sorted((label.get_window_extent() for label in shown), key=lambda box: box.x0)
+    assert boxes
+    assert all(first.x1 < second.x0 for first, second in pairwise(boxes))
+
+
+def axes_hold(axes: Axes, label: Text) -> bool:
+    low, high = axes.get_xlim()
+    return low <= label.get_position()[0] <= high

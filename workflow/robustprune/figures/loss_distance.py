@@ -12,7 +12,7 @@ from scipy import stats
 
 from robustprune.errors import UserError
 from robustprune.figures.files import publish_figure
-from robustprune.figures.style import Series, new_panels
+from robustprune.figures.style import Series, make_logarithmic, new_panels
 from robustprune.job import Job
 from robustprune.paths import HISTORY_FILE
 from robustprune.randomness import derive_seed
@@ -20,7 +20,7 @@ from robustprune.specs import LossDistanceSpec
 from robustprune.tables.statistics import Summary
 from robustprune.training.mid_training import MID_TRAINING_FILE
 
-DEFINITION = 3
+DEFINITION = 4
 
 SHOWN = 4000  # images at most, as more are a blot
 NEAREST = 0.05  # share of the images that is left out of one correlation, since 1 / d has no bound
@@ -117,7 +117,8 @@ def _draw(shown: pd.DataFrame, spec: LossDistanceSpec, pearson: float) -> Figure
     highest, widest = shown["inverse_distance"].quantile(1 - NEAREST), shown["loss"].quantile(1 - NEAREST / 10)
     linear.set(title=f"a. Pearson r = {pearson:.2f}, of all images", ylabel="1 / d, 1 / L2 distance")
     linear.set(ylim=(0, 1.02 * highest), xlim=(0, 1.02 * widest))
-    logarithmic.set(title="b. the same, logarithmic", xscale="log", yscale="log")
+    make_logarithmic(logarithmic)
+    logarithmic.set(title="b. the same, logarithmic")
     logarithmic.legend(loc="upper left", markerscale=2)
     beyond = int(((shown["inverse_distance"] > highest) | (shown["loss"] > widest)).sum())
     told = f"after epoch {spec.after_epoch}, seed {spec.runs[0][0]}; {len(shown)} images drawn at random"

@@ -6,6 +6,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullFormatter, NullLocator, ScalarFormatter
 
 DEFINITION = 1
 
@@ -50,6 +51,17 @@ def new_panels(rows: int, columns: int, *, width: float = 3.2, height: float = 2
     figure = Figure(figsize=(width * columns, height * rows + 0.4), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False).tolist()
+
+
+def make_logarithmic(axes: Axes) -> None:
+    """Both axes logarithmic, after all is drawn; one of less than a decade gets few plain numbers, so none touch."""
+    axes.set(xscale="log", yscale="log")
+    for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+        axis.set_minor_formatter(NullFormatter())
+        if high < 10 * low:
+            axis.set_major_locator(MaxNLocator(5))
+            axis.set_major_formatter(ScalarFormatter())
+            axis.set_minor_locator(NullLocator())
 
 
 def legend_below(figure: Figure, axes: Axes, *, columns: int) -> None:
