@@ -136,10 +136,18 @@ def test_a_name_that_is_not_utf8_is_refused(name: bytes) -> None:
         planned("imagefolder:mine")
 
 
-def test_a_link_that_leads_nowhere_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("name", "to", "problem"),
+    [
+        ("round", "round", "Too many levels of symbolic links"),
+        ("gone.png", "../moved/gone.png", "No such file or directory"),
+    ],
+)
+def test_a_link_that_leads_nowhere_is_refused(name: str, to: str, problem: str) -> None:
     write_folder(Path("mine/train"))
-    Path("mine/train/class3/round").symlink_to("round")
-    with pytest.raises(UserError, match=r"mine/train/class3/round cannot be read: Too many levels of symbolic links"):
+    Path("mine/train/class3/notes").symlink_to("gone.txt")  # which is no picture, and does not matter
+    Path("mine/train/class3", name).symlink_to(to)
+    with pytest.raises(UserError, match=rf"mine/train/class3/{name} cannot be read: {problem}"):
         planned("imagefolder:mine")
 
 

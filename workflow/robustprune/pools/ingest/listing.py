@@ -61,7 +61,7 @@ def _entries(folder: Path) -> list[tuple[str, bool]]:
     """The names of the sub-folders (True) and pictures (False) of a folder, without hidden ones."""
     try:
         with os.scandir(folder) as found:
-            entries = [(entry.name, entry.is_dir()) for entry in found if not entry.name.startswith(".")]
+            entries = [(entry.name, _is_folder(entry)) for entry in found if not entry.name.startswith(".")]
     except OSError as error:
         raise UserError(f"{error.filename} cannot be read: {error.strerror}") from None
     counted = [(name, is_folder) for name, is_folder in entries if is_folder or name.lower().endswith(SUFFIXES)]
@@ -69,3 +69,10 @@ def _entries(folder: Path) -> list[tuple[str, bool]]:
         if os.fsencode(name).decode(errors="ignore") != name:
             raise UserError(f"{folder} has the name {os.fsencode(name)!r}, which is not UTF-8; rename it")
     return counted
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Raises OSError for a link that is named as a picture and leads nowhere."""
+    if entry.is_symlink() and entry.name.lower().endswith(SUFFIXES):
+        entry.stat()
+    return entry.is_dir()
