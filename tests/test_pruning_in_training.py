@@ -340,8 +340,9 @@ def test_every_way_to_prune_runs_from_the_pools_to_weights(tmp_path: Path) -> No
     """The manifests of the table of strategies, by their counts; a model pruned midway; one pruned online."""
     table = load_experiments()["pruning.strategies"]
     difficult = Row(method="difficult", strategy="prune_easy", score="loss", radius="weak_if_difficult")
+    at_once = Row(method="online at once", online=OnlinePuma(threshold=Fraction(1, 1000)))
     tiny = merge(TINY, {"training": {"rs_fgsm": {"epochs": 2}}})
-    tables = {"pruning.strategies": table.model_copy(update={"rows": (*table.rows, difficult)})}
+    tables = {"pruning.strategies": table.model_copy(update={"rows": (*table.rows, difficult, at_once)})}
     plan = make_plan(load_config(tiny), tables, results=tmp_path)
     plan.write_specs()
     manifests = {
@@ -361,8 +362,11 @@ def test_every_way_to_prune_runs_from_the_pools_to_weights(tmp_path: Path) -> No
     record = read_record(midway).facts
     chosen = pd.read_parquet(midway / MID_TRAINING_FILE)
     assert chosen["kept"].sum() == record["images_kept"] == round(0.6 * len(chosen))
-    online = run(plan, next(stage for stage in plan.stages if stage.startswith("online")))
-    assert "pruned" in pd.read_parquet(online / "history.parquet")
+    models = {stage: spec for stage, spec in plan.stages.items() if isinstance(spec, ModelSpec)}
+    online = run(plan, next(stage for stage, spec in models.items() if spec.online == at_once.online))
+    pruned = pd.read_parquet(online / "history.parquet")["pruned"]
+    assert pruned.iloc[-1] > 0
+    assert read_record(online).facts["images_kept"] == round(total * (1 - pruned.iloc[-1]))
 
 
 def run(plan: Plan, stage_id: str) -> Path:
