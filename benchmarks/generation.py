@@ -16,6 +16,7 @@ from typing import Any
 from robustprune.config import load_config, merge
 from robustprune.execution import Execution
 from robustprune.job import run_stage
+from robustprune.paths import RECORD_FILE
 from robustprune.plan import make_plan
 from robustprune.record import read_record
 
@@ -24,32 +25,38 @@ GENERATOR: dict[str, Any] = {
     "channel_multipliers": [1, 1],
     "patch": 2,
     "blocks": 1,
-    "attention_resolutions": [],
+    "attention_resolutions": [7],
     "dropout": 0.0,
-    "steps": 9000,
-    "batch_size": 64,
-    "learning_rate": 2e-3,
+    "steps": 18_000,
+    "batch_size": 32,
+    "learning_rate": 3e-3,
     "ramp_images": 10_000,
+    "schedule": "linear",
     "averaging_half_life_images": 20_000,
+    "label_dropout": 0.1,
 }
+GUIDANCES = (1.0, 1.5, 2.0)
 SETTINGS: dict[str, Any] = {
     "preset": "mnist",
     "seeds": [0],
     "synthetic": {"count": 1000, "generator": GENERATOR, "sampler": {"steps": 10}},
-    "training": {"standard": {"epochs": 5}},
+    "training": {"standard": {"epochs": 10}},
     "quality": {"images": 1000},
 }
 TOLD = ("images", "agreement", "judge_accuracy", "frechet", "frechet_of_real", "nearest", "nearest_held_out", "near")
 
 
-def measure(mnist: Path, results: Path, threads: int, precision: str) -> dict[str, Any]:
-    """Run the stages, print what each takes, and return what the last one found."""
-    settings = merge(SETTINGS, {"synthetic": {part: {"precision": precision} for part in ("generator", "sampler")}})
+def measure(mnist: Path, results: Path, threads: int, precision: str, guidance: float) -> dict[str, Any]:
+    """Run the stages that are not there, print what each takes, and return what the last one found."""
+    changes = {part: {"precision": precision} for part in ("generator", "sampler")}
+    settings = merge(SETTINGS, {"synthetic": merge(changes, {"sampler": {"guidance": guidance}})})
     config = load_config({**settings, "data": {"source": f"torchvision:{mnist}"}})
     plan = make_plan(config, {}, results=results, quality=True)
     plan.write_specs()
     (target,) = plan.targets.values()
     for stage in plan.needed_for([target]):
+        if (plan.directory(stage) / RECORD_FILE).is_file():
+            continue
         began, processor = time.monotonic(), _processor_seconds()
         run_stage(plan.directory(stage) / "spec.json", Execution(device="cpu"), threads=threads)
         print(
@@ -75,8 +82,9 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         results = options.results or Path(temporary)
-        found = measure(options.mnist.absolute(), results, options.threads, options.precision)
-    print(json.dumps({name: round(found[name], 4) for name in TOLD}))
+        for guidance in GUIDANCES:
+            found = measure(options.mnist.absolute(), results, options.threads, options.precision, guidance)
+            print(json.dumps({"guidance": guidance, **{name: round(found[name], 4) for name in TOLD}}), flush=True)
 
 
 if __name__ == "__main__":

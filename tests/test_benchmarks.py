@@ -1,6 +1,7 @@
 """The benchmarks run, on the smallest cases, and print what docs/benchmarks.md shows."""
 
 import importlib
+import json
 import re
 import sys
 from pathlib import Path
@@ -159,10 +160,11 @@ def test_benchmark_of_generation(
     monkeypatch.setattr(generation, "SETTINGS", {**generation.SETTINGS, **small})
     monkeypatch.setattr(sys, "argv", ["generation.py", "--mnist", str(shared / "data" / "mnist"), "--threads", "1"])
     generation.main()
-    *stages, found = capsys.readouterr().out.splitlines()
-    assert len(stages) == 6
-    assert all(re.fullmatch(r"\w+ +\d+ s of processor, +\d+ s", line) for line in stages)
-    assert '"images": 10' in found
+    lines = capsys.readouterr().out.splitlines()
+    kinds = [match[1] for line in lines if (match := re.fullmatch(r"(\w+) +\d+ s of processor, +\d+ s", line))]
+    assert kinds == ["pools", "pools", "generators", "pools", "models", "qualities", *["pools", "qualities"] * 2]
+    found = [json.loads(line) for line in lines if line.startswith("{")]
+    assert [(one["guidance"], one["images"]) for one in found] == [(1, 10), (1.5, 10), (2, 10)]
 
 
 def test_benchmark_of_ingest(

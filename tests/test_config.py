@@ -76,6 +76,11 @@ BAD = [
         {"training": {"trades": {"schedule": "onecycle_epoch", "epochs": 40}}},
         ("epochs = 40",),
     ),
+    BadConfig(
+        "guidance without a way to go without a class",
+        {"synthetic": {"sampler": {"guidance": 2}}},
+        ("sampler.guidance = 2.0 needs", "set generator.label_dropout"),
+    ),
     BadConfig("sigmas crossed", {"synthetic": {"sampler": {"sigma_min": 90}}}, ("sigma_min = 90",)),
     BadConfig(
         "halved too often", {"synthetic": {"generator": {"channel_multipliers": [1] * 5}}}, ("cannot be halved",)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from robustprune.config import load_config
 from robustprune.edm import stage
-from robustprune.edm.network import Attention, Block, Dropout, build_network
+from robustprune.edm.network import NO_CLASS, Attention, Block, Dropout, build_network
 from robustprune.edm.preconditioning import (
     SIGMA_DATA,
     coefficients,
@@ -253,6 +253,40 @@ def test_images_differ_by_id_label_and_seed(network: torch.nn.Module) -> None:
         assert not torch.equal(draw(0, 0, 0), other)
 
 
+@pytest.mark.parametrize("guidance", [0, 2, 5])
+def test_guidance_goes_from_the_denoised_image_without_class_to_the_one_with_it_and_on(
+    guidance: float, network: torch.nn.Module
+) -> None:
+    def denoised(one: Tensor, sigma: float, label: int) -> Tensor:
+        return denoise(network, one[None], one.new_full((1,), sigma), torch.tensor([label]))
+
+    def denoiser(x: Tensor, sigma: float) -> Tensor:
+        untold = torch.cat([denoised(one, sigma, NO_CLASS) for one in x])
+        told = torch.cat([denoised(one, sigma, label) for label, one in enumerate(x)])
+        return untold + guidance * (told - untold)
+
+    told = network.get_submodule("embedding.label")
+    assert isinstance(told, torch.nn.Linear)
+    told.weight.normal_(std=3)
+    settings, ids, labels = SamplerSettings(steps=5, guidance=guidance), torch.arange(6), torch.arange(6)
+    expected = to_bytes(heun(denoiser, per_sample("normal", (1, 8, 8), ids, 0, "latent"), sigmas(settings)))
+    found = draw_images(network, ids, labels, settings, (1, 8, 8))
+    assert (found.int() - expected.int()).abs().max() <= 1
+    plain = draw_images(network, ids, labels, SamplerSettings(steps=5), (1, 8, 8))
+    assert (found.int() - plain.int()).abs().max() > 1
+    assert settings.evaluations == 2 * SamplerSettings(steps=5).evaluations == 18
+
+
+def test_without_a_class_the_network_knows_none_of_them(network: torch.nn.Module) -> None:
+    """The sum over the classes' lines has no part in it: only the bias is left."""
+    told = network.get_submodule("embedding.label")
+    assert isinstance(told, torch.nn.Linear)
+    x, level, label = torch.randn(2, 1, 8, 8), torch.tensor([0.1, 0.2]), torch.full((2,), NO_CLASS)
+    before = network(x, level, label)
+    told.weight.normal_()
+    torch.testing.assert_close(network(x, level, label), before)
+
+
 # --------------------------------------------------------------------------------------------------------- network
 
 
@@ -386,6 +420,12 @@ def test_learning_rate_rises_over_the_ramp() -> None:
     assert learning_rate(0, GeneratorSettings(steps=1, learning_rate=0.01)) == 0.01
 
 
+def test_a_linear_learning_rate_falls_to_nothing_by_the_last_step() -> None:
+    settings = GeneratorSettings(steps=10, batch_size=100, learning_rate=0.01, ramp_images=200, schedule="linear")
+    rates = [learning_rate(seen, settings) for seen in (0, 100, 200, 500, 900, 1000)]
+    assert rates == pytest.approx([0, 0.5 * 0.009, 0.008, 0.005, 0.001, 0])
+
+
 def test_averaging_beta_by_hand() -> None:
     """Batches of 100: the half-life is 5 % of the images seen until it is 500, at 10,000 images."""
     settings = GeneratorSettings(steps=1, batch_size=100, averaging_half_life_images=500)
@@ -431,7 +471,7 @@ def test_a_resumed_training_ends_in_the_same_bytes(
     make_training: Callable[..., tuple[Job, GeneratorSpec]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("robustprune.edm.training.HISTORY_STEPS", 3)
-    whole, spec = make_training("whole", flip=True, ramp_images=20, augmentation_probability=0.5)
+    whole, spec = make_training("whole", flip=True, ramp_images=20, augmentation_probability=0.5, label_dropout=0.3)
     stage.run(whole, spec)
     broken, _ = make_training("broken")
     for stop in (2, 3):  # after 2 steps, then after 5
@@ -483,6 +523,21 @@ def test_batches_depend_on_the_step_alone(make_training: Callable[..., tuple[Job
     assert 15 < sum(mirrored) < 49
 
 
+def test_of_a_share_of_the_images_the_class_is_not_told(
+    make_training: Callable[..., tuple[Job, GeneratorSpec]],
+) -> None:
+    batches = []
+    for share in (0, 0.25):
+        job, spec = make_training(f"share {share}", batch_size=1000, label_dropout=share)
+        batches.append(GeneratorTraining(job, spec, open_pool(job.upstream("pools", POOL))).draw_batch())
+    whole, dropped = batches
+    untold = dropped.labels == NO_CLASS
+    assert 200 < untold.sum() < 300
+    assert torch.equal(dropped.labels[~untold], whole.labels[~untold])
+    assert torch.equal(dropped.images, whole.images)
+    assert NO_CLASS not in whole.labels
+
+
 def test_training_lowers_the_loss(
     make_training: Callable[..., tuple[Job, GeneratorSpec]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -511,7 +566,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(
 
 
 def test_two_processes_train_what_one_does(make_training: Callable[..., tuple[Job, GeneratorSpec]]) -> None:
-    changes = {"augmentation_probability": 0.5, "flip": True, "batch_size": 9, "steps": 4}
+    changes = {"augmentation_probability": 0.5, "flip": True, "label_dropout": 0.3, "batch_size": 9, "steps": 4}
     alone, spec = make_training("alone", **changes)
     together, _ = make_training(spec.id, **changes)
     together.execution = together.execution.model_copy(update={"processes": 2})

@@ -141,6 +141,15 @@ class SyntheticSettings(Settings):
     generator: GeneratorSettings
     sampler: SamplerSettings = Field(default_factory=lambda: SamplerSettings())
 
+    @model_validator(mode="after")
+    def _guided_away_from_something(self) -> "SyntheticSettings":
+        if self.sampler.guidance != 1 and self.generator.label_dropout == 0:
+            raise ValueError(
+                f"sampler.guidance = {self.sampler.guidance} needs a network that also knows images without their "
+                "class; set generator.label_dropout, to 0.1 for example"
+            )
+        return self
+
 
 class ExtrapolationSettings(Settings):
     """Scores of generated images from those of their neighbours, for rows with ``extrapolated: true``."""

@@ -82,7 +82,7 @@ def work_of(stages: Stages, stage_id: str) -> Work:
         case GeneratorSpec(settings=settings) as spec:
             return Work(network_of(spec), updates=settings.steps * settings.batch_size)
         case GeneratedPoolSpec(generator=generator, count=count, sampler=sampler):
-            return Work(_network(stages, generator), forwards=count * (2 * sampler.steps - 1))
+            return Work(_network(stages, generator), forwards=count * sampler.evaluations)
         case MarginSpec() | LossScoreSpec() | EvaluationSpec() | EmbeddingSpec(encoder=ModelEncoder()) as spec:
             return replace(_image(spec), network=_network(stages, _model_of(spec))) * _rows(stages, spec)
         case QualitySpec(pool=pool, train=train, test=test, model=model, images=images):

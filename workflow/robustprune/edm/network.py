@@ -21,6 +21,7 @@ ATTENTION_GAIN = math.sqrt(0.2)  # gain of queries, keys and values
 SKIP_SCALE = math.sqrt(0.5)  # keeps the variance of a sum of two
 LONGEST_PERIOD = 10_000  # of the positional embedding, over 2 pi
 NORM_EPS = 1e-6
+NO_CLASS = -1
 
 Resample = Literal["down", "up"] | None
 Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
@@ -56,6 +57,8 @@ def build_network(settings: GeneratorSettings, image_shape: tuple[int, int, int]
 
 class UNet(nn.Module):
     """F of EDM: (N, C, H, W) float32 images of unit variance, (N,) float32 c_noise and (N,) int64 labels to images.
+
+    The label of an image of whose class it is not told is ``NO_CLASS``.
 
     An encoder whose every output is kept, two blocks at its end, and a decoder whose blocks each take one of those
     outputs back, the last first. The first block in the middle always attends; of the other blocks, at the resolutions
@@ -208,7 +211,8 @@ class Embedding(nn.Module):
     def forward(self, c_noise: Tensor, labels: Tensor, augmentation: Tensor | None = None) -> Tensor:
         """(N,) float32, (N,) int64 and, where an image was augmented, (N, 9) float32 to (N, outputs) float32."""
         angles = c_noise[:, None] * self.frequencies
-        one_hot = F.one_hot(labels, self.classes).to(angles.dtype) * math.sqrt(self.classes)
+        known = labels[:, None] == torch.arange(self.classes, device=labels.device)  # all false for NO_CLASS
+        one_hot = known.to(angles.dtype) * math.sqrt(self.classes)
         vector = torch.cat([angles.sin(), angles.cos()], dim=1) + self.label(one_hot)
         if augmentation is not None:
             assert self.augmentation is not None

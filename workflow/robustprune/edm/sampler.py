@@ -8,6 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from robustprune.edm.network import NO_CLASS
 from robustprune.edm.preconditioning import Network, denoise, in_precision
 from robustprune.randomness import per_sample
 from robustprune.settings import SamplerSettings
@@ -95,12 +96,21 @@ def draw_images(
         (N, C, H, W) uint8 on the network's device.
     """
     latents = per_sample("normal", image_shape, ids, settings.seed, "latent").to(labels.device)
-    denoiser = partial(_denoise_all, in_precision(network, settings.precision, labels.device), labels)
+    narrowed = in_precision(network, settings.precision, labels.device)
+    denoiser: Denoiser = partial(_denoise_all, narrowed, labels)
+    if settings.guidance != 1:
+        untold = partial(_denoise_all, narrowed, torch.full_like(labels, NO_CLASS))
+        denoiser = partial(_guided, denoiser, untold, guidance=settings.guidance)
     return to_bytes(heun(denoiser, latents, sigmas(settings), make_churn(ids, settings)))
 
 
 def _denoise_all(network: Network, labels: Tensor, x: Tensor, sigma: float) -> Tensor:
     return denoise(network, x, x.new_full((len(x),), sigma), labels)
+
+
+def _guided(told: Denoiser, untold: Denoiser, x: Tensor, sigma: float, *, guidance: float) -> Tensor:
+    """Classifier-free guidance (Ho and Salimans 2022), of denoised images: as far as the class moves them, and on."""
+    return torch.lerp(untold(x, sigma), told(x, sigma), guidance)
 
 
 def to_bytes(x: Tensor) -> Tensor:

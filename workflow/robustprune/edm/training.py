@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from robustprune.edm.augmentation import augment
-from robustprune.edm.network import build_network
+from robustprune.edm.network import NO_CLASS, build_network
 from robustprune.edm.preconditioning import Network, denoising_losses, in_precision, sigma_of
 from robustprune.errors import UserError
 from robustprune.job import Job
@@ -37,7 +37,7 @@ class Batch(NamedTuple):
     """What a step learns from: this process's share of the batch."""
 
     images: Tensor  # (N, C, H, W) float32 scaled to [-1, 1]
-    labels: Tensor  # (N,) int64
+    labels: Tensor  # (N,) int64, NO_CLASS where the network is not told
     augmentation: Tensor | None  # (N, 9) float32, where images are augmented
     sigma: Tensor  # (N,) float32
     noise: Tensor  # (N, C, H, W) float32
@@ -103,7 +103,12 @@ class GeneratorTraining(ResumableSteps):
             images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(3), images)
         if settings.augmentation_probability > 0:
             images, augmentation = augment(images, self._noise("augmentation"), settings.augmentation_probability)
-        return Batch(images, read.labels, augmentation, sigma, added)
+        return Batch(images, self._told(read.labels), augmentation, sigma, added)
+
+    def _told(self, labels: Tensor) -> Tensor:
+        """The labels, some of them replaced by ``NO_CLASS``."""
+        share = self.settings.label_dropout
+        return labels if share == 0 else torch.where(self._noise("label").uniform() < 2 * share - 1, NO_CLASS, labels)
 
     def _rows(self, step: int) -> list[Tensor]:
         source = generator(self.settings.seed, "batch", step)
@@ -167,9 +172,10 @@ class GeneratorTraining(ResumableSteps):
 
 
 def learning_rate(images_seen: int, settings: GeneratorSettings) -> float:
-    """Adam's learning rate after ``images_seen`` images: a linear ramp from 0, then constant."""
+    """Adam's learning rate after ``images_seen`` images: a linear ramp from 0, then constant or falling to 0."""
     share = images_seen / settings.ramp_images if settings.ramp_images else 1.0
-    return settings.learning_rate * min(share, 1.0)
+    left = 1 - images_seen / (settings.steps * settings.batch_size) if settings.schedule == "linear" else 1.0
+    return settings.learning_rate * min(share, 1.0) * left
 
 
 def averaging_beta(images_seen: int, settings: GeneratorSettings) -> float:

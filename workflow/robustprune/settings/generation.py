@@ -1,6 +1,6 @@
 """Settings of the generator and of drawing images from it."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -26,8 +26,16 @@ class GeneratorSettings(Settings):
     batch_size: int = Field(128, gt=0, description="images in a step")
     learning_rate: float = Field(1e-3, gt=0, description="Adam's learning rate after the ramp")
     ramp_images: int = Field(0, ge=0, description="images over which the learning rate rises linearly from 0")
+    schedule: Literal["constant", "linear"] = Field(
+        "constant",
+        description="of the learning rate after the ramp: constant, as EDM, or linear, falling to 0 by the last step, "
+        "which is better for short trainings",
+    )
     averaging_half_life_images: float = Field(
         500_000, gt=0, description="half-life of the weight average, in images; at most 5 % of the images seen so far"
+    )
+    label_dropout: float = Field(
+        0.0, ge=0, lt=1, description="share of the images of whose class the network is not told; for sampler.guidance"
     )
     flip: bool = Field(False, description="take each image mirrored with probability 1/2, as if it were another image")
     augmentation_probability: float = Field(
@@ -57,12 +65,23 @@ class SamplerSettings(Settings):
     sigma_min: float = Field(0.002, gt=0, description="lowest noise level, images scaled to [-1, 1]")
     sigma_max: float = Field(80.0, gt=0, description="highest noise level")
     rho: float = Field(7.0, gt=0, description="how strongly the levels crowd at the low end")
+    guidance: float = Field(
+        1.0,
+        ge=0,
+        description="how far the class steers (Ho and Salimans 2022): 1 as the network was trained; above it images "
+        "are more typical of their class and less varied. Any but 1 takes twice the time",
+    )
     churn: float = Field(0.0, ge=0, description="S_churn: noise put in again, in all steps together; 0: deterministic")
     churn_from: float = Field(0.0, ge=0, description="S_tmin: lowest noise level that is churned")
     churn_to: float | None = Field(None, gt=0, description="S_tmax: highest one; null for all")
     churn_noise: float = Field(1.0, gt=0, description="S_noise: standard deviation of the noise put in")
     precision: Precision = Field("float32", description="of the network's arithmetic; the image's is float64")
     seed: int = Field(0, ge=0, description="seed of the noise; an image depends on it and on its own index only")
+
+    @property
+    def evaluations(self) -> int:
+        """How often the network looks at an image."""
+        return (2 * self.steps - 1) * (1 if self.guidance == 1 else 2)
 
     @model_validator(mode="after")
     def _levels_in_order(self) -> "SamplerSettings":
