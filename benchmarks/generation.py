@@ -27,7 +27,7 @@ GENERATOR: dict[str, Any] = {
     "blocks": 1,
     "attention_resolutions": [7],
     "dropout": 0.0,
-    "steps": 18_000,
+    "steps": 6000,
     "batch_size": 32,
     "learning_rate": 3e-3,
     "ramp_images": 10_000,
