@@ -50,7 +50,7 @@ ELSEWHERE = {
     "python benchmarks/store.py": "test_benchmarks.py, with fewer scores",
     **{
         f"python benchmarks/margins.py {what}": "test_benchmarks.py, with fewer images"
-        for what in ("mnist", "resnet --images 32 --rounds 1", "classes --images 32 --rounds 1", "scale")
+        for what in ("mnist", "resnet --images 256 --rounds 1", "classes --images 32 --rounds 1", "scale")
     },
     "snakemake -c2 results/puma/figure{1,2,3,4}.svg": "test_perceptron.py, one of them, with fewer students",
     "snakemake -c2 results/puma/phase_map.svg": "the same rules; test_perceptron.py draws it",
