@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-DEFINITION = 1
+DEFINITION = 2
 
 BINS = 60  # between the ends
 TAIL = 0.001  # share of the finite scores at either end that need not be between them
@@ -32,7 +32,7 @@ class Bins:
     def over(cls, scores: Scores) -> "Bins":
         """Some ``BINS`` bins that reach from 0 over all but the outermost ``TAIL`` of the finite scores, (N,).
 
-        No bin holds scores of both signs: the few beyond 0 of scores that are else of one sign have a bin of their own.
+        No bin holds scores of both signs: the few beyond 0 of scores that else have one sign get a bin of their own.
         """
         finite = scores[np.isfinite(scores)]
         low, high = np.quantile(finite, [TAIL, 1 - TAIL]) if len(finite) else (0.0, 0.0)
