@@ -72,6 +72,14 @@ def test_show_tells_what_a_stage_is_and_found(tmp_path: Path, capsys: pytest.Cap
     assert "history.parquet: 2 rows" in text
 
 
+def test_show_tells_of_methods_by_the_names_that_they_have(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "table.csv").write_text("method,momentum,accuracy\nNone,n/a,90\nRandom,0.9,\n")
+    assert main(["show", str(tmp_path / "table.csv")]) == 0
+    header, momentum, accuracy = capsys.readouterr().out.splitlines()
+    assert (header.split(), momentum.split()) == (["method", "None", "Random"], ["momentum", "n/a", "0.9"])
+    assert accuracy.split() == ["accuracy", "90.0"]  # an empty cell stays empty
+
+
 def test_a_log_file_holds_the_log(tmp_path: Path) -> None:
     plan = tiny_plan(tmp_path / "results")
     stage = plan.directory(stage_of(plan, "pools", "test"))

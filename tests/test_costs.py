@@ -25,7 +25,7 @@ from robustprune.experiments import Row, Table, load_experiments
 from robustprune.plan import Plan, make_plan
 from robustprune.planview import describe_plan
 from robustprune.settings import Pgd, ThreatModel
-from robustprune.specs import ModelSpec
+from robustprune.specs import EmbeddingSpec, ModelSpec, TorchvisionEncoder
 from tiny import stage_of
 
 THREAT = ThreatModel(norm="Linf", epsilon=Fraction("1e-4"))  # so small that everything is withstood to the end
@@ -145,6 +145,14 @@ def test_pools_scores_and_generators_by_hand() -> None:
     extra = work(recorded, "models", "recorded").gradients - work(recorded, "models", "puma").gradients
     assert extra == 20 * 10 * (1297 + 5000)  # every epoch, ten steps at each image of both pools
     assert work(recorded, "scores") == Work()
+
+
+def test_embedding_by_torchvision_takes_a_pass_of_a_network_of_its_own() -> None:
+    plan = plan_of(Row(method="PUMA", strategy="puma", extrapolated=True))
+    stage = next(one for one, spec in plan.stages.items() if isinstance(spec, EmbeddingSpec) and "train" in spec.pool)
+    encoder = TorchvisionEncoder(name="resnet50", digest="0" * 64, resize=224, location="resnet50.pth")
+    stages = {**plan.stages, stage: plan.stages[stage].model_copy(update={"encoder": encoder})}
+    assert work_of(stages, stage) == Work("torchvision's resnet50", forwards=1297)
 
 
 def test_bytes_by_hand() -> None:

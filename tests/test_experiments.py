@@ -9,8 +9,10 @@ import yaml
 
 from robustprune.config import EXPERIMENTS, Config, load_config
 from robustprune.errors import UserError
-from robustprune.experiments import Row, Table, load_experiments
+from robustprune.experiments import Row, Table, load_experiments, load_figures
+from robustprune.experiments.figures import PhaseMap
 from robustprune.plan import Plan, make_plan
+from robustprune.settings.tables import Printed
 from robustprune.specs import EvaluationSpec, MarginSpec, ModelSpec, TableSpec
 
 OTHER = {"other_threat": {"norm": "L2", "epsilon": "1/2", "step_size": "1/10"}}
@@ -160,7 +162,11 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"rows": [{"method": "a", "extrapolated": True}]}, "a: extrapolated would change nothing"),
     ({"quantities": ["accuracies"]}, "quantities.0 = 'accuracies'"),
     ({"target": "../t.csv"}, "target = '../t.csv'"),
-    ({"form": "method"}, "form"),
+    ({"form": "method"}, "its form is one of methods, comparisons"),
+    ({"rows": [{"method": "a", "printed": "PUMA"}]}, "'a' names a printed row, and the table no file"),
+    ({"form": "layouts", "rows": [{"method": "a", "strategy": "puma"}]}, "'a': in a plane are all real images"),
+    ({"form": "comparisons", "of": {**TABLE, "attacks": ["autoattack"]}, "quantity": "robustness_cw",
+      "rows": [{"method": "x", "row": "a", "against": "b"}]}, "robustness_cw is measured under the attack cw"),
     ({"form": "comparisons", "of": TABLE, "quantity": "accuracy",
       "rows": [{"method": "x", "row": "a", "against": "z"}]}, "'z' is not a method of t.csv: a, b"),
     ({"form": "extrapolations"}, "the row 'a' lacks extrapolated: true"),
@@ -179,9 +185,57 @@ def test_a_table_that_makes_no_sense_is_refused_by_file_and_key(
     assert says in str(caught.value)
 
 
-def test_every_paper_has_one_file_and_every_target_one_table() -> None:
-    targets = [table.target for table in load_experiments().values()]
-    assert len(set(targets)) == len(targets)
+def test_a_table_without_keys_is_refused_by_file_and_key(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("paper: mine\ntables:\n  table1:\n")
+    with pytest.raises(UserError, match=r"mine.yaml: tables.table1 = None: a table has keys"):
+        load_experiments(tmp_path)
+
+
+def test_two_files_with_a_table_of_one_name_are_refused(tmp_path: Path) -> None:
+    for name in ("mine", "yours"):
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({"paper": "ours", "tables": {"table1": TABLE}}))
+    with pytest.raises(UserError, match=r"two files of experiments have ours.table1; give one another paper"):
+        load_experiments(tmp_path)
+
+
+def test_a_table_and_a_figure_of_one_target_are_refused() -> None:
+    table = Table(title="t", target="mine/t.csv", rows=(Row(method="a"),))
+    figure = PhaseMap(form="phase_map", title="f", target="mine/t.svg")
+    for others in ({"b.t": table}, {"f.t": figure}):
+        tables = {"a.t": table, **{name: one for name, one in others.items() if isinstance(one, Table)}}
+        figures = {name: one for name, one in others.items() if isinstance(one, PhaseMap)}
+        with pytest.raises(UserError, match=r"a.t and [bf].t have the same target, mine/t; give one of them another"):
+            make_plan(load_config({}), tables, figures)
+
+
+@pytest.mark.parametrize(
+    ("file", "column", "row", "says"),
+    [
+        ("nobody.csv", "accuracy", "SOTA method using PUMA", "printed numbers: there is no nobody.csv in"),
+        ("puma_table1.csv", "acuracy", "SOTA method using PUMA", "has no column 'acuracy'; it has method, accuracy"),
+        ("puma_table1.csv", "accuracy", "PUMA", "has 0 rows with {'method': 'PUMA'}"),
+    ],
+)
+def test_printed_numbers_that_are_not_there_are_told_of_before_anything_runs(
+    file: str, column: str, row: str, says: str
+) -> None:
+    printed = Printed(file=file, setting="any", beside={"accuracy": column})
+    table = Table(title="t", target="t.csv", rows=(Row(method="a", printed=row),), printed=printed)
+    with pytest.raises(UserError) as caught:
+        make_plan(load_config({}), {"t.t": table})
+    assert says in str(caught.value)
+
+
+def test_what_a_paper_says_of_one_data_set_is_judged_on_that_alone() -> None:
+    entries = [*load_experiments().values(), *load_figures().values()]
+    claims = {claim.claim: claim.data for entry in entries for claim in getattr(entry, "claims", ())}
+    for name, data in {"On MNIST, ": "mnist", "On CIFAR-10, ": "cifar10"}.items():
+        found = {claim: said_of for claim, said_of in claims.items() if claim.startswith(name)}
+        assert found
+        assert found == dict.fromkeys(found, data)
+
+
+def test_every_paper_has_one_file() -> None:
     assert {"puma", "kaufmann_v1", "kaufmann_v2", "nieth"} <= {path.stem for path in EXPERIMENTS.glob("*.yaml")}
 
 

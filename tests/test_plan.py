@@ -99,7 +99,6 @@ NEUTRAL = {
     ),
     *(
         "embeddings.files",
-        "evaluation.summary",
         "models.checkpoint",
         "tables.runs",
         "models.registry",
@@ -234,8 +233,10 @@ def test_the_view_says_what_exists_and_what_would_run(tmp_path: Path) -> None:
     for stage_id in plan.needed_for([model]):
         plan.directory(stage_id).mkdir(parents=True)
     plan.record(model).touch()
-    assert "9 stages: 1 exist, 0 would run" in describe_plan(plan, [model])
-    assert any(line.startswith("not needed") for line in describe_plan(plan, [model]).splitlines())
+    lines = describe_plan(plan, [model]).splitlines()
+    assert "9 stages: 1 exist, 0 would run (preset digits)" in lines
+    assert next(line for line in lines if line.startswith("all ")).split()[:4] == ["all", "9", "1", "0"]
+    assert any(line.startswith("not needed") for line in lines)
 
 
 def test_the_view_of_several_targets_has_what_they_share_once(tmp_path: Path) -> None:

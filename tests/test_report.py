@@ -175,12 +175,12 @@ def test_what_cannot_be_shown_is_told() -> None:
     nothing = plan_of({"report": {"shows": ["table99.csv"]}})
     assert "report.shows = 'table99.csv' is none of the tables and figures: " in nothing.problems[REPORT]
     off = {"training": {"trades": {"epochs": 5}}}  # where uncertainty needs more epochs than there are
-    impossible = plan_of({**off, "report": {"shows": ["scores.csv"]}})
-    assert "report.shows = 'scores.csv' cannot be made; 'robustprune plan" in impossible.problems[REPORT]
+    impossible = plan_of({**off, "report": {"shows": ["test/scores.csv"]}})
+    assert "report.shows = 'test/scores.csv' cannot be made; 'robustprune plan" in impossible.problems[REPORT]
     every = plan_of({**off, "report": {"shows": ["*"]}})
     report = every.stages[every.targets[REPORT]]
     assert isinstance(report, ReportSpec)
-    assert "scores.csv" in report.impossible
+    assert "test/scores.csv" in report.impossible
 
 
 def test_a_missing_pattern_stops_no_table() -> None:

@@ -184,6 +184,15 @@ def test_of_a_model_that_was_trained_elsewhere_nothing_is_told_of_its_training(r
     assert all(str(column).startswith("accuracy") for column in table)
 
 
+def test_images_that_runs_keep_in_different_number_are_told_of_each_row_as_they_are(results: TableResults) -> None:
+    alike = tuple(results.run(seed, training={"images_kept": 70}) for seed in (0, 1))
+    online = tuple(results.run(seed, training={"images_kept": kept}) for seed, kept in ((2, 60), (3, 50)))
+    rows = RowSpec(method="alike", runs=alike), RowSpec(method="online", runs=online)
+    table = results.table(*rows, quantities=("images_kept",))
+    assert cell(table, "alike", "images_kept") == 70
+    assert (cell(table, "online", "images_kept_mean"), cell(table, "online", "images_kept_n")) == (55, 2)
+
+
 # Speed, in the three senses.
 
 
@@ -288,6 +297,20 @@ def test_the_interval_is_scipys() -> None:
     assert verdict_of(Check(quantity="accuracy", row="a", above="b"), unpaired) == "cannot tell"
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs", "verdict"),
+    [
+        (sample(88.0, 88.4), sample(87.8, 88.2), "cannot tell"),  # 0.2 twice, as an image of 500 is 0.2
+        (sample(88.0, 88.4, 88.2), sample(87.0, 87.2, 87.2), "agrees"),
+        (sample(3, 3), sample(2, 2), "agrees"),  # what does not spread at all is no matter of chance
+    ],
+)
+def test_differences_that_are_the_same_by_chance_have_no_interval(ours: Sample, theirs: Sample, verdict: str) -> None:
+    between = interval_between(ours, theirs)
+    assert between is not None
+    assert verdict_of(Check(quantity="accuracy", row="a", above="b"), between) == verdict
+
+
 def test_verdicts_are_in_the_pages_and_the_record(results: TableResults) -> None:
     claim = Claim[Check](claim="It is good", checks=(Check(quantity="accuracy", row="PUMA", above=10),))
     runs = tuple(results.run(seed, evaluation) for seed, evaluation in enumerate(SUMMARIES))
@@ -311,6 +334,13 @@ def test_the_p_value_is_scipys(results: TableResults) -> None:
     expected = stats.ttest_ind(first, second, equal_var=False, alternative="greater").pvalue
     assert table["p_value"] == pytest.approx(expected, abs=1e-8)
     assert table["gain_mean"] == pytest.approx(100 * (mean(first) - mean(second)), abs=1e-3)
+
+
+def test_what_was_not_measured_has_no_p_value(results: TableResults) -> None:
+    runs = tuple(results.run(seed, {"clean": {"accuracy": 0.9, "images": 10}}) for seed in range(2))
+    row = RowSpec(method="a > b", runs=runs, against=runs)
+    table = results.table(row, form="comparisons", compared="autoattack", quantities=("p_value", "gain"))
+    assert list(table) == []
 
 
 def test_two_single_runs_have_no_p_value(results: TableResults) -> None:
@@ -340,8 +370,7 @@ def test_every_row_of_a_papers_table_finds_its_printed_row(name: str) -> None:
                 assert row.printed is None  # it is printed for MNIST alone
                 continue
             assert row.printed is not None, f"{name}: {row.method}"
-            numbers = printed_row(table.printed.file, row.printed)
-            assert set(table.printed.beside.values()) <= set(numbers)
+            assert set(table.printed.beside.values()) <= set(printed_row(table.printed, row.printed))
 
 
 @pytest.mark.parametrize("name", PAPERS)
@@ -349,8 +378,8 @@ def test_every_printed_row_has_a_row_of_ours(name: str) -> None:
     table = PAPERS[name]
     assert table.printed is not None
     numbers = read_printed(REFERENCE / table.printed.file)
-    named = [tuple(printed_row(table.printed.file, row.printed).items()) for row in table.rows if row.printed]
-    missing = [row for row in numbers.to_dict("records") if tuple(row.items()) not in named]
+    named = [printed_row(table.printed, row.printed) for row in table.rows if row.printed]
+    missing = [row for row in numbers if row not in named]
     assert [next(iter(row.values())) for row in missing] == NOT_OURS.get(name, [])
 
 
@@ -397,21 +426,25 @@ COLUMNS = {
 def test_printed_files_are_the_papers(name: str) -> None:
     rows, numbers = COLUMNS[name]
     table = read_printed(REFERENCE / f"{name}.csv")
-    assert table[table.columns[0]].tolist() == rows
-    ends = table[["accuracy", "robustness"]].astype(float).iloc[[0, -1]].to_numpy().ravel()
+    assert [next(iter(row.values())) for row in table] == rows
+    ends = [float(row[column]) for row in (table[0], table[-1]) for column in ("accuracy", "robustness")]
     assert tuple(ends) == numbers
 
 
 def test_printed_files_of_other_forms_are_the_papers() -> None:
     figure7 = read_printed(REFERENCE / "kaufmann2_fig7_hyperparameters.csv")
-    assert list(figure7) == ["hyperparameter", "mnist", "cifar10"]
+    assert list(figure7[0]) == ["hyperparameter", "mnist", "cifar10"]
     figure8 = read_printed(REFERENCE / "kaufmann2_fig8_hypothesis_tests.csv")
-    assert figure8["p_value"].tolist() == ["0.108322", "0.000999", "0.024602"]
-    density = read_printed(REFERENCE / "kaufmann1_table2.csv").set_index("dataset")
-    assert density["density_rho"].to_dict() == {"MNIST": "1015.55", "Pruned MNIST": "222.34", "CIFAR10": "96.6625"}
+    assert [row["p_value"] for row in figure8] == ["0.108322", "0.000999", "0.024602"]
+    density = read_printed(REFERENCE / "kaufmann1_table2.csv")
+    assert {row["dataset"]: row["density_rho"] for row in density} == {
+        "MNIST": "1015.55",
+        "Pruned MNIST": "222.34",
+        "CIFAR10": "96.6625",
+    }
     grid = read_printed(REFERENCE / "nieth_table4.csv")
-    assert grid["k"].tolist() == ["13", "12", "35", "24"]
-    assert grid["encoding"].tolist() == ["SSCD", "SSCD", "ResNet50", "SSCD"]
+    assert [row["k"] for row in grid] == ["13", "12", "35", "24"]
+    assert [row["encoding"] for row in grid] == ["SSCD", "SSCD", "ResNet50", "SSCD"]
 
 
 @pytest.mark.parametrize(
@@ -423,13 +456,13 @@ def test_printed_files_of_other_forms_are_the_papers() -> None:
 )
 def test_a_printed_row_that_is_not_there_is_named(cells: Any, says: str) -> None:
     with pytest.raises(UserError) as caught:
-        printed_row("puma_table1.csv", cells)
+        printed_row(Printed(file="puma_table1.csv", setting="any", beside={}), cells)
     assert says in str(caught.value)
 
 
 def test_a_row_that_could_be_several_printed_ones_is_refused() -> None:
     with pytest.raises(UserError, match=r"has 2 rows with {'pruning_method': 'Low distance'}"):
-        printed_row("kaufmann2_table1.csv", "Low distance")
+        printed_row(Printed(file="kaufmann2_table1.csv", setting="any", beside={}), "Low distance")
 
 
 # The forms, as they are planned.

@@ -75,7 +75,7 @@ SCORED: dict[str, Any] = merge(
 def table_of_scores(*names: str) -> dict[str, Table]:
     """A table with a row for each score."""
     rows = tuple(Row.model_validate({"method": name, "strategy": "puma", "score": name}) for name in names)
-    return {"scores": Table(title="scores", target="scores.csv", rows=rows)}
+    return {"scores": Table(title="scores", target="test/scores.csv", rows=rows)}
 
 
 def plan_of_scores(results: Path, *names: str, overrides: dict[str, Any] | None = None) -> Plan:

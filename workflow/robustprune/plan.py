@@ -160,13 +160,14 @@ def make_plan(
     One whose rows the configuration does not allow is told of when it is asked for, so that it stops no other.
 
     Raises:
-        UserError: when a data file is missing, or nothing can be made.
+        UserError: when a data file is missing, two entries would write the same files, or nothing can be made.
     """
     stages = Stages()
     of_tables = Tables(config, stages)
     of_figures = Figures(config, stages, of_tables.methods)
     targets: dict[str, str] = {}
     problems: dict[str, str] = {}
+    _check_targets({**tables, **(figures or {})})
     asked = [(table.target, partial(of_tables.table, name, table)) for name, table in tables.items()]
     asked += [(figure.target, partial(of_figures.figure, name, figure)) for name, figure in (figures or {}).items()]
     if quality and config.synthetic.source != "none":
@@ -185,6 +186,15 @@ def make_plan(
     if problems and not targets:
         raise UserError(next(iter(problems.values())))
     return Plan(config, results / config.preset, stages, targets, problems)
+
+
+def _check_targets(entries: Mapping[str, AnyTable | AnyFigure]) -> None:
+    """Raise UserError for two that write the same files: each has a .csv and a .md beside it."""
+    owners: dict[str, str] = {}
+    for name, entry in entries.items():
+        stem = entry.target.rpartition(".")[0]
+        if (owner := owners.setdefault(stem, name)) != name:
+            raise UserError(f"{owner} and {name} have the same target, {stem}; give one of them another")
 
 
 def stages_of_target(plan: Plan, target: str) -> Iterator[str]:

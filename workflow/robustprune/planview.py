@@ -21,11 +21,12 @@ def describe_plan(plan: Plan, targets: Collection[str] = ()) -> str:
     needed = list(dict.fromkeys(stage for name in targets for stage in stages_of_target(plan, name)))
     missing = _would_run(plan, needed, targets)
     lines = [_line(plan, stage, missing) for stage in needed]
-    exist = sum(plan.record(stage).is_file() for stage in needed)
+    existing = {stage for stage in needed if plan.record(stage).is_file()}
     pulled = missing & set(plan.pulls)
     pulls = f"{len(pulled)} would be pulled, " if pulled else ""
-    summary = f"{len(needed)} stages: {exist} exist, {pulls}{len(missing - pulled)} would run"
-    costs = cost_lines(plan.stages, needed, missing - pulled, read_throughput(plan.results.parent))
+    summary = f"{len(needed)} stages: {len(existing)} exist, {pulls}{len(missing - pulled)} would run"
+    rates = read_throughput(plan.results.parent)
+    costs = cost_lines(plan.stages, needed, rates, existing=existing, missing=missing - pulled)
     return "\n".join([*lines, f"{summary} (preset {plan.config.preset})", *costs])
 
 

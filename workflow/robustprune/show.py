@@ -29,7 +29,7 @@ def describe_path(path: Path) -> str:
 def describe_table(path: Path) -> str:
     """The table turned on its side, a column a method, so that it fits a terminal."""
     try:
-        table = pd.read_csv(path)
+        table = pd.read_csv(path, keep_default_na=False, na_values=[""])  # "None" and "n/a" are names
     except (OSError, EmptyDataError, ParserError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not a readable table: {error}") from None
     return table.set_index(table.columns[0]).astype(object).T.fillna("").to_string()

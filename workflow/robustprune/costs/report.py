@@ -1,6 +1,6 @@
 """What is still to be done, in numbers: a line a kind of stage, then hours on each device that was calibrated."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Set
 from dataclasses import dataclass
 
 from robustprune.costs.storage import bytes_of
@@ -20,24 +20,27 @@ class Cost:
     size: int | None
 
 
-def cost_lines(stages: Stages, needed: Iterable[str], missing: Collection[str], table: Table) -> list[str]:
+def cost_lines(
+    stages: Stages, needed: Iterable[str], table: Table, *, existing: Set[str], missing: Collection[str]
+) -> list[str]:
     """What the missing stages cost.
 
     Args:
         stages: of the plan.
         needed: ids of the stages that a target needs.
-        missing: those of them that would run.
         table: measured rates, by device and network.
+        existing: those of the needed stages that are complete.
+        missing: those of them that would run.
     """
     sizes = {name: rates for networks in table.values() for name, rates in networks.items()}
     costs = {stage: _cost(stages, stage, sizes) for stage in missing}
     kinds: dict[str, list[str]] = {}
     for stage in needed:
         kinds.setdefault(stages[stage].kind, []).append(stage)
+    groups = {**kinds, "all": [stage for members in kinds.values() for stage in members]}
     header = f"{'':<12}" + "".join(f"{name:>11}" for name in COLUMNS)
-    lines = [_line(kind, members, costs) for kind, members in kinds.items()]
-    total = _line("all", [stage for members in kinds.values() for stage in members], costs)
-    return [header, *lines, total, *_not_counted(costs), *_hours(costs, table)]
+    lines = [_line(name, members, len(existing & set(members)), costs) for name, members in groups.items()]
+    return [header, *lines, *_not_counted(costs), *_hours(costs, table)]
 
 
 def _cost(stages: Stages, stage: str, sizes: dict[str, Rates]) -> Cost:
@@ -50,7 +53,7 @@ def _cost(stages: Stages, stage: str, sizes: dict[str, Rates]) -> Cost:
     return Cost(work, size)
 
 
-def _line(name: str, members: list[str], costs: dict[str, Cost]) -> str:
+def _line(name: str, members: list[str], exist: int, costs: dict[str, Cost]) -> str:
     found = [costs[stage] for stage in members if stage in costs]
     works = [cost.work for cost in found if cost.work is not None]
     passes = (
@@ -59,7 +62,7 @@ def _line(name: str, members: list[str], costs: dict[str, Cost]) -> str:
         sum(work.forwards for work in works),
     )
     disk = in_units(sum(cost.size or 0 for cost in found))
-    counts = (len(members), len(members) - len(found), len(found))
+    counts = (len(members), exist, len(found))
     cells = [f"{count:,}" for count in counts] + [f"{number:.3g}" for number in passes] + [disk]
     return f"{name:<12}" + "".join(f"{cell:>11}" for cell in cells)
 

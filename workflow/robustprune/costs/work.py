@@ -21,6 +21,7 @@ from robustprune.specs import (
     ModelSpec,
     QualitySpec,
     Spec,
+    TorchvisionEncoder,
 )
 
 DEEPFOOL_GRADIENTS = 10  # an image, at slope_ratio 1.75 and ten classes; 5 to 10 were measured (docs/benchmarks.md)
@@ -85,6 +86,8 @@ def work_of(stages: Stages, stage_id: str) -> Work:
             return Work(_network(stages, generator), forwards=count * sampler.evaluations)
         case MarginSpec() | LossScoreSpec() | EvaluationSpec() | EmbeddingSpec(encoder=ModelEncoder()) as spec:
             return replace(_image(spec), network=_network(stages, _model_of(spec))) * _rows(stages, spec)
+        case EmbeddingSpec(encoder=TorchvisionEncoder(name=name)) as spec:
+            return Work(f"torchvision's {name}", forwards=_rows(stages, spec))
         case QualitySpec(pool=pool, train=train, test=test, model=model, images=images):
             looked_at = sum(min(images or rows, rows) for rows in (_pool_rows(stages, p) for p in (pool, train, test)))
             return Work(_network(stages, model), forwards=2 * looked_at)  # for what it says, and for its features

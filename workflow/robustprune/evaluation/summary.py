@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+DEFINITION = 1
+
 SUMMARY_FILE = "summary.json"
 SQUARE_GAIN = 0.002
 """Share of the images that Square may break after gradient attacks before AutoAttack warns of masked gradients."""

@@ -1,4 +1,4 @@
-"""The tables of the papers as data: rows in the papers' own terms, read from ``workflow/experiments``."""
+"""The tables and figures of the papers as data: rows in the papers' own terms, read from ``workflow/experiments``."""
 
 from robustprune.experiments.figures import (
     AnyFigure,

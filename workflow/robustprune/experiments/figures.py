@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal, get_args
 from pydantic import Field, model_validator
 
 from robustprune.experiments.rows import Row
-from robustprune.experiments.tables import Table
+from robustprune.experiments.tables import LayoutRow, Table
 from robustprune.settings import AttackName, Metric, Settings, Sources, Weights
 from robustprune.settings.clouds import CloudPruning
 from robustprune.settings.figures import SOURCE_WORDS, CourseName, CurveClaim, MeasureClaim, MeasureName
@@ -188,7 +188,7 @@ class LayoutsFigure(FigureHeading):
 
     form: Literal["layouts"]
     claim: str = Field(description="what the paper says of it")
-    rows: tuple[Row, ...] = Field(min_length=1)
+    rows: tuple[LayoutRow, ...] = Field(min_length=1)
 
 
 class LossDistance(FigureHeading):

@@ -1,8 +1,8 @@
 """Reads the tables and figures of each paper."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import get_args
+from typing import TypeVar, get_args
 
 from pydantic import Field, ValidationError
 
@@ -17,6 +17,9 @@ FORMS = (*get_args(Form), *FIGURE_FORMS)
 """What pydantic puts into the place of an error, and readers of the file do not see."""
 
 
+Entry = TypeVar("Entry")
+
+
 class Experiments(Settings):
     """The tables and figures of one paper."""
 
@@ -27,12 +30,21 @@ class Experiments(Settings):
 
 def load_experiments(folder: Path = EXPERIMENTS) -> dict[str, AnyTable]:
     """Every table of every paper, by ``<paper>.<table>``. Raises UserError naming the file and key."""
-    return {f"{one.paper}.{name}": table for one in _read(folder) for name, table in one.tables.items()}
+    return _named((f"{one.paper}.{name}", table) for one in _read(folder) for name, table in one.tables.items())
 
 
 def load_figures(folder: Path = EXPERIMENTS) -> dict[str, AnyFigure]:
     """Every figure of every paper, by ``<paper>.<figure>``. Raises UserError naming the file and key."""
-    return {f"{one.paper}.{name}": figure for one in _read(folder) for name, figure in one.figures.items()}
+    return _named((f"{one.paper}.{name}", figure) for one in _read(folder) for name, figure in one.figures.items())
+
+
+def _named(entries: Iterable[tuple[str, Entry]]) -> dict[str, Entry]:
+    named: dict[str, Entry] = {}
+    for name, entry in entries:
+        if name in named:
+            raise UserError(f"two files of experiments have {name}; give one another paper, or another name")
+        named[name] = entry
+    return named
 
 
 def _read(folder: Path) -> Iterator[Experiments]:

@@ -1,12 +1,22 @@
 """The forms that tables have: rows of one sort, and columns, the quantities that are told of each."""
 
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, cast, get_args
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from robustprune.experiments.rows import Row
 from robustprune.settings import Architecture, ArchitectureRole, AttackName, Norm, RecipeName, Settings, Weights
-from robustprune.settings.tables import OF_METHODS, AccuracyName, Cells, Check, Claim, Printed, QuantityName
+from robustprune.settings.tables import (
+    ATTACKS,
+    OF_METHODS,
+    AccuracyName,
+    Cells,
+    Check,
+    Claim,
+    Form,
+    Printed,
+    QuantityName,
+)
 
 
 class Heading(Settings):
@@ -31,6 +41,13 @@ class Heading(Settings):
         twice = {method for method in self.methods if self.methods.count(method) > 1}
         if twice:
             raise ValueError(f"two rows have the method {min(twice)!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _printed_rows_are_in_a_file(self) -> "Heading":
+        rows: tuple[Any, ...] = getattr(self, "rows", ())
+        if self.printed is None and (named := [row.method for row in rows if row.printed is not None]):
+            raise ValueError(f"{named[0]!r} names a printed row, and the table no file of printed numbers")
         return self
 
     @model_validator(mode="after")
@@ -119,6 +136,16 @@ class Comparisons(Heading):
                 raise ValueError(f"{method!r} is not a method of {self.of.target}: {', '.join(self.of.methods)}")
         return self
 
+    @model_validator(mode="after")
+    def _compares_what_is_measured(self) -> "Comparisons":
+        attacks = self.of.attacks
+        if attacks is not None and ATTACKS[self.quantity] not in (*attacks, "clean"):
+            raise ValueError(
+                f"quantity = {self.quantity} is measured under the attack {ATTACKS[self.quantity]}, and the models of "
+                f"{self.of.target} are attacked by {', '.join(attacks)}"
+            )
+        return self
+
 
 HyperparameterName = Literal[
     "architecture",
@@ -150,12 +177,25 @@ class Hyperparameters(Heading):
     rows: tuple[HyperparameterRow, ...] = Field(min_length=1)
 
 
+def _is_of_a_layout(row: Row) -> Row:
+    if row.uses_manifest or row.checkpoint is not None:
+        raise ValueError(
+            f"{row.method!r}: in a plane are all real images, or those that mid_training keeps; a strategy, a radius, "
+            "an epsilon or a checkpoint would change nothing"
+        )
+    return row
+
+
+LayoutRow = Annotated[Row, AfterValidator(_is_of_a_layout)]
+"""A row of which a plane of images is shown."""
+
+
 class Layouts(Heading):
     """How the classes lie: of all real images, or of those that are kept in the middle of a training."""
 
     form: Literal["layouts"]
     quantities: tuple[QuantityName, ...] = Field(("density", "separation"), min_length=1)
-    rows: tuple[Row, ...] = Field(min_length=1)
+    rows: tuple[LayoutRow, ...] = Field(min_length=1)
 
 
 class Extrapolations(Heading):
@@ -175,7 +215,7 @@ class Extrapolations(Heading):
 
 
 def _form(value: Any) -> str:
-    return str(value.get("form", "methods") if isinstance(value, dict) else value.form)
+    return str(value.get("form", "methods") if isinstance(value, dict) else getattr(value, "form", None))
 
 
 AnyTable = Annotated[
@@ -184,5 +224,9 @@ AnyTable = Annotated[
     | Annotated[Hyperparameters, Tag("hyperparameters")]
     | Annotated[Layouts, Tag("layouts")]
     | Annotated[Extrapolations, Tag("extrapolations")],
-    Discriminator(_form),
+    Discriminator(
+        _form,
+        custom_error_type="form",
+        custom_error_message=f"a table has keys, and its form is one of {', '.join(get_args(Form))}",
+    ),
 ]

@@ -1,6 +1,6 @@
 """Plans tables: what each form of them reads for its rows."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import cast
 
 from robustprune.config import PRESETS, REFERENCE, Config, load_config
@@ -13,6 +13,7 @@ from robustprune.planning.methods import Methods
 from robustprune.planning.stages import Stages
 from robustprune.settings.tables import Cells
 from robustprune.specs import EmbeddingSpec, ExtrapolatedScoreSpec, RowSpec, RunSpec, TableSpec
+from robustprune.tables.printed import printed_row, read_printed
 
 
 class Tables:
@@ -26,6 +27,8 @@ class Tables:
     def table(self, name: str, table: AnyTable) -> str:
         """The stage of a table. Raises UserError for rows that the configuration does not allow."""
         table, printed = with_claims_on(self.config.data.name, table), table.printed
+        if printed is not None:
+            read_printed(REFERENCE / printed.file)
         return self.stages.add(
             TableSpec(
                 name=name,
@@ -115,9 +118,18 @@ class Tables:
         return self.methods.under(row).scored(row)[-1]
 
     def _printed(self, table: AnyTable, cells: Cells | None) -> Cells | None:
-        """Which printed row stands beside, on the data set of this configuration."""
-        instead = table.printed.instead.get(self.config.data.name, {}) if table.printed else {}
-        if isinstance(cells, dict):
-            found = {column: instead.get(text, text) for column, text in cells.items()}
-            return None if None in found.values() else cast(dict[str, str], found)
-        return cells if cells is None else instead.get(cells, cells)
+        """Which printed row stands beside, on the data set of this configuration. Raises UserError if there is none."""
+        if table.printed is None or cells is None:
+            return None
+        found = _on_data(cells, table.printed.instead.get(self.config.data.name, {}))
+        if found is not None:
+            printed_row(table.printed, found)
+        return found
+
+
+def _on_data(cells: Cells, instead: Mapping[str, str | None]) -> Cells | None:
+    """Cells of a printed row with those put in that stand for them on a data set; None where nothing does."""
+    if isinstance(cells, str):
+        return instead.get(cells, cells)
+    found = {column: instead.get(text, text) for column, text in cells.items()}
+    return None if None in found.values() else cast(dict[str, str], found)

@@ -1,13 +1,24 @@
 """What a table shows: quantities, the printed numbers beside them, and what its paper claims."""
 
+from collections.abc import Mapping
 from typing import Annotated, Generic, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
 from robustprune.settings.base import Settings
+from robustprune.settings.evaluation import AttackName
 
 AccuracyName = Literal["accuracy", "robustness_cw", "robustness_pgd", "robustness_pgd_50_10", "autoattack"]
 """The columns that methods can be compared by."""
+
+ATTACKS: Mapping[AccuracyName, AttackName] = {
+    "accuracy": "clean",
+    "robustness_cw": "cw",
+    "robustness_pgd": "pgd",
+    "robustness_pgd_50_10": "pgd_50_10",
+    "autoattack": "autoattack",
+}
+"""Under which attack each is measured; each attack measures the clean accuracy, too."""
 
 QuantityName = Literal[
     AccuracyName,

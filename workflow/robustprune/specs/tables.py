@@ -42,6 +42,7 @@ class TableSpec(Spec):
 
     room = "tables.stage"
     modules = (
+        "evaluation.summary",
         "tables.cells",
         "tables.claims",
         "tables.printed",

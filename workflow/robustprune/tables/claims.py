@@ -9,18 +9,21 @@ from robustprune.settings.tables import Check, Claim, Relation
 from robustprune.tables.cells import Cell, Sample
 from robustprune.tables.quantities import QUANTITIES
 from robustprune.tables.rows import Shown
-from robustprune.tables.statistics import paired_difference, welch_test
+from robustprune.tables.statistics import Summary, paired_difference, welch_test
 
-DEFINITION = 2
+DEFINITION = 3
 
 RULE = (
     "A check agrees where the whole 95 % interval of the difference lies on the claimed side (for *near*: within the "
     "stated distance), disagrees where the whole interval lies on the other side (beyond the distance), and cannot "
     "tell otherwise. *Above* and *below* with a distance take what is at most so far on the other side, too. "
     "Differences are taken seed by seed where two rows share two seeds or more, else by Welch's interval; a single run "
-    "has no interval and cannot tell; a number without spread is compared as it is. A claim agrees where all of its "
+    "has no interval and cannot tell, nor have differences that are all the same by chance; a number without spread is "
+    "compared as it is. A claim agrees where all of its "
     "checks do, and disagrees where one does."
 )
+
+NO_SPREAD = 1e-9  # of that of the runs, which is what rounding leaves of none
 
 Verdict = Literal["agrees", "disagrees", "cannot tell"]
 
@@ -130,13 +133,19 @@ def _between_samples(cell: Sample, other: Sample) -> Interval:
     if len(shared) > 1:
         paired = paired_difference(cell.values, other.values)
         assert paired.ci95 is not None
-        return Interval(paired.mean, paired.ci95, f"paired, n = {paired.n}")
+        half = math.inf if _alike_by_chance(paired, cell.summary, other.summary) else paired.ci95
+        return Interval(paired.mean, half, f"paired, n = {paired.n}")
     first, second = cell.summary, other.summary
     numbers = f"n = {first.n} and {second.n}"
     if min(first.n, second.n) < 2 or not (first.std or second.std):
         return Interval(first.mean - second.mean, math.inf, numbers)
     test = welch_test(first, second)
     return Interval(test.difference, test.ci95, f"Welch, {numbers}")
+
+
+def _alike_by_chance(paired: Summary, *runs: Summary) -> bool:
+    """Whether runs spread, and their differences do not: accuracies come in steps of an image, so few of them tie."""
+    return (paired.std or 0.0) < NO_SPREAD * max(one.std or 0.0 for one in runs)
 
 
 def _in_words(interval: Interval, decimals: int) -> str:

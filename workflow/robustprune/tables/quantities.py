@@ -1,20 +1,19 @@
 """The quantities that tables are made of: what each is, in which unit, and how it comes from a row's runs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from robustprune.evaluation.summary import doubts
-from robustprune.settings import AttackName
-from robustprune.settings.tables import AccuracyName, QuantityName
+from robustprune.settings.tables import ATTACKS, QuantityName
 from robustprune.tables.cells import Cell, Sample
 from robustprune.tables.runs import RowRuns, Run
 from robustprune.tables.speed import of_an_epoch, of_steps, with_early_stopping
-from robustprune.tables.statistics import Summary, collapsed_runs, welch_test
+from robustprune.tables.statistics import Summary, runs_below_chance, welch_test
 
-DEFINITION = 1
+DEFINITION = 2
 
-COLLAPSE = "catastrophic_overfitting_epoch"
+COLLAPSED_AT = "catastrophic_overfitting_epoch"
 """What a model's record calls it; see ``training.validation``."""
 
 NEIGHBOUR_WORDS = {
@@ -68,6 +67,18 @@ def over_pairs(of: Callable[[Run, Run], float | None]) -> Callable[[RowRuns], Ce
     return cell
 
 
+def alike(of: Callable[[Run], float | None]) -> Callable[[RowRuns], Cell]:
+    """The one number that all runs have; one for each run where they differ."""
+    each = over_runs(of)
+
+    def cell(row: RowRuns) -> Cell:
+        found = each(row)
+        values = set(found.values.values()) if isinstance(found, Sample) else set()
+        return values.pop() if len(values) == 1 else found
+
+    return cell
+
+
 def of_first(of: Callable[[Run], Any]) -> Callable[[RowRuns], Cell]:
     """What all runs have alike."""
 
@@ -112,28 +123,25 @@ def _zero_gradients(run: Run) -> int | None:
 
 def _collapsed(row: RowRuns) -> Cell:
     """Runs that overfitted catastrophically; None where that was not watched for."""
-    if any(COLLAPSE not in run.training for run in row.runs):
+    if any(COLLAPSED_AT not in run.training for run in row.runs):
         return None
-    return sum(run.training[COLLAPSE] is not None for run in row.runs)
+    return sum(run.training[COLLAPSED_AT] is not None for run in row.runs)
 
 
 def _below_chance(row: RowRuns) -> Cell:
     """Runs that AutoAttack leaves with less than guessing gets right; None where it was not run."""
     accuracies = [value for run in row.runs if (value := _percent("autoattack")(run)) is not None]
-    return collapsed_runs(accuracies, chance=row.chance) if accuracies else None
+    return runs_below_chance(accuracies, chance=row.chance) if accuracies else None
 
 
 def _p_value(row: RowRuns) -> Cell:
     """Of Welch's one-sided test that the row has more; None where the runs do not spread."""
-    first, second = _compared(row)
-    spreads = all(summary.n > 1 for summary in (first, second)) and bool(first.std or second.std)
-    return welch_test(first, second).p_greater if spreads else None
-
-
-def _compared(row: RowRuns) -> tuple[Summary, Summary]:
     of = _accuracy(row)
-    first, second = ([value for run in runs if (value := of(run)) is not None] for runs in (row.runs, row.against))
-    return Summary.of(first), Summary.of(second)
+    both = [[value for run in runs if (value := of(run)) is not None] for runs in (row.runs, row.against)]
+    if min(map(len, both)) < 2:
+        return None
+    first, second = map(Summary.of, both)
+    return welch_test(first, second).p_greater if first.std or second.std else None
 
 
 def _accuracy(row: RowRuns) -> Callable[[Run], float | None]:
@@ -172,15 +180,6 @@ def _mae_ratio(run: Run) -> float | None:
     return found["mae"] / found["constant_mae"] if found.get("constant_mae") else None
 
 
-ATTACKS: Mapping[AccuracyName, AttackName] = {
-    "accuracy": "clean",
-    "robustness_cw": "cw",
-    "robustness_pgd": "pgd",
-    "robustness_pgd_50_10": "pgd_50_10",
-    "autoattack": "autoattack",
-}
-"""The attack in an evaluation's summary that an accuracy comes from."""
-
 QUANTITIES: dict[QuantityName, Quantity] = {
     "accuracy": Quantity("clean accuracy, %", 2, over_runs(_percent("clean")), against_baseline=True),
     "robustness_cw": Quantity("PGD on the CW margin, %", 2, over_runs(_percent("cw")), against_baseline=True),
@@ -193,7 +192,7 @@ QUANTITIES: dict[QuantityName, Quantity] = {
     "training_seconds": Quantity("training, s", 1, over_runs(lambda run: run.training.get("training_seconds"))),
     "collapsed_runs": Quantity("collapsed runs", 0, _collapsed),
     "below_chance": Quantity("runs below chance", 0, _below_chance),
-    "images_kept": Quantity("images", 0, of_first(lambda run: run.training.get("images_kept"))),
+    "images_kept": Quantity("images", 0, alike(lambda run: run.training.get("images_kept"))),
     "test_images": Quantity("test images", 0, of_first(_images("clean"))),
     "autoattack_images": Quantity("of them under AutoAttack", 0, of_first(_images("autoattack"))),
     "speed_steps": Quantity("speed, steps", 2, over_pairs(of_steps)),

@@ -83,7 +83,7 @@ def markdown(shown: ShownTable) -> str:
 
 
 def latex(shown: ShownTable) -> str:
-    """The same as ``tabular`` environments, for a paper with the packages booktabs and longtable."""
+    """The same as ``tabular`` environments, for a paper with the package booktabs."""
     parts = [f"% {shown.title}", table_for_people(shown).to_latex(index=False, escape=True)]
     parts += [f"% {line}" for line in shown.legend]
     if shown.claims:

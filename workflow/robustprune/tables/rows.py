@@ -75,7 +75,7 @@ def printed_beside(printed: Printed | None, cells: Cells | None) -> dict[Quantit
     """What the paper prints for each quantity of a row. Raises UserError where its file has no such row."""
     if printed is None or cells is None:
         return {}
-    row = printed_row(printed.file, cells)
+    row = printed_row(printed, cells)
     return {name: _beside(row, column) for name, column in printed.beside.items()}
 
 

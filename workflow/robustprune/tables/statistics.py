@@ -23,16 +23,16 @@ class Summary:
     Attributes:
         n: runs, at least 1.
         mean: their mean.
-        std: their standard deviation, ddof 1; None for a single run, or where a paper does not tell.
+        std: their standard deviation, ddof 1; None for a single run.
         ci95: half width of the 95 % interval of the mean; None where ``std`` is.
-        median: their median; None for printed numbers.
+        median: their median.
     """
 
     n: int
     mean: float
     std: float | None
     ci95: float | None
-    median: float | None = None
+    median: float
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Self:
@@ -45,16 +45,6 @@ class Summary:
             return cls(n=1, mean=mean, std=None, ci95=None, median=median)
         std = float(array.std(ddof=1))
         return cls(n=len(array), mean=mean, std=std, ci95=std * _widths(len(array)), median=median)
-
-    @classmethod
-    def from_std(cls, mean: float, std: float, *, n: int) -> Self:
-        """Of a printed mean and standard deviation over ``n`` >= 2 runs."""
-        return cls(n=n, mean=mean, std=std, ci95=std * _widths(n))
-
-    @classmethod
-    def from_interval(cls, mean: float, ci95: float, *, n: int) -> Self:
-        """Of a printed mean and half width of its 95 % interval over ``n`` >= 2 runs, as Kaufmann et al. print."""
-        return cls(n=n, mean=mean, std=ci95 / _widths(n), ci95=ci95)
 
     @property
     def standard_error(self) -> float:
@@ -120,7 +110,7 @@ class WelchTest:
 def welch_test(first: Summary, second: Summary) -> WelchTest:
     """Whether the mean of ``first`` is greater than that of ``second`` (Kaufmann et al. v2, Appendix B).
 
-    The runs are not paired: for methods that share no seeds, or a printed number against ours.
+    The runs are not paired: for methods that share no seeds.
 
     Raises:
         ValueError: when one of them is a single run, or neither spreads.
@@ -140,7 +130,7 @@ def welch_test(first: Summary, second: Summary) -> WelchTest:
     )
 
 
-def collapsed_runs(robust_accuracies: Sequence[float], *, chance: float) -> int:
+def runs_below_chance(robust_accuracies: Sequence[float], *, chance: float) -> int:
     """Runs that withstand attack in fewer images than a guess would get right.
 
     Catastrophic overfitting ends there: RS-FGSM on MNIST leaves part of its runs near 0 and the others near 80 to 90
