@@ -1,5 +1,6 @@
 """The perceptron study against closed forms, brute force and a solver of somebody else's."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,13 @@ from sklearn.svm import SVC
 
 from checkout import Checkout
 from robustprune.config import load_config
-from robustprune.errors import Interrupted
+from robustprune.errors import Interrupted, UserError
 from robustprune.experiments import load_figures
 from robustprune.figures.files import CAPTION_FILE, DATA_FILE, FIGURE_FILE
 from robustprune.figures.perceptron import run as run_figure
 from robustprune.figures.phase_map import run as run_phase_map
 from robustprune.job import Job
-from robustprune.perceptron.claims import courses, exponent
+from robustprune.perceptron.claims import compare, courses, exponent
 from robustprune.perceptron.stage import ERRORS_FILE, run
 from robustprune.perceptron.student import Student, _loss_and_gradient, attacked_margins, least_loss, train_student
 from robustprune.perceptron.teacher import draw_margins, draw_samples, mislabelled_share
@@ -26,6 +27,7 @@ from robustprune.plan import make_plan
 from robustprune.settings.perceptron import PerceptronCurve, PerceptronGrid
 from robustprune.specs import PerceptronFigureSpec, PerceptronSpec, PhaseMapSpec
 from robustprune.stagefile import write_spec
+from robustprune.tables.statistics import Summary
 from stopping import StopAfterTwo
 
 NONE = PerceptronCurve(strategy="none")
@@ -166,12 +168,61 @@ def test_exponents_of_known_laws() -> None:
     assert power is not None
     assert power.n == 3
     assert power.mean == pytest.approx(-1)
-    (_, course) = courses(errors_of(lambda load: float(np.exp(-load / 4))), (NONE, EASY))
+    loads = (2.0, 4.0, 8.0, 16.0, 32.0)
+    (_, course) = courses(errors_of(lambda load: float(np.exp(-load / 4))), (NONE, EASY), loads)
     assert course.early is not None
     assert course.late is not None
     assert course.late.mean < 2 * course.early.mean < 0
     assert course.relative == pytest.approx(1)
     assert exponent(errors_of(lambda load: 0.0), 2, 32) is None
+
+
+def test_trials_without_an_error_have_no_exponent_and_are_told_of() -> None:
+    errors = errors_of(lambda load: 0.3 / load)
+    errors.loc[(errors["trial"] == 2) & (errors["load"] == 8), "angle_error"] = 0.0
+    left = exponent(errors[errors["strategy"] == "none"], 2, 32)
+    assert left is not None
+    assert left.n == 2
+    assert left.mean == pytest.approx(-1)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "found"),
+    [
+        ([0.1, 0.2, 0.12], [0.5, 0.4, 0.45], "less"),
+        ([0.5, 0.4, 0.45], [0.1, 0.2, 0.12], "more"),
+        ([0.1, 0.4, 0.3], [0.2, 0.35, 0.3], "cannot tell"),
+        ([0.0, 0.0, 0.0], [0.5, 0.5, 0.5], "less"),  # without a spread there is no doubt
+        ([0.0, 0.0, 0.0], [0.0, 0.0, 0.0], "cannot tell"),
+    ],
+)
+def test_errors_are_compared_as_by_scipy(first: list[float], second: list[float], found: str) -> None:
+    assert compare(Summary.of(first), Summary.of(second)) == found
+    if np.std(first) > 0:
+        interval = stats.ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
+        assert (interval.low <= 0 <= interval.high) == (found == "cannot tell")
+
+
+@pytest.mark.parametrize(
+    ("grid", "key", "values", "says"),
+    [
+        ("curves", "loads", [0, 2, 4, 8], "curves.loads.0 = 0"),
+        ("curves", "loads", [2, 8, 4, 16], "curves.loads = [2, 8, 4, 16]: should rise"),
+        ("curves", "loads", [1, 2, 4], "should have three values of at least 2"),
+        ("curves", "easy_ratios", [80], "curves.easy_ratios.0 = 80"),
+        ("curves", "difficult_ratios", [0.5, 0.5], "should rise, each value once"),
+        ("phases", "easy_ratios", [0.4], "phases.easy_ratios and phases.difficult_ratios should be the same"),
+    ],
+)
+def test_a_grid_that_makes_no_study_is_refused_by_its_key(grid: str, key: str, values: list[float], says: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load_config({"perceptron": {grid: {**GRID.model_dump(mode="json"), key: values}}})
+    assert says in str(caught.value)
+
+
+def test_an_attack_below_zero_is_refused() -> None:
+    with pytest.raises(UserError, match=r"perceptron.phase_epsilons.0 = -0.01"):
+        load_config({"perceptron": {"phase_epsilons": [-0.01, 0.1]}})
 
 
 def perceptron_spec(epsilon: float, **changes: Any) -> PerceptronSpec:
@@ -209,7 +260,9 @@ def read_back(directory: Path) -> tuple[str, pd.DataFrame, str]:
 
 def test_a_figure_has_its_data_and_tells_of_each_claim(make_job: Callable[..., Job]) -> None:
     clean, attacked = studied(make_job, 0.0), studied(make_job, 0.02)
-    spec = PerceptronFigureSpec(name="puma.figure2", title="Figure 2", studies=(attacked,), clean=clean)
+    spec = PerceptronFigureSpec(
+        name="puma.figure2", title="Figure 2", claim="errors fall", studies=(attacked,), without=(clean,)
+    )
     job = make_job("figures", spec.id)
     run_figure(job, spec)
     picture, data, caption = read_back(job.directory)
@@ -220,9 +273,23 @@ def test_a_figure_has_its_data_and_tells_of_each_claim(make_job: Callable[..., J
     first = data.iloc[0]
     trials = errors[(errors["strategy"] == "none") & (errors["load"] == first["load"])]
     assert first["mean"] == pytest.approx(trials["angle_error"].mean())
-    assert caption.startswith("Figure 2\n")
-    assert "exponent -1. Measured, exponent over the lower and the upper half of these α: no pruning -" in caption
-    assert "against that without an attack" in caption
+    assert caption.startswith("Figure 2\n\nClaimed: errors fall.\n")
+    assert "Exponents over α 2 to 8 and over 8 to 16: no pruning -" in caption
+    assert "Against no pruning, by the 95 % interval of the difference (Welch): PE 50% " in caption
+    base = pd.read_parquet(job.upstream("studies", clean) / ERRORS_FILE)
+    told = re.search(r"by the attack, .* by α: no pruning 2: (\S+) ± (\S+) %", caption)
+    assert told is not None
+    first, second = (rows[(rows["strategy"] == "none") & (rows["load"] == 2)]["angle_error"] for rows in (errors, base))
+    assert float(told[1]) == pytest.approx(100 * (first.mean() / second.mean() - 1), abs=0.06)
+
+
+def test_a_share_has_one_style_wherever_it_is_pruned(make_job: Callable[..., Job]) -> None:
+    grid = GRID.model_copy(update={"easy_ratios": (0.5, 0.8), "difficult_ratios": (0.2, 0.5)})
+    spec = PerceptronFigureSpec(name="puma.figure1", title="f", claim="c", studies=(studied(make_job, 0.0, grid=grid),))
+    job = make_job("figures", spec.id)
+    run_figure(job, spec)
+    picture, *_ = read_back(job.directory)
+    assert all(picture.count(f"{share}% pruned") == 1 for share in (20, 50, 80))  # in one legend
 
 
 def test_the_phase_map_tells_which_strategy_wins(make_job: Callable[..., Job]) -> None:
@@ -233,8 +300,9 @@ def test_the_phase_map_tells_which_strategy_wins(make_job: Callable[..., Job]) -
     picture, data, caption = read_back(job.directory)
     assert "share pruned" in picture
     assert len(data) == 3 * 4
-    smallest = data[["none", "prune_easy", "prune_difficult"]].idxmin(axis=1)
-    assert (smallest == data["best"]).all()
+    told = data[data["best"] != "undecided"]
+    assert 0 < len(told) < len(data)
+    assert (told[["none", "prune_easy", "prune_difficult"]].idxmin(axis=1) == told["best"]).all()
     assert "cells where the attack can mislabel" in caption
 
 

@@ -34,6 +34,7 @@ class PerceptronFigure(FigureHeading):
     """Errors of perceptrons over alpha, under one attack (PUMA, section 2)."""
 
     form: Literal["perceptron"]
+    claim: str = Field(description="what the paper says of it")
     epsilon: float = Field(ge=0, description="size of the attack in L-infinity, in units of the inputs")
     filtered: bool = Field(False, description="whether samples of a margin below epsilon are removed first")
     inputs: tuple[InputScale, ...] = Field(

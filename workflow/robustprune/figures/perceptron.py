@@ -1,7 +1,7 @@
 """Errors of students over alpha, and what PUMA claims of them (figures 1 to 4)."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -11,14 +11,14 @@ from matplotlib.figure import Figure
 from robustprune.figures.files import publish_figure
 from robustprune.figures.style import Series, legend_below, new_panels
 from robustprune.job import Job
-from robustprune.perceptron.claims import CHANCE, FROM_LOAD, NEAR, Course, courses, select
+from robustprune.perceptron.claims import CHANCE, NEAR, Course, change, courses, halves, select
 from robustprune.perceptron.stage import ERRORS_FILE
 from robustprune.settings.perceptron import PerceptronCurve
 from robustprune.specs import PerceptronFigureSpec, PerceptronSpec
 from robustprune.stagefile import read_spec
 from robustprune.tables.statistics import Summary
 
-DEFINITION = 2
+DEFINITION = 3
 
 MEASURES = {"angle_error": "angle error, arccos(R) / π", "correlation_error": "correlation error, 1 - R"}
 STRATEGIES = {"prune_easy": "easy pruned (PE)", "prune_difficult": "difficult pruned (PD)"}
@@ -36,8 +36,10 @@ def run(job: Job, spec: PerceptronFigureSpec) -> dict[str, Any]:
     """Publish the figure: a column of panels for each kind of inputs and pruned end, a row for each measure."""
     studies = [open_study(job, study) for study in spec.studies]
     data = pd.concat(_points(study) for study in studies)
-    caption = [spec.title, *(sentence for study in studies for sentence in _sentences(study))]
-    caption += list(_comparison(studies[0], open_study(job, spec.clean)))
+    caption = [spec.title, f"Claimed: {spec.claim}."]
+    caption += [sentence for study in studies for sentence in _sentences(study)]
+    others = (open_study(job, other) for other in spec.without)
+    caption += [_comparison(study, other) for study, other in zip(studies, others, strict=False)]
     publish_figure(job, _draw(studies, data), data, caption)
     return {"title": spec.title, "students": sum(len(study.errors) for study in studies)}
 
@@ -76,16 +78,17 @@ def _draw(studies: list[Study], data: pd.DataFrame) -> Figure:
         panels[row][0].set_ylabel(label)
     trials = studies[0].spec.grid.trials
     figure.suptitle(f"attack ε = {studies[0].spec.epsilon:g}, mean and 95 % interval of {trials} trials", fontsize=9)
-    legend_below(figure, panels[0][0], columns=6)
+    legend_below(figure, *panels[0], columns=6)
     return figure
 
 
 def _draw_panel(axes: Axes, study: Study, data: pd.DataFrame, strategy: str) -> None:
     curves = [curve for curve in study.spec.grid.curves if curve.strategy in ("none", strategy)]
-    for number, curve in enumerate(curves):
+    ratios = sorted({curve.ratio for curve in study.spec.grid.curves})
+    for curve in curves:
         chosen = data[data["inputs"] == study.spec.inputs]
         points = select(chosen, curve)
-        style = Series.numbered(number)
+        style = Series.numbered(ratios.index(curve.ratio))
         name = "no pruning" if curve.strategy == "none" else f"{curve.ratio:.0%} pruned"
         axes.errorbar(
             points["load"],
@@ -101,43 +104,53 @@ def _draw_panel(axes: Axes, study: Study, data: pd.DataFrame, strategy: str) -> 
 
 
 def _sentences(study: Study) -> Iterator[str]:
-    """What PUMA claims of no pruning, of PD and of PE, with what this study says of it."""
+    """Exponents, what is left at the largest alpha, and where pruning helps, as this study has them."""
     spec = study.spec
-    none, *pruned = courses(study.errors, spec.grid.curves)
-    where = f"With {INPUTS[spec.inputs]}, K = {spec.features}, {spec.grid.trials} trials, α from {FROM_LOAD:g}"
-    power_laws = [course for course in (none, *pruned) if course.curve.strategy != "prune_easy"]
-    held = all(course.late and abs(course.late.mean + 1) <= NEAR for course in power_laws)
-    yield (
-        f"{where}. Claimed: no pruning and PD follow a power law of exponent -1. Measured, exponent over the lower and "
-        f"the upper half of these α: {'; '.join(_exponents(course) for course in power_laws)}. In the upper half it "
-        f"{'holds' if held else 'does not hold for all'} (within {NEAR:g} of -1)."
-    )
+    loads = spec.grid.loads
+    first, middle, last = halves(loads)
+    none, *pruned = courses(study.errors, spec.grid.curves, loads)
     easy = [course for course in pruned if course.curve.strategy == "prune_easy"]
+    power_laws = [course for course in (none, *pruned) if course not in easy]
+    held = all(course.late and abs(course.late.mean + 1) <= NEAR for course in power_laws)
+    exponents = (_exponents(course, spec.grid.trials) for course in (*power_laws, *easy))
     yield (
-        f"Claimed: PE falls faster than any power law, which would get steeper and steeper. Measured, in the same way: "
-        f"{'; '.join(_exponents(course) for course in easy)}."
+        f"With {INPUTS[spec.inputs]}, K = {spec.features}, {spec.grid.trials} trials. Exponents over α {first:g} to "
+        f"{middle:g} and over {middle:g} to {last:g}: {'; '.join(exponents)}. Over the larger α those of no pruning "
+        f"and PD {'are all' if held else 'are not all'} within {NEAR:g} of -1."
     )
     yield (
-        "Error of PE at the largest α, in units of that without pruning: "
+        f"Error of PE at α {last:g}, in units of that without pruning: "
         + "; ".join(f"{_name(course)} {_relative(course)}{_collapsed(course)}" for course in easy)
+        + f". Least error of PE over these ratios, by α: {_envelope(study)}."
+    )
+    yield (
+        "Against no pruning, by the 95 % interval of the difference (Welch): "
+        + "; ".join(f"{_name(course)} {_where(course)}" for course in pruned)
         + "."
     )
-    yield f"Least error of PE over these ratios, by α: {_envelope(study)}."
 
 
-def _comparison(study: Study, clean: Study) -> Iterator[str]:
-    """What the attack does to a student without pruning."""
-    if study.spec.epsilon == 0:
-        return
-    none = PerceptronCurve(strategy="none")
-    attacked, unattacked = (select(one.errors, none).groupby("load")["angle_error"].mean() for one in (study, clean))
-    change = 100 * (attacked / unattacked - 1)
-    yield (
-        "Angle error without pruning against that without an attack, by α ("
-        + INPUTS[study.spec.inputs]
-        + "): "
-        + ", ".join(f"{load:g}: {value:+.1f} %" for load, value in change.items())
-        + "."
+def _where(course: Course) -> str:
+    """At which alpha a course has less error than no pruning, and at which more."""
+    at = {
+        word: ", ".join(f"{load:g}" for load, found in course.against_none.items() if found == word)
+        for word in ("less", "more")
+    }
+    return " and ".join(f"{word} error at α {loads}" for word, loads in at.items() if loads) or "cannot be told apart"
+
+
+def _comparison(study: Study, other: Study) -> str:
+    """What the attack, or the removal of samples of smaller margin, changes where no easy samples are pruned."""
+    by = "removing samples of smaller margin" if study.spec.filtered else "the attack"
+    curves = [curve for curve in study.spec.grid.curves if curve.strategy != "prune_easy"]
+    told = (f"{name_of(curve)} {_changes(change(study.errors, other.errors, curve))}" for curve in curves)
+    return f"Change of the angle error by {by}, {INPUTS[study.spec.inputs]}, by α: {'; '.join(told)}."
+
+
+def _changes(found: Mapping[float, Summary | None]) -> str:
+    return ", ".join(
+        f"{load:g}: " + ("from 0" if change is None else f"{change.mean:+.1f} ± {change.ci95 or 0:.1f} %")
+        for load, change in found.items()
     )
 
 
@@ -149,18 +162,25 @@ def _envelope(study: Study) -> str:
     return ", ".join(f"{load:g}: {row.error:.2g} ({row.ratio:.0%})" for load, row in best.iterrows())
 
 
-def _name(course: Course) -> str:
+def name_of(curve: PerceptronCurve) -> str:
+    """A curve, for people."""
     names = {"none": "no pruning", "prune_easy": "PE", "prune_difficult": "PD"}
-    share = "" if course.curve.strategy == "none" else f" {course.curve.ratio:.0%}"
-    return names[course.curve.strategy] + share
+    return names[curve.strategy] + ("" if curve.strategy == "none" else f" {curve.ratio:.0%}")
 
 
-def _exponents(course: Course) -> str:
-    return f"{_name(course)} {_of(course.early)} and {_of(course.late)}"
+def _name(course: Course) -> str:
+    return name_of(course.curve)
 
 
-def _of(exponent: Summary | None) -> str:
-    return "no error left" if exponent is None else f"{exponent.mean:.2f} ± {exponent.ci95 or 0:.2f}"
+def _exponents(course: Course, trials: int) -> str:
+    return f"{_name(course)} {_of(course.early, trials)} and {_of(course.late, trials)}"
+
+
+def _of(exponent: Summary | None, trials: int) -> str:
+    if exponent is None:
+        return "none (an error is left in fewer than two trials)"
+    fewer = f" (the {exponent.n} trials with an error left)" if exponent.n < trials else ""
+    return f"{exponent.mean:.2f} ± {exponent.ci95 or 0:.2f}{fewer}"
 
 
 def _relative(course: Course) -> str:

@@ -1,5 +1,6 @@
 """Which strategy wins, and where pruning easy samples collapses: beyond PUMA's figures 1 to 4."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,16 +12,18 @@ from robustprune.figures.files import publish_figure
 from robustprune.figures.perceptron import Study, open_study
 from robustprune.figures.style import Series, legend_below, new_panels
 from robustprune.job import Job
-from robustprune.perceptron.claims import CHANCE
+from robustprune.perceptron.claims import CHANCE, compare, summaries
 from robustprune.perceptron.teacher import mislabelled_share
 from robustprune.specs import PhaseMapSpec
+from robustprune.tables.statistics import Summary
 
-DEFINITION = 1
+DEFINITION = 2
 
 OUTCOMES = {
     "prune_easy": "easy pruned (PE) is best",
     "prune_difficult": "difficult pruned (PD) is best",
     "none": "no pruning is best",
+    "undecided": "the best two cannot be told apart",
     "collapsed": "PE is no better than chance",
 }
 
@@ -34,23 +37,29 @@ def run(job: Job, spec: PhaseMapSpec) -> dict[str, Any]:
 
 
 def _cells(study: Study) -> pd.DataFrame:
-    """A row a load and ratio: mean angle errors of no pruning, PE and PD, and which is smallest."""
-    means = study.errors.groupby(["strategy", "ratio", "load"])["angle_error"].mean()
-    ratios = sorted(set(study.spec.grid.easy_ratios) & set(study.spec.grid.difficult_ratios))
+    """A row a load and ratio: angle errors of no pruning, PE and PD, and which is smallest."""
+    found = {(curve.strategy, curve.ratio): summaries(study.errors, curve) for curve in study.spec.grid.curves}
     rows = []
     for load in study.spec.grid.loads:
-        for ratio in ratios:
+        for ratio in study.spec.grid.easy_ratios:
             errors = {
-                "none": float(means[("none", 0.0, load)]),
-                "prune_easy": float(means[("prune_easy", ratio, load)]),
-                "prune_difficult": float(means[("prune_difficult", ratio, load)]),
+                "none": found["none", 0.0][load],
+                "prune_easy": found["prune_easy", ratio][load],
+                "prune_difficult": found["prune_difficult", ratio][load],
             }
-            best = min(errors, key=lambda name: errors[name])
             share = mislabelled_share(study.spec.epsilon, ratio, scale=study.spec.scale)
             where = {"load": load, "epsilon": study.spec.epsilon, "ratio": ratio, "mislabelled": share}
-            collapsed = errors["prune_easy"] > CHANCE
-            rows.append({**where, **errors, "best": best, "collapsed": collapsed, "trials": study.spec.grid.trials})
+            told = {name: error.mean for name, error in errors.items()}
+            widths = {f"{name}_ci95": error.ci95 for name, error in errors.items()}
+            outcome = {"best": _best(errors), "collapsed": errors["prune_easy"].mean > CHANCE}
+            rows.append({**where, **told, **widths, **outcome, "trials": study.spec.grid.trials})
     return pd.DataFrame(rows)
+
+
+def _best(errors: Mapping[str, Summary]) -> str:
+    """The strategy of the smallest error, where the 95 % interval of its difference to the next one leaves out 0."""
+    best, second, *_ = sorted(errors, key=lambda name: errors[name].mean)
+    return best if compare(errors[best], errors[second]) == "less" else "undecided"
 
 
 def _draw(studies: list[Study], data: pd.DataFrame) -> Figure:
@@ -61,7 +70,7 @@ def _draw(studies: list[Study], data: pd.DataFrame) -> Figure:
         axes.set(title=f"α = {load:g}", xlabel="ε √K (features' standard deviations)")
     panels[0][0].set_ylabel("share pruned")
     _draw_collapse(panels[0][-1], data, loads)
-    legend_below(figure, panels[0][0], columns=5)
+    legend_below(figure, panels[0][0], columns=3)
     return figure
 
 
@@ -86,7 +95,7 @@ def _draw_map(axes: Axes, cells: pd.DataFrame, studies: list[Study]) -> None:
     axes.plot(epsilons / scale, half, color="black", linewidth=1, label="half of what PE keeps is mislabelled")
     smallest = float(cells.loc[cells["epsilon"] > 0, "epsilon"].min()) / scale
     axes.set_xscale("symlog", linthresh=smallest)
-    axes.set(ylim=(0.2, 1.0), xlim=(-smallest / 4, None))
+    axes.set(ylim=(float(cells["ratio"].min()) - 0.1, 1.0), xlim=(-smallest / 4, None))
 
 
 def _draw_collapse(axes: Axes, data: pd.DataFrame, loads: tuple[float, ...]) -> None:
@@ -110,8 +119,9 @@ def _sentences(data: pd.DataFrame) -> list[str]:
     learnt = below[below["load"] == below["load"].max()]
     counts = data["best"].value_counts()
     wins = ", ".join(f"{OUTCOMES[str(name)]} in {count}" for name, count in counts.items())
+    rule = "The best is told where the 95 % interval of its difference to the next (Welch) leaves out 0."
     return [
-        f"Mean of {data['trials'].iloc[0]} trials, inputs of unit norm. Of {len(data)} cells {wins}.",
+        f"Mean of {data['trials'].iloc[0]} trials, inputs of unit norm. Of {len(data)} cells {wins}. {rule}",
         f"PE is no better than chance (angle error above {CHANCE:g}) in {int(above['collapsed'].sum())} of the "
         f"{len(above)} cells where the attack can mislabel more than half of the samples that it keeps, and at the "
         f"largest α in {int(learnt['collapsed'].sum())} of the {len(learnt)} others.",

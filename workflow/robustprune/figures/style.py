@@ -64,7 +64,10 @@ def make_logarithmic(axes: Axes) -> None:
             axis.set_minor_locator(NullLocator())
 
 
-def legend_below(figure: Figure, axes: Axes, *, columns: int) -> None:
-    """One legend for all panels, of the series in ``axes``."""
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+def legend_below(figure: Figure, *panels: Axes, columns: int) -> None:
+    """One legend for all panels, of the series in these, each once."""
+    handles: dict[str, Any] = {}
+    for axes in panels:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns)

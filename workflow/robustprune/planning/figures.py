@@ -102,8 +102,14 @@ class Figures:
     def _of_perceptrons(self, name: str, figure: PerceptronFigure) -> str:
         grid, epsilon = self.settings.curves, figure.epsilon
         studies = tuple(self._study(grid, epsilon, inputs, filtered=figure.filtered) for inputs in figure.inputs)
-        clean = self._study(grid, 0.0, "unit_variance")
-        return self.stages.add(PerceptronFigureSpec(name=name, title=figure.title, studies=studies, clean=clean))
+        without: tuple[str, ...] = ()
+        if figure.filtered:
+            without = tuple(self._study(grid, epsilon, inputs) for inputs in figure.inputs)
+        elif epsilon > 0:  # where nothing is attacked, the inputs' length changes nothing
+            without = (self._study(grid, 0.0, "unit_variance"),) * len(studies)
+        return self.stages.add(
+            PerceptronFigureSpec(name=name, title=figure.title, claim=figure.claim, studies=studies, without=without)
+        )
 
     def _of_phases(self, name: str, figure: PhaseMap) -> str:
         settings = self.settings

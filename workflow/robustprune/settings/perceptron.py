@@ -1,13 +1,28 @@
 """Settings of the perceptron study (PUMA, section 2). Facts: P17, P18."""
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
 from robustprune.settings.base import Settings
 
 InputScale = Literal["unit_variance", "unit_norm"]
 """How long an input is: features of variance 1, as PUMA prints it, or of variance 1/K, as perceptron theory has it."""
+
+
+FROM_LOAD = 2.0
+"""Alpha from which on a power law is looked for; PUMA: below it other things happen."""
+
+
+def _rising(values: tuple[float, ...]) -> tuple[float, ...]:
+    if list(values) != sorted(set(values)):
+        raise ValueError("should rise, each value once")
+    return values
+
+
+Ratios = Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(min_length=1), AfterValidator(_rising)]
+Loads = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1), AfterValidator(_rising)]
+Epsilons = Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=2), AfterValidator(_rising)]
 
 
 class PerceptronCurve(Settings):
@@ -21,9 +36,9 @@ class PerceptronGrid(Settings):
     """The points of a study: every curve at every load, in some trials."""
 
     trials: int = Field(ge=2, description="independent trials of a point")
-    loads: tuple[float, ...] = Field(min_length=1, description="samples that are kept for each feature, alpha")
-    easy_ratios: tuple[float, ...] = Field(description="shares of easy samples that are pruned")
-    difficult_ratios: tuple[float, ...] = Field(description="the same of difficult ones")
+    loads: Loads = Field(description="samples that are kept for each feature, alpha; above 0, rising")
+    easy_ratios: Ratios = Field(description="shares of easy samples that are pruned; above 0, below 1, rising")
+    difficult_ratios: Ratios = Field(description="the same of difficult ones")
 
     @property
     def curves(self) -> tuple[PerceptronCurve, ...]:
@@ -56,8 +71,22 @@ class PerceptronSettings(Settings):
         ),
         description="of the map of which strategy wins",
     )
-    phase_epsilons: tuple[float, ...] = Field(
+    phase_epsilons: Epsilons = Field(
         (0.0, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.04),
-        min_length=2,
-        description="attacks on that map, for inputs of unit norm",
+        description="attacks on that map, for inputs of unit norm; at least 0, rising",
     )
+
+    @model_validator(mode="after")
+    def _exponents_have_two_halves(self) -> Self:
+        if sum(load >= FROM_LOAD for load in self.curves.loads) < 3:
+            raise ValueError(
+                f"curves.loads = {list(self.curves.loads)} should have three values of at least {FROM_LOAD:g}, over "
+                "the halves of which exponents are fitted"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _phases_compare_equal_shares(self) -> Self:
+        if self.phases.easy_ratios != self.phases.difficult_ratios:
+            raise ValueError("phases.easy_ratios and phases.difficult_ratios should be the same, as they are compared")
+        return self

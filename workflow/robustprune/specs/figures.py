@@ -27,25 +27,27 @@ class FigureSpec(Spec):
 class PerceptronFigureSpec(FigureSpec):
     """Errors of students over alpha: PUMA's figures 1 to 4.
 
-    ``studies`` differ in how long the inputs are; ``clean`` is the study of the same points without an attack.
+    ``studies`` differ in how long the inputs are. ``without`` has for each of them the one that it is compared with: of
+    the same points, without an attack, or with the samples that a filter removes; none where there is neither.
     """
 
     room = "figures.perceptron"
     modules = ("figures.perceptron", "figures.style", "perceptron.claims", "tables.statistics")
     form: Literal["perceptron"] = "perceptron"
+    claim: str
     studies: tuple[StageId, ...] = Field(min_length=1)
-    clean: StageId
+    without: tuple[StageId, ...] = ()
 
     @property
     def upstream(self) -> tuple[tuple[str, str], ...]:
-        return tuple(("studies", study) for study in dict.fromkeys((*self.studies, self.clean)))
+        return tuple(("studies", study) for study in dict.fromkeys((*self.studies, *self.without)))
 
 
 class PhaseMapSpec(FigureSpec):
     """Which strategy wins, over the attack and the ratio, for some alpha: a study for each attack."""
 
     room = "figures.phase_map"
-    modules = ("figures.phase_map", "figures.style", "perceptron.claims", "perceptron.teacher")
+    modules = ("figures.phase_map", "figures.style", "perceptron.claims", "perceptron.teacher", "tables.statistics")
     form: Literal["phase_map"] = "phase_map"
     studies: tuple[StageId, ...] = Field(min_length=2)
 
