@@ -14,7 +14,7 @@ from made_up import Results, summary
 from robustprune.config import EXPERIMENTS, load_config
 from robustprune.errors import UserError
 from robustprune.execution import Execution
-from robustprune.experiments import Row, load_experiments, load_figures
+from robustprune.experiments import Curves, Row, load_experiments, load_figures
 from robustprune.figures.courses import course_of, nearest_epoch
 from robustprune.figures.courses import run as run_courses
 from robustprune.figures.curves import run as run_curves
@@ -41,7 +41,10 @@ def series(results: Results, method: str = "PUMA", shift: float = 0.0) -> Series
     points = [
         PointSpec(
             place=place,
-            runs=tuple(results.run(seed, summary(value + shift, 0.5, 0.4)) for seed, value in enumerate(values)),
+            runs=tuple(
+                results.run(seed, summary(value + shift * (1 + seed / 4), 0.5, 0.4))
+                for seed, value in enumerate(values)
+            ),
         )
         for place, values in ACCURACIES.items()
     ]
@@ -94,10 +97,10 @@ def test_a_single_run_is_told_to_have_no_interval(results: Results) -> None:
     ("check", "difference", "verdict"),
     [
         ({"row": "PUMA", "at": 0.8, "below": "PUMA", "other_at": 0.0}, [-10, -22, -19], "agrees"),
-        ({"row": "PUMA", "at": 0.8, "above": "TRADES"}, [-10, -10, -10], "disagrees"),
+        ({"row": "PUMA", "at": 0.8, "above": "TRADES"}, [-10, -11, -10], "disagrees"),
         ({"row": "PUMA", "at": 0.5, "above": 93}, [0, -1, 4], "cannot tell"),
         ({"row": "PUMA", "feature": "peak", "below": "fixed"}, [0, -0.5, 0], "cannot tell"),
-        ({"row": "PUMA", "feature": "mean", "near": "fixed", "within": 5}, [-2, -2, -2], "agrees"),
+        ({"row": "PUMA", "feature": "mean", "near": "fixed", "within": 5}, [-2, -2.5, -3], "agrees"),
     ],
 )
 def test_claims_of_curves_go_by_the_differences_seed_by_seed(
@@ -108,7 +111,7 @@ def test_claims_of_curves_go_by_the_differences_seed_by_seed(
         other = series(results, "fixed", shift=0.0)
         runs = tuple(results.run(seed, summary(value, 0.5, 0.4)) for seed, value in enumerate((0.93, 0.99, 0.97)))
         other = SeriesSpec(method="fixed", points=(other.points[0], PointSpec(place=0.5, runs=runs), other.points[2]))
-    spec = curves_spec(own, other, level(results, 0.9, 0.8, 0.85), checks=({"quantity": "accuracy", **check},))
+    spec = curves_spec(own, other, level(results, 0.9, 0.81, 0.85), checks=({"quantity": "accuracy", **check},))
     (judged,) = run_curves(results.job, spec)["claims"]
     assert judged["verdict"] == verdict
     assert f"{np.mean(difference):+.2f}" in judged["found"][0]
@@ -172,6 +175,24 @@ def test_a_place_along_a_training_is_the_nearest_validated_epoch() -> None:
     assert [nearest_epoch(curve, share) for share in (0.01, 0.3, 0.375, 1)] == [10, 10, 10, 40]
 
 
+def test_the_end_of_a_training_is_compared_with_the_end_of_the_other(results: Results) -> None:
+    short, long = (
+        {"epoch": list(range(1, epochs + 1)), "validation_pgd": [0.1 * epoch for epoch in range(1, epochs + 1)]}
+        for epochs in (2, 4)
+    )
+    check = {"quantity": "validation_pgd", "row": "short", "at": 1.0, "below": "long"}
+    spec = CoursesSpec(
+        name="puma.figure5", title="Figure 5", quantities=("validation_pgd",),
+        series=tuple(
+            SeriesSpec(method=method, level=tuple(results.run(seed, history=history) for seed in seeds))
+            for method, history, seeds in (("short", short, (0, 1)), ("long", long, (2, 3)))
+        ),
+        claims=(CurveClaim.model_validate({"claim": "It helps", "checks": [check]}),),
+    )  # fmt: skip
+    (claim,) = run_courses(results.job, spec)["claims"]
+    assert "of short at epoch 2 below long at epoch 4: -20.00" in claim["found"][0]
+
+
 def test_only_epochs_that_all_seeds_have_are_in_a_course(results: Results) -> None:
     epochs = [{"epoch": [1, 2], "validation_clean": [0.1, 0.2]}, {"epoch": [1, 2], "validation_clean": [None, 0.4]}]
     runs = [Run(results.job, results.run(seed, history=history)) for seed, history in enumerate(epochs)]
@@ -201,6 +222,16 @@ def test_all_papers_have_their_figures() -> None:
     assert {f"kaufmann_v1/figure{number}.svg" for number in range(1, 9)} <= targets
     assert {f"kaufmann_v2/figure{number}.svg" for number in range(1, 7)} <= targets  # 7 and 8 are tables
     assert {f"nieth/figure{number}.svg" for number in range(1, 6)} <= targets
+
+
+def test_a_quantity_that_no_attack_of_the_figure_measures_is_told_of_before_anything_runs() -> None:
+    row = Row(method="PUMA", strategy="puma")
+    figure = Curves(
+        form="curves", title="f", target="f.svg", quantities=("accuracy", "autoattack"), attacks=("cw",),
+        over="ratio", values=(0.1, 0.2), axis="share", series=(row,),
+    )  # fmt: skip
+    with pytest.raises(UserError, match=r"autoattack is measured under autoattack, and attacks = cw"):
+        make_plan(load_config({}), {}, {"f.f": figure})
 
 
 def test_a_figure_has_the_very_runs_of_the_tables() -> None:

@@ -84,7 +84,7 @@ def drawn(shift: float = 0.0, count: int = 1000, seed: int = 0) -> Values:
 
 def test_measures_of_scores_are_numpys_and_scipys() -> None:
     first, second = drawn(), drawn(0.3, seed=1) ** 2
-    found = of_scores(second, first, highest=float(second.max()))
+    found = of_scores(second, first, highest=float(second.max()), same_images=True)
     low, middle, high = np.quantile(second, [0.01, 0.5, 0.99])
     assert found["median"] == pytest.approx(np.median(second))
     assert found["tail"] == pytest.approx((high - middle) / (middle - low))
@@ -92,13 +92,13 @@ def test_measures_of_scores_are_numpys_and_scipys() -> None:
     assert found["low"] == pytest.approx((second < LOW * second.max()).mean())
     assert found["distance"] == pytest.approx(stats.ks_2samp(first, second).statistic)
     assert found["rank_correlation"] == pytest.approx(stats.spearmanr(first, second).statistic)
-    assert "low" not in of_scores(first, first, highest=1)  # as there are negative ones
-    assert "distance" not in of_scores(first, first, highest=1)
+    assert "low" not in of_scores(first, first, highest=1, same_images=True)  # as there are negative ones
+    assert "distance" not in of_scores(first, first, highest=1, same_images=True)
 
 
 def test_scores_that_are_not_finite_are_censored_and_the_largest() -> None:
     scores = np.array([0, 1, 2, np.inf], np.float32)
-    assert of_scores(scores, scores, highest=2)["censored"] == 0.25
+    assert of_scores(scores, scores, highest=2, same_images=True)["censored"] == 0.25
     assert largest_distance(scores, np.array([0, 1, 2, 2], np.float32)) == 0.25
 
 
@@ -121,12 +121,18 @@ def test_constants_have_no_correlation() -> None:
     assert (flat["slope"], "correlation" in flat) == (0, False)
 
 
+def test_scores_of_other_images_are_not_correlated_nor_are_constants() -> None:
+    first, second = drawn(), drawn(seed=1)
+    assert "rank_correlation" not in of_scores(second, first, highest=3, same_images=False)
+    assert "rank_correlation" not in of_scores(np.ones(1000, np.float32), first, highest=3, same_images=True)
+
+
 # Distributions.
 
 
 def distributions_spec(scores: Scores, **series: tuple[Values, ...]) -> DistributionsSpec:
     return DistributionsSpec(
-        name="puma.figure9", title="Figure 9", axis="margin", epsilon="8/255",
+        name="puma.figure9", title="Figure 9", axis="margin", epsilon="8/255", same_images=True,
         series=tuple(
             ScoreSeries(method=name, scores=tuple(map(scores.score, parts))) for name, parts in series.items()
         ),
@@ -134,6 +140,12 @@ def distributions_spec(scores: Scores, **series: tuple[Values, ...]) -> Distribu
             {"measure": "distance", "row": "other", "below": 0.1}, {"measure": "median", "row": "other", "above": "one"}
         ),
     )  # fmt: skip
+
+
+def test_scores_that_are_all_censored_have_no_distribution(scores: Scores) -> None:
+    spec = distributions_spec(scores, one=(drawn(),), other=(np.full(9, np.inf, np.float32),))
+    with pytest.raises(UserError, match="other: no image has a finite score"):
+        run_distributions(scores.job, spec)
 
 
 def test_bins_of_a_distribution_are_the_same_and_count_every_image(scores: Scores) -> None:

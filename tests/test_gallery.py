@@ -29,6 +29,7 @@ def some_labels(rows: int = 3000, classes: int = 7) -> "np.ndarray[Any, np.dtype
 
 
 @given(values=arrays(np.float32, st.integers(1, 200), elements=FLOATS))
+@example(values=np.array([np.finfo(np.float32).max, *[0.1] * 5000], np.float32))
 @example(values=np.array([1 / 16] + [-1] * 99, np.float32))
 @example(values=np.array([-1 / 16] + [1] * 99, np.float32))
 def test_every_score_is_in_the_bin_whose_edges_are_around_it(values: Scores) -> None:

@@ -28,13 +28,14 @@ from robustprune.job import Job, run_stage
 from robustprune.plan import Plan, make_plan
 from robustprune.pools.format import open_pool
 from robustprune.record import make_record, read_record
+from robustprune.report.explorer import is_margin
 from robustprune.report.page import in_words
 from robustprune.report.provenance import SENTENCES
 from robustprune.scores.files import publish_score
 from robustprune.scores.meaning import Meaning
 from robustprune.specs import KINDS, GallerySpec, ManifestSpec, ReportSpec, ScoreSpec
 from robustprune.store import open_store
-from tiny import TINY
+from tiny import SCORED, TINY
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -175,12 +176,12 @@ def test_what_cannot_be_shown_is_told() -> None:
     nothing = plan_of({"report": {"shows": ["table99.csv"]}})
     assert "report.shows = 'table99.csv' is none of the tables and figures: " in nothing.problems[REPORT]
     off = {"training": {"trades": {"epochs": 5}}}  # where uncertainty needs more epochs than there are
-    impossible = plan_of({**off, "report": {"shows": ["test/scores.csv"]}})
-    assert "report.shows = 'test/scores.csv' cannot be made; 'robustprune plan" in impossible.problems[REPORT]
+    impossible = plan_of({**off, "report": {"shows": ["scores.csv"]}})
+    assert "report.shows = 'scores.csv' cannot be made; 'robustprune plan" in impossible.problems[REPORT]
     every = plan_of({**off, "report": {"shows": ["*"]}})
     report = every.stages[every.targets[REPORT]]
     assert isinstance(report, ReportSpec)
-    assert "test/scores.csv" in report.impossible
+    assert "scores.csv" in report.impossible
 
 
 def test_a_missing_pattern_stops_no_table() -> None:
@@ -189,12 +190,35 @@ def test_a_missing_pattern_stops_no_table() -> None:
     assert not any(spec.kind in ("galleries", "reports") for spec in plan.stages.values())
 
 
+@pytest.mark.parametrize(("radius", "margin"), [("constant", False), ("margin", True)])
+def test_imported_distances_are_margins_only_where_they_are_used_as_radii(
+    radius: str, margin: bool, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "theirs.npy", np.zeros(1297, np.float32))
+    theirs = {"train": f"{tmp_path}/theirs.npy", "unit": "distance", "easy": "high", "margins": margin}
+    row = Row.model_validate({"method": "m", "strategy": "puma", "imported": "theirs", "radius": radius})
+    table = Table(title="t", target="mine/t.csv", rows=(row,))
+    settings = {"imported": {"theirs": {**theirs, "column": "margin"}}, "report": {"shows": ["mine/*"]}}
+    plan = make_plan(load_config(merge(SCORED, settings)), {"mine.t": table}, page=True)
+    (gallery,) = (spec for spec in plan.stages.values() if isinstance(spec, GallerySpec))
+    assert is_margin(MARGIN, gallery, plan.stages) == margin
+
+
 def test_every_kind_of_stage_is_told_in_a_sentence() -> None:
     assert set(SENTENCES) == set(KINDS)
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"), [(0.26, "0.3 s"), (61.5, "1 min 2 s"), (3599.9, "1 h 0 min"), (200000, "55 h 33 min")]
+    ("seconds", "words"),
+    [
+        (0.26, "0.3 s"),
+        (59.94, "59.9 s"),
+        (59.97, "1 min 0 s"),
+        (61.5, "1 min 2 s"),
+        (119.7, "2 min 0 s"),
+        (3599.9, "1 h 0 min"),
+        (200000, "55 h 33 min"),
+    ],
 )
 def test_times_are_told_in_their_two_largest_units(seconds: float, words: str) -> None:
     assert in_words(seconds) == words
@@ -288,7 +312,7 @@ def test_the_page_is_well_formed_and_complete_in_itself(made: Made) -> None:
     assert set(references) <= set(ids)
     sources = [value for _, attributes in page.tags for key, value in attributes.items() if key in ("src", "href")]
     assert all(source and source.startswith(("data:", "#")) for source in sources)
-    assert set(re.findall(r"url\(\W?(\w+)", text)) == {"data", "hatch"}
+    assert set(re.findall(r"url\(\W?(\w+)", text)) == {"data", "hatch", "dots"}
     assert set(re.findall(r"\w+://[^\"'\s]+", text)) == {"http://www.w3.org/2000/svg"}  # a name, not a place
     assert [attributes.get("lang") for attributes in page.named("html")] == ["en"]
 
@@ -443,6 +467,27 @@ def test_an_end_without_images_is_left_out_and_so_is_an_epsilon_that_means_nothi
     assert of_margin.locator('[data-role="epsilon"]').is_visible()
     assert not of_loss.locator('[data-role="epsilon"]').is_visible()
     assert of_loss.locator("line.cut").count() == 1
+
+
+def test_who_asks_for_all_images_of_an_end_goes_on_at_the_first_new_one(browser_page: "Page") -> None:
+    choose(browser_page, **{"class": ""})
+    ends = browser_page.locator('#explorer-0 [data-role="ends"]')
+    assert ends.locator("section").first.get_attribute("aria-label") == "Highest margins"
+    strip = ends.locator(".strip").first
+    before, more = strip.locator("li").count(), strip.locator("button.more")
+    assert re.fullmatch(r"Show all \d+ real images", more.inner_text())
+    more.click()
+    assert more.count() == 0
+    assert strip.locator("li").count() > before
+    assert strip.locator("li").nth(before).evaluate("element => element === document.activeElement")
+
+
+def test_what_is_held_out_is_dotted_and_what_is_dropped_striped(browser_page: "Page") -> None:
+    bars = browser_page.locator("#explorer-0 .chart svg > rect").evaluate_all(
+        "all => all.map(one => one.getAttribute('fill'))"
+    )
+    assert {"url(#hatch-0)", "url(#dots-0)"} <= set(bars)
+    assert browser_page.locator("#explorer-0 #dots-0 circle.held-out").count() == 1
 
 
 def test_an_image_on_the_page_is_the_one_in_the_pool(made: Made, browser_page: "Page") -> None:

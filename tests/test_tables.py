@@ -302,10 +302,11 @@ def test_the_interval_is_scipys() -> None:
     [
         (sample(88.0, 88.4), sample(87.8, 88.2), "cannot tell"),  # 0.2 twice, as an image of 500 is 0.2
         (sample(88.0, 88.4, 88.2), sample(87.0, 87.2, 87.2), "agrees"),
+        (sample(88.0, 88.4), sample(57.8, 58.2), "agrees"),
         (sample(3, 3), sample(2, 2), "agrees"),  # what does not spread at all is no matter of chance
     ],
 )
-def test_differences_that_are_the_same_by_chance_have_no_interval(ours: Sample, theirs: Sample, verdict: str) -> None:
+def test_differences_that_tie_have_the_interval_of_the_runs(ours: Sample, theirs: Sample, verdict: str) -> None:
     between = interval_between(ours, theirs)
     assert between is not None
     assert verdict_of(Check(quantity="accuracy", row="a", above="b"), between) == verdict

@@ -8,7 +8,7 @@ from robustprune.settings.figures import CurveCheck, CurveClaim, MeasureCheck, M
 from robustprune.tables.cells import Cell
 from robustprune.tables.claims import RULE, Judged, Verdict, judge_relation, judged
 
-DEFINITION = 1
+DEFINITION = 2
 
 Place = Callable[[Curve, float], float]
 """The place of a curve that a claim means by a number."""
@@ -79,7 +79,9 @@ def _found(
         return _everywhere(check, panel, [_at(check, curve, panel, other, one, one, where) for one in places])
     assert check.at is not None
     here = place(curve, check.at)
-    there = here if check.other_at is None or other is None else place(other, check.other_at)
+    there = here
+    if other is not None and other.points:
+        there = place(other, check.at if check.other_at is None else check.other_at)
     return _at(check, curve, panel, other, here, there, where)
 
 

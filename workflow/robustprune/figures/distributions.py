@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.figure import Figure
 
+from robustprune.errors import UserError
 from robustprune.figures.claims import judge_measures, measures_in_words, sentences
 from robustprune.figures.files import publish_figure
 from robustprune.figures.measures import of_scores
@@ -18,7 +19,7 @@ from robustprune.job import Job
 from robustprune.scores.distribution import histogram
 from robustprune.specs import DistributionsSpec
 
-DEFINITION = 2
+DEFINITION = 3
 
 SHOWN = (0.0, 0.999)  # quantiles between which bins are cut, so that a few images do not squeeze the rest
 
@@ -32,12 +33,17 @@ def run(job: Job, spec: DistributionsSpec) -> dict[str, Any]:
         title, the measures of each series, and for each claim what was found and whether this run agrees.
 
     Raises:
-        UserError: when a store of scores is damaged.
+        UserError: when a store of scores is damaged, or has no finite one.
     """
     scores = {series.method: read_scores(job, series.scores)[0] for series in spec.series}
     first = next(iter(scores.values()))
+    for method, own in scores.items():
+        if not np.isfinite(own).any():
+            raise UserError(f"{method}: no image has a finite score, so there is no distribution to show")
     highest = max(float(own[np.isfinite(own)].max()) for own in scores.values())
-    measured = {method: of_scores(own, first, highest=highest) for method, own in scores.items()}
+    measured = {
+        method: of_scores(own, first, highest=highest, same_images=spec.same_images) for method, own in scores.items()
+    }
     judged = judge_measures(spec.claims, measured)
     data = _bins(scores)
     shown = "; ".join(

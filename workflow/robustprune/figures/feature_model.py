@@ -28,7 +28,7 @@ from robustprune.specs import FeatureModelFigureSpec, FeatureModelSpec
 from robustprune.stagefile import read_spec
 from robustprune.tables.statistics import LEVEL, Summary
 
-DEFINITION = 1
+DEFINITION = 2
 
 STEPS = 100  # of a line
 CLASSIFIERS = {"robust": robust_classifier, "fragile": fragile_classifier}
@@ -222,13 +222,11 @@ def _of_training(data: pd.DataFrame, model: FeatureModelSettings) -> Iterator[st
         f"Claimed: dropping high loss costs standard accuracy and not robust accuracy, which it can improve; dropping "
         f"low loss makes robust features harder to learn. Measured, for classifiers trained at ε = "
         f"{model.training_attack:g}η, from nothing dropped to {last:.0%}: high loss, {told['high_loss']}; low loss, "
-        f"{told['low_loss']}. What turns the classifier over is that no point is left whose robust feature is wrong, "
-        f"from {wrong:.0%} dropped on."
+        f"{told['low_loss']}. In the formulas no point is left whose robust feature is wrong from {wrong:.0%} on."
     )
     largest = data[data["quantity"].isin(ACCURACIES)]
     gap = float((largest["formula"] - largest["simulated"]).abs().max())
     yield (
         f"The lines of panel d are for infinitely many training points; {model.training_points} (mean of "
-        f"{model.trials} trials) come within {100 * gap:.1f} points of them everywhere. Trained at ε = η or more, "
-        "fragile features are worth nothing to begin with, and pruning changes nothing."
+        f"{model.trials} trials) come within {100 * gap:.1f} points of them everywhere."
     )

@@ -8,7 +8,7 @@ from scipy import stats
 
 from robustprune.settings.figures import MeasureName
 
-DEFINITION = 1
+DEFINITION = 2
 
 Scores = npt.NDArray[np.float32]
 Measured = Mapping[MeasureName, float]
@@ -41,13 +41,14 @@ WORDS: Mapping[MeasureName, str] = {
 }
 
 
-def of_scores(scores: Scores, first: Scores, *, highest: float) -> dict[MeasureName, float]:
+def of_scores(scores: Scores, first: Scores, *, highest: float, same_images: bool) -> dict[MeasureName, float]:
     """Measures of a score, beside the first one of the figure.
 
     Args:
-        scores: (N,), infinite where nothing was found.
-        first: (M,); rank correlation is of the same images, so of M = N alone.
+        scores: (N,), infinite where nothing was found, not everywhere.
+        first: (M,).
         highest: the highest finite score of all series.
+        same_images: whether both are of the same images, so that they can be correlated; not where one is constant.
     """
     finite = scores[np.isfinite(scores)]
     low, middle, high = np.quantile(finite, [0.01, 0.5, 0.99]).tolist()
@@ -58,7 +59,7 @@ def of_scores(scores: Scores, first: Scores, *, highest: float) -> dict[MeasureN
         found["tail"] = (high - middle) / (middle - low)
     if first is not scores:
         found["distance"] = largest_distance(scores, first)
-        if len(first) == len(scores):
+        if same_images and min(np.ptp(scores), np.ptp(first)) > 0:
             found["rank_correlation"] = float(stats.spearmanr(first, scores).statistic)
     return found
 

@@ -144,7 +144,7 @@ def _tables(own: Movements) -> list[pd.DataFrame]:
     images = _evenly(own.uncertainty)
     movements = {"uncertainty": own.uncertainty[images], "slow": own.slow[images], "fast": own.fast[images]}
     return [
-        *(course.assign(panel="course") for course in courses),
+        *courses,
         pd.DataFrame({"panel": "movement", "image": images, **movements}),
     ]
 

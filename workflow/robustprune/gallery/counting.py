@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-DEFINITION = 2
+DEFINITION = 3
 
 BINS = 60  # between the ends
 TAIL = 0.001  # share of the finite scores at either end that need not be between them
@@ -50,8 +50,9 @@ class Bins:
     def of(self, scores: Scores) -> Numbers:
         """(N,): the bin of each score, 0 for minus infinity, ``count`` + 1 for plus infinity, -1 for NaN."""
         known = np.isfinite(scores)
-        finite = np.floor(np.where(known, scores, 0.0).astype(np.float64) / self.width).astype(np.int64)
-        numbers = 1 + np.clip(finite - self.first, 0, self.count - 1)
+        places = np.floor(np.where(known, scores, 0.0).astype(np.float64) / self.width) - self.first
+        clipped: Numbers = np.clip(places, 0, self.count - 1).astype(np.int64)  # int64 may not hold what is clipped
+        numbers = 1 + clipped
         numbers[scores == -np.inf], numbers[scores == np.inf], numbers[np.isnan(scores)] = 0, self.count + 1, -1
         return numbers
 

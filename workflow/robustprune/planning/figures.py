@@ -25,6 +25,7 @@ from robustprune.planning.methods import Methods
 from robustprune.planning.stages import Stages
 from robustprune.settings.perceptron import InputScale, PerceptronGrid
 from robustprune.settings.scores import UncertaintySettings
+from robustprune.settings.tables import ATTACKS
 from robustprune.specs import (
     CloudsFigureSpec,
     CloudsSpec,
@@ -130,6 +131,10 @@ class Figures:
         )
 
     def _of_curves(self, name: str, figure: Curves) -> str:
+        attacks = figure.attacks or self.config.evaluation.attacks
+        for quantity in figure.quantities:
+            if (attack := ATTACKS.get(quantity)) not in (None, "clean", *attacks):
+                raise UserError(f"{quantity} is measured under {attack}, and attacks = {', '.join(attacks)}")
         table = figure.table
         curves = [
             SeriesSpec(
@@ -174,20 +179,22 @@ class Figures:
         )
 
     def _of_distributions(self, name: str, figure: Distributions) -> str:
+        series = tuple(self._scores(row) for row in figure.series)
         return self.stages.add(
             DistributionsSpec(
                 name=name,
                 title=figure.title,
                 axis=figure.axis,
                 epsilon=self.config.threat.epsilon if figure.epsilon_marked else None,
-                series=tuple(self._scores(row) for row in figure.series),
+                series=series,
+                same_images=len({self._pools(one) for one in series}) == 1,
                 claims=figure.claims,
             )
         )
 
     def _of_pair(self, name: str, figure: Scatter) -> str:
         first, second = self._scores(figure.first), self._scores(figure.second)
-        pools = [tuple(kind for score in one.scores for kind in self._pool(score)) for one in (first, second)]
+        pools = [self._pools(one) for one in (first, second)]
         if pools[0] != pools[1]:
             raise UserError(f"{first.method!r} and {second.method!r} score other images: {pools[0]} and {pools[1]}")
         return self.stages.add(
@@ -247,9 +254,9 @@ class Figures:
     def _scores(self, row: Row) -> ScoreSeries:
         return ScoreSeries(method=row.method, scores=self.methods.under(row).scored(row))
 
-    def _pool(self, score: str) -> tuple[str, ...]:
-        """The pool whose images a score is of."""
-        return tuple(stage for kind, stage in self.stages[score].upstream if kind == "pools")[:1]
+    def _pools(self, series: ScoreSeries) -> tuple[str, ...]:
+        """The pool whose images each of the scores is of."""
+        return tuple(dict(reversed(self.stages[score].upstream))["pools"] for score in series.scores)
 
     def _runs(self, row: Row, table: Table) -> tuple[RunSpec, ...]:
         return self.methods.under(row).runs(row, table)

@@ -154,7 +154,7 @@ class Explorer {
     const sources = this.data.sources;
     const height = TOP + sources.length * ROW_HEIGHT + BOTTOM;
     const svg = svgElement("svg", { height, "aria-hidden": "true" });
-    svg.append(this.pattern());
+    svg.append(this.patterns());
     svg.append(svgElement("rect", { class: "chosen", x: this.left(this.bin), y: TOP - 2, width: this.width, height: height - TOP - BOTTOM + 4 }));
     sources.forEach((source, number) => this.drawRow(svg, source, number));
     this.drawAxis(svg, height - BOTTOM);
@@ -165,11 +165,14 @@ class Explorer {
     this.chart.setAttribute("aria-valuetext", this.told(this.bin));
   }
 
-  pattern() {
-    const pattern = svgElement("pattern", { id: `hatch-${this.number}`, width: 6, height: 6, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" });
-    pattern.append(svgElement("rect", { class: "dropped", width: 4.5, height: 6 }));
+  // Stripes of what is dropped, dots of what is held out: without colours, too, they are not what is kept.
+  patterns() {
+    const stripes = svgElement("pattern", { id: `hatch-${this.number}`, width: 6, height: 6, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" });
+    stripes.append(svgElement("rect", { class: "dropped", width: 4.5, height: 6 }));
+    const dots = svgElement("pattern", { id: `dots-${this.number}`, width: 5, height: 5, patternUnits: "userSpaceOnUse" });
+    dots.append(svgElement("circle", { class: "held-out", cx: 2.5, cy: 2.5, r: 1.75 }));
     const definitions = svgElement("defs");
-    definitions.append(pattern);
+    definitions.append(stripes, dots);
     return definitions;
   }
 
@@ -190,7 +193,7 @@ class Explorer {
       };
       stack(all - gone - apart, { class: "kept" });
       stack(gone, { fill: `url(#hatch-${this.number})` });
-      stack(apart, { class: "held-out" });
+      stack(apart, { fill: `url(#dots-${this.number})` });
     }
     svg.append(svgElement("line", { class: "axis", x1: LEFT, x2: this.chart.clientWidth - RIGHT, y1: base, y2: base }));
     svg.append(svgElement("text", { x: LEFT, y: base - ROW_HEIGHT + 16 }, `${source.name} images`));
@@ -274,6 +277,7 @@ class Explorer {
   drawEnds() {
     const sections = this.data.ends.map(({ end, title, why }) => {
       const section = htmlElement("section");
+      section.setAttribute("aria-label", title);
       section.append(htmlElement("h4", "", title), htmlElement("p", "note", why));
       this.data.sources.forEach((source, number) => section.append(this.strip(number, source.ends[end], "", SHOWN_AT_FIRST)));
       return section;
@@ -294,11 +298,14 @@ class Explorer {
     list.append(...chosen.slice(0, most).map((place) => this.tile(number, place)));
     strip.append(heading, list);
     if (chosen.length > most) {
-      const more = htmlElement("button", "more", `Show all ${chosen.length}`);
+      const more = htmlElement("button", "more", `Show all ${chosen.length} ${source.name} images`);
       more.type = "button";
       more.addEventListener("click", () => {
-        list.append(...chosen.slice(most).map((place) => this.tile(number, place)));
+        const added = chosen.slice(most).map((place) => this.tile(number, place));
+        list.append(...added);
         more.remove();
+        added[0].tabIndex = -1; // the button had the focus, and is gone
+        added[0].focus();
       });
       strip.append(more);
     }

@@ -13,9 +13,9 @@ from robustprune.planning.reports import manifests_of
 from robustprune.report.provenance import Stage
 from robustprune.scores.meaning import Meaning
 from robustprune.settings import ENDS, End
-from robustprune.specs import GallerySpec, ManifestSpec, TableSpec
+from robustprune.specs import GallerySpec, ImportedScoreSpec, ManifestSpec, Spec, TableSpec
 
-DEFINITION = 2
+DEFINITION = 3
 
 MARGIN = "margin"
 DIGITS = 3  # of scores on the page
@@ -134,13 +134,20 @@ def _explorer(
         _pruned(gallery, choice, one, names.get(choice.manifest, one.strategy))
         for choice, one in zip(gallery.choices, specs, strict=True)
     ]
+    margin = is_margin(gallery.score, spec, {stage_id: stage.spec for stage_id, stage in stages.items()})
     return Explorer(
         number=number,
         title=gallery.score.column.replace("_", " "),
         meaning=gallery.score,
         sources=labels,
         pruned=pruned,
-        data=_data(gallery, labels, pruned, [_epsilon(gallery, spec, one) for one in specs]),
+        data=_data(
+            gallery,
+            labels,
+            pruned,
+            ends=_ends_of_margins() if margin else _ends(gallery.score),
+            epsilons=[float(one.radius.epsilon) if margin else None for one in specs],
+        ),
         sprites=[data_uri(directory / sprite_file(place), "image/webp") for place in range(len(gallery.sources))],
     )
 
@@ -197,18 +204,27 @@ def _sentence(side: str, at: float | None, meaning: Meaning) -> str:
     return f"It cuts at a {column} of {at:.{DIGITS}g}: from there {direction} all are dropped."
 
 
-def _epsilon(gallery: Gallery, spec: GallerySpec, manifest: ManifestSpec) -> float | None:
-    """The largest perturbation, where scores are distances in its norm."""
-    is_margin = gallery.score.column == MARGIN or manifest.margins == spec.scores
-    return float(manifest.radius.epsilon) if is_margin else None
+def is_margin(meaning: Meaning, gallery: GallerySpec, specs: Mapping[str, Spec]) -> bool:
+    """Whether scores are distances in the norm of the attack: measured as such, or imported and used as radii.
+
+    Args:
+        meaning: of the scores.
+        gallery: that shows them.
+        specs: of its scores and manifests, by id.
+    """
+    manifests = (specs[manifest] for manifest in gallery.manifests)
+    if any(isinstance(one, ManifestSpec) and one.margins == gallery.scores for one in manifests):
+        return True
+    imported = any(isinstance(specs[score], ImportedScoreSpec) for score in gallery.scores)
+    return meaning.column == MARGIN and not imported
 
 
-def _data(gallery: Gallery, labels: list[str], pruned: list[Pruned], epsilons: list[float | None]) -> dict[str, Any]:
+def _data(
+    gallery: Gallery, labels: list[str], pruned: list[Pruned], *, ends: list[Ending], epsilons: list[float | None]
+) -> dict[str, Any]:
     return {
         "score": gallery.score.column.replace("_", " "),
-        "ends": [
-            one._asdict() for one in _ends(gallery.score) if any(source.ends[one.end] for source in gallery.sources)
-        ],
+        "ends": [one._asdict() for one in ends if any(source.ends[one.end] for source in gallery.sources)],
         "edges": [float(f"{edge:.6g}") for edge in gallery.edges],
         "lowest": gallery.lowest,
         "highest": gallery.highest,
@@ -237,16 +253,19 @@ def _data(gallery: Gallery, labels: list[str], pruned: list[Pruned], epsilons: l
     }
 
 
+def _ends_of_margins() -> list[Ending]:
+    """What the ends of margins are; which of them there are is another matter."""
+    return [
+        Ending("highest", "Highest margins", "the easiest images: what PUMA drops first, after infinite margins"),
+        Ending("lowest", "Lowest positive margins", "right, but next to being wrong"),
+        Ending("negative", "Negative margins", "taken for another class: hard images, or wrong labels"),
+        Ending("endless", "Infinite margins", "censored: no boundary was found"),
+    ]
+
+
 def _ends(meaning: Meaning) -> list[Ending]:
-    """What the ends of such scores are; which of them there are is another matter."""
+    """The same of any other scores."""
     column = meaning.column.replace("_", " ")
-    if meaning.column == MARGIN:
-        return [
-            Ending("highest", "Highest margins", "the easiest images: what PUMA drops first, after infinite margins"),
-            Ending("lowest", "Lowest positive margins", "right, but next to being wrong"),
-            Ending("negative", "Negative margins", "taken for another class: hard images, or wrong labels"),
-            Ending("endless", "Infinite margins", "censored: no boundary was found"),
-        ]
     high, low = ("easiest", "most difficult") if meaning.easy == "high" else ("most difficult", "easiest")
     return [
         Ending("highest", f"Highest {column}", f"the {high} images"),

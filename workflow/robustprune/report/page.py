@@ -1,13 +1,12 @@
 """Lays the report out: one HTML page, with style, script and pictures in it."""
 
-import math
 from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-DEFINITION = 2
+DEFINITION = 3
 
 TEMPLATE, STYLE, SCRIPT = "report.html.jinja", "style.css", "explorer.js"
 
@@ -31,10 +30,10 @@ def render(content: Mapping[str, Any]) -> str:
 
 def in_words(seconds: float) -> str:
     """A time for people: its two largest units."""
-    if seconds < 60:
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
-    minutes = round(seconds / 60)
+    minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
-        return f"{math.floor(seconds / 60)} min {seconds % 60:.0f} s"
-    hours, minutes = divmod(minutes, 60)
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours:,} h {minutes} min"

@@ -11,15 +11,6 @@ from robustprune.settings.evaluation import AttackName
 AccuracyName = Literal["accuracy", "robustness_cw", "robustness_pgd", "robustness_pgd_50_10", "autoattack"]
 """The columns that methods can be compared by."""
 
-ATTACKS: Mapping[AccuracyName, AttackName] = {
-    "accuracy": "clean",
-    "robustness_cw": "cw",
-    "robustness_pgd": "pgd",
-    "robustness_pgd_50_10": "pgd_50_10",
-    "autoattack": "autoattack",
-}
-"""Under which attack each is measured; each attack measures the clean accuracy, too."""
-
 QuantityName = Literal[
     AccuracyName,
     "doubtful_runs",
@@ -50,6 +41,18 @@ QuantityName = Literal[
     "cifar10",
 ]
 """The columns there are; ``tables.quantities`` says what each is."""
+
+ATTACKS: Mapping[QuantityName, AttackName] = {
+    "accuracy": "clean",
+    "robustness_cw": "cw",
+    "robustness_pgd": "pgd",
+    "robustness_pgd_50_10": "pgd_50_10",
+    "autoattack": "autoattack",
+    "square_gain": "autoattack",
+    "below_chance": "autoattack",
+    "autoattack_images": "autoattack",
+}
+"""What is measured under one attack and no other; each attack measures the clean accuracy, too."""
 
 Form = Literal["methods", "comparisons", "hyperparameters", "layouts", "extrapolations"]
 """What the rows of a table are."""

@@ -150,6 +150,7 @@ class DistributionsSpec(FigureSpec):
     axis: str
     epsilon: Radius | None
     series: tuple[ScoreSeries, ...] = Field(min_length=1)
+    same_images: bool = Field(description="whether all series are of the same images")
     claims: tuple[MeasureClaim, ...]
 
     @property

@@ -17,10 +17,9 @@ RULE = (
     "A check agrees where the whole 95 % interval of the difference lies on the claimed side (for *near*: within the "
     "stated distance), disagrees where the whole interval lies on the other side (beyond the distance), and cannot "
     "tell otherwise. *Above* and *below* with a distance take what is at most so far on the other side, too. "
-    "Differences are taken seed by seed where two rows share two seeds or more, else by Welch's interval; a single run "
-    "has no interval and cannot tell, nor have differences that are all the same by chance; a number without spread is "
-    "compared as it is. A claim agrees where all of its "
-    "checks do, and disagrees where one does."
+    "Differences are taken seed by seed where two rows share two seeds or more, else, and where these differences all "
+    "tie, by Welch's interval; a single run has no interval and cannot tell; a number without spread is compared as it "
+    "is. A claim agrees where all of its checks do, and disagrees where one does."
 )
 
 NO_SPREAD = 1e-9  # of that of the runs, which is what rounding leaves of none
@@ -129,13 +128,12 @@ def interval_between(cell: Cell, other: Cell) -> Interval | None:
 
 
 def _between_samples(cell: Sample, other: Sample) -> Interval:
-    shared = cell.values.keys() & other.values.keys()
-    if len(shared) > 1:
+    first, second = cell.summary, other.summary
+    if len(cell.values.keys() & other.values.keys()) > 1:
         paired = paired_difference(cell.values, other.values)
         assert paired.ci95 is not None
-        half = math.inf if _alike_by_chance(paired, cell.summary, other.summary) else paired.ci95
-        return Interval(paired.mean, half, f"paired, n = {paired.n}")
-    first, second = cell.summary, other.summary
+        if not _tie(paired, first, second):
+            return Interval(paired.mean, paired.ci95, f"paired, n = {paired.n}")
     numbers = f"n = {first.n} and {second.n}"
     if min(first.n, second.n) < 2 or not (first.std or second.std):
         return Interval(first.mean - second.mean, math.inf, numbers)
@@ -143,8 +141,8 @@ def _between_samples(cell: Sample, other: Sample) -> Interval:
     return Interval(test.difference, test.ci95, f"Welch, {numbers}")
 
 
-def _alike_by_chance(paired: Summary, *runs: Summary) -> bool:
-    """Whether runs spread, and their differences do not: accuracies come in steps of an image, so few of them tie."""
+def _tie(paired: Summary, *runs: Summary) -> bool:
+    """Whether differences are all the same though runs spread: by chance, as accuracies come in steps of an image."""
     return (paired.std or 0.0) < NO_SPREAD * max(one.std or 0.0 for one in runs)
 
 
