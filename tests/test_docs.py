@@ -132,6 +132,19 @@ def test_links_and_paths_lead_somewhere(page: Path) -> None:
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
+def test_what_the_code_cites_of_the_papers_is_on_their_page() -> None:
+    told = set(re.findall(r"^- \*\*([PKN]\d+)\*\*", (ROOT / "docs" / "papers.md").read_text(), re.MULTILINE))
+    files = [path for folder in ("workflow", "docs") for path in (ROOT / folder).rglob("*") if path.suffix in CITING]
+    lists = [found for path in files for found in re.findall(rf"papers\.md\)?, ({CITED})", path.read_text())]
+    cited = {number for found in lists for number in re.findall(r"[PKN]\d+", found)}
+    assert len(cited) > 20
+    assert cited <= told
+
+
+CITING = {".py", ".yaml", ".md"}
+CITED = r"[PKN]\d+(?:(?:, |-)[PKN]\d+)*"
+
+
 def examples(language: str, *pages: str) -> list[str]:
     text = "\n".join((ROOT / "docs" / page).read_text() for page in pages or ("data.md", "extending.md"))
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)

@@ -48,7 +48,7 @@ def test_too_few_epochs_for_a_window_are_refused() -> None:
 @given(CONFIDENCES, st.integers(2, 6), st.booleans())
 def test_uncertainty_is_the_plain_loop_in_float64(confidence: Floats, window: int, last_window: bool) -> None:
     epochs = len(confidence)
-    ends = range(window, epochs + last_window)  # the code of facts 2.2: windows that end before the last epoch
+    ends = range(window, epochs + last_window)  # the published code: windows that end before the last epoch
     if not ends:
         return
     for image, ours in enumerate(metrics.uncertainty(confidence, window=window, last_window=last_window)):

@@ -41,7 +41,7 @@ from robustprune.training.team import Team
 POOL = "digits-train-0000000000"
 TINY = {"base_channels": 8, "channel_multipliers": (1, 2), "blocks": 1, "dropout": 0.2, "steps": 7, "batch_size": 8}
 
-# Facts 6.1: the noise levels for N = 18.
+# The noise levels for N = 18.
 PRINTED_SIGMAS = (
     80, 57.59, 40.79, 28.37, 19.35, 12.91, 8.40, 5.32, 3.26, 1.92, 1.088, 0.585, 0.296, 0.1395, 0.0599, 0.0229, 0.0075,
     0.002, 0,
@@ -329,7 +329,7 @@ def test_with_patches_it_is_the_network_of_their_pixels_as_channels() -> None:
 
 
 def test_parameter_count_is_that_of_edm_for_cifar10() -> None:
-    """Facts 6.1: 55,735,299, of which 9 x 128 belong to the augmentation labels."""
+    """55,735,299, of which 9 x 128 belong to the augmentation labels."""
     settings = load_config({"preset": "cifar10"}).synthetic.generator
     for probability, count in ((settings.augmentation_probability, 55_735_299), (0, 55_735_299 - 9 * 128)):
         with torch.device("meta"):

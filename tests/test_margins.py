@@ -379,7 +379,7 @@ def test_boundary_search_finds_the_exact_distances_of_a_linear_model(name: str, 
 
 @pytest.mark.parametrize("wrong", [False, True], ids=["correct", "misclassified"])
 def test_boundary_search_is_the_algorithm_run_image_by_image(wrong: bool) -> None:
-    """Algorithm 1 with facts P5-P7 as a plain loop, and plain halving; the cross-entropy is torch's."""
+    """Algorithm 1 (papers.md, P5-P7) as a plain loop, and plain halving; the cross-entropy is torch's."""
     model = small_model()
     images = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     labels = model(images).argsort(1, descending=True)[:, 2 if wrong else 0]

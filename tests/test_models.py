@@ -19,7 +19,7 @@ RGB, GREY, LARGE = (3, 32, 32), (1, 28, 28), (3, 224, 224)
 
 @dataclass(frozen=True)
 class Network:
-    """What is known of a network: parameters (facts 1.1, 5.1, 5.2), entries of its state dict, some of their names."""
+    """What is known of a network: parameters, entries of its state dict, some of their names."""
 
     parameters: int
     keys: int

@@ -199,7 +199,7 @@ def test_agreement_against_sets(first: set[int], second: set[int]) -> None:
 
 
 def test_the_numbers_of_nieth_cannot_all_be_true() -> None:
-    """With sets of half the images, s = q, J = q / (2 - q) and the share of all is q / 2 (facts N11)."""
+    """With sets of half the images, s = q, J = q / (2 - q) and the share of all is q / 2 (papers.md, N11)."""
     found = agreement(500, 500, 335, 1000)
     assert (found.same_decision, found.of_first) == pytest.approx((0.67, 0.67))
     assert (found.jaccard, found.of_all) == pytest.approx((0.67 / 1.33, 0.335))

@@ -1,4 +1,4 @@
-"""Each recipe against a plain loop of its paper's own steps, with the same random draws; facts 1.3 and 5."""
+"""Each recipe against a plain loop of its paper's own steps, with the same random draws."""
 
 from fractions import Fraction
 from typing import Any, Literal

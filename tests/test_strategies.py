@@ -197,7 +197,7 @@ def test_with_replacement_leaves_the_share_of_distinct_images_that_was_published
         dropped={},
     )
     assert len(kept) == round(0.75 * 48_976)
-    assert len(np.unique(kept)) / 48_976 == pytest.approx(1 - np.exp(-0.75), abs=0.01)  # 52.8 % (facts 2.7)
+    assert len(np.unique(kept)) / 48_976 == pytest.approx(1 - np.exp(-0.75), abs=0.01)  # 52.8 %
     assert (np.diff(kept) >= 0).all()
 
 
@@ -226,7 +226,7 @@ def test_classes_keep_their_shares() -> None:
 
 
 def test_pe_and_pd_by_threshold_are_those_of_puma() -> None:
-    """PE: CD < 0.02; PD: CD = 1 (facts P13); the images at 0.02 stay."""
+    """PE: CD < 0.02; PD: CD = 1 (papers.md, P13); the images at 0.02 stay."""
     difficulty = np.array([0, 0.01, 0.02, 0.5, 0.98, 1, 1])
     images = Candidates(
         pools=POOLS[:1],

@@ -32,7 +32,7 @@ from robustprune.training.schedules import cycle_point, one_cycle, piecewise_lin
 from robustprune.training.trainset import KeptImages, Stratum
 from tiny import TINY
 
-# Facts 1.2: Wang et al.'s schedule, epoch (from 1) -> learning rate, for 400 epochs at 0.2.
+# Wang et al.'s schedule, epoch (from 1) -> learning rate, for 400 epochs at 0.2.
 PRINTED_RATES = {
     1: 0.008, 2: 0.01379, 3: 0.03046, 4: 0.056, 5: 0.08733, 6: 0.12067, 7: 0.152, 8: 0.17754, 9: 0.19421, 10: 0.2,
     51: 0.19460, 101: 0.17432, 201: 0.10322, 399: 4.04e-6, 400: 8e-7,
@@ -63,7 +63,7 @@ def test_a_cycle_too_short_for_a_warm_up_starts_at_its_peak(total: int) -> None:
     assert one_cycle(total - 1, total, peak=0.2).learning_rate == pytest.approx(0.2 if total == 1 else 8e-7)
 
 
-# Facts 1.5, with a warm-up of 980 steps (400 epochs of 98).
+# With a warm-up of 980 steps (400 epochs of 98).
 PRINTED_DECAYS = {
     1: 0.0,
     979: 0.0,
@@ -195,7 +195,7 @@ def test_the_clock_against_a_plain_loop(steps: list[int]) -> None:
         assert position.done / position.whole == pytest.approx((epoch + step / count) / len(steps))
 
 
-# Facts 5.1: t = epoch + (i + 1) / 600; from 0 up to 5e-3 at t = 4 and down to 0 at t = 10, by hand.
+# With t = epoch + (i + 1) / 600; from 0 up to 5e-3 at t = 4 and down to 0 at t = 10, by hand.
 WONG_MNIST_RATES = {0: 5e-3 / 2400, 1199: 2.5e-3, 2399: 5e-3, 2400: 5e-3 - 5e-3 / 3600, 4199: 2.5e-3, 5999: 0.0}
 
 
@@ -231,7 +231,7 @@ def test_wongs_cifar_recipe_has_torchs_cyclic_rate() -> None:
 
 @pytest.mark.parametrize("schedule", ["onecycle_step", "cyclic", "piecewise_linear"])
 def test_a_schedule_goes_its_whole_way_when_epochs_become_shorter(schedule: Schedule) -> None:
-    """Facts K2: rate and momentum follow the fractional epoch, so a pruned training ends where a whole one does."""
+    """They follow the fractional epoch, so a pruned training ends where a whole one does (papers.md, K2)."""
     settings = StandardRecipe(epochs=10, epoch_images=None, schedule=schedule)
     whole, pruned = Clock((500,) * 10), Clock((500,) + (200,) * 9)
     for epoch in range(1, 10):
@@ -244,7 +244,7 @@ def test_a_schedule_goes_its_whole_way_when_epochs_become_shorter(schedule: Sche
 def trades_by_hand(
     natural: np.ndarray, adversarial: np.ndarray, labels: np.ndarray, beta: float, smoothing: float
 ) -> float:
-    """Float64, sample by sample, straight from the definition (facts 1.2, 1.3)."""
+    """Float64, sample by sample, straight from the definition."""
     total = 0.0
     for z, z_adv, y in zip(natural, adversarial, labels, strict=True):
         p, q = np.exp(z) / np.exp(z).sum(), np.exp(z_adv) / np.exp(z_adv).sum()

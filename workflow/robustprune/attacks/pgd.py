@@ -55,7 +55,7 @@ def pgd(
     attacked = (images + start).clamp(0, 1) if clip_start else images + start
     for _ in range(steps):
         gradient = _gradient(model, attacked, objective)
-        # Clipped, then projected: in L2 the order matters, and this is Wang et al.'s (facts 1.3).
+        # Clipped, then projected: in L2 the order matters, and this is Wang et al.'s.
         moved = (attacked + step_size * norm.steepest(gradient)).clamp(0, 1)
         attacked = images + norm.project(moved - images, radius)
     return attacked.clamp(0, 1)  # the last sum may have rounded to just outside

@@ -24,8 +24,8 @@ from robustprune.specs import (
     TorchvisionEncoder,
 )
 
-DEEPFOOL_GRADIENTS = 10  # an image, at slope_ratio 1.75 and ten classes; 5 to 10 were measured (docs/benchmarks.md)
-APGD_STEPS, FAB_STEPS, SQUARE_QUERIES, TARGETS = 100, 100, 5000, 9  # of the standard AutoAttack (facts 4)
+DEEPFOOL_GRADIENTS = 10  # an image, at slope_ratio 1.75 and ten classes: an estimate
+APGD_STEPS, FAB_STEPS, SQUARE_QUERIES, TARGETS = 100, 100, 5000, 9  # of the standard AutoAttack
 
 Stages = Mapping[str, Spec]
 

@@ -1,7 +1,7 @@
 """EDM's augmentation, which does not leak: with each image goes a label that tells the network what was done to it.
 
 When images are drawn the label is 0, so none comes out turned or scaled (Karras et al. 2022, appendix F.2, after
-Karras et al. 2020, appendix B); facts 6.1.
+Karras et al. 2020, appendix B).
 """
 
 import math

@@ -1,4 +1,4 @@
-"""The class-conditional U-Net of EDM: DDPM++ (Song et al. 2021) as Karras et al. (2022) configure it; facts 6.1."""
+"""The class-conditional U-Net of EDM: DDPM++ (Song et al. 2021) as Karras et al. (2022) configure it."""
 
 import math
 from functools import partial

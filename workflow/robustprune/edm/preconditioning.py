@@ -1,4 +1,4 @@
-"""EDM's preconditioning and loss, symbols as in Karras et al. (2022), Table 1 and section 5; facts 6.1.
+"""EDM's preconditioning and loss, symbols as in Karras et al. (2022), Table 1 and section 5.
 
 Images y and noisy images x = y + n, n ~ N(0, sigma^2), are scaled to [-1, 1].
 """

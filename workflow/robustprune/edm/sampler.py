@@ -1,4 +1,4 @@
-"""EDM's sampler: Heun's method on the probability flow, with churn or without (Karras et al. 2022); facts 6.1."""
+"""EDM's sampler: Heun's method on the probability flow, with churn or without (Karras et al. 2022)."""
 
 import math
 from collections.abc import Callable

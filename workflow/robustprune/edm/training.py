@@ -1,4 +1,4 @@
-"""Training an EDM: batches, learning rate, weight average, checkpoints (Karras et al. 2022, appendix F; facts 6.1)."""
+"""Training an EDM: batches, learning rate, weight average, checkpoints (Karras et al. 2022, appendix F)."""
 
 import copy
 from functools import partial

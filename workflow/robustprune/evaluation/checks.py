@@ -1,4 +1,4 @@
-"""What makes an evaluation doubtful, told beside its numbers as AutoAttack does (Croce & Hein 2020; facts 4)."""
+"""What makes an evaluation doubtful, told beside its numbers as AutoAttack does (Croce & Hein 2020)."""
 
 import torch
 from torch import Tensor, nn

@@ -19,7 +19,7 @@ def withstands_pgd(
 ) -> Tensor:
     """Attack each image by PGD and look at the last point; where it is still right, again from the next start.
 
-    With the margin, 40 steps and one start this is the "CW" robustness of Wang et al. (2023) and of PUMA (facts 7);
+    With the margin, 40 steps and one start this is the "CW" robustness of Wang et al. (2023) and of PUMA;
     with the cross-entropy, 50 steps and 10 starts the PGD-50-10 of Wong et al. (2020), who go by the start of the
     highest loss, where here an image has to withstand them all.
 

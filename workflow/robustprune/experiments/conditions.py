@@ -42,7 +42,7 @@ class Conditions(Settings):
     )
     epochs: Exact = Field(Fraction(1), gt=0, description="of a training, in units of the recipe's")
     one_pass: bool = Field(
-        False, description="an epoch is one pass over what is kept (facts N17), not the recipe's epoch_images"
+        False, description="an epoch is one pass over what is kept (papers.md, N17), not the recipe's epoch_images"
     )
 
     def under(self, config: Config, *, origin: str) -> Config:

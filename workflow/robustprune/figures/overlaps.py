@@ -1,4 +1,4 @@
-"""Which images two ways to prune both drop (facts N11: by all measures in use)."""
+"""Which images two ways to prune both drop (papers.md, N11: by all measures in use)."""
 
 from collections.abc import Mapping
 from dataclasses import asdict

@@ -1,4 +1,4 @@
-"""How dense the classes of a layout are, and how far apart (Kaufmann et al. v1, Appendix A.1; facts K11).
+"""How dense the classes of a layout are, and how far apart (Kaufmann et al. v1, Appendix A.1; papers.md, K11).
 
 What they print as a density is a mean of points, without a unit; here it is images per area, so that only the direction
 in which pruning moves it can be compared.

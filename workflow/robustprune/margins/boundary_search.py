@@ -3,7 +3,7 @@
 One gradient a step, however many classes there are. The algorithm as printed would fail. What is done instead:
 
 - a misclassified image is led on until it is classified as its label, not until its prediction changes: a third class
-  tells nothing of the way back (facts P6);
+  tells nothing of the way back (papers.md, P6);
 - the segment is halved in shares of its length, not at absolute margins, which do not lie on it (P5);
 - points stay in the pixel range; an image that has not crossed after ``max_steps`` is censored: its margin is infinite
   with its sign, and it has not converged (P7).

@@ -50,10 +50,10 @@ def signed_margins(
     """Measure how far each image is from being classified otherwise.
 
     A correctly classified image has the distance to the nearest other class. A misclassified one has minus the distance
-    to its own class (``negative = targeted``, and always with Algorithm 1; facts P2), minus the distance from the class
-    it is taken for (``nearest``), or that distance itself (``unsigned``). An image's margin does not depend on its
-    batch mates, up to the rounding of the model's arithmetic, which can move where the way back ends by the width it
-    is narrowed to; the same chunk and batch size give the same bits.
+    to its own class (``negative = targeted``, and always with Algorithm 1; papers.md, P2), minus the distance from
+    the class it is taken for (``nearest``), or that distance itself (``unsigned``). An image's margin does not depend on
+    its batch mates, up to the rounding of the model's arithmetic, which can move where the way back ends by the width
+    it is narrowed to; the same chunk and batch size give the same bits.
 
     Args:
         model: gives (N, K) logits, in eval mode.

@@ -1,4 +1,4 @@
-"""The MNIST network of fast_adversarial (Wong et al. 2020) and of Kaufmann et al.; facts 5.1.
+"""The MNIST network of fast_adversarial (Wong et al. 2020) and of Kaufmann et al.
 
 166,406 parameters at 28 x 28 x 1 and 10 classes. The state dict has the keys of the public checkpoints.
 """

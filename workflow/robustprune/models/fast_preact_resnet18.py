@@ -1,4 +1,4 @@
-"""The PreActResNet-18 of fast_adversarial (Wong et al. 2020) and of Kaufmann et al. on CIFAR-10; facts 5.2.
+"""The PreActResNet-18 of fast_adversarial (Wong et al. 2020) and of Kaufmann et al. on CIFAR-10.
 
 It differs from Wang et al.'s in two points: shortcuts are convolutions of the raw input, and the input is normalised
 (there in the data loader, here inside). The state dict has the keys of its checkpoints; 11,172,170 parameters.

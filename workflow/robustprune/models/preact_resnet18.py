@@ -1,4 +1,4 @@
-"""PreActResNet-18 (He et al. 2016b) as in DM-Improves-AT (Wang et al. 2023); facts 1.1.
+"""PreActResNet-18 (He et al. 2016b) as in DM-Improves-AT (Wang et al. 2023).
 
 Shortcuts are 1 x 1 convolutions of the activated input, and the input is not normalised; 11,172,170 parameters for
 32 x 32 x 3 images and 10 classes.

@@ -1,4 +1,4 @@
-"""PreActResNet-18 with Swish as in DM-Improves-AT (Wang et al. 2023), after Rebuffi et al. (2021); facts 1.1.
+"""PreActResNet-18 with Swish as in DM-Improves-AT (Wang et al. 2023), after Rebuffi et al. (2021).
 
 Shortcuts are 3 x 3 convolutions of the raw input, stride-2 convolutions are padded as in TensorFlow, and the input is
 normalised inside; 12,548,426 parameters at 3 channels and 10 classes. The state dict has the public checkpoints' keys.

@@ -1,4 +1,4 @@
-"""ResNet-18 for 32 x 32 images as in DM-Improves-AT (Wang et al. 2023); facts 1.1.
+"""ResNet-18 for 32 x 32 images as in DM-Improves-AT (Wang et al. 2023).
 
 First convolution 3 x 3 with stride 1, shortcut 1 x 1 with batch normalisation, no normalisation of the input;
 11,173,962 parameters at 10 classes.

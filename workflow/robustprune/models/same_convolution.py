@@ -1,4 +1,4 @@
-"""The 3 x 3 convolution of TensorFlow's networks in torch (Gowal et al. 2020; facts 1.1)."""
+"""The 3 x 3 convolution of TensorFlow's networks in torch (Gowal et al. 2020)."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F

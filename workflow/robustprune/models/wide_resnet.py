@@ -1,4 +1,4 @@
-"""WideResNet with Swish as in DM-Improves-AT (Wang et al. 2023), after Gowal et al. (2020); facts 1.1.
+"""WideResNet with Swish as in DM-Improves-AT (Wang et al. 2023), after Gowal et al. (2020).
 
 Shortcuts are 1 x 1 convolutions of the activated input where channels change, stride-2 convolutions are padded as in
 TensorFlow, and the input is normalised inside. The state dict has the public checkpoints' keys, RobustBench's too.

@@ -3,7 +3,7 @@
 On a linear student FGSM has a closed form: x' = x - epsilon y sign(theta), so that x' has the margin
 m = y theta.x - epsilon ||theta||_1 and adversarial training minimises the mean of log(1 + exp(-m)). That is convex, and
 linear in m once theta = u - v with u, v >= 0 and ||theta||_1 = sum(u + v). (PUMA prints the attack without y, a slip:
-facts P18.) There are two ends to such a training:
+papers.md, P18.) There are two ends to such a training:
 
 - Some attacked samples cannot be fitted: the loss has a minimum, which L-BFGS-B finds.
 - All can: the loss falls to 0 as the weights grow, and their direction goes to that of the widest margin (Soudry et al.

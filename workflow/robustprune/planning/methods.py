@@ -83,7 +83,7 @@ class Methods:
     def scoring_model(self, row: Row) -> str:
         """What measures a row's scores and margins: another row's model of the first seed, a checkpoint, or TRADES.
 
-        TRADES is trained on everything, as for PUMA's Table 1 (facts P14).
+        TRADES is trained on everything, as for PUMA's Table 1 (papers.md, P14).
         """
         named = row.margin_model or self.config.margin_model
         if isinstance(named, Row):

@@ -1,4 +1,4 @@
-"""The images of each class that a classifier is surest of (Wang et al. 2023; facts 6.2)."""
+"""The images of each class that a classifier is surest of (Wang et al. 2023)."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""A random part of a pool (facts P15, N9)."""
+"""A random part of a pool (papers.md, P15, N9)."""
 
 from typing import Any
 

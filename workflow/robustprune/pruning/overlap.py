@@ -14,7 +14,7 @@ from robustprune.pruning.manifest import MANIFEST_FILE, Metadata, read_metadata,
 
 @dataclass(frozen=True)
 class Agreement:
-    """Two sets A and B of the same N images, by the measures in use (facts N11).
+    """Two sets A and B of the same N images, by the measures in use (papers.md, N11).
 
     Attributes:
         same_decision: share of the N images that are in both sets or in neither.

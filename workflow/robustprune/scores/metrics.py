@@ -35,7 +35,7 @@ def uncertainty(confidence: Trajectory, *, window: int, last_window: bool) -> Sc
     """Dynamic uncertainty: the standard deviation (ddof 1) over a window of epochs, averaged over windows.
 
     He et al. (2023), https://arxiv.org/abs/2306.05175; Nieth et al., Eq. 1-3. The published code of both leaves out
-    the window that ends in the last epoch, so T - ``window`` are averaged (facts N1).
+    the window that ends in the last epoch, so T - ``window`` are averaged (papers.md, N1).
 
     Args:
         confidence: (T, N) probability of the label.
@@ -61,7 +61,7 @@ def uncertainty(confidence: Trajectory, *, window: int, last_window: bool) -> Sc
 def frequency(confidence: Trajectory) -> Score:
     """Sum of the magnitudes of the discrete Fourier transform over epochs, the constant left out: FP of Nieth et al.
 
-    Both halves of the spectrum count, as in the published code (facts 2.3, N2): sum of |X_f|, f = 1 ... T - 1.
+    Both halves of the spectrum count, as in the published code (papers.md, N2): sum of |X_f|, f = 1 ... T - 1.
 
     Args:
         confidence: (T, N) probability of the label.

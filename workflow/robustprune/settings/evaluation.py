@@ -20,7 +20,7 @@ class PgdSettings(Settings):
 
 
 class CwSettings(PgdSettings):
-    """As Wang et al. (2023) measure CW robustness. Facts: section 7."""
+    """As Wang et al. (2023) measure CW robustness."""
 
     steps: int = Field(40, ge=1, description="gradient steps from a start")
 
@@ -39,7 +39,7 @@ class Pgd(PgdSettings):
 
 
 class EvaluationSettings(Settings):
-    """The attacks on a trained model, and on how many test images. Facts: sections 4 and 7."""
+    """The attacks on a trained model, and on how many test images."""
 
     attacks: tuple[AttackName, ...] = Field(
         ("cw", "autoattack"),

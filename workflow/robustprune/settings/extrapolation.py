@@ -31,7 +31,7 @@ class NeighbourSettings(Settings):
     """The k-nearest-neighbour regression of Nieth et al. (2024, section 2).
 
     Every combination of ``k``, ``metric``, ``weighting`` and ``sources`` is tried on the held-out images; the one of
-    lowest mean absolute error is used. Facts: section 2.4.
+    lowest mean absolute error is used.
     """
 
     k: tuple[Annotated[int, Field(ge=1)], ...] = Field((5, 13, 35), min_length=1, description="numbers of neighbours")

@@ -8,7 +8,7 @@ from robustprune.settings.base import Precision, Settings
 
 
 class GeneratorSettings(Settings):
-    """EDM (Karras et al. 2022): the network and how it is trained. Facts: section 6.1."""
+    """EDM (Karras et al. 2022): the network and how it is trained."""
 
     base_channels: int = Field(64, ge=8, multiple_of=8, description="channels of the first resolution")
     channel_multipliers: tuple[Annotated[int, Field(ge=1)], ...] = Field(
@@ -59,7 +59,7 @@ class GeneratorSettings(Settings):
 
 
 class SamplerSettings(Settings):
-    """EDM's Heun sampler, deterministic or with churn (Karras et al. 2022, Algorithms 1 and 2). Facts: section 6.1."""
+    """EDM's Heun sampler, deterministic or with churn (Karras et al. 2022, Algorithms 1 and 2)."""
 
     steps: int = Field(18, ge=2, description="noise levels N; the network is evaluated 2 N - 1 times an image")
     sigma_min: float = Field(0.002, gt=0, description="lowest noise level, images scaled to [-1, 1]")

@@ -21,13 +21,13 @@ DeepFoolTarget = Annotated[
     Literal["rechosen", "fixed"],
     Field(
         description="the class that DeepFool steps to: rechosen, the nearest in every step, as in its paper; fixed, "
-        "the nearest in the first step, as in Kaufmann et al. (facts K4)",
+        "the nearest in the first step, as in Kaufmann et al. (papers.md, K4)",
     ),
 ]
 
 
 class DeepFoolSettings(Settings):
-    """DeepFool with bisection to the boundary (Moosavi-Dezfooli et al. 2016). Facts: section 3."""
+    """DeepFool with bisection to the boundary (Moosavi-Dezfooli et al. 2016)."""
 
     method: Literal["deepfool"] = Field("deepfool", description="the method's own name")
     max_steps: int = Field(50, ge=1, description="linearisation steps before a sample is given up")
@@ -50,7 +50,7 @@ class DeepFoolSettings(Settings):
 
 
 class BoundarySearchSettings(Settings):
-    """PUMA's Algorithm 1: one gradient a step, however many classes there are. Facts: P5-P7."""
+    """PUMA's Algorithm 1: one gradient a step, however many classes there are. See papers.md, P5-P7."""
 
     method: Literal["boundary_search"] = Field("boundary_search", description="the method's own name")
     step_size: Radius = Field(Fraction(1, 255), gt=0, description="length of a step in the threat model's norm")

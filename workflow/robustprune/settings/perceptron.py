@@ -1,4 +1,4 @@
-"""Settings of the perceptron study (PUMA, section 2). Facts: P17, P18."""
+"""Settings of the perceptron study (PUMA, section 2). See papers.md, P17, P18."""
 
 from typing import Annotated, Literal, Self
 

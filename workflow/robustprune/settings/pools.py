@@ -52,7 +52,7 @@ class SubsetSettings(Settings):
 
 
 class SelectionSettings(Settings):
-    """The images of each class that a classifier is surest of, as Wang et al. (2023) chose theirs (facts 6.2)."""
+    """The images of each class that a classifier is surest of, as Wang et al. (2023) chose theirs."""
 
     of: Source = Field(description="the source that is chosen from, as in synthetic.source")
     keep: Exact = Field(gt=0, le=1, description="share of each class that is kept, e.g. 1/5")

@@ -31,7 +31,7 @@ End = Literal["easy", "difficult", "high", "low", "middle", "chance"]
 ENDS: dict[Strategy, tuple[End, ...]] = {
     "none": (),
     "random": ("chance",),
-    "random_with_replacement": ("chance",),  # as the published code of Nieth et al. draws (facts N4)
+    "random_with_replacement": ("chance",),  # as the published code of Nieth et al. draws (papers.md, N4)
     "prune_easy": ("easy",),
     "prune_difficult": ("difficult",),
     "prune_easy_and_difficult": ("easy", "difficult"),
@@ -41,7 +41,7 @@ ENDS: dict[Strategy, tuple[End, ...]] = {
     "low_high_distance": ("difficult", "easy"),
     "low_loss": ("easy",),  # the names of their first version
     "high_loss": ("difficult",),
-    "low_high_loss_literal": ("middle",),  # its pseudocode, which drops what its text keeps (facts K5)
+    "low_high_loss_literal": ("middle",),  # its pseudocode, which drops what its text keeps (papers.md, K5)
     "keep_highest": ("low",),  # Nieth et al., uncertainty and frequency
 }
 """Where each strategy drops images from; what is left after the first end is dropped from the second."""
@@ -102,7 +102,7 @@ class MidTraining(Settings):
     )
     target: DeepFoolTarget = "rechosen"
     at: Literal["adversarial", "clean"] = Field(
-        "adversarial", description="whether images are scored after an RS-FGSM step or as they are (facts K3, K4)"
+        "adversarial", description="whether images are scored after an RS-FGSM step or as they are (papers.md, K3, K4)"
     )
 
     @model_validator(mode="after")

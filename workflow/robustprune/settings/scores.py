@@ -38,7 +38,7 @@ Trajectory = Literal["clean", "adversarial", "clean_averaged", "adversarial_aver
 
 
 class RecordingSettings(Settings):
-    """What a training writes down of each of its images, un-augmented, after an epoch. Facts: 2.1, P13."""
+    """What a training writes down of each of its images, un-augmented, after an epoch. See papers.md, P13."""
 
     epochs: int | None = Field(
         None, ge=1, description="epochs recorded, evenly spaced, the last among them; null for every one"
@@ -63,7 +63,7 @@ class RecordingSettings(Settings):
 
 
 class DifficultySettings(Settings):
-    """CD of PUMA, Eq. 1: how often an image is misclassified over the epochs. Facts: P13."""
+    """CD of PUMA, Eq. 1: how often an image is misclassified over the epochs. See papers.md, P13."""
 
     metric: Literal["difficulty"] = Field("difficulty", description="the metric's own name")
     weights: Literal["raw", "averaged"] = Field("averaged", description="the recorded model whose answers count")
@@ -73,7 +73,7 @@ class DifficultySettings(Settings):
 
 
 class UncertaintySettings(Settings):
-    """DU of He et al. (2023) and Nieth et al.: how much the confidence moves within windows. Facts: 2.2, N1."""
+    """DU of He et al. (2023) and Nieth et al.: how much the confidence moves within windows. See papers.md, N1."""
 
     metric: Literal["uncertainty"] = Field("uncertainty", description="the metric's own name")
     window: int = Field(10, ge=2, description="recorded epochs in a window, J")
@@ -83,7 +83,7 @@ class UncertaintySettings(Settings):
 
 
 class FrequencySettings(Settings):
-    """FP of Nieth et al.: the magnitudes of the confidence's Fourier transform over the epochs. Facts: 2.3, N2."""
+    """FP of Nieth et al.: the magnitudes of the confidence's Fourier transform over the epochs. See papers.md, N2."""
 
     metric: Literal["frequency"] = Field("frequency", description="the metric's own name")
 

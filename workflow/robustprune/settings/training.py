@@ -14,7 +14,7 @@ Schedule = Literal["onecycle_epoch", "onecycle_step", "cyclic", "piecewise_linea
 
 
 class Recipe(Settings):
-    """What all recipes have: data, optimiser, schedule, averages. The defaults are Wang et al.'s (2023). Facts: 1."""
+    """What all recipes have: data, optimiser, schedule, averages. The defaults are Wang et al.'s (2023)."""
 
     recipe: RecipeName = Field(description="the recipe's own name")
     epochs: int = Field(gt=0, description="epochs")
@@ -150,14 +150,14 @@ class PgdAtRecipe(MultiStepRecipe):
 
 
 class TradesRecipe(MultiStepRecipe):
-    """TRADES with synthetic data as Wang et al. (2023) train it. Facts: section 1.3."""
+    """TRADES with synthetic data as Wang et al. (2023) train it."""
 
     recipe: Literal["trades"] = Field("trades", description="the recipe's own name")
     beta: float = Field(5.0, ge=0, description="TRADES' weight of the robust term")
 
 
 class RsFgsmRecipe(AdversarialRecipe):
-    """One gradient step from a random start (Wong et al. 2020), as Kaufmann et al. train. Facts: section 5."""
+    """One gradient step from a random start (Wong et al. 2020), as Kaufmann et al. train."""
 
     recipe: Literal["rs_fgsm"] = Field("rs_fgsm", description="the recipe's own name")
     step_scale: float = Field(1.25, gt=0, description="the attack's step, in units of a sample's radius")

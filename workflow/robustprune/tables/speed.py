@@ -1,4 +1,4 @@
-"""How much faster a training is than the baseline's, in the three senses that Nieth et al. leave open (facts N7)."""
+"""How much faster a training is than the baseline's, in the three senses that are left open (papers.md, N7)."""
 
 import pandas as pd
 

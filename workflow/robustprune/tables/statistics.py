@@ -134,7 +134,7 @@ def runs_below_chance(robust_accuracies: Sequence[float], *, chance: float) -> i
     """Runs that withstand attack in fewer images than a guess would get right.
 
     Catastrophic overfitting ends there: RS-FGSM on MNIST leaves part of its runs near 0 and the others near 80 to 90
-    percent (facts K6), which neither a mean nor a standard deviation tells.
+    percent (papers.md, K6), which neither a mean nor a standard deviation tells.
 
     Args:
         robust_accuracies: one a run.

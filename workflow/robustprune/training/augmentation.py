@@ -8,7 +8,7 @@ from robustprune.randomness import BatchNoise
 
 DEFINITION = 1
 
-PADDING = 4  # pixels of zeros on each side before the crop (facts 1.4)
+PADDING = 4  # pixels of zeros on each side before the crop
 
 
 def crop_flip(images: Tensor, noise: BatchNoise) -> Tensor:

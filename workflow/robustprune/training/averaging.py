@@ -1,4 +1,4 @@
-"""The exponential moving average of the weights that is scored and evaluated; facts 1.5."""
+"""The exponential moving average of the weights that is scored and evaluated."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Which images BatchNorm takes its statistics of, and how its running ones move; facts 1.1, 1.3, 5.2."""
+"""Which images BatchNorm takes its statistics of, and how its running ones move."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -34,7 +34,7 @@ class Position(NamedTuple):
         """Steps done before it, out of ``whole``, as if every epoch had as many steps as its own.
 
         ``done / whole`` is the share of the epochs that is done, so a schedule over it reaches its end however
-        pruning shortens the epochs (facts K2).
+        pruning shortens the epochs (papers.md, K2).
         """
         return self.epoch * self.steps + self.step
 

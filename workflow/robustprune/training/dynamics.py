@@ -1,6 +1,6 @@
 """What a training writes down of each of its images after an epoch: its dynamics, which scores are made from.
 
-Facts 2.1: images are un-augmented, models in eval mode. One store a pool, an epoch at a time; a killed recording goes
+Images are un-augmented, models in eval mode. One store a pool, an epoch at a time; a killed recording goes
 on within its epoch. Nothing here touches the model in training or its random draws.
 """
 

@@ -1,4 +1,4 @@
-"""The losses that training minimises, and what its attacks maximise, each sample by sample; facts 1.3."""
+"""The losses that training minimises, and what its attacks maximise, each sample by sample."""
 
 import torch
 from torch import Tensor
@@ -69,7 +69,7 @@ def divergence_objective(logits: Tensor, *, log_natural: Tensor, labels: Tensor,
     """What TRADES' attack maximises: the KL from the natural prediction, or minus the cross-entropy.
 
     A sample with a negative radius is moved towards its label (anti-adversarial, PUMA). The KL has its minimum at the
-    natural image and cannot lead there, so the cross-entropy is descended instead (facts P3).
+    natural image and cannot lead there, so the cross-entropy is descended instead (papers.md, P3).
 
     Args:
         logits: (N, K) f(x').

@@ -1,7 +1,7 @@
 """Pruning in the middle of a training, by what the half-trained model says of each image (Kaufmann et al.).
 
-Their Algorithm 1 with its slips mended (facts K1, K3, K4): after an epoch every image is scored once, un-augmented, by
-the raw model in eval mode, and a share of each pool is kept for the epochs that follow.
+Their Algorithm 1 with its slips mended (papers.md, K1, K3, K4): after an epoch every image is scored once,
+un-augmented, by the raw model in eval mode, and a share of each pool is kept for the epochs that follow.
 """
 
 import copy

@@ -1,4 +1,4 @@
-"""PUMA without margins measured beforehand: each batch's are taken along its own attack (PUMA, Section 5; facts P8)."""
+"""PUMA without margins measured beforehand: each batch's are taken along its own attack (Section 5; papers.md, P8)."""
 
 from typing import NamedTuple
 

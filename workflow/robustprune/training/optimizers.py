@@ -1,4 +1,4 @@
-"""The optimiser and its parameter groups; facts 1.2, 5."""
+"""The optimiser and its parameter groups."""
 
 import torch
 from torch import Tensor, nn

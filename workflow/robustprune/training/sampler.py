@@ -1,4 +1,4 @@
-"""Which images a step sees: real ones without replacement, synthetic ones with; facts 1.4."""
+"""Which images a step sees: real ones without replacement, synthetic ones with."""
 
 from collections.abc import Sequence
 from fractions import Fraction

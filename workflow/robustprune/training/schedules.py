@@ -8,11 +8,11 @@ from robustprune.training.clock import Position
 
 DEFINITION = 2
 
-WARM_UP = 0.025  # share of the training until the one-cycle's peak (facts 1.2)
+WARM_UP = 0.025  # share of the training until the one-cycle's peak
 START_DIVISOR = 25.0  # its first learning rate is the peak's by this much lower
 END_DIVISOR = 1e4  # and the last one is the first's by this much lower
 ONE_CYCLE_MOMENTUM = (0.95, 0.85)  # at the ends, at the peak: torch's OneCycleLR overrides the optimiser's own
-TRIANGLE_MOMENTUM = (0.9, 0.8)  # the same of torch's CyclicLR (facts 5.2)
+TRIANGLE_MOMENTUM = (0.9, 0.8)  # the same of torch's CyclicLR
 PLAIN_MOMENTUM = 0.9
 
 
@@ -38,7 +38,7 @@ def cycle_point(settings: Recipe, position: Position) -> CyclePoint:
 
 
 def one_cycle(index: int, total: int, *, peak: float) -> CyclePoint:
-    """The cosine one-cycle policy as torch's OneCycleLR with pct_start 0.025 has it; facts 1.2.
+    """The cosine one-cycle policy as torch's OneCycleLR with pct_start 0.025 has it.
 
     Args:
         index: steps (or epochs) done, 0 ... ``total`` - 1.
@@ -60,7 +60,7 @@ def one_cycle(index: int, total: int, *, peak: float) -> CyclePoint:
 
 
 def triangle(done: float, *, peak: float) -> CyclePoint:
-    """From 0 up to the peak in the middle and down again, as torch's CyclicLR with base 0; facts 5.2.
+    """From 0 up to the peak in the middle and down again, as torch's CyclicLR with base 0.
 
     Args:
         done: share of the training done before the step, [0, 1).
@@ -75,7 +75,7 @@ def triangle(done: float, *, peak: float) -> CyclePoint:
 
 
 def piecewise_linear(time: float, epochs: int, *, peak: float) -> CyclePoint:
-    """From 0 up to the peak at two fifths of the epochs, whole ones, and down to 0 at the end; facts 5.1.
+    """From 0 up to the peak at two fifths of the epochs, whole ones, and down to 0 at the end.
 
     Args:
         time: epochs done at the end of the step, (0, ``epochs``].

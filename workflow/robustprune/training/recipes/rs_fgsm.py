@@ -1,4 +1,4 @@
-"""RS-FGSM: one gradient step from a random start (Wong et al. 2020), https://arxiv.org/abs/2001.03994; facts 5."""
+"""RS-FGSM: one gradient step from a random start (Wong et al. 2020), https://arxiv.org/abs/2001.03994."""
 
 from dataclasses import dataclass
 from functools import partial

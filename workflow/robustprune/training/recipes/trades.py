@@ -1,4 +1,4 @@
-"""TRADES (Zhang et al. 2019, https://arxiv.org/abs/1901.08573) as Wang et al. (2023) train it; facts 1.3."""
+"""TRADES (Zhang et al. 2019, https://arxiv.org/abs/1901.08573) as Wang et al. (2023) train it."""
 
 from dataclasses import dataclass
 from functools import partial
