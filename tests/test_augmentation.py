@@ -103,6 +103,7 @@ def test_labels_tell_each_transform_with_its_probability() -> None:
     shares = {"scale": labels[:, 2] != 0, "turn": turned, "stretch": labels[:, 5] != 0, "right": labels[:, 7] != 0}
     for name, happened in {**shares, "down": labels[:, 8] != 0}.items():
         assert happened.float().mean() == pytest.approx(0.3, abs=0.03), name
+    assert torch.equal(labels[:, 7] != 0, labels[:, 8] != 0)  # a translation is one thing, along both axes
     assert flipped.float().mean() == pytest.approx(0.15, abs=0.03)
     along_an_axis = (labels[:, 6] == 0) & shares["stretch"]
     assert (along_an_axis.sum() / shares["stretch"].sum()).item() == pytest.approx(0.5, abs=0.06)

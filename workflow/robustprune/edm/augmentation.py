@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from robustprune.randomness import BatchNoise
 
-DEFINITION = 1
+DEFINITION = 2
 
 LABELS = 9  # flips 2, scale 1, rotation 2, anisotropic scale 2, translation 2
 SCALE_STD = 0.2  # of the binary logarithm of a scale
@@ -75,13 +75,14 @@ def augment(images: Tensor, noise: BatchNoise, probability: float) -> Augmented:
         return (noise.uniform() < 0).to(images.dtype)
 
     mirrored, turned_over = coin(), sometimes(coin())
+    across, down = sometimes(noise.normal(2).mT)  # (2, N): both or neither, as one decision
     geometry = Geometry(
         scale=sometimes(noise.normal()),
         rotation=sometimes(noise.uniform() * math.pi),
         anisotropy=sometimes(noise.normal()),
         axis=sometimes(noise.uniform() * math.pi, ANISOTROPY_TURNED),
-        across=sometimes(noise.normal()),
-        down=sometimes(noise.normal()),
+        across=across,
+        down=down,
     )
     flipped = _flip(_flip(images, mirrored, 3), turned_over, 2)
     labels = torch.stack([mirrored, turned_over, *_labels(geometry)], dim=1)
