@@ -297,19 +297,17 @@ def test_a_large_jpeg_is_decoded_at_a_part_of_its_size_to_nearly_the_same() -> N
     assert np.abs(difference).max() <= 4
 
 
-def bomb(width: int, height: int) -> bytes:
-    """A PNG of some kilobytes that states so many pixels."""
-
+def png_of(header: bytes, pixels: bytes) -> bytes:
     def chunk(name: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(bytes(10**6)))
-        + chunk(b"IEND", b"")
-    )
+    chunks = {b"IHDR": header, b"IDAT": zlib.compress(pixels), b"IEND": b""}
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(name, content) for name, content in chunks.items())
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG of some kilobytes that states so many pixels."""
+    return png_of(struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0), bytes(10**6))
 
 
 @pytest.mark.parametrize("side", [8193, 12_000, 60_000, 2_000_000_000])
@@ -337,10 +335,49 @@ def test_what_is_no_image_is_refused(content: bytes) -> None:
         decode_and_fit(content, "it", SHAPE)
 
 
-def test_more_than_8_bits_are_refused() -> None:
-    deep = Image.fromarray(np.zeros((8, 6), np.uint16))
+def deep_png(colour_type: int, channels: int) -> bytes:
+    """A PNG of 8 x 6 pixels with 16 bits a channel, each row after the number of its filter, 0."""
+    return png_of(struct.pack(">IIBBBBB", 6, 8, 16, colour_type, 0, 0, 0), bytes(8 * (1 + 6 * 2 * channels)))
+
+
+def deep_tiff(planar: int) -> bytes:
+    """A TIFF of 8 x 6 pixels in 3 x 16 bits, side by side (1) or a colour after another (2)."""
+    strips = 1 if planar == 1 else 3
+    size, after = 8 * 6 * 3 * 2 // strips, 8 + 2 + 10 * 12 + 4
+    pixels = after + 3 * 2 + 2 * 4 * strips
+    lists = {258: after, 273: after + 6, 279: after + 6 + 4 * strips}  # where values of more than 4 bytes are
+    whole = {273: pixels, 279: size} if strips == 1 else {}
+    entries = [(256, 3, 1, 6), (257, 3, 1, 8), (258, 3, 3, 0), (259, 3, 1, 1), (262, 3, 1, 2), (273, 4, strips, 0)]
+    entries += [(277, 3, 1, 3), (278, 3, 1, 8), (279, 4, strips, 0), (284, 3, 1, planar)]
+    directory = b"".join(struct.pack("<HHII", *e[:3], e[3] or {**lists, **whole}[e[0]]) for e in entries)
+    places = struct.pack(
+        f"<3H{2 * strips}I", 16, 16, 16, *range(pixels, pixels + strips * size, size), *[size] * strips
+    )
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + directory + bytes(4) + places + bytes(size * strips)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        file_of(Image.fromarray(np.zeros((8, 6), np.uint16))),
+        deep_png(2, 3),
+        deep_png(4, 2),
+        deep_png(6, 4),
+        deep_tiff(1),
+        deep_tiff(2),
+    ],
+    ids=["grey", "rgb", "grey_alpha", "rgb_alpha", "tiff", "tiff_planes"],
+)
+def test_more_than_8_bits_are_refused(content: bytes) -> None:
     with pytest.raises(UserError, match=r"^it has more than 8 bits a channel"):
-        decode_and_fit(file_of(deep), "it", SHAPE)
+        decode_and_fit(content, "it", SHAPE)
+
+
+def test_a_bmp_of_5_bits_a_colour_is_read() -> None:
+    """Red, green and blue have 5 bits each in the 16 of a pixel."""
+    header = struct.pack("<IiiHHIIiiII", 40, 6, 8, 1, 16, 0, 6 * 8 * 2, 0, 0, 0, 0)
+    content = b"BM" + struct.pack("<IHHI", 54 + 96, 0, 0, 54) + header + b"\x1f\x00" * 48
+    assert np.array_equal(decode_and_fit(content, "it", SHAPE)[:, 0, 0], [0, 0, 255])
 
 
 def test_another_size_is_refused_where_nothing_is_to_be_scaled() -> None:

@@ -1,10 +1,12 @@
 """From the bytes of a JPEG, PNG or the like to pixels. They are anyone's, so they are looked at before decoding."""
 
 import io
+import re
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
+from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
 
 from robustprune.errors import UserError
 from robustprune.specs.base import ImageShape
@@ -63,5 +65,13 @@ def _check(image: Image.Image, where: str, size: tuple[int, int], *, fit: bool) 
         raise UserError(f"{where} is {found} pixels, but data.image_shape asks for {size[0]} x {size[1]}")
     if image.width * image.height > LARGEST_PIXELS:
         raise UserError(f"{where} states {found} pixels; more than {LARGEST_PIXELS:,} are not decoded")
-    if image.mode.startswith(("I", "F")):
+    if _is_deep(image):
         raise UserError(f"{where} has more than 8 bits a channel, which uint8 cannot hold")
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether it has more than 8 bits a channel, of which Pillow drops the lower ones where there are colours."""
+    if isinstance(image, TiffImageFile) and max(image.tag_v2.get(BITSPERSAMPLE, (1,))) > 8:
+        return True  # by the tag, as channels that lie apart are named without their depth
+    raw_modes = str([tile.args for tile in image.tile])  # such as RGB;16B; BMP's BGR;16 is 5, 6 and 5 bits
+    return image.mode.startswith(("I", "F")) or re.search(r";16[BLN]\b", raw_modes) is not None
