@@ -5,6 +5,7 @@
 # results/<preset>/<kind>/<id>/               one directory a stage; its id is the hash of all that decides its numbers
 #
 # The plan (workflow/robustprune/plan.py, planning/) knows which stages there are; the rules only say how a kind of stage is run.
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -21,7 +22,12 @@ configfile: "config.yaml"
 report: "workflow/report/workflow.rst"
 
 
-sys.path.append(str(Path(workflow.basedir) / "workflow"))
+# This checkout's package, in jobs, too, even where another checkout's is installed.
+PACKAGE = str(Path(workflow.basedir) / "workflow")
+sys.path.insert(0, PACKAGE)
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [PACKAGE, os.environ.get("PYTHONPATH")])
+)
 
 
 include: "workflow/rules/common.smk"

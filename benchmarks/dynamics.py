@@ -21,9 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from robustprune.execution import Execution
-from robustprune.paths import dynamics_name
+from robustprune.paths import STORE_NAME, dynamics_name
 from robustprune.pools.format import IMAGES_FILE, INFO_FILE, LABELS_FILE, PoolInfo
-from robustprune.scores.files import STORE_NAME
 from robustprune.settings import DynamicsScoreName
 from robustprune.settings.scores import DynamicsSettings
 from robustprune.specs import DynamicsScoreSpec

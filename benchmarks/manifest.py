@@ -20,9 +20,9 @@ import pandas as pd
 
 from robustprune.execution import Execution
 from robustprune.job import Job
+from robustprune.paths import STORE_NAME
 from robustprune.pools.format import IMAGES_FILE, INFO_FILE, LABELS_FILE, PoolInfo
 from robustprune.pruning import stage
-from robustprune.scores.files import STORE_NAME
 from robustprune.settings import DropShare, RadiusSettings
 from robustprune.specs import ManifestSpec
 from robustprune.store import open_store, write_store

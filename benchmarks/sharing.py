@@ -26,13 +26,14 @@ import numpy as np
 from robustprune.blocks import Columns
 from robustprune.config import load_config
 from robustprune.experiments import load_experiments
+from robustprune.paths import STORE_NAME
 from robustprune.plan import Plan, make_plan
 from robustprune.record import Record
 from robustprune.scores.distribution import by_class, describe_scores
 from robustprune.scores.meaning import Meaning
 from robustprune.sharing.lookup import with_pulls
 from robustprune.sharing.places import INDEX_FILE, STORES, Folder, entry_path
-from robustprune.sharing.publish import STORE_NAME, publish_stage
+from robustprune.sharing.publish import publish_stage
 from robustprune.sharing.pull import look_at, pull_store
 from robustprune.specs import MarginSpec
 from robustprune.store import write_store

@@ -26,7 +26,8 @@ class Checkout:
             source = ROOT / part
             copy = shutil.copytree if source.is_dir() else shutil.copy
             copy(source, folder / part)
-        self.environment = {**os.environ, "PYTHONPATH": str(folder / "workflow")}
+        # Without the path of a package: a checkout runs its own, whichever is installed.
+        self.environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         self.configure({})
 
     def configure(self, overrides: dict[str, Any]) -> None:

@@ -38,6 +38,11 @@ BAD = [
         {"training": {"trades": {"beta": -1}}},
         ("training.trades.beta = -1", "greater than or equal to 0"),
     ),
+    BadConfig(
+        "GPU where nothing computes on one",
+        {"resources": {"manifests": {"gpu": 1}}},
+        ("resources.manifests.gpu = 1 should be 0",),
+    ),
     BadConfig("ratio of one", {"pruning": {"ratio": 1}}, ("pruning.ratio = 1", "less than 1")),
     BadConfig(
         "text for a number",

@@ -13,6 +13,7 @@ from robustprune.experiments import Row, Table, load_experiments, load_figures
 from robustprune.experiments.figures import PhaseMap
 from robustprune.plan import Plan, make_plan
 from robustprune.settings.tables import Printed
+from robustprune.sources import real_source
 from robustprune.specs import EvaluationSpec, MarginSpec, ModelSpec, TableSpec
 
 OTHER = {"other_threat": {"norm": "L2", "epsilon": "1/2", "step_size": "1/10"}}
@@ -93,6 +94,25 @@ def test_rows_with_the_same_conditions_share_stages_and_the_rest_do_not() -> Non
     assert len({model.id for model in (a, b, c)}) == 3
     again = plan_of({"method": "a", **real}, {"method": "also a", **real})
     assert model_of(again, "a") == model_of(again, "also a")
+
+
+def test_images_that_a_recipe_leaves_no_place_for_are_refused_whatever_rows_come_before() -> None:
+    sets = {"subsets": {"small": {"of": "generate", "count": 100}}}
+    fitting = {"method": "A", "synthetic": "subset:small"}
+    with pytest.raises(UserError, match=r"B: synthetic = subset:small, but training.rs_fgsm.synthetic_fraction leaves"):
+        plan_of(fitting, {**fitting, "method": "B", "recipe": "rs_fgsm"}, overrides=sets)
+
+
+def test_the_folders_of_real_images_are_looked_at_once_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def counted(*args: Any, **settings: Any) -> Any:
+        asked.append(settings["split"])
+        return real_source(*args, **settings)
+
+    monkeypatch.setattr("robustprune.planning.pools.real_source", counted)
+    plan_of({"method": "a"}, {"method": "b", "epochs": "1/2"}, {"method": "c", "data": "real"})
+    assert sorted(asked) == ["test", "train"]
 
 
 def test_a_norm_that_is_not_configured_is_refused_and_no_other_table_suffers() -> None:

@@ -149,6 +149,10 @@ def a_bomb_without_a_size(store: Published) -> None:
     store.rewrite("prediction/c/0", shard([frame.getvalue().to_pybytes()] * 4))
 
 
+def a_frame_of_its_first_bytes(store: Published) -> None:
+    store.rewrite("prediction/c/0", shard([b"\x28\xb5\x2f\xfd"] * 4))
+
+
 def overlapping_chunks(store: Published) -> None:
     store.rewrite("prediction/c/0", shard([Zstd(1).encode(bytes(128))] * 4, places=[0] * 4))
 
@@ -331,6 +335,14 @@ BEFORE_SAVING: dict[str, tuple[Callable[[Published], None], str]] = {
         a_bomb_without_a_size,
         "prediction/c/0 cannot be read: the chunk at 0 would unpack to None bytes",
     ),
+    "frame that ends at once": (
+        a_frame_of_its_first_bytes,
+        "prediction/c/0 cannot be read: the chunk at 0 would unpack to None bytes",
+    ),
+    "schema that is an escape sequence": (
+        in_attributes(schema_version="\x1b]0;owned\x07"),
+        r"has schema version '\\x1b\]0;owned\\x07', but this version reads",
+    ),
     "chunks that overlap": (overlapping_chunks, "prediction/c/0 cannot be read: a chunk lies at 0, but should at"),
     "chunks of another compression": (no_zstandard, r"prediction/c/0 cannot be read: .* unpack to None"),
     "truncated shard": (a_truncated_shard, r"margin/c/1 has 1,088 bytes, but should have 1,108"),
@@ -389,6 +401,7 @@ def refused(published: Published, tmp_path: Path, says: str) -> None:
         pull(published.id, ["shared"], tmp_path / "here")
     assert published.id in str(error.value)
     assert "Traceback" not in str(error.value)
+    assert "\x1b" not in str(error.value)
     assert "\x1b" not in list_places(["shared"])
     assert not (tmp_path / "here" / published.id / "scores.zarr").exists()
     assert {path.name for path in tmp_path.iterdir()} <= {"shared", "here", "elsewhere", "elsewhere.json"}

@@ -92,6 +92,14 @@ def test_scores_come_in_from_each_format_in_the_order_of_the_images(
     assert str(tmp_path) not in (imported(plan) / "scores.zarr" / "zarr.json").read_text()
 
 
+def test_imported_scores_are_published_and_pulled_as_others_are(tmp_path: Path) -> None:
+    WRITERS["npy"](tmp_path / "scores.npy")
+    stage = imported(plan_of(tmp_path, tmp_path / "scores.npy"))
+    publish([stage], str(tmp_path / "shared"))
+    assert "every checksum right" in pull(stage.name, [str(tmp_path / "shared")], tmp_path / "here")
+    assert str(tmp_path) not in (tmp_path / "shared" / "stores" / f"{stage.name}.json").read_text()
+
+
 def read_pool_digest(plan: Plan, stage: Path) -> str:
     return open_pool(plan.directory(plan.upstream(stage.name)[0][1])).info.digest
 

@@ -17,11 +17,11 @@ from robustprune.execution import Execution
 from robustprune.experiments import Table, load_experiments
 from robustprune.job import Job, run_stage
 from robustprune.models.checkpoint import load_model
-from robustprune.paths import dynamics_name
+from robustprune.paths import STORE_NAME, dynamics_name
 from robustprune.plan import Plan
 from robustprune.pools.format import open_pool
 from robustprune.scores.dynamics import row_pass, run
-from robustprune.scores.files import STORE_NAME, read_score
+from robustprune.scores.files import read_score
 from robustprune.settings import CrossEntropyAttack, DynamicsScoreName, ScoreName, ThreatModel
 from robustprune.show import describe_path
 from robustprune.specs import DynamicsScoreSpec, LossScoreSpec

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,47 @@ def test_list_and_verify_and_pull_without_a_plan(made: tuple[Plan, str], shared:
         "scores.zarr",
     ]
     assert open_store(tmp_path / "here" / score / "scores.zarr").problems() == []
+
+
+def test_a_pull_takes_away_what_one_from_another_place_left(made: tuple[Plan, str], tmp_path: Path) -> None:
+    publish([directory(made)], str(tmp_path / "shared"))
+    left = tmp_path / "here" / made[1] / "partial" / "pull-elsewhere"
+    left.mkdir(parents=True)
+    assert "every checksum right" in pull(made[1], [str(tmp_path / "shared")], tmp_path / "here")
+    assert not left.parent.exists()
+
+
+def test_a_pull_that_did_not_end_is_looked_up_again(made: tuple[Plan, str], tmp_path: Path) -> None:
+    publish([directory(made)], str(tmp_path / "shared"))
+    plan, score = another_checkout(tmp_path / "b", str(tmp_path / "shared"))
+    (plan.directory(score) / "pulled.json").write_text("{}")
+    assert with_pulls(replace(plan, pulls={})).pulls == {score: str(tmp_path / "shared")}
+    assert with_pulls(replace(plan, pulls={}), look_up=False).pulls == {}
+
+
+def test_a_place_that_may_not_be_read_is_told_of_by_its_name(
+    made: tuple[Plan, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shared").mkdir()
+
+    def refuse(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("robustprune.sharing.places.Path.is_file", refuse)
+    with pytest.raises(UserError, match=r"shared store .*/shared cannot be read: .*Permission denied"):
+        Folder(tmp_path / "shared").published({made[1]})
+
+
+def test_a_job_that_was_told_of_no_place_looks_at_none(
+    made: tuple[Plan, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish([directory(made)], str(tmp_path / "shared"))
+    monkeypatch.chdir(tmp_path)
+    Path("config.yaml").write_text(yaml.safe_dump(merge(SCORED, {"shared_stores": [str(tmp_path / "shared")]})))
+    monkeypatch.setenv("ROBUSTPRUNE_SHARED_STORES", "[]")
+    assert main(["store", "pull", made[1], "--to", "here"]) == 2
+    monkeypatch.delenv("ROBUSTPRUNE_SHARED_STORES")
+    assert main(["store", "pull", made[1], "--to", "here"]) == 0
 
 
 def test_publishing_again_changes_nothing_and_another_store_under_the_id_is_refused(

@@ -78,6 +78,18 @@ def test_the_report_takes_seconds_once_the_table_is_there(finished: Checkout) ->
     assert "Nothing to be done" in finished.snakemake(report).stdout
 
 
+def test_the_quality_of_another_configuration_is_another_copy(checkout: Checkout) -> None:
+    target = "results/quality.csv"
+    checkout.snakemake(target)
+    first = checkout.file(target).read_text()
+    checkout.configure({"quality": {"images": 60}})
+    checkout.snakemake(target)
+    assert checkout.file(target).read_text() != first
+    checkout.configure({})
+    assert rules_run(checkout, target) == Counter({"quality_target": 1})
+    assert checkout.file(target).read_text() == first
+
+
 def test_snakemakes_own_report_has_the_table_with_its_caption(finished: Checkout, tmp_path: Path) -> None:
     finished.snakemake(TABLE, "--report", str(tmp_path / "report.zip"))
     with zipfile.ZipFile(tmp_path / "report.zip") as report:
@@ -218,6 +230,24 @@ def test_an_unknown_table_is_refused(checkout: Checkout) -> None:
     done = checkout.snakemake("results/table9.csv", check=False)
     assert done.returncode != 0
     assert "results/table9.csv is neither" in done.stdout
+
+
+def test_a_key_that_is_written_twice_is_refused(checkout: Checkout) -> None:
+    with checkout.file("config.yaml").open("a") as file:
+        file.write("training: {trades: {epochs: 1}}\n")
+    done = checkout.snakemake("-n", TABLE, check=False)
+    assert done.returncode != 0
+    assert "config.yaml is not valid YAML: the key training is written twice" in done.stdout
+
+
+def test_a_checkout_runs_its_own_code_whichever_is_installed(tmp_path: Path) -> None:
+    checkout = Checkout(tmp_path)
+    with checkout.file("workflow/robustprune/cli.py").open("a") as file:
+        file.write('\nraise SystemExit("this checkout")\n')
+    pool = re.findall(r"results/digits/pools/\S+/record.json", checkout.snakemake("-n", TABLE).stdout)[0]
+    done = checkout.snakemake(pool, check=False)
+    assert done.returncode != 0
+    assert "this checkout" in done.stdout
 
 
 def test_killed_with_snakemake_it_goes_on_after_unlock(checkout: Checkout) -> None:

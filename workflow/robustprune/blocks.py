@@ -65,7 +65,7 @@ def compute_rows(
     with job.progress(what, total=len(rows), unit=unit, done=done) as progress, job.checkpoints:
         for gap in gaps:
             pending = _Pending(folder, gap.start)
-            for start, stop in batches(gap, batch_size):
+            for start, stop in ranges(gap.start, gap.stop, batch_size):
                 pending.append(compute(start, stop))
                 progress.advance(stop - start)
                 if pending.bytes >= BLOCK_BYTES:
@@ -80,13 +80,12 @@ def collect(blocks: Iterator[Columns]) -> Columns:
     return _concatenate(list(blocks))
 
 
-def batches(rows: range, length: int) -> Iterator[tuple[int, int]]:
-    """``rows`` cut at the multiples of ``length``, as (start, stop)."""
-    start = rows.start
-    while start < rows.stop:
-        stop = min(rows.stop, start - start % length + length)
-        yield start, stop
-        start = stop
+def ranges(start: int, stop: int, length: int) -> Iterator[tuple[int, int]]:
+    """``start`` ... ``stop`` cut at the multiples of ``length``."""
+    while start < stop:
+        end = min(stop, start - start % length + length)
+        yield start, end
+        start = end
 
 
 @dataclass(frozen=True, order=True)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("robustprune")
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # full disk, full quota, limit on the size of a file
+NO_PERMISSION = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,6 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         elif isinstance(error, OSError) and error.errno in NO_SPACE:
             logger.error("no room on the disk: %s; make some, the same command goes on from its checkpoint", error)
+        elif isinstance(error, OSError) and error.errno in NO_PERMISSION:
+            logger.error("no permission: %s", error)
+            return UserError.exit_code
         else:
             logger.exception("unexpected error")  # to the log file, too
         return 1
@@ -248,7 +252,8 @@ def _publish(options: argparse.Namespace) -> None:
 def _pull(options: argparse.Namespace) -> None:
     from robustprune.sharing.commands import pull, pull_planned
 
-    places = options.places or shared_from_environment() or _config(options).shared_stores
+    told = shared_from_environment()  # in a job, which may have been told that there are none
+    places = options.places or (_config(options).shared_stores if told is None else told)
     if options.to is None:
         pull_planned(Path(options.what), places)
     else:

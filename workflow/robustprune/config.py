@@ -204,6 +204,9 @@ class Resources(Settings):
     galleries: StageResources = StageResources()
 
 
+WITHOUT_GPU = ("manifests", "layouts", "studies", "galleries")
+
+
 class Config(Settings):
     """Everything a user can set. ``config.yaml`` overrides the preset it names."""
 
@@ -325,6 +328,8 @@ class Config(Settings):
     def _gpus_are_used(self) -> None:
         for kind in Resources.model_fields:
             gpus = getattr(self.resources, kind).gpu
+            if kind in WITHOUT_GPU and gpus != 0:
+                raise ValueError(f"resources.{kind}.gpu = {gpus} should be 0, as nothing there computes on one")
             trained = kind in ("generators", "models")
             processes = self.execution.processes if trained else 1
             if gpus not in (0, processes):
@@ -397,10 +402,21 @@ def read_config_file(path: Path, overrides: Mapping[str, Any] | None = None) -> 
     return load_config(merge(read_yaml(path), overrides or {}), origin=path.name)
 
 
+class _Loader(YAML_LOADER):  # type: ignore[misc, valid-type]  # one of two, by what is installed
+    """Refuses a key that is written twice in a mapping, of which YAML would take the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = next((key for key in keys if keys.count(key) > 1 and key != "<<"), None)
+        if twice is not None:
+            raise yaml.MarkedYAMLError(problem=f"the key {twice} is written twice", problem_mark=node.start_mark)
+        return dict(super().construct_mapping(node, deep))
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file. Raises UserError when it holds something else."""
     try:
-        content = yaml.load(path.read_text(), YAML_LOADER)
+        content = yaml.load(path.read_text(), _Loader)
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if content is None:

@@ -216,7 +216,7 @@ def _alone(lock: Path, *, shared: bool = False) -> Iterator[None]:
     Processes that take the lock as ``shared`` wait only for one that does not.
     """
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-    with lock.open("w") as file:
+    with lock.open("a+") as file:  # NFS 4 gives a shared lock to who may read alone
         try:
             fcntl.flock(file, kind | fcntl.LOCK_NB)
         except BlockingIOError:

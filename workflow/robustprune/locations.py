@@ -45,6 +45,7 @@ def put_into_environment(locations: Sequence[str]) -> None:
     os.environ[VARIABLE] = json.dumps(list(locations))
 
 
-def shared_from_environment() -> tuple[str, ...]:
-    """What ``put_into_environment`` told; nothing outside a workflow's jobs."""
-    return tuple(json.loads(os.environ.get(VARIABLE, "[]")))
+def shared_from_environment() -> tuple[str, ...] | None:
+    """What ``put_into_environment`` told; None outside a workflow's jobs."""
+    told = os.environ.get(VARIABLE)
+    return None if told is None else tuple(json.loads(told))

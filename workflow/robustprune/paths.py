@@ -4,6 +4,7 @@ from pathlib import Path
 
 SPEC_FILE = "spec.json"
 POOL_FILE = "pool.json"  # what a pool is
+STORE_NAME = "scores.zarr"  # the store of a score
 RECORD_FILE = "record.json"
 KEPT_RECORD_FILE = ".record.json"  # a copy that Snakemake, which deletes declared outputs before a rerun, does not know
 PULLED_FILE = "pulled.json"  # in the directory of a stage that was pulled: from where, and what was said of it

@@ -4,6 +4,7 @@ from collections.abc import Collection
 
 from robustprune.costs.report import cost_lines
 from robustprune.costs.throughput import read_throughput
+from robustprune.paths import PARTIAL
 from robustprune.plan import Plan, stages_of_target
 
 
@@ -36,7 +37,7 @@ def _line(plan: Plan, stage_id: str, missing: set[str]) -> str:
     elif stage_id in missing and stage_id in plan.pulls:
         return f"{'pull':<11}{plan.stages[stage_id].kind:<12}{stage_id}  from {plan.pulls[stage_id]}"
     elif stage_id in missing:
-        state = "goes on" if (plan.directory(stage_id) / "partial").is_dir() else "would run"
+        state = "goes on" if (plan.directory(stage_id) / PARTIAL).is_dir() else "would run"
     else:
         state = "not needed"
     return f"{state:<11}{plan.stages[stage_id].kind:<12}{stage_id}"

@@ -6,6 +6,7 @@ import json
 import struct
 import zipfile
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from threading import Event
@@ -324,7 +325,8 @@ def remembered(key: str, compute: Callable[[], str]) -> str:
     known = _read_digest_cache()
     if key not in known:
         known[key] = compute()
-        write_text(DIGEST_CACHE, json.dumps(known))
+        with suppress(OSError):  # a memory, and no more: results may be read-only
+            write_text(DIGEST_CACHE, json.dumps(known))
     return known[key]
 
 

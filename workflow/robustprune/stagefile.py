@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from robustprune.errors import UserError
 from robustprune.files import write_text
+from robustprune.paths import SPEC_FILE
 from robustprune.specs import SPEC_ADAPTER, Spec
 
 
@@ -25,7 +26,7 @@ def read_spec(path: Path) -> Spec:
         UserError: when the file is missing, malformed, or not what this version of the code would run under that id.
     """
     if path.is_dir():
-        path = path / "spec.json"
+        path = path / SPEC_FILE
     if not path.is_file():
         raise UserError(
             f"{path} does not exist; 'robustprune plan --write' puts the spec of every planned stage in place"

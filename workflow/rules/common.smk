@@ -1,7 +1,7 @@
 # What all rules share: the plan, and how a rule asks it for inputs and resources.
 import re
 
-from robustprune.config import load_config
+from robustprune.config import load_config, read_yaml
 from robustprune.errors import UserError
 from robustprune.experiments import load_experiments, load_figures
 from robustprune.paths import part_marker
@@ -11,6 +11,8 @@ from robustprune.sharing.lookup import with_pulls
 from robustprune.specs import ID_PATTERN
 
 try:
+    for path in workflow.configfiles:
+        read_yaml(Path(path))  # Snakemake takes the last of two keys of one name, without a word
     PLAN = make_plan(
         load_config(config), load_experiments(), load_figures(), quality=True, page=True
     )
@@ -93,7 +95,7 @@ def table_of_target(wildcards):
     return [directory / f"table.{ending}" for ending in ("csv", "md", "tex")]
 
 
-def quality_table(wildcards):
+def quality_table():
     return behind("results/quality.csv") / "table.csv"
 
 

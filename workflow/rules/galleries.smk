@@ -3,8 +3,7 @@ rule gallery:
     input:
         upstream,
     output:
-        gallery=RESULTS / "galleries" / "{id}" / "gallery.json",
-        record=RESULTS / "galleries" / "{id}" / "record.json",
+        RESULTS / "galleries" / "{id}" / "record.json",
     log:
         RESULTS / "galleries" / "{id}" / "job.log",
     threads: threads

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from robustprune.errors import UserError
 from robustprune.job import Job
-from robustprune.scores.files import STORE_NAME
+from robustprune.paths import STORE_NAME
 from robustprune.scores.meaning import Meaning
 from robustprune.store import open_store
 

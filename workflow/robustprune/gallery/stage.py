@@ -27,11 +27,12 @@ from robustprune.gallery.files import (
 from robustprune.gallery.picks import of_bins, of_ends
 from robustprune.gallery.sprites import QUALITY, draw_sprite
 from robustprune.job import Job
+from robustprune.paths import STORE_NAME
 from robustprune.pools.drawing import Rows
 from robustprune.pools.format import Pool, open_pool
 from robustprune.pruning.manifest import read_manifest
 from robustprune.record import read_record
-from robustprune.scores.files import STORE_NAME, read_score
+from robustprune.scores.files import read_score
 from robustprune.scores.meaning import Meaning
 from robustprune.specs import GallerySpec, IngestedPoolSpec, ManifestSpec, SynsetPoolSpec, slug_of
 from robustprune.stagefile import read_spec

@@ -24,7 +24,7 @@ class Methods:
     def __init__(self, config: Config, stages: Stages, root: "Methods | None" = None) -> None:
         self.config = config
         self.stages = stages
-        self.pools = Pools(config, stages)
+        self.pools: Pools = Pools(config, stages, root.pools if root else None)
         self.models = Models(config, stages, self.pools)
         self.scores = Scores(config, stages, self.pools, self.models, self.scoring_model)
         self._root = root or self
@@ -35,15 +35,15 @@ class Methods:
         known = self._root._changed
         if row.conditions not in known:
             config = row.conditions.under(self._root.config, origin=row.method)
-            self._refuse_unused_images(row, config)
             same = config is self._root.config
             known[row.conditions] = self._root if same else Methods(config, self.stages, self._root)
+        known[row.conditions]._refuse_unused_images(row)
         return known[row.conditions]
 
-    def _refuse_unused_images(self, row: Row, config: Config) -> None:
-        if row.synthetic is None or config.data.trained_on == "synthetic":
+    def _refuse_unused_images(self, row: Row) -> None:
+        if row.synthetic is None or self.config.data.trained_on == "synthetic":
             return
-        if config.training.named(row.recipe).synthetic_in_batch == 0:
+        if self.config.training.named(row.recipe).synthetic_in_batch == 0:
             raise UserError(
                 f"{row.method}: synthetic = {row.synthetic}, but training.{row.recipe}.synthetic_fraction leaves no "
                 "place for generated images in a batch"

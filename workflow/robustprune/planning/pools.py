@@ -27,11 +27,18 @@ T = TypeVar("T")
 
 
 class Pools:
-    """The images that a configuration has."""
+    """The images that a configuration has.
 
-    def __init__(self, config: Config, stages: Stages) -> None:
+    Args:
+        config: the configuration.
+        stages: where stages are put.
+        root: the pools of the user's own configuration, whose real images are the same: to list them takes long.
+    """
+
+    def __init__(self, config: Config, stages: Stages, root: "Pools | None" = None) -> None:
         self.config = config
         self.stages = stages
+        self._real: dict[str, str] = root._real if root else {}
         self.train = self.real("train")
         self.classifiers = Classifiers(config, stages, self.train)
 
@@ -53,6 +60,11 @@ class Pools:
 
     def real(self, split: str) -> str:
         """The real images of a split."""
+        if split not in self._real:
+            self._real[split] = self._plan_real(split)
+        return self._real[split]
+
+    def _plan_real(self, split: str) -> str:
         data = self.config.data
         form, _, place = data.source.partition(":")
         if form == "imagenet21k":
@@ -93,7 +105,7 @@ class Pools:
                     "classes": data.classes,
                     "image_shape": data.image_shape,
                     "source": folder,
-                    "test": self._of_synsets("test", place) if split == "train" else None,
+                    "test": self.real("test") if split == "train" else None,
                     "overlap": data.overlap,
                 }
             )

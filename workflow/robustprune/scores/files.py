@@ -11,6 +11,7 @@ import numpy.typing as npt
 from robustprune.blocks import Columns
 from robustprune.errors import UserError
 from robustprune.job import Job
+from robustprune.paths import STORE_NAME
 from robustprune.pools.format import Pool
 from robustprune.scores.distribution import Histogram, by_class, by_run, describe_scores
 from robustprune.scores.figure import draw_scores
@@ -18,7 +19,7 @@ from robustprune.scores.meaning import Meaning
 from robustprune.specs import Spec
 from robustprune.store import Store, open_store, write_store
 
-STORE_NAME, FIGURE_FILE = "scores.zarr", "scores.png"
+FIGURE_FILE = "scores.png"
 
 
 def publish_score(

@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
-from robustprune.attacks.cross_entropy import attack_cross_entropy
+from robustprune.attacks.cross_entropy import attack_cross_entropy, losses
 from robustprune.attacks.inputs import CHECKED_IMAGES, as_inputs, check_classifier
 from robustprune.blocks import Columns, RowPass, compute_rows
 from robustprune.files import digest
@@ -66,9 +65,3 @@ def _measure(job: Job, spec: LossScoreSpec, model: nn.Module, pool: Pool, start:
         )
     loss = losses(model, images, labels).cpu().numpy()
     return {"loss": loss, "distance": (1 / np.maximum(loss, EPS_LOSS)).astype(np.float32)}
-
-
-@torch.no_grad()
-def losses(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """(N,) float32: the cross-entropy at each image, nats."""
-    return F.cross_entropy(model(images).float(), labels, reduction="none")

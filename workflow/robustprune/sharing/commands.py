@@ -1,5 +1,6 @@
 """What ``robustprune store publish | pull | list | verify`` do."""
 
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -9,11 +10,11 @@ from pathlib import Path
 from robustprune.errors import UserError
 from robustprune.execution import Execution
 from robustprune.files import move_over, write_text
-from robustprune.paths import PULLED_FILE
+from robustprune.paths import PARTIAL, PULLED_FILE, STORE_NAME
 from robustprune.progress import Progress
 from robustprune.sharing.entry import CARD_FILE, card
 from robustprune.sharing.places import STORES, Place, open_place, open_writable_place
-from robustprune.sharing.publish import STORE_NAME, publish_stage
+from robustprune.sharing.publish import publish_stage
 from robustprune.sharing.pull import find_place, look_at, note_source, pull_store
 from robustprune.specs import is_stage_id
 
@@ -52,12 +53,11 @@ def pull(stage_id: str, locations: Sequence[str], folder: Path) -> str:
     text = card(entry)
     target = folder / stage_id
     with _progress(f"pulling {stage_id}", entry.size) as progress:
-        path = pull_store(place, entry, target / "partial", advance=progress.advance)
+        path = pull_store(place, entry, target / PARTIAL, advance=progress.advance)
     move_over(path, target / STORE_NAME)
     write_text(target / CARD_FILE, text)
     note_source(entry, place, target / PULLED_FILE)
-    path.parent.rmdir()
-    path.parents[1].rmdir()
+    shutil.rmtree(target / PARTIAL)  # with what a pull from another place may have left
     return f"{target / STORE_NAME}: {entry.rows:,} rows from {place.name}, every checksum right"
 
 

@@ -1,9 +1,10 @@
 """Looking scores up in shared stores while the plan is made. Nothing is asked for but which ids there are."""
 
 from dataclasses import replace
+from pathlib import Path
 
 from robustprune.errors import UserError
-from robustprune.paths import PULLED_FILE
+from robustprune.paths import KEPT_RECORD_FILE, PULLED_FILE, RECORD_FILE
 from robustprune.plan import Plan
 from robustprune.sharing.places import open_place
 from robustprune.specs import ScoreSpec
@@ -22,7 +23,7 @@ def with_pulls(plan: Plan, *, look_up: bool = True) -> Plan:
         UserError: where a shared store cannot be reached, since to go on without it could cost days.
     """
     scores = [stage_id for stage_id, spec in plan.stages.items() if isinstance(spec, ScoreSpec)]
-    pulls = {stage_id: "an earlier run" for stage_id in scores if (plan.directory(stage_id) / PULLED_FILE).is_file()}
+    pulls = {stage_id: "an earlier run" for stage_id in scores if _was_pulled(plan.directory(stage_id))}
     wanted = {stage_id for stage_id in scores if stage_id not in pulls and not plan.record(stage_id).is_file()}
     if look_up and wanted:
         for location in plan.config.shared_stores:
@@ -33,3 +34,9 @@ def with_pulls(plan: Plan, *, look_up: bool = True) -> Plan:
                 raise UserError(f"{error} (one of shared_stores; without it, scores could be computed anew)") from None
             pulls |= dict.fromkeys(sorted(found), place.name)
     return replace(plan, pulls=pulls)
+
+
+def _was_pulled(directory: Path) -> bool:
+    """Whether a pull has ended there: one that was killed leaves no record, and is looked up again."""
+    ended = any((directory / name).is_file() for name in (RECORD_FILE, KEPT_RECORD_FILE))
+    return ended and (directory / PULLED_FILE).is_file()

@@ -115,9 +115,12 @@ class Folder(WritablePlace):
         """The ids that have an entry."""
         if not self.root.is_dir():
             raise UserError(f"shared store {self.name}: there is no such folder; make it, or take it off the list")
-        if wanted is None:
-            wanted = [path.stem for path in (self.root / STORES).glob("*.json") if is_stage_id(path.stem)]
-        return {stage_id for stage_id in wanted if (self.root / entry_path(stage_id)).is_file()}
+        try:
+            if wanted is None:
+                wanted = [path.stem for path in (self.root / STORES).glob("*.json") if is_stage_id(path.stem)]
+            return {stage_id for stage_id in wanted if (self.root / entry_path(stage_id)).is_file()}
+        except OSError as error:
+            raise UserError(f"shared store {self.name} cannot be read: {error}") from None
 
     def read(self, path: str, limit: int) -> bytes:
         """The content of a small file."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from robustprune.errors import UserError
 from robustprune.files import sha256
-from robustprune.paths import SPEC_FILE, stage_directory
+from robustprune.paths import SPEC_FILE, STORE_NAME, stage_directory
 from robustprune.record import Record, read_record
 from robustprune.sharing.entry import CARD_FILE, LARGEST_ENTRY, Bars, Entry, Made, Said, card, plain_text, read_entry
 from robustprune.sharing.places import STORES, WritablePlace, entry_path, write_index
@@ -19,7 +19,6 @@ from robustprune.stagefile import read_spec
 from robustprune.store import Store, open_store
 from robustprune.store.layout import GROUP_FILE
 
-STORE_NAME = "scores.zarr"
 FILES_AT_ONCE = 4
 
 
@@ -45,6 +44,7 @@ def publish_stage(
         raise UserError(f"{directory} is of kind {spec.kind}, but only scores are shared")
     record, store = read_record(directory), open_store(directory / STORE_NAME)
     entry = _describe(spec, record, store, licence or _licence(directory, spec))
+    text = card(entry).encode()
     where = f"{place.name}/{STORES}/{spec.id}"
     if _is_there(place, entry):
         return f"{where} is there already"
@@ -54,7 +54,7 @@ def publish_stage(
         for written in as_completed(waiting):
             advance(written.result())
     place.put(store.path / GROUP_FILE, f"{folder}/{GROUP_FILE}")
-    place.replace(f"{STORES}/{spec.id}/{CARD_FILE}", card(entry).encode())
+    place.replace(f"{STORES}/{spec.id}/{CARD_FILE}", text)
     if not place.create(entry_path(spec.id), entry.dump()):
         _is_there(place, entry)  # somebody was faster; the same store, or an error
     write_index(place)

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from robustprune.errors import UserError
 from robustprune.files import move_over
+from robustprune.paths import STORE_NAME
 from robustprune.sharing.entry import LARGEST_ENTRY, Entry, read_entry
 from robustprune.sharing.places import Place, entry_path, open_place
-from robustprune.sharing.publish import FILES_AT_ONCE, STORE_NAME, data_path
+from robustprune.sharing.publish import FILES_AT_ONCE, data_path
 from robustprune.specs import ScoreSpec
 from robustprune.store import Store, open_store, read_contents
 from robustprune.store.contents import LARGEST_GROUP_FILE

@@ -5,11 +5,10 @@ from typing import Any
 
 from robustprune.files import move_over
 from robustprune.job import Job
-from robustprune.paths import PULLED_FILE
+from robustprune.paths import PULLED_FILE, STORE_NAME
 from robustprune.pools.format import open_pool
 from robustprune.scores.files import publish_written
 from robustprune.scores.meaning import Meaning
-from robustprune.sharing.publish import STORE_NAME
 from robustprune.sharing.pull import find_place, look_at, note_source, pull_store, refuse_other
 from robustprune.specs import ScoreSpec
 

@@ -135,7 +135,7 @@ class ImportedScoreSpec(ScoreSpec):
     column: str
     unit: str
     easy: Literal["high", "low"]
-    location: str
+    location: str = Field("", description="none in a shared store, which does not tell where the file lay")
 
     @property
     def slug(self) -> str:

@@ -31,7 +31,7 @@ def contents_of(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         version = attributes.pop("schema_version")
         if version != SCHEMA_VERSION:
             raise UserError(
-                f"{path} has schema version {version}, but this version reads {SCHEMA_VERSION}; make it again"
+                f"{path} has schema version {_short(version)}, but this version reads {SCHEMA_VERSION}; make it again"
             )
         checksum = attributes.pop("checksum")
         intact = checksum == checksum_of(attributes)

@@ -66,14 +66,6 @@ def chunk_and_shard(rows: int) -> tuple[int, int]:
     return chunk, min(SHARD_ROWS, chunk * -(-rows // chunk))
 
 
-def ranges(start: int, stop: int, length: int) -> Iterator[tuple[int, int]]:
-    """``start`` ... ``stop`` cut at the multiples of ``length``."""
-    while start < stop:
-        end = min(stop, start - start % length + length)
-        yield start, end
-        start = end
-
-
 def shard_names(column: str, start: int, stop: int, epochs: int | range | None) -> Iterator[str]:
     """The files that hold rows ``start`` ... ``stop`` - 1 of a column, in all or some epochs."""
     shards = range(start // SHARD_ROWS, -(-stop // SHARD_ROWS))

@@ -9,7 +9,7 @@ import numpy as np
 import zarr
 from zarr.storage import MemoryStore
 
-from robustprune.blocks import Columns
+from robustprune.blocks import Columns, ranges
 from robustprune.errors import UserError
 from robustprune.store import layout
 from robustprune.store.contents import contents_of
@@ -20,7 +20,6 @@ from robustprune.store.layout import (
     column_array,
     file_names,
     links,
-    ranges,
     shape_of,
     shard_names,
 )

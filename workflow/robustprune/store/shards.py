@@ -11,8 +11,9 @@ import google_crc32c
 import numpy as np
 from numcodecs import Zstd
 
+from robustprune.blocks import ranges
 from robustprune.files import sha256
-from robustprune.store.layout import FILL_VALUES, GROUP_FILE, ZSTD_LEVEL, chunk_and_shard, is_float, ranges
+from robustprune.store.layout import FILL_VALUES, GROUP_FILE, ZSTD_LEVEL, chunk_and_shard, is_float
 
 ABSENT = 2**64 - 1  # place of a chunk that its shard lacks, in the shard's index
 OTHER_CHECKSUMS = "is damaged: its checksums are not those it was written with"
@@ -135,7 +136,7 @@ def _unpacked(content: bytes, dtype: np.dtype[Any], rows: int, place: int) -> np
 
 def unpacked_size(frame: bytes) -> int | None:
     """The size that a Zstandard frame says its content has; None where it says none (RFC 8878, section 3.1.1.1)."""
-    if frame[:4] != b"\x28\xb5\x2f\xfd":
+    if len(frame) < 5 or frame[:4] != b"\x28\xb5\x2f\xfd":
         return None
     flags = frame[4]
     single, dictionary = flags >> 5 & 1, (0, 1, 2, 4)[flags & 3]

@@ -13,7 +13,7 @@ import zarr
 from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
-from robustprune.blocks import Columns
+from robustprune.blocks import Columns, ranges
 from robustprune.errors import UserError
 from robustprune.files import replacing, write_text
 from robustprune.store import layout
@@ -26,7 +26,6 @@ from robustprune.store.layout import (
     chunk_and_shard,
     column_array,
     file_names,
-    ranges,
     shard_names,
 )
 from robustprune.store.shards import DamagedShard, encoded, seal
