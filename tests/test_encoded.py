@@ -18,8 +18,8 @@ from PIL import Image
 from robustprune.errors import Interrupted, UserError
 from robustprune.files import digest
 from robustprune.job import Job
+from robustprune.pools import decoding, encoding
 from robustprune.pools import encoded as encoded_pool
-from robustprune.pools import encoding
 from robustprune.pools.decoding import LARGEST_PIXELS, decode, decode_and_fit
 from robustprune.pools.encoding import EncodedImage, fill_encoded_pool, publish_encoded_pool
 from robustprune.pools.format import image_digests, open_pool, read_digests
@@ -234,7 +234,7 @@ def test_another_number_of_images_than_stated_is_refused(
 def test_labels_out_of_range_and_huge_files_are_refused(make_job: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"0\.png has the label 4, but data\.classes allows 0 to 3"):
         fill(make_job("pools", "label-0123456789"), [some(1)[0]._replace(label=4)])
-    monkeypatch.setattr(encoding, "LARGEST_BYTES", 100)
+    monkeypatch.setattr(decoding, "LARGEST_BYTES", 100)
     with pytest.raises(UserError, match=r"0\.png is [\d,]+ bytes; more than 100 are not taken"):
         fill(make_job("pools", "huge-0123456789"), some(1))
 

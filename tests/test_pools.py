@@ -24,7 +24,7 @@ from torchvision.datasets import CIFAR10, MNIST
 from robustprune.errors import UserError
 from robustprune.files import digest
 from robustprune.job import Job
-from robustprune.pools import stage, writing
+from robustprune.pools import decoding, stage, writing
 from robustprune.pools.format import check_images, open_pool, pool_digest
 from robustprune.pools.ingest import digits, idx, npz, parquet, torchvision
 from robustprune.pools.writing import write_pool
@@ -443,6 +443,41 @@ def test_an_image_that_stands_for_many_rows_is_not_unpacked_for_all_at_once() ->
     images = pictures.images(0)
     next(images)
     assert pa.total_allocated_bytes() - used < 2**25  # all rows are 2**26
+
+
+def test_a_row_group_is_in_memory_at_once_and_no_file_before_its_turn() -> None:
+    Path("shards").mkdir()
+    random = np.random.default_rng(0)
+    for shard in range(2):
+        images = [{"bytes": random.bytes(2**16)} for _ in range(256)]
+        table = pa.table({"image": images, "label": [0] * 256})
+        pq.write_table(table, f"shards/train-0000{shard}-of-00002.parquet", row_group_size=8, use_dictionary=False)
+        del images, table
+    pictures = parquet.open_stream(planned("parquet:shards")).pictures
+    assert pictures is not None
+    used = pa.total_allocated_bytes()
+    assert max(pa.total_allocated_bytes() - used for _ in pictures.images(0)) < 2**22  # a file is 2**24
+
+
+def test_parquet_files_that_unpack_to_what_pictures_do_not_are_refused() -> None:
+    zeros = pa.table({"image": [{"bytes": bytes(2**20)}] * 32, "label": [0] * 32})
+    pq.write_table(zeros, "train-00000-of-00001.parquet", compression="zstd", use_dictionary=False)
+    with pytest.raises(
+        UserError, match=r"0001\.parquet: image\.bytes would unpack from [\d,]+ bytes to 33,\d+,\d+, which"
+    ):
+        parquet.open_stream(planned("parquet:."))
+    equal = pa.table({"image": pa.nulls(2**22, zeros["image"].type), "label": np.zeros(2**22, np.int64)})
+    pq.write_table(equal, "train-00000-of-00001.parquet", compression="zstd", use_dictionary=False)
+    assert parquet.open_stream(planned("parquet:.")).count == 2**22
+
+
+def test_a_picture_of_too_many_bytes_is_refused_in_a_pool_of_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "LARGEST_BYTES", 100)
+    write_shard("train-00000-of-00001", [PICTURE + bytes(100)], [0])
+    with pytest.raises(
+        UserError, match=r"0001\.parquet: the image in row 0 is 1\d\d bytes; more than 100 are not taken"
+    ):
+        everything(parquet, planned("parquet:shards"))
 
 
 def _garbled(content: bytes) -> bytes:

@@ -6,9 +6,11 @@ import re
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
+from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
 
 from robustprune.errors import UserError
+from robustprune.pools.limits import LARGEST_BYTES
 from robustprune.specs.base import ImageShape
 
 DEFINITION = 1
@@ -31,7 +33,7 @@ def decode(encoded: bytes, where: str, shape: ImageShape) -> npt.NDArray[np.uint
         (C, H, W) uint8, converted to grey or RGB.
 
     Raises:
-        UserError: when it is damaged or cut short, or has another size or more than 8 bits a channel.
+        UserError: when it is damaged or cut short, has another size or more than 8 bits a channel, or is too large.
     """
     return _decode(encoded, where, shape, fit=False)
 
@@ -47,6 +49,8 @@ def decode_and_fit(encoded: bytes, where: str, shape: ImageShape) -> npt.NDArray
 
 def _decode(encoded: bytes, where: str, shape: ImageShape, *, fit: bool) -> npt.NDArray[np.uint8]:
     channels, height, width = shape
+    if len(encoded) > LARGEST_BYTES:
+        raise UserError(f"{where} is {len(encoded):,} bytes; more than {LARGEST_BYTES:,} are not taken")
     try:
         with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
             _check(image, where, (width, height), fit=fit)
@@ -59,7 +63,7 @@ def _decode(encoded: bytes, where: str, shape: ImageShape, *, fit: bool) -> npt.
     return np.asarray(picture).reshape(height, width, channels).transpose(2, 0, 1)
 
 
-def _check(image: Image.Image, where: str, size: tuple[int, int], *, fit: bool) -> None:
+def _check(image: ImageFile, where: str, size: tuple[int, int], *, fit: bool) -> None:
     found = f"{image.width} x {image.height}"
     if not fit and image.size != size:
         raise UserError(f"{where} is {found} pixels, but data.image_shape asks for {size[0]} x {size[1]}")
@@ -69,7 +73,7 @@ def _check(image: Image.Image, where: str, size: tuple[int, int], *, fit: bool) 
         raise UserError(f"{where} has more than 8 bits a channel, which uint8 cannot hold")
 
 
-def _is_deep(image: Image.Image) -> bool:
+def _is_deep(image: ImageFile) -> bool:
     """Whether it has more than 8 bits a channel, of which Pillow drops the lower ones where there are colours."""
     if isinstance(image, TiffImageFile) and max(image.tag_v2.get(BITSPERSAMPLE, (1,))) > 8:
         return True  # by the tag, as channels that lie apart are named without their depth

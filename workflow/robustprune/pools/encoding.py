@@ -37,7 +37,6 @@ DEFINITION = 2
 
 ROWS_OF_A_FILE = 2**13
 ROWS_OF_A_GROUP = 2**8
-LARGEST_BYTES = 2**26  # of an encoded image
 BYTES_OF_A_GROUP = 2**27  # a group is one page, whose size Parquet counts in 31 bits
 SCHEMA = pa.schema(
     [("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])), ("label", pa.int64())],
@@ -150,9 +149,6 @@ def _exactly(
 ) -> Iterator[EncodedImage]:
     found = 0
     for image in islice(rows, count):
-        if len(image.encoded) > LARGEST_BYTES:
-            size = f"{len(image.encoded):,} bytes"
-            raise UserError(f"{folder / image.path} is {size}; more than {LARGEST_BYTES:,} are not taken")
         if not 0 <= image.label < classes:
             where = folder / image.path
             raise UserError(f"{where} has the label {image.label}, but data.classes allows 0 to {classes - 1}")

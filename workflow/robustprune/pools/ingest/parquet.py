@@ -1,7 +1,9 @@
 """Parquet as Hugging Face lays out image sets: encoded images in ``img`` or ``image``, integers in ``label``."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,6 +12,7 @@ import pyarrow.parquet as pq
 from robustprune.errors import UserError
 from robustprune.pools.encoding import EncodedImage
 from robustprune.pools.ingest.stream import ImageStream, Pictures, decoding_stream
+from robustprune.pools.limits import HARMLESS_BYTES, LARGEST_RATIO
 from robustprune.sources import planned_files
 from robustprune.specs import FileSource, IngestedPoolSpec
 
@@ -18,6 +21,8 @@ DEFINITION = 1
 IMAGE_COLUMNS = ("img", "image")
 BINARY = (pa.binary(), pa.large_binary())
 ROWS_AT_ONCE = 32  # a value that a file has once can be that of every row, and is unpacked for each
+BUFFER_BYTES = 2**20  # read at once: pyarrow would otherwise keep all row groups of a file in memory
+BYTES_OF_A_LABEL = 16  # at most, with all that Parquet notes beside it; equal ones may be packed in any ratio
 
 
 def open_stream(spec: IngestedPoolSpec) -> ImageStream:
@@ -28,47 +33,78 @@ def open_stream(spec: IngestedPoolSpec) -> ImageStream:
             an image that cannot be decoded or has another size.
     """
     assert isinstance(spec.source, FileSource)
-    shards = [(path, _open(path)) for path in planned_files(spec.source)]
-    columns = {path: _image_column(shard.schema_arrow, path) for path, shard in shards}
-    count = sum(shard.metadata.num_rows for _, shard in shards)
+    shards = [_look_into(path) for path in planned_files(spec.source)]
 
     def rows(first: int) -> Iterator[EncodedImage]:
-        for path, shard in shards:
-            yield from _rows(path, shard, columns[path], first)
-            first = max(0, first - shard.metadata.num_rows)
+        for shard in shards:
+            if first < shard.rows:
+                yield from _rows(shard, first)
+            first = max(0, first - shard.rows)
 
-    return decoding_stream(count, Pictures(shards[0][0].parent, rows), shape=spec.image_shape)
+    pictures = Pictures(shards[0].path.parent, rows)
+    return decoding_stream(sum(shard.rows for shard in shards), pictures, shape=spec.image_shape)
 
 
-def _open(path: Path) -> pq.ParquetFile:
+class _Shard(NamedTuple):
+    """One of the files; it is opened when its turn comes."""
+
+    path: Path
+    rows: int
+    column: str  # that has the images
+
+
+def _look_into(path: Path) -> _Shard:
+    with _opened(path) as file:
+        column = _image_column(file.schema_arrow, path)
+        _check_sizes(file.metadata, (f"{column}.bytes", "label"), path)
+        return _Shard(path, file.metadata.num_rows, column)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
+    options = {"page_checksum_verification": True, "pre_buffer": False, "buffer_size": BUFFER_BYTES}
     try:
-        return pq.ParquetFile(path, page_checksum_verification=True)
+        with pq.ParquetFile(path, **options) as file:
+            yield file
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path} is not a whole Parquet file: {error}") from None
 
 
-def _rows(path: Path, shard: pq.ParquetFile, column: str, first: int) -> Iterator[EncodedImage]:
+def _check_sizes(metadata: pq.FileMetaData, columns: tuple[str, ...], path: Path) -> None:
+    """A column of a row group is unpacked page by page, and one page may be all of it."""
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        for column in map(group.column, range(group.num_columns)):
+            packed, unpacked = column.total_compressed_size, column.total_uncompressed_size
+            if column.path_in_schema in columns and unpacked > max(
+                HARMLESS_BYTES, LARGEST_RATIO * packed, BYTES_OF_A_LABEL * group.num_rows
+            ):
+                sizes = f"{packed:,} bytes to {unpacked:,}"
+                raise UserError(f"{path}: {column.path_in_schema} would unpack from {sizes}, which pictures do not")
+
+
+def _rows(shard: _Shard, first: int) -> Iterator[EncodedImage]:
     """The rows from ``first`` on; row groups before it are not read."""
-    groups, start = _groups_from(shard, first)
-    batches = shard.iter_batches(ROWS_AT_ONCE, row_groups=groups, columns=[column, "label"])
-    while (batch := _next_batch(batches, path)) is not None:
-        encoded = pc.struct_field(batch[column], "bytes").to_pylist()
-        for row, (data, label) in enumerate(zip(encoded, batch["label"].to_pylist(), strict=True), start):
-            if row < first:
-                continue
-            if data is None or label is None:
-                raise UserError(f"{path}: row {row} has no {'image' if data is None else 'label'}")
-            yield EncodedImage(data, label, f"{path.name}: the image in row {row}")
-        start += len(batch)
+    path = shard.path
+    with _opened(path) as file:
+        groups, start = _groups_from(file, first)
+        for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=groups, columns=[f"{shard.column}.bytes", "label"]):
+            encoded = pc.struct_field(batch[shard.column], "bytes")
+            for row, (data, label) in enumerate(zip(encoded, batch["label"], strict=True), start):
+                if row < first:
+                    continue
+                if not (data.is_valid and label.is_valid):
+                    raise UserError(f"{path}: row {row} has no {'label' if data.is_valid else 'image'}")
+                yield EncodedImage(data.as_py(), label.as_py(), f"{path.name}: the image in row {row}")
+            start += len(batch)
 
 
-def _groups_from(shard: pq.ParquetFile, first: int) -> tuple[list[int], int]:
+def _groups_from(file: pq.ParquetFile, first: int) -> tuple[list[int], int]:
     """The row groups that hold row ``first`` or a later one, and the row that they begin with."""
     start = 0
-    for group in range(shard.num_row_groups):
-        rows = shard.metadata.row_group(group).num_rows
+    for group in range(file.num_row_groups):
+        rows = file.metadata.row_group(group).num_rows
         if start + rows > first:
-            return list(range(group, shard.num_row_groups)), start
+            return list(range(group, file.num_row_groups)), start
         start += rows
     return [], start
 
@@ -83,10 +119,3 @@ def _image_column(schema: pa.Schema, path: Path) -> str:
     if not pa.types.is_integer(schema.field("label").type):
         raise UserError(f"{path}: column label should hold integers, but holds {schema.field('label').type}")
     return column
-
-
-def _next_batch(batches: Iterator[pa.RecordBatch], path: Path) -> pa.RecordBatch | None:
-    try:
-        return next(batches, None)
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path} is not a whole Parquet file: {error}") from None
