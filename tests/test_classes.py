@@ -1,6 +1,7 @@
 """Classes from a hierarchy: known answers, an independent division by sets, and archives that are not what they say."""
 
 import io
+import os
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -248,17 +249,53 @@ def test_broken_archives_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "n01.tar"
     write_archive(path, {"a.JPEG": b"1" * 3000})
     whole = path.read_bytes()
-    path.write_bytes(whole[:2000])
-    with pytest.raises(UserError, match=r"n01\.tar cannot be read: .*"):
-        list_images("n01", path)
-    path.write_bytes(b"<html>not found</html>" * 40)
-    with pytest.raises(UserError, match=r"n01\.tar cannot be read"):
+    for damage in (whole[:2000], whole[:-10240], whole[: 7 * 512], b"<html>not found</html>" * 40):
+        path.write_bytes(damage)
+        with pytest.raises(UserError, match=r"n01\.tar is not a whole tar file: .*"):
+            list_images("n01", path)
+    path.write_bytes(whole + whole)
+    with pytest.raises(UserError, match=r"n01\.tar has more after the end of its tar file"):
         list_images("n01", path)
     with tarfile.open(path, "w") as archive:
         for _ in range(2):
             archive.addfile(tarfile.TarInfo("a.JPEG"), io.BytesIO())
     with pytest.raises(UserError, match=r"holds a\.JPEG twice"):
         list_images("n01", path)
+
+
+def test_an_archive_that_leads_back_to_its_beginning_is_refused(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "n01.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("a.JPEG")
+        member.pax_headers = {"size": "-1536"}
+        archive.addfile(member)
+    with pytest.raises(UserError, match=r"n01\.tar: the member 'a\.JPEG' is not of the size that its header states"):
+        list_images("n01", tmp_path / "n01.tar")
+
+
+def test_what_is_no_picture_of_a_synset_is_refused(tmp_path: Path) -> None:
+    for name in ("fifo", "large", "name", "link"):
+        (tmp_path / name).mkdir()
+    os.mkfifo(tmp_path / "fifo" / "a.JPEG")
+    with pytest.raises(UserError, match=r"fifo/a\.JPEG should be a picture, but is no plain file"):
+        list_images("n01", tmp_path / "fifo")
+    with (tmp_path / "large" / "a.JPEG").open("wb") as file:
+        file.truncate(2**26 + 1)
+    with pytest.raises(UserError, match=r"large: a\.JPEG has 67,108,865 bytes; 67,108,864 are allowed"):
+        list_images("n01", tmp_path / "large")
+    (tmp_path / "name" / os.fsdecode(b"ros\xe9.JPEG")).touch()
+    with pytest.raises(UserError, match=r"name has the name b'ros\\xe9\.JPEG', which is not UTF-8; rename it"):
+        list_images("n01", tmp_path / "name")
+    (tmp_path / "link" / "a.JPEG").symlink_to("gone")
+    with pytest.raises(UserError, match=r"link cannot be read: .*No such file"):
+        list_images("n01", tmp_path / "link")
+    (tmp_path / "synsets").mkdir()
+    (tmp_path / "synsets" / os.fsdecode(b"n\xe9.tar")).touch()
+    with pytest.raises(UserError, match=r"synsets has the name b'n\\xe9\.tar', which is not UTF-8; rename it"):
+        synset_entries(tmp_path / "synsets")
+    (tmp_path / "synsets" / os.fsdecode(b"n\xe9.tar")).unlink()
+    os.mkfifo(tmp_path / "synsets" / "n01.tar")
+    with pytest.raises(UserError, match=r"synsets/n01\.tar should be a folder or a tar file, but is neither"):
+        synset_entries(tmp_path / "synsets")
 
 
 def test_which_images_are_drawn_depends_on_seed_and_name_alone(tmp_path: Path) -> None:

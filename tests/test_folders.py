@@ -216,6 +216,7 @@ def test_a_packed_shard_is_unpacked_once(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 GOOD = samples(range(3))
+SPARSE_1_0 = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}
 BOMB = {"0.png": bytes(2**26 + 1), "0.cls": b"1"}
 
 
@@ -233,12 +234,21 @@ BOMB = {"0.png": bytes(2**26 + 1), "0.cls": b"1"}
         ({"0.png": b"<html>", "0.cls": b"1"}, {}, r"the sample 0 cannot be decoded"),
         ({"0.png": png(IMAGES[0]), "0.cls": b"10"}, {}, r"labels go from 10 to 10, but data\.classes"),
         ({"0.png": png(IMAGES[0]), "0.json": b"[" * 200_000}, {}, r"as its label in \.json, but b'\[\["),
-        ({".0.png": b""}, {"pax_headers": {"size": "-1536"}}, r"the member '\.0\.png' ends before it begins"),
-        ({"0.png": b""}, {"pax_headers": {"GNU.sparse.size": "abc"}}, r"is not a whole tar file: invalid literal"),
+        ({".0.png": b""}, {"pax_headers": {"size": "-1536"}}, r"the member '\.0\.png' is not of the size that"),
+        ({"0.png": b""}, {"pax_headers": {"GNU.sparse.size": "abc"}}, r"is not a whole tar file: a member is a sparse"),
+        ({"0.png": b""}, {"pax_headers": {"GNU.sparse.map": "0,1"}}, r"is not a whole tar file: a member is a sparse"),
+        ({"0.png": b""}, {"pax_headers": SPARSE_1_0}, r"is not a whole tar file: a member is a sparse file"),
+        ({"0.png": b""}, {"type": tarfile.GNUTYPE_SPARSE}, r"is not a whole tar file: a member is a sparse file"),
+        ({"0.png": b""}, {"pax_headers": {"size": "x" * 9}}, r"the sample 0 should have one picture, and \.cls"),
+        ({"0.png": png(IMAGES[0]), "0.PNG": b"", "0.cls": b"1"}, {}, r"the sample 0 has \.png twice"),
+        ({"0.png": png(IMAGES[0]), "0.cls": b"1", "./0.cls": b"2"}, {}, r"the sample 0 has \.cls twice"),
+        ({"0.png": png(IMAGES[0]), "0.json": b'{"label": true}'}, {}, r"no whole number as its label in \.json, but"),
+        ({"ros\udce9.png": b""}, {}, r"the member b'ros\\xe9\.png' has a name that is not UTF-8"),
     ],
     ids=[
         "traversal", "absolute", "link", "bomb", "no_label", "no_picture", "text_label", "no_json_label", "web_page",
-        "label_too_high", "deep_json", "endless", "no_number",
+        "label_too_high", "deep_json", "endless", "sparse_0_0", "sparse_0_1", "sparse_1_0", "sparse_gnu", "no_number",
+        "two_pictures_of_a_name", "two_labels_of_a_name", "label_true", "not_utf8",
     ],
 )  # fmt: skip
 def test_a_bad_member_is_refused(members: dict[str, bytes], info: Any, message: str, make_job: Make) -> None:
@@ -276,6 +286,29 @@ def test_a_tar_file_that_is_not_whole_is_refused(damage: Callable[[bytes], bytes
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(UserError, match=r"shards/train-0\.tar is not a whole tar file: "):
         everything(webdataset, planned("webdataset:shards"))
+
+
+def test_the_checksum_of_a_packed_shard_is_compared() -> None:
+    """It comes after the last block of zeros, at the first of which the members end."""
+    write_tar(Path("plain.tar"), GOOD)
+    packed = gzip.compress(Path("plain.tar").read_bytes())
+    Path("train-0.tar.gz").write_bytes(packed[:-8] + bytes([packed[-8] ^ 1]) + packed[-7:])
+    with pytest.raises(UserError, match=r"train-0\.tar\.gz is not a whole tar file: CRC check failed"):
+        webdataset.open_stream(planned("webdataset:."))
+
+
+def test_two_tar_files_in_one_are_refused() -> None:
+    write_tar(Path("train-0.tar"), GOOD)
+    Path("train-0.tar").write_bytes(2 * Path("train-0.tar").read_bytes())
+    with pytest.raises(UserError, match=r"train-0\.tar has more after the end of its tar file; unpack"):
+        webdataset.open_stream(planned("webdataset:."))
+
+
+def test_a_size_for_all_members_is_refused_where_it_is_not_theirs() -> None:
+    with tarfile.open("train-0.tar", "w", format=tarfile.PAX_FORMAT, pax_headers={"size": str(2**20)}) as archive:
+        archive.addfile(tarfile.TarInfo("0.png"))
+    with pytest.raises(UserError, match=r"train-0\.tar: the member '0\.png' is not of the size that its header states"):
+        webdataset.open_stream(planned("webdataset:."))
 
 
 def test_a_gap_in_the_shards_is_refused() -> None:

@@ -49,6 +49,11 @@ def move_over(source: Path, target: Path) -> None:
     source.replace(target)
 
 
+def is_utf8(name: str) -> bool:
+    """Whether a file's name, as Python has it, was UTF-8; other bytes are lone surrogates, which nothing writes."""
+    return name.encode(errors="ignore").decode() == name
+
+
 def hasher() -> blake3:
     """What files are known by: BLAKE3, which takes less than half the time of SHA-256, and is as safe."""
     return blake3()

@@ -3,12 +3,15 @@
 import hashlib
 import itertools
 import os
-import tarfile
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from robustprune.errors import UserError
+from robustprune.files import is_utf8
+from robustprune.pools.limits import LARGEST_BYTES
+from robustprune.tars import members, opened_tar
 
 DEFINITION = 1
 
@@ -42,7 +45,7 @@ def synset_entries(folder: Path) -> dict[str, Path]:
     """The folder or archive of each synset, by synset, ascending.
 
     Raises:
-        UserError: when there is none, or both a folder and an archive for one synset.
+        UserError: when there is none, both a folder and an archive for one synset, or a name that is not UTF-8.
     """
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}")
@@ -50,6 +53,10 @@ def synset_entries(folder: Path) -> dict[str, Path]:
     for entry in sorted(folder.iterdir()):
         if entry.is_dir() or entry.suffix == ARCHIVE_SUFFIX:
             synset = entry.stem if entry.suffix == ARCHIVE_SUFFIX else entry.name
+            if not is_utf8(synset):
+                raise UserError(f"{folder} has the name {os.fsencode(entry.name)!r}, which is not UTF-8; rename it")
+            if not (entry.is_dir() or entry.is_file()):
+                raise UserError(f"{entry} should be a folder or a tar file, but is neither")
             if synset in found:
                 raise UserError(f"{folder} has both {found[synset].name} and {entry.name}; one of them should go")
             found[synset] = entry
@@ -62,13 +69,16 @@ def list_images(synset: str, entry: Path) -> list[ListedImage]:
     """The images of one synset by name, ascending; files of other kinds are passed over.
 
     Raises:
-        UserError: when an archive is damaged or names an image twice.
+        UserError: when an archive is damaged or names an image twice, or an image is no plain file, is larger than
+            pictures are, or has a name that is not UTF-8.
     """
     try:
         listed = _archived(synset, entry) if entry.suffix == ARCHIVE_SUFFIX else _in_folder(synset, entry)
         images = sorted(listed, key=lambda image: image.name)
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except OSError as error:
         raise UserError(f"{entry} cannot be read: {error}") from None
+    for image in images:
+        _check(image, entry)
     for first, second in itertools.pairwise(images):
         if first.name == second.name:
             raise UserError(f"{entry} holds {first.name} twice")
@@ -78,20 +88,25 @@ def list_images(synset: str, entry: Path) -> list[ListedImage]:
 def _in_folder(synset: str, folder: Path) -> Iterator[ListedImage]:
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.lower().endswith(IMAGE_SUFFIXES) and entry.is_file():
-                yield ListedImage(synset, entry.name, entry.stat().st_size, None)
+            if entry.name.lower().endswith(IMAGE_SUFFIXES):
+                if not stat.S_ISREG((status := entry.stat()).st_mode):
+                    raise UserError(f"{entry.path} should be a picture, but is no plain file")
+                yield ListedImage(synset, entry.name, status.st_size, None)
+
+
+def _check(image: ListedImage, entry: Path) -> None:
+    if not is_utf8(image.name):
+        raise UserError(f"{entry} has the name {os.fsencode(image.name)!r}, which is not UTF-8; rename it")
+    if image.size > LARGEST_BYTES:
+        raise UserError(f"{entry}: {image.name} has {image.size:,} bytes; {LARGEST_BYTES:,} are allowed")
 
 
 def _archived(synset: str, path: Path) -> Iterator[ListedImage]:
     """Nothing is extracted: an image is its bytes between two offsets, so a member's name leads nowhere."""
-    whole = path.stat().st_size
-    with tarfile.open(path, "r:") as archive:
-        for member in archive:
-            if not (member.isreg() and member.name.lower().endswith(IMAGE_SUFFIXES)):
-                continue
-            if member.offset_data + member.size > whole:
-                raise tarfile.ReadError(f"it ends within {member.name}")
-            yield ListedImage(synset, member.name, member.size, member.offset_data)
+    with opened_tar(path, packed=False) as archive:
+        for member in members(path, archive):
+            if member.isreg() and member.name.lower().endswith(IMAGE_SUFFIXES):
+                yield ListedImage(synset, member.name, member.size, member.offset_data)
 
 
 def folder_fingerprint(entries: Mapping[str, Path]) -> str:
@@ -102,7 +117,7 @@ def folder_fingerprint(entries: Mapping[str, Path]) -> str:
             str(entry.stat().st_size) if entry.suffix == ARCHIVE_SUFFIX else listing_digest(list_images(synset, entry))
         )
         lines.append(f"{entry.name} {state}")
-    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def require_folder(folder: Path, fingerprint: str) -> None:
@@ -115,16 +130,11 @@ def listing_digest(images: Iterable[ListedImage]) -> str:
     """SHA-256 of synset, name and size of each image, in order: a folder of a terabyte is known by these."""
     hasher = hashlib.sha256()
     for image in images:
-        hasher.update(f"{image.synset}\0{image.name}\0{image.size}\n".encode(errors="surrogateescape"))
+        hasher.update(f"{image.synset}\0{image.name}\0{image.size}\n".encode())
     return hasher.hexdigest()
 
 
 def lowest_keys(images: list[ListedImage], count: int, *, seed: int) -> set[int]:
     """The places of ``count`` images drawn at random; an image's luck depends on the seed and its name alone."""
-    keys = [
-        hashlib.blake2b(
-            f"{seed}\0{i.synset}\0{i.name}".encode(errors="surrogateescape"), digest_size=KEY_BYTES
-        ).digest()
-        for i in images
-    ]
+    keys = [hashlib.blake2b(f"{seed}\0{i.synset}\0{i.name}".encode(), digest_size=KEY_BYTES).digest() for i in images]
     return set(sorted(range(len(images)), key=lambda place: (keys[place], place))[:count])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from robustprune.errors import UserError
+from robustprune.files import is_utf8
 
 DEFINITION = 1
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -66,7 +67,7 @@ def _entries(folder: Path) -> list[tuple[str, bool]]:
         raise UserError(f"{error.filename} cannot be read: {error.strerror}") from None
     counted = [(name, is_folder) for name, is_folder in entries if is_folder or name.lower().endswith(SUFFIXES)]
     for name, _ in counted:
-        if os.fsencode(name).decode(errors="ignore") != name:
+        if not is_utf8(name):
             raise UserError(f"{folder} has the name {os.fsencode(name)!r}, which is not UTF-8; rename it")
     return counted
 
