@@ -12,12 +12,10 @@ from hypothesis.extra import numpy as hnp
 from robustprune.errors import UserError
 from robustprune.pruning.candidates import Candidates
 from robustprune.pruning.radii import RADIUS_RULES, Measured
-from robustprune.pruning.strategies import choose
+from robustprune.pruning.strategies import Amount, choose
 from robustprune.settings import (
     ENDS,
     Among,
-    AnyAmount,
-    DropAsMany,
     DropBeyond,
     DropShare,
     Per,
@@ -59,9 +57,7 @@ def plain_ranks(images: Candidates, end: str, positions: list[int], seed: int) -
     return [-value if drops_high else value for value in score]
 
 
-def plain_choice(
-    images: Candidates, strategy: Strategy, drop: AnyAmount, per: Per, seed: int, dropped: dict[str, int]
-) -> list[int]:
+def plain_choice(images: Candidates, strategy: Strategy, drop: Amount, per: Per, seed: int) -> list[int]:
     """The same choice by sorting lists."""
     kept: list[int] = []
     for name, members in plain_groups(images, per).items():
@@ -77,7 +73,7 @@ def plain_choice(
             if isinstance(drop, DropShare):
                 so_far = [round(sum(drop.shares[:stop]) * len(members)) for stop in (number, number + 1)]
             else:
-                so_far = [dropped[name] * part // len(ends) for part in (number, number + 1)]
+                so_far = [drop[name] * part // len(ends) for part in (number, number + 1)]
             count = so_far[1] - so_far[0]
             order = sorted(rest, key=lambda p: (ranks[p], int(images.keys(np.array([p]), seed)[0])))
             rest = sorted(order[count:])
@@ -94,30 +90,28 @@ def plain_groups(images: Candidates, per: Per) -> dict[str, list[int]]:
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> tuple[Candidates, Strategy, AnyAmount, Per, dict[str, int]]:
+def cases(draw: st.DrawFn) -> tuple[Candidates, Strategy, Amount, Per]:
     images = draw(candidates())
     per: Per = draw(st.sampled_from(["all", "class", "source"]))
     strategy: Strategy = draw(st.sampled_from(sorted(set(ENDS) - {"none", "random_with_replacement"})))
     ends = len(ENDS[strategy])
     dropped = {name: draw(st.integers(0, len(rows))) for name, rows in plain_groups(images, per).items()}
-    amounts: list[st.SearchStrategy[AnyAmount]] = [
+    amounts: list[st.SearchStrategy[Amount]] = [
         st.tuples(*[st.floats(0, 0.99 / ends)] * ends).map(lambda shares: DropShare(shares=shares)),
-        st.just(DropAsMany(manifest="other")),
+        st.just(dropped),
     ]
     if not {"chance", "middle"} & set(ENDS[strategy]):
         numbers = st.sampled_from([Fraction(-1, 4), Fraction(0), Fraction(1, 2), Fraction(26, 255)])
         amounts.append(st.tuples(*[numbers] * ends).map(lambda thresholds: DropBeyond(thresholds=thresholds)))
-    return images, strategy, draw(st.one_of(amounts)), per, dropped
+    return images, strategy, draw(st.one_of(amounts)), per
 
 
 @given(cases(), st.integers(0, 3))
 @settings(max_examples=200)
-def test_every_strategy_chooses_as_sorted_lists_do(
-    case: tuple[Candidates, Strategy, AnyAmount, Per, dict[str, int]], seed: int
-) -> None:
-    images, strategy, drop, per, dropped = case
-    kept = choose(images, strategy=strategy, drop=drop, per=per, seed=seed, dropped=dropped)
-    assert kept.tolist() == plain_choice(images, strategy, drop, per, seed, dropped)
+def test_every_strategy_chooses_as_sorted_lists_do(case: tuple[Candidates, Strategy, Amount, Per], seed: int) -> None:
+    images, strategy, drop, per = case
+    kept = choose(images, strategy=strategy, drop=drop, per=per, seed=seed)
+    assert kept.tolist() == plain_choice(images, strategy, drop, per, seed)
 
 
 @pytest.mark.parametrize("count", [0, 7, 10_001])
@@ -126,9 +120,7 @@ def test_every_strategy_chooses_as_sorted_lists_do(
 def test_shares_are_exact_to_one_image(strategy: Strategy, share: float, count: int) -> None:
     images = of_scores(np.round(np.random.default_rng(0).normal(size=count), 1))
     ends = len(ENDS[strategy])
-    kept = choose(
-        images, strategy=strategy, drop=DropShare(shares=(share / ends,) * ends), per="all", seed=0, dropped={}
-    )
+    kept = choose(images, strategy=strategy, drop=DropShare(shares=(share / ends,) * ends), per="all", seed=0)
     assert abs(count - len(kept) - share * count) <= 0.5
 
 
@@ -158,7 +150,7 @@ def test_the_choice_does_not_depend_on_the_order_of_the_pools(strategy: Strategy
     ends = len(ENDS[strategy])
     drop = DropShare(shares=(0.3 / ends,) * ends)
     sets = [
-        chosen(images, choose(images, strategy=strategy, drop=drop, per="all", seed=5, dropped={}))
+        chosen(images, choose(images, strategy=strategy, drop=drop, per="all", seed=5))
         for images in (forward, backward)
     ]
     assert sets[0] == sets[1]
@@ -169,8 +161,7 @@ def test_the_choice_does_not_depend_on_the_order_of_the_pools(strategy: Strategy
 def test_chance_and_ties_go_by_the_seed_and_are_spread_evenly(strategy: Strategy) -> None:
     images = of_scores(np.zeros(10_000))
     first, second = (
-        choose(images, strategy=strategy, drop=DropShare(shares=(0.5,)), per="all", seed=seed, dropped={})
-        for seed in (0, 1)
+        choose(images, strategy=strategy, drop=DropShare(shares=(0.5,)), per="all", seed=seed) for seed in (0, 1)
     )
     assert abs(len(set(first.tolist()) & set(second.tolist())) - 2500) < 5 * np.sqrt(10_000 / 16)  # independent
     for kept in (first, second):
@@ -194,7 +185,6 @@ def test_with_replacement_leaves_the_share_of_distinct_images_that_was_published
         drop=DropShare(shares=(0.25,)),
         per="all",
         seed=0,
-        dropped={},
     )
     assert len(kept) == round(0.75 * 48_976)
     assert len(np.unique(kept)) / 48_976 == pytest.approx(1 - np.exp(-0.75), abs=0.01)  # 52.8 %
@@ -205,7 +195,7 @@ def test_with_replacement_each_class_draws_by_itself() -> None:
     images = of_scores(np.zeros(20_000))
     images = replace(images, labels=np.repeat(np.arange(2, dtype=np.int16), 10_000))
     drop = DropShare(shares=(0.25,))
-    kept = choose(images, strategy="random_with_replacement", drop=drop, per="class", seed=0, dropped={})
+    kept = choose(images, strategy="random_with_replacement", drop=drop, per="class", seed=0)
     times = [np.bincount(kept[images.labels[kept] == label] % 10_000, minlength=10_000) for label in range(2)]
     assert [int(one.sum()) for one in times] == [7500, 7500]
     assert sorted(times[0]) != sorted(times[1])  # not the same ranks in either
@@ -221,7 +211,7 @@ def test_classes_keep_their_shares() -> None:
         labels=labels,
         score=np.random.default_rng(0).normal(size=1113).astype(np.float32) + labels,
     )
-    kept = choose(images, strategy="keep_highest", drop=DropShare(shares=(0.5,)), per="class", seed=0, dropped={})
+    kept = choose(images, strategy="keep_highest", drop=DropShare(shares=(0.5,)), per="class", seed=0)
     assert np.bincount(labels[kept]).tolist() == [5, 50, 500, 1]
 
 
@@ -237,7 +227,7 @@ def test_pe_and_pd_by_threshold_are_those_of_puma() -> None:
         easy="low",
     )
     drop = DropBeyond(thresholds=(Fraction("0.02"), Fraction(1)))
-    kept = choose(images, strategy="prune_easy_and_difficult", drop=drop, per="all", seed=0, dropped={})
+    kept = choose(images, strategy="prune_easy_and_difficult", drop=drop, per="all", seed=0)
     assert kept.tolist() == [2, 3, 4]
 
 
@@ -255,7 +245,7 @@ def test_distance_strategies_rank_a_distance_and_the_loss_it_is_made_of_alike() 
         by_distance = of_scores(1 / loss.astype(np.float32))
         shares = (0.4 / len(ENDS[strategy]),) * len(ENDS[strategy])
         kept = [
-            choose(images, strategy=strategy, drop=DropShare(shares=shares), per="all", seed=0, dropped={}).tolist()
+            choose(images, strategy=strategy, drop=DropShare(shares=shares), per="all", seed=0).tolist()
             for images in (by_loss, by_distance)
         ]
         assert kept[0] == kept[1]
@@ -263,25 +253,37 @@ def test_distance_strategies_rank_a_distance_and_the_loss_it_is_made_of_alike() 
 
 def test_low_distance_drops_the_high_losses() -> None:
     images = of_scores(np.array([0.1, 0.9, 0.5]))
-    kept = choose(images, strategy="low_distance", drop=DropShare(shares=(1 / 3,)), per="all", seed=0, dropped={})
+    kept = choose(images, strategy="low_distance", drop=DropShare(shares=(1 / 3,)), per="all", seed=0)
     assert kept.tolist() == [1, 2]
 
 
 def test_an_end_of_a_score_needs_a_score() -> None:
     images = Candidates(pools=POOLS[:1], first=(0,), counts=(3,), labels=np.zeros(3, np.int16))
     with pytest.raises(ValueError, match="high end"):
-        choose(images, strategy="puma", drop=DropShare(shares=(0.5,)), per="all", seed=0, dropped={})
+        choose(images, strategy="puma", drop=DropShare(shares=(0.5,)), per="all", seed=0)
 
 
 @pytest.mark.parametrize("strategy", ["puma", "random", "random_with_replacement"])
 def test_more_than_there_are_cannot_be_dropped(strategy: Strategy) -> None:
     images = of_scores(np.arange(10.0))
-    drop = DropAsMany(manifest="manifest-0123456789")
     says = r"same_size_as: 11 images are to be dropped of group 'all' .* among = real there are only 10"
     with pytest.raises(UserError, match=says):
-        choose(images, strategy=strategy, drop=drop, per="all", seed=0, dropped={"all": 11}, among="real")
-    kept = choose(images, strategy=strategy, drop=drop, per="all", seed=0, dropped={"all": 10}, among="real")
+        choose(images, strategy=strategy, drop={"all": 11}, per="all", seed=0, among="real")
+    kept = choose(images, strategy=strategy, drop={"all": 10}, per="all", seed=0, among="real")
     assert not len(kept)
+
+
+@pytest.mark.parametrize(("per", "group"), [("source", POOLS[0]), ("class", "3")])
+def test_what_the_other_row_drops_of_a_group_that_is_spared_is_not_forgotten(per: Per, group: str) -> None:
+    """All real images are of class 3, and only synthetic ones may be dropped."""
+    labels = np.repeat(np.array([3, 0], np.int16), 10)
+    images = Candidates(pools=POOLS, first=(0, 0), counts=(10, 10), labels=labels)
+    visited = {"source": POOLS[1], "class": "0"}[per]
+    says = rf"2 images are to be dropped of group '{group}' \(per = {per}\), .* among = synthetic there are only 0"
+    with pytest.raises(UserError, match=says):
+        choose(images, strategy="random", drop={group: 2, visited: 1}, per=per, seed=0, among="synthetic")
+    kept = choose(images, strategy="random", drop={group: 0, visited: 1}, per=per, seed=0, among="synthetic")
+    assert len(kept) == 19
 
 
 MARGINS = np.array([-np.inf, -0.2, -0.05, 0, 0.07, 0.3, np.inf], np.float32)
@@ -332,7 +334,7 @@ def test_images_that_are_not_among_the_candidates_are_all_kept(among: Among, per
         score=np.arange(100, dtype=np.float32)[::-1].copy(),
     )
     drop = DropShare(shares=(0.5,))
-    kept = choose(images, strategy="keep_highest", drop=drop, per=per, seed=0, dropped={}, among=among)
+    kept = choose(images, strategy="keep_highest", drop=drop, per=per, seed=0, among=among)
     inside = slice(0, 40) if among == "real" else slice(40, 100)
     rows = np.arange(100)[inside]
     alone = [rows] if per != "class" else [rows[labels[rows] == label] for label in range(5)]

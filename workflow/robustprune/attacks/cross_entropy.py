@@ -1,15 +1,25 @@
-"""PGD on the cross-entropy, one start of each image's own: what training dynamics and losses are measured under."""
+"""The cross-entropy at an image, and PGD on it from a start of its own: what losses and dynamics are measured by."""
 
 from functools import partial
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from robustprune.attacks.inputs import refuse_broken
 from robustprune.attacks.pgd import pgd_from_own_starts
 from robustprune.models.registry import Classifier
 from robustprune.settings import CrossEntropyAttack, ThreatModel
 
 DEFINITION = 1
+
+
+@torch.no_grad()
+def losses(model: Classifier, images: Tensor, labels: Tensor) -> Tensor:
+    """(N,) float32: the cross-entropy at each image, nats. Raises UserError where a logit is not finite."""
+    logits = model(images).float()
+    refuse_broken(logits)
+    return F.cross_entropy(logits, labels, reduction="none")
 
 
 def attack_cross_entropy(

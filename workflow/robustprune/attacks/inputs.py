@@ -26,6 +26,16 @@ def inputs_at(pool: Pool, rows: slice | AnyLabels, device: torch.device) -> tupl
     return images.to(torch.float32) / 255, labels
 
 
+def refuse_broken(logits: Tensor, *, origin: str = "the model") -> None:
+    """Raise UserError where any of (N, K) logits is not finite; the image would be taken for a very easy one."""
+    broken = int((~logits.isfinite()).any(1).sum())
+    if broken:
+        raise UserError(
+            f"{origin} gives logits that are not finite at {broken} of {len(logits)} images; its training diverged, or "
+            "its input is damaged"
+        )
+
+
 def check_classifier(model: nn.Module, images: Tensor, labels: Tensor, *, origin: str) -> None:
     """Refuse a model on which attacks and margins would mean nothing.
 
@@ -43,8 +53,7 @@ def check_classifier(model: nn.Module, images: Tensor, labels: Tensor, *, origin
         raise UserError(f"{origin} is in train mode, but should be in eval mode")
     images = images.detach().requires_grad_()
     logits = model(images)
-    if not logits.isfinite().all():
-        raise UserError(f"{origin} gives logits that are not finite; its training diverged, or its input is damaged")
+    refuse_broken(logits, origin=origin)
     if _are_probabilities(logits):
         raise UserError(f"{origin} gives probabilities, but should give logits; leave out its softmax")
     (gradient,) = torch.autograd.grad(cw_objective(logits, labels=labels, kappa=torch.inf).sum(), images)

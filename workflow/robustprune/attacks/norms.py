@@ -10,6 +10,11 @@ DEFINITION = 1
 EPS_DIVISION = torch.finfo(torch.float32).tiny  # the smallest divisor: zero over it is zero, not NaN
 
 
+def per_pixel(values: Tensor, like: Tensor) -> Tensor:
+    """(N,) to (N, 1, 1, 1), to go with ``like`` of shape (N, C, H, W)."""
+    return values.view(-1, *[1] * (like.ndim - 1))
+
+
 class NormGeometry(Protocol):
     """What an attack has to know about the norm it is bounded in.
 
@@ -60,12 +65,12 @@ class LinfNorm:
 
     def project(self, delta: Tensor, radius: Tensor) -> Tensor:
         """Every pixel clipped to [-radius, radius]."""
-        bound = _per_pixel(radius, delta)
+        bound = per_pixel(radius, delta)
         return delta.clamp(-bound, bound)
 
     def random_start(self, draw: Tensor, radius: Tensor) -> Tensor:
         """Uniform in the cube: ``draw`` on [-1, 1), stretched to the radius."""
-        return draw * _per_pixel(radius, draw)
+        return draw * per_pixel(radius, draw)
 
 
 class L2Norm:
@@ -85,17 +90,17 @@ class L2Norm:
     def steepest(self, gradient: Tensor) -> Tensor:
         """The gradient at length 1; scaled to a largest entry of 1 before, as squares of tiny entries are 0."""
         largest = gradient.abs().flatten(1).amax(1).clamp(min=EPS_DIVISION)
-        scaled = gradient / _per_pixel(largest, gradient)
-        return scaled / _per_pixel(self.size(scaled).clamp(min=EPS_DIVISION), gradient)
+        scaled = gradient / per_pixel(largest, gradient)
+        return scaled / per_pixel(self.size(scaled).clamp(min=EPS_DIVISION), gradient)
 
     def project(self, delta: Tensor, radius: Tensor) -> Tensor:
         """Perturbations that are too long, shortened to the radius."""
         shrink = (radius / self.size(delta).clamp(min=EPS_DIVISION)).clamp(max=1)
-        return delta * _per_pixel(shrink, delta)
+        return delta * per_pixel(shrink, delta)
 
     def random_start(self, draw: Tensor, radius: Tensor) -> Tensor:
         """Uniform on the sphere, as AutoAttack starts: a normal ``draw``, brought to the length of the radius."""
-        return self.steepest(draw) * _per_pixel(radius, draw)
+        return self.steepest(draw) * per_pixel(radius, draw)
 
 
 _NORMS: dict[str, NormGeometry] = {"Linf": LinfNorm(), "L2": L2Norm()}
@@ -106,8 +111,3 @@ def norm_named(name: str) -> NormGeometry:
     if name not in _NORMS:
         raise ValueError(f"norm = {name!r} is not one of {', '.join(_NORMS)}")
     return _NORMS[name]
-
-
-def _per_pixel(values: Tensor, like: Tensor) -> Tensor:
-    """(N,) to (N, 1, 1, 1), to go with ``like`` of shape (N, C, H, W)."""
-    return values.view(-1, *[1] * (like.ndim - 1))

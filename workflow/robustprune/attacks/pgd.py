@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from robustprune.attacks.norms import NormGeometry, norm_named
+from robustprune.attacks.norms import NormGeometry, norm_named, per_pixel
 from robustprune.models.registry import Classifier
 from robustprune.randomness import per_sample
 from robustprune.settings import ThreatModel
@@ -51,12 +51,12 @@ def pgd(
     Returns:
         (N, C, H, W) float32 in [0, 1], detached: the last point, within the radius up to rounding.
     """
-    step_size = step_size.view(-1, *[1] * (images.ndim - 1))
+    length = per_pixel(step_size, images)
     attacked = (images + start).clamp(0, 1) if clip_start else images + start
     for _ in range(steps):
         gradient = _gradient(model, attacked, objective)
         # Clipped, then projected: in L2 the order matters, and this is Wang et al.'s.
-        moved = (attacked + step_size * norm.steepest(gradient)).clamp(0, 1)
+        moved = (attacked + length * norm.steepest(gradient)).clamp(0, 1)
         attacked = images + norm.project(moved - images, radius)
     return attacked.clamp(0, 1)  # the last sum may have rounded to just outside
 

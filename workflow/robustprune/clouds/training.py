@@ -130,6 +130,5 @@ def kept_of(
         drop=DropShare(shares=(1 - settings.keep,)),
         per="all",
         seed=derive_seed(settings.seed, "dropped", trial),
-        dropped={},
     )
     return np.isin(np.arange(count), stay)

@@ -12,8 +12,8 @@ One gradient a step, however many classes there are. The algorithm as printed wo
 import torch
 from torch import Tensor
 
-from robustprune.attacks.norms import NormGeometry
-from robustprune.margins.walk import Crossing, Walk, per_pixel
+from robustprune.attacks.norms import NormGeometry, per_pixel
+from robustprune.margins.walk import Crossing, Walk
 from robustprune.models.registry import Classifier
 from robustprune.settings import BoundarySearchSettings
 

@@ -12,8 +12,8 @@ differentiated in every step, as in the paper.
 import torch
 from torch import Tensor
 
-from robustprune.attacks.norms import NormGeometry
-from robustprune.margins.walk import Crossing, Walk, per_pixel
+from robustprune.attacks.norms import NormGeometry, per_pixel
+from robustprune.margins.walk import Crossing, Walk
 from robustprune.models.registry import Classifier
 from robustprune.settings import DeepFoolSettings
 
@@ -82,7 +82,7 @@ class DeepFool(Walk):
         arrived = self.arrived[rows].nonzero().squeeze(1)
         rows, crossing, logits = rows[arrived], here.crossing[arrived], here.logits[arrived]
         self.gaps[rows] = crossing.gap(logits)
-        self.leads[rows] = only(class_gaps(logits, crossing, self.settings.candidates), self.fixed[rows])
+        self.leads[rows] = class_gaps(logits, crossing, self.settings.candidates, self.fixed[rows])
         self.distance[rows], self.target[rows] = torch.inf, -1
         self.arrived[rows] = False
 
@@ -166,11 +166,18 @@ def _slope(inputs: Tensor, logits: Tensor, others: Tensor, crossing: Crossing) -
     return gradient
 
 
-def class_gaps(logits: Tensor, crossing: Crossing, candidates: int | None) -> Tensor:
+def class_gaps(logits: Tensor, crossing: Crossing, candidates: int | None, fixed: Tensor) -> Tensor:
     """(n, K): the lead that has to fall for each other class; infinite for classes that are not considered.
 
-    Out of a class, its lead over each of the others, or over the ``candidates`` largest of them. Into a class, the lead
-    of the best other alone: no boundary to another one is the class's own.
+    Out of a class, its lead over each of the others, over the ``candidates`` largest of them, or over the one that is
+    fixed, however small it has become. Into a class, the lead of the best other alone: no boundary to another one is
+    the class's own.
+
+    Args:
+        logits: (n, K).
+        crossing: out of which class each is led, or into which.
+        candidates: number of classes; null for all.
+        fixed: (n,) int64, the class that is fixed, -1 for none; none into a class.
     """
     others = logits.scatter(1, crossing.classes[:, None], -torch.inf)
     own = logits.gather(1, crossing.classes[:, None])
@@ -180,14 +187,10 @@ def class_gaps(logits: Tensor, crossing: Crossing, candidates: int | None) -> Te
     into = torch.full_like(leads, torch.inf)
     into[:, 0] = -leads[:, 0]
     kept = torch.where(crossing.into[:, None], into, leads)
-    return torch.full_like(logits, torch.inf).scatter(1, ranked, kept)
-
-
-def only(gaps: Tensor, targets: Tensor) -> Tensor:
-    """(n, K): the gap of the target alone, where there is one: (n,) classes, -1 for none."""
-    chosen = targets.clamp(min=0)[:, None]
-    alone = torch.full_like(gaps, torch.inf).scatter(1, chosen, gaps.gather(1, chosen))
-    return torch.where(targets[:, None] < 0, gaps, alone)
+    none = torch.full_like(logits, torch.inf)
+    target = fixed.clamp(min=0)[:, None]
+    alone = none.scatter(1, target, own - logits.gather(1, target))
+    return torch.where(fixed[:, None] < 0, none.scatter(1, ranked, kept), alone)
 
 
 def lower_bounds(gaps: Tensor, sizes: Tensor, slope_ratio: float | None) -> Tensor:

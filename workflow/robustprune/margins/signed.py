@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from robustprune.attacks.norms import NormGeometry
+from robustprune.attacks.inputs import refuse_broken
+from robustprune.attacks.norms import NormGeometry, per_pixel
 from robustprune.margins.active_set import run_active
 from robustprune.margins.bisection import narrow
 from robustprune.margins.boundary_search import BoundarySearch
 from robustprune.margins.deepfool import DeepFool
-from robustprune.margins.walk import Crossing, Walk, gradients_of_input_only, in_few_sizes, logits_at, per_pixel
+from robustprune.margins.walk import Crossing, Walk, gradients_of_input_only, in_few_sizes, logits_at
 from robustprune.models.registry import Classifier
 from robustprune.settings import AnyMarginSettings, BoundarySearchSettings
 
@@ -51,9 +52,9 @@ def signed_margins(
 
     A correctly classified image has the distance to the nearest other class. A misclassified one has minus the distance
     to its own class (``negative = targeted``, and always with Algorithm 1; papers.md, P2), minus the distance from
-    the class it is taken for (``nearest``), or that distance itself (``unsigned``). An image's margin does not depend on
-    its batch mates, up to the rounding of the model's arithmetic, which can move where the way back ends by the width
-    it is narrowed to; the same chunk and batch size give the same bits.
+    the class it is taken for (``nearest``), or that distance itself (``unsigned``). An image's margin does not depend
+    on its batch mates, up to the rounding of the model's arithmetic, which can move where the way back ends by the
+    width it is narrowed to; the same chunk and batch size give the same bits.
 
     Args:
         model: gives (N, K) logits, in eval mode.
@@ -65,12 +66,14 @@ def signed_margins(
 
     Raises:
         ValueError: when the model is in train mode.
+        UserError: when it gives logits that are not finite.
     """
     if model.training:
         raise ValueError("the model is in train mode, but margins are measured in eval mode")
     network = in_few_sizes(model)
     with gradients_of_input_only(model):
         logits = logits_at(network, images, batch_size=batch_size)
+        refuse_broken(logits)
         prediction = logits.argmax(1)
         wrong = prediction != labels
         into = wrong & (settings.negative == "targeted")

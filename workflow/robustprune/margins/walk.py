@@ -63,11 +63,6 @@ class Walk(ABC):
         return (self.gaps[rows] < 0) | (self.steps[rows] >= self.max_steps)
 
 
-def per_pixel(values: Tensor, like: Tensor) -> Tensor:
-    """(N,) to (N, 1, 1, 1), to go with ``like`` of shape (N, C, H, W)."""
-    return values.view(-1, *[1] * (like.ndim - 1))
-
-
 def in_few_sizes(model: nn.Module) -> Classifier:
     """The model, in eval mode, that is only given batches of few sizes: others are filled up with black images.
 

@@ -14,7 +14,7 @@ from robustprune.pruning.facts import count_kept
 from robustprune.pruning.manifest import MANIFEST_FILE, read_metadata, write_manifest
 from robustprune.pruning.radii import RADIUS_RULES, Measured
 from robustprune.pruning.rows import GROUP_ROWS, Rows
-from robustprune.pruning.strategies import choose
+from robustprune.pruning.strategies import Amount, choose
 from robustprune.scores.files import read_score
 from robustprune.settings import DropAsMany
 from robustprune.specs import ManifestSpec
@@ -37,10 +37,9 @@ def run(job: Job, spec: ManifestSpec) -> dict[str, Any]:
     kept = choose(
         images,
         strategy=spec.strategy,
-        drop=spec.drop,
+        drop=_amount(job, spec),
         per=spec.per,
         seed=spec.seed,
-        dropped=_as_many(job, spec),
         among=spec.among,
     )
     margin = images.score if spec.margins == spec.scores else _read(job, spec.margins, pools, images)[0]
@@ -103,10 +102,10 @@ def _read(job: Job, stages: tuple[str, ...], pools: dict[str, Pool], images: Can
     return (np.concatenate(parts), easy.pop()) if parts else (None, "high")
 
 
-def _as_many(job: Job, spec: ManifestSpec) -> dict[str, int]:
-    """How many images another manifest drops, of each group; empty where none is followed."""
+def _amount(job: Job, spec: ManifestSpec) -> Amount:
+    """How many images are dropped: what the spec says, or as many of each group as another manifest drops."""
     if not isinstance(spec.drop, DropAsMany):
-        return {}
+        return spec.drop
     facts = read_metadata(job.upstream("manifests", spec.drop.manifest) / MANIFEST_FILE).facts
     if spec.per == "all":
         return {"all": facts.dropped}

@@ -4,6 +4,7 @@
 strategy, add its name there; to add an end, add its ranking to ``_ranking``.
 """
 
+from collections.abc import Mapping
 from itertools import accumulate
 
 import numpy as np
@@ -12,9 +13,12 @@ import numpy.typing as npt
 from robustprune.errors import UserError
 from robustprune.pruning.candidates import Candidates, Members, Positions, positions_of, take
 from robustprune.randomness import derive_seed
-from robustprune.settings import ENDS, Among, AnyAmount, DropBeyond, DropShare, End, Per, Strategy
+from robustprune.settings import ENDS, Among, DropBeyond, DropShare, End, Per, Strategy
 
 DEFINITION = 3
+
+Amount = DropShare | DropBeyond | Mapping[str, int]
+"""How many images are dropped: a share, those beyond a score, or that many of each group, by its name."""
 
 Ranking = npt.NDArray[np.float32] | npt.NDArray[np.uint64]
 """(M,): the image with the lowest value is dropped first."""
@@ -24,10 +28,9 @@ def choose(
     images: Candidates,
     *,
     strategy: Strategy,
-    drop: AnyAmount,
+    drop: Amount,
     per: Per,
     seed: int,
-    dropped: dict[str, int],
     among: Among = "all",
 ) -> Positions:
     """The positions of the images that are kept, ascending; each once, but where it is drawn with replacement.
@@ -43,7 +46,6 @@ def choose(
         drop: how many are dropped.
         per: among which images that many are dropped.
         seed: seed of chance and ties.
-        dropped: how many to drop of each group, by its name, where ``drop`` goes by another manifest.
         among: which images may be dropped; the others are kept.
 
     Raises:
@@ -52,14 +54,11 @@ def choose(
     within = images.among(among)
     spared = (np.arange(within.start), np.arange(within.stop, len(images)))
     kept: list[Positions] = [positions for positions in spared if len(positions)]
-    for name, members in images.groups(per, within):
-        total = len(images.labels[members])
-        counts = _counts(drop, total, len(ENDS[strategy]), dropped.get(name, 0))
-        if sum(counts) > total:
-            raise UserError(
-                f"same_size_as: {sum(counts):,} images are to be dropped of group {name!r} (per = {per}), as the other "
-                f"manifest does, but with among = {among} there are only {total:,}; choose a row that drops fewer"
-            )
+    groups = {name: (members, len(images.labels[members])) for name, members in images.groups(per, within)}
+    if isinstance(drop, Mapping):
+        _refuse_too_many(drop, {name: total for name, (_, total) in groups.items()}, per, among)
+    for name, (members, total) in groups.items():
+        counts = _counts(drop, name, total, len(ENDS[strategy]))
         if strategy == "random_with_replacement":
             kept.append(_draw(images, members, total - sum(counts), derive_seed(seed, "replacement", name)))
         else:
@@ -69,13 +68,24 @@ def choose(
     return np.sort(np.concatenate(kept), kind="stable")  # merges ascending runs in one pass
 
 
-def _counts(drop: AnyAmount, total: int, ends: int, as_many: int) -> list[int]:
+def _refuse_too_many(drop: Mapping[str, int], there: Mapping[str, int], per: Per, among: Among) -> None:
+    for name, count in drop.items():
+        if count > (total := there.get(name, 0)):
+            raise UserError(
+                f"same_size_as: {count:,} images are to be dropped of group {name!r} (per = {per}), as the other "
+                f"manifest does, but with among = {among} there are only {total:,}; choose a row that drops fewer"
+            )
+
+
+def _counts(drop: Amount, name: str, total: int, ends: int) -> list[int]:
     """How many of a group's images are dropped from each end; meaningless where a threshold says which."""
-    return _shares(total, drop.shares) if isinstance(drop, DropShare) else _even_parts(as_many, ends)
+    if isinstance(drop, Mapping):
+        return _even_parts(drop.get(name, 0), ends)
+    return _shares(total, drop.shares) if isinstance(drop, DropShare) else [0] * ends
 
 
 def _keep(
-    images: Candidates, members: Members, strategy: Strategy, drop: AnyAmount, counts: list[int], seed: int
+    images: Candidates, members: Members, strategy: Strategy, drop: Amount, counts: list[int], seed: int
 ) -> Positions:
     """What is kept of a group."""
     for number, end in enumerate(ENDS[strategy]):

@@ -14,9 +14,9 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from robustprune.attacks.cross_entropy import attack_cross_entropy
+from robustprune.attacks.cross_entropy import attack_cross_entropy, losses
+from robustprune.attacks.inputs import inputs_at
 from robustprune.attacks.norms import norm_named
 from robustprune.blocks import Columns, collect, compute_rows
 from robustprune.files import replacing
@@ -28,7 +28,6 @@ from robustprune.settings import (
     AnyRecipe,
     CrossEntropyAttack,
     DeepFoolSettings,
-    DropAsMany,
     MidTraining,
     RsFgsmRecipe,
 )
@@ -115,10 +114,7 @@ def _choose(
         )
         candidates = candidates.scored(score, EASY[settings.score])
     dropped = {pool: dropped_of(count, settings) for pool, count in zip(spec.pools, counts, strict=True)}
-    amount = DropAsMany(manifest="")
-    return score, choose(
-        candidates, strategy=settings.strategy, drop=amount, per="source", seed=spec.seed, dropped=dropped
-    )
+    return score, choose(candidates, strategy=settings.strategy, drop=dropped, per="source", seed=spec.seed)
 
 
 def _scores(
@@ -127,9 +123,10 @@ def _scores(
     """(M,) loss or DeepFool's L2 distance of each kept image, clean or after an RS-FGSM step of its own."""
 
     def compute(start: int, stop: int) -> Columns:
-        images, labels, ids = _inputs(job, kept, start, stop)
+        rows = kept.rows[start:stop]
+        images, labels = inputs_at(kept.pool, rows, job.device)
         if settings.at == "adversarial":
-            images = _step_of_rs_fgsm(spec, model, images, labels, ids)
+            images = _step_of_rs_fgsm(spec, model, images, labels, torch.from_numpy(rows))
         return {"score": _score(settings, model, images, labels).cpu().numpy().astype(np.float32)}
 
     blocks = compute_rows(
@@ -141,13 +138,6 @@ def _scores(
         name=name,
     )
     return np.asarray(collect(blocks)["score"])
-
-
-def _inputs(job: Job, kept: KeptImages, start: int, stop: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Images as floats, labels, and rows in the pool of some of the kept images."""
-    pixels, labels, _ = kept.read(np.arange(start, stop))
-    images = torch.from_numpy(pixels).to(job.device).to(torch.float32) / 255
-    return images, torch.from_numpy(labels).to(job.device), torch.from_numpy(kept.rows[start:stop])
 
 
 def _step_of_rs_fgsm(spec: ModelSpec, model: nn.Module, images: Tensor, labels: Tensor, ids: Tensor) -> Tensor:
@@ -173,13 +163,12 @@ def _rs_fgsm(recipe: AnyRecipe) -> tuple[CrossEntropyAttack, bool]:
 
 
 def _score(settings: MidTraining, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    if settings.score == "deepfool":
-        deepfool = DEEPFOOL.model_copy(update={"target": settings.target})
-        return signed_margins(
-            model, images, labels, settings=deepfool, norm=norm_named("L2"), batch_size=SCORED_AT_ONCE
-        ).margin
-    with torch.no_grad():
-        return F.cross_entropy(model(images).float(), labels, reduction="none")
+    if settings.score == "loss":
+        return losses(model, images, labels)
+    deepfool = DEEPFOOL.model_copy(update={"target": settings.target})
+    return signed_margins(
+        model, images, labels, settings=deepfool, norm=norm_named("L2"), batch_size=SCORED_AT_ONCE
+    ).margin
 
 
 def _write(

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from robustprune.attacks.norms import per_pixel
 from robustprune.settings import OnlinePuma
 from robustprune.training.batchnorm import frozen_statistics
 
@@ -44,7 +45,7 @@ def move_to_margins(
     """
 
     def at(margin: Tensor | float) -> Tensor:
-        share = margin.view(-1, *[1] * (images.ndim - 1)) if isinstance(margin, Tensor) else margin
+        share = per_pixel(margin, images) if isinstance(margin, Tensor) else margin
         return (images + share * (attacked - images)).clamp(0, 1)
 
     def right(margin: Tensor | float) -> Tensor:

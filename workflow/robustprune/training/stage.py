@@ -41,7 +41,8 @@ def run(job: Job, spec: ModelSpec) -> dict[str, Any]:
     synthetic = spec.training.synthetic_in_batch
     if synthetic and spec.synthetic is None:
         raise UserError(
-            f"training.synthetic_fraction = {spec.training.synthetic_fraction}, but there is no synthetic pool"
+            f"training.{spec.training.recipe}.synthetic_fraction = {spec.training.synthetic_fraction}, but there is no "
+            "synthetic pool"
         )
     _warn_of_unused_radii(spec, kept)
     _refuse_to_prune_all(spec, kept)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from robustprune.attacks.norms import NormGeometry
 from robustprune.randomness import BatchNoise
 from robustprune.settings import OnlinePuma
+from robustprune.training.losses import cross_entropy
 from robustprune.training.online import move_to_margins
 
 DEFINITION = 1
@@ -62,3 +63,18 @@ def learnt_from(
         return attacked, None
     moved = move_to_margins(model, images, attacked, labels, settings=online)
     return moved.images, moved.easy
+
+
+def loss_at(
+    model: nn.Module,
+    images: Tensor,
+    attacked: Tensor,
+    labels: Tensor,
+    *,
+    online: OnlinePuma | None,
+    label_smoothing: float,
+) -> BatchLoss:
+    """The cross-entropy at the attacked images, as ``learnt_from`` has them."""
+    attacked, easy = learnt_from(model, images, attacked, labels, online)
+    logits = model(attacked)
+    return batch_loss(cross_entropy(logits, labels, label_smoothing=label_smoothing), logits, labels, easy)

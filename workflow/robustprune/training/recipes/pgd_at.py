@@ -10,8 +10,8 @@ from robustprune.attacks.pgd import pgd
 from robustprune.randomness import BatchNoise
 from robustprune.settings import OnlinePuma, PgdAtRecipe, ThreatModel
 from robustprune.training.batchnorm import frozen_statistics
-from robustprune.training.losses import cross_entropy, label_objective
-from robustprune.training.recipes.base import BatchLoss, batch_loss, learnt_from, random_start
+from robustprune.training.losses import label_objective
+from robustprune.training.recipes.base import BatchLoss, loss_at, random_start
 
 DEFINITION = 1
 
@@ -38,7 +38,5 @@ class PgdAt:
                 norm=norm,
                 start=random_start(norm, images, radius, noise),
             )
-        attacked, easy = learnt_from(model, images, attacked, labels, self.online)
-        logits = model(attacked)
-        losses = cross_entropy(logits, labels, label_smoothing=self.settings.label_smoothing)
-        return batch_loss(losses, logits, labels, easy)
+        smoothing = self.settings.label_smoothing
+        return loss_at(model, images, attacked, labels, online=self.online, label_smoothing=smoothing)
