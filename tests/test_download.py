@@ -193,6 +193,17 @@ def test_cifar100_is_downloaded_and_unpacked(site: Site, tmp_path: Path, monkeyp
     assert sorted(path.name for path in (tmp_path / "data").iterdir()) == [".CIFAR100.lock", "cifar-100-python"]
 
 
+def test_an_archive_that_was_there_is_compared_before_it_is_unpacked(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, archive = put_cifar100(monkeypatch)
+    (tmp_path / "cifar-100-python.tar.gz").write_bytes(archive[:-9] + b"\0" + archive[-8:])
+    with pytest.raises(UserError, match=r"cifar-100-python\.tar\.gz is not CIFAR100's: its content has the MD5 "):
+        everything(torchvision, spec_of("CIFAR100", from_mirror(site, tmp_path)))
+    assert not (tmp_path / ".cifar-100-python.partial").exists()
+    assert site.asked == []
+
+
 def test_svhn_has_noughts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = some_images(5, 3, 32, 32)
     (tmp_path / "svhn").mkdir()
@@ -215,6 +226,7 @@ def test_fashion_mnist_is_known_as_it_is_published(tmp_path: Path, monkeypatch: 
     known = [(name, hashlib.md5((folder / name).read_bytes()).hexdigest()) for name in contents]
     monkeypatch.setattr(FashionMNIST, "resources", known)
     spec = spec_of("FashionMNIST", TorchvisionLocation(folder=str(tmp_path), download=False))
+    (folder / "train-images-idx3-ubyte").write_bytes(idx_bytes(images[::-1]))  # not known, so not read
     assert np.array_equal(everything(torchvision, spec)[0], images[:, None])
     (folder / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(b"other"))
     with pytest.raises(UserError, match=r"train-labels-idx1-ubyte\.gz is not FashionMNIST's: its content has the MD5"):

@@ -171,6 +171,22 @@ def test_a_broken_idx_file_is_refused(content: bytes, message: str) -> None:
         everything(idx, planned("idx:raw"))
 
 
+@pytest.mark.parametrize(("packed", "found"), [(False, "16"), (True, r"less, packed into \d+")])
+def test_idx_files_that_state_more_than_they_can_hold_reserve_no_disk(packed: bool, found: str) -> None:
+    suffix = ".gz" if packed else ""
+    for stem, sizes in (("images-idx3", (2**32 - 1, 4, 5)), ("labels-idx1", (2**32 - 1,))):
+        header = _idx_header(*sizes)
+        put(Path(f"raw/train-{stem}-ubyte{suffix}"), gzip.compress(header) if packed else header)
+    stated = "states 4294967295 x 4 x 5, so 85899345916 bytes with its header"
+    with pytest.raises(UserError, match=rf"images-idx3-ubyte{suffix} {stated}, but holds {found}$"):
+        idx.open_stream(planned("idx:raw"))
+
+
+def put(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
 def test_idx_files_of_different_length_are_refused() -> None:
     write_idx(Path("raw"), "train", some_images(7, 4, 5), np.arange(6, dtype=np.uint8))
     with pytest.raises(UserError, match=r"images-idx3-ubyte has 7 images, but .*labels-idx1-ubyte\.gz has 6 labels"):
@@ -267,6 +283,24 @@ def _bomb() -> bytes:
     return file.getvalue()
 
 
+def _packed_by(kind: int, *, array: str) -> bytes:
+    """An npz of which one array is not packed as numpy does."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for key, values in (("image", some_images(6, 4, 5)), ("label", np.arange(6))):
+            archive.writestr(f"{key}.npy", _save(values), kind if key == array else zipfile.ZIP_STORED)
+    return file.getvalue()
+
+
+def _long_header() -> bytes:
+    """A header of version 2 that states 2 GB, of which some are there."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("image.npy", b"\x93NUMPY\x02\x00" + struct.pack("<I", 2**31) + bytes(2**20))
+        archive.writestr("label.npy", _save(np.arange(6)))
+    return file.getvalue()
+
+
 def _header_states_more() -> bytes:
     """A header of seven images before six."""
     whole, file = io.BytesIO(), io.BytesIO()
@@ -311,6 +345,9 @@ GOOD = _npz_bytes(image=some_images(6, 4, 5), label=np.arange(6))
         (_npz_bytes(image=some_images(6, 4, 5), label=np.full(6, np.nan)), r"labels are float64 \(6,\), but should be"),
         (_npz_bytes(image=np.asfortranarray(some_images(6, 4, 5)), label=np.arange(6)), r"is in Fortran's order; save"),
         (_bomb(), r"'image' cannot be read: it would unpack from [\d,]+ bytes to 20,\d+,\d+, which pictures do not"),
+        (_packed_by(zipfile.ZIP_BZIP2, array="image"), r"'image' cannot be read: it is packed by bzip2; only what is"),
+        (_packed_by(zipfile.ZIP_LZMA, array="label"), r"'label' cannot be read: it is packed by lzma; only what is"),
+        (_long_header(), r"npy header: it states 2,147,483,648 bytes for its header; 65,536 are allowed"),
         (_header_states_more(), r"'image' cannot be read: it states 7 x 4 x 5 uint8, but its file has 248 bytes"),
         (_npz_bytes(image=some_images(6, 5, 4), label=np.arange(6)), r"shape \(1, 5, 4\), but data\.image_shape"),
         (_npz_bytes(image=some_images(6), label=np.arange(6)), r"images have shape \(\), but data\.image_shape is"),
@@ -330,7 +367,8 @@ GOOD = _npz_bytes(image=some_images(6, 4, 5), label=np.arange(6))
     ],
     ids=[
         "no_label", "no_image", "pickle", "end_cut_off", "half", "no_zip", "flipped_bit", "no_array", "float_images",
-        "nan_images", "wide_images", "nan_labels", "fortran", "zip_bomb", "rows_missing",
+        "nan_images", "wide_images", "nan_labels", "fortran", "zip_bomb", "bzip2", "lzma", "long_header",
+        "rows_missing",
         "other_shape", "flat_images", "one_hot", "label_scalar", "fewer_labels", "empty", "label_too_high",
         "label_too_low", "open_header", "unhashable", "no_dtype", "below_nought", "huge_sides", "many_sides",
         "no_floats",
@@ -342,6 +380,12 @@ def test_a_broken_npz_file_is_refused(content: bytes, message: str, make_job: Ma
     with pytest.raises(UserError, match=rf"/train\.npz.* {message}") as refusal:
         stage.run(make_job("pools", spec.id), spec)
     assert "\n" not in str(refusal.value)
+
+
+def test_labels_that_are_sorted_may_pack_well() -> None:
+    count = 2**21 + 1  # so many numbers of 8 bytes are more than is harmless
+    np.savez_compressed("train.npz", image=some_images(count, 1, 1), label=np.repeat(np.arange(3), count // 3))
+    assert npz.open_stream(planned("npz:.", shape=(1, 1, 1))).count == count
 
 
 # ---- parquet
@@ -582,6 +626,14 @@ def test_an_mnist_file_with_other_content_is_refused(name: str, monkeypatch: pyt
     with pytest.raises(
         UserError, match=rf"raw/{name} is not MNIST's: its content has the MD5 {hashlib.md5(other).hexdigest()}"
     ):
+        everything(torchvision, planned("torchvision:mine", name="mnist", shape=(1, 28, 28)))
+
+
+def test_an_mnist_file_that_is_cut_short_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    put_mnist(Path("mine"), monkeypatch)
+    labels = Path("mine/MNIST/raw/train-labels-idx1-ubyte.gz")
+    labels.write_bytes(labels.read_bytes()[:-9])
+    with pytest.raises(UserError, match=r"raw/train-labels-idx1-ubyte\.gz is not a whole gzip file: "):
         everything(torchvision, planned("torchvision:mine", name="mnist", shape=(1, 28, 28)))
 
 

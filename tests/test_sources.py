@@ -196,6 +196,14 @@ def test_an_npz_whose_header_says_no_number_of_images_is_left_to_ingest(shape: s
     assert planned_rows(file_source("npz:."), "train") is None
 
 
+def test_an_npz_that_is_packed_by_lzma_is_not_unpacked_by_the_plan() -> None:
+    """Its reader knows no bound; ingest says so."""
+    words = b"{'descr': '<i8', 'fortran_order': False, 'shape': (6,)}"
+    with zipfile.ZipFile("train.npz", "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("label.npy", b"\x93NUMPY\x01\x00" + len(words).to_bytes(2, "little") + words)
+    assert planned_rows(file_source("npz:."), "train") is None
+
+
 def test_planned_files_are_given_in_order() -> None:
     names = [put(f"a/train-{index:05d}-of-00002.parquet", bytes([index])).absolute() for index in range(2)]
     assert planned_files(file_source("parquet:a")) == names

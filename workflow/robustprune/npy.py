@@ -1,8 +1,11 @@
-"""The header of an npy file, which is anyone's: whatever is wrong with it is a ValueError."""
+"""The header of an npy file, alone or in an npz, which is anyone's: whatever is wrong with it is a ValueError."""
 
-from typing import IO, Any, NamedTuple
+import zipfile
+from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
+
+LARGEST_HEADER = 2**16  # bytes
 
 
 class Header(NamedTuple):
@@ -17,6 +20,18 @@ class Header(NamedTuple):
     shape: tuple[int, ...]
     fortran_order: bool
     dtype: np.dtype[Any]
+
+
+def open_array(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
+    """A file in an npz. Raises ValueError where it is packed as numpy does not, and KeyError where there is none."""
+    kind = archive.getinfo(name).compress_type
+    if kind not in (
+        zipfile.ZIP_STORED,
+        zipfile.ZIP_DEFLATED,
+    ):  # a few bytes of bzip2 or LZMA are unpacked to any number
+        packing = zipfile.compressor_names.get(kind, str(kind))  # type: ignore[attr-defined]  # not in its stub
+        raise ValueError(f"it is packed by {packing}; only what is stored or deflated is read")
+    return archive.open(name)
 
 
 def read_header(file: IO[bytes]) -> Header:
@@ -34,7 +49,21 @@ def read_header(file: IO[bytes]) -> Header:
     return header
 
 
-def _read(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+class _Bounded:
+    """A file of which no more is read than a header has: one of version 2 can state 4 GB, and numpy reads it first."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def read(self, size: int) -> bytes:
+        """As a file does."""
+        if size > LARGEST_HEADER:
+            raise ValueError(f"it states {size:,} bytes for its header; {LARGEST_HEADER:,} are allowed")
+        return self._file.read(size)
+
+
+def _read(whole: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    file = cast(IO[bytes], _Bounded(whole))
     version = np.lib.format.read_magic(file)
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"version {version} of the npy format is not known")

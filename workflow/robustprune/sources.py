@@ -205,11 +205,11 @@ def _idx_rows(files: list[Path]) -> int:
 
 
 def _npz_rows(files: list[Path]) -> int:
-    from robustprune.npy import read_header  # here, as it brings numpy: most plans read no npz and are quicker without
+    from robustprune.npy import open_array, read_header  # here, as it brings numpy: most plans read no npz
 
     count = 0
     for file in files:
-        with zipfile.ZipFile(file) as archive, archive.open("label.npy") as member:
+        with zipfile.ZipFile(file) as archive, open_array(archive, "label.npy") as member:
             count += read_header(member).shape[0]
     return count
 

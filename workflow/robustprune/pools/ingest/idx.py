@@ -19,6 +19,7 @@ from robustprune.specs import FileSource, IngestedPoolSpec
 from robustprune.specs.base import ImageShape
 
 DEFINITION = 1
+LARGEST_DEFLATE = 1032  # bytes that deflate can make of one
 
 
 def open_stream(spec: IngestedPoolSpec) -> ImageStream:
@@ -43,6 +44,8 @@ def stream_files(images: Path, labels: Path, shape: ImageShape) -> ImageStream:
         raise UserError(f"{images} has {count} images, but {labels} has {label_count} labels")
     if (1, *sides) != shape:
         raise UserError(f"{images}: images have shape {(1, *sides)}, but data.image_shape is {shape}")
+    _require_room(images, (count, *sides))
+    _require_room(labels, (label_count,))
     length = rows_at_once(shape)
 
     def blocks(first: int) -> Iterator[Block]:
@@ -77,6 +80,16 @@ def _read(file: IO[bytes], size: int, path: Path) -> bytes:
 def _read_shape(path: Path, dimensions: int) -> tuple[int, ...]:
     with _open(path) as file:
         return _shape(file, path, dimensions)
+
+
+def _require_room(path: Path, shape: tuple[int, ...]) -> None:
+    """Four bytes can state four billion images, for which the disk would be reserved before they are missed."""
+    size = path.stat().st_size
+    expected = 4 + 4 * len(shape) + math.prod(shape)
+    if path.suffix != ".gz" and size < expected:
+        _refuse_size(path, shape, expected, str(size))
+    if size * LARGEST_DEFLATE < expected:
+        _refuse_size(path, shape, expected, f"less, packed into {size}")
 
 
 def _shape(file: IO[bytes], path: Path, dimensions: int) -> tuple[int, ...]:

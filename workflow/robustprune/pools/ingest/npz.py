@@ -17,17 +17,16 @@ import numpy as np
 import numpy.typing as npt
 
 from robustprune.errors import UserError
-from robustprune.npy import read_header
+from robustprune.npy import open_array, read_header
 from robustprune.pools.format import check_form
 from robustprune.pools.ingest.stream import ImageStream
+from robustprune.pools.limits import HARMLESS_BYTES, LARGEST_RATIO
 from robustprune.pools.writing import Block, rows_at_once
 from robustprune.sources import planned_files
 from robustprune.specs import FileSource, IngestedPoolSpec
 from robustprune.specs.base import ImageShape
 
 DEFINITION = 2
-LARGEST_RATIO = 200  # of unpacked to packed size: pictures are far below, a zip bomb is at deflate's limit of 1,032
-HARMLESS_BYTES = 2**24  # unpacked, whatever the ratio
 CHANNELS_AT_ONCE = 256  # images whose channels are moved at once, so that they stay in the processor's cache
 
 
@@ -91,6 +90,7 @@ def _open_part(path: Path, shape: ImageShape) -> _Part:
     try:
         with zipfile.ZipFile(path) as archive:
             part = _Part(path, _read_header(path, archive, "image"), _read_header(path, archive, "label"))
+            _check_ratio(path, archive.getinfo("image.npy"))
     except zipfile.BadZipFile as error:
         raise UserError(f"{path} is not an npz file, or is cut short: {error}") from None
     images, labels = part.image, part.label
@@ -117,18 +117,22 @@ def _read_header(path: Path, archive: zipfile.ZipFile, key: str) -> _Array:
     entry = archive.getinfo(names[key])
     if not entry.filename.endswith(".npy"):
         raise UserError(f"{path}: {key!r} is not an array")
-    with _reading(path, key), archive.open(entry) as file:
+    with _reading(path, key), open_array(archive, entry.filename) as file:
         shape, dtype, start = _npy_header(file)
     if entry.file_size != start + dtype.itemsize * math.prod(shape):
         sizes = " x ".join(str(size) for size in shape)
         stated = f"states {sizes} {dtype}, but its file has {entry.file_size:,} bytes"
         raise UserError(f"{path}: the array {key!r} cannot be read: it {stated}")
+    return _Array(path, key, shape, dtype)
+
+
+def _check_ratio(path: Path, entry: zipfile.ZipInfo) -> None:
+    """Of the images; labels can be equal, and pack in any ratio, but are no more than the images are."""
     if entry.file_size > max(HARMLESS_BYTES, LARGEST_RATIO * entry.compress_size):
         sizes = f"{entry.compress_size:,} bytes to {entry.file_size:,}"
         raise UserError(
-            f"{path}: the array {key!r} cannot be read: it would unpack from {sizes}, which pictures do not"
+            f"{path}: the array 'image' cannot be read: it would unpack from {sizes}, which pictures do not"
         )
-    return _Array(path, key, shape, dtype)
 
 
 def _npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], int]:

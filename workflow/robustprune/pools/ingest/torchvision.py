@@ -7,6 +7,7 @@ import fcntl
 import gzip
 import hashlib
 import tarfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +91,7 @@ def _download(name: str, root: Path, mirrors: tuple[str, ...]) -> None:
             return
         target.mkdir(exist_ok=True)
         for file, md5 in _files(name).items():
-            if not (target / file).is_file() and not (target / file.removesuffix(".gz")).is_file():
+            if not (name == "MNIST" and (target / file.removesuffix(".gz")).is_file()):
                 _fetch(name, file, md5, target, (*mirrors, *FOLDER_URLS[name]))
         if name in CIFAR_SETS:
             _unpack(root / CIFAR_SETS[name].filename, folder, name)
@@ -108,6 +109,7 @@ def _fetch(name: str, file: str, md5: str, target: Path, folder_urls: tuple[str,
 
 def _unpack(archive: Path, folder: Path, name: str) -> None:
     """The files that the set is known to have, and no others; the folder appears when they are all there."""
+    _require_md5(archive, CIFAR_SETS[name].tgz_md5, name)  # it may have been there before
     partial = folder.with_name(f".{folder.name}.partial")
     partial.mkdir(exist_ok=True)
     with tarfile.open(archive) as content:
@@ -120,21 +122,19 @@ def _unpack(archive: Path, folder: Path, name: str) -> None:
 
 
 def _idx_stream(name: str, folder: Path, spec: IngestedPoolSpec) -> ImageStream:
-    images, labels = idx_files(folder, spec.split)
-    for path in (images, labels):
-        _require_idx(name, path)
+    images, labels = (_checked(name, path) for path in idx_files(folder, spec.split))
     return stream_files(images, labels, spec.image_shape)
 
 
-def _require_idx(name: str, path: Path) -> None:
-    """MNIST is known unpacked; Fashion-MNIST as it is published."""
-    if name == "FashionMNIST":
-        path = path if path.suffix == ".gz" else path.with_name(f"{path.name}.gz")
-        _require_md5(path, dict(FashionMNIST.resources)[path.name], name)
-        return
-    _require_file(path, name)
-    content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    _compare(content, MNIST_MD5[path.name.removesuffix(".gz")], path, name)
+def _checked(name: str, path: Path) -> Path:
+    """The file to be read, of known content: MNIST's is known unpacked, Fashion-MNIST's as it is published."""
+    stem = path.name.removesuffix(".gz")
+    if name == "MNIST":
+        _require_md5(path, MNIST_MD5[stem], name, unpacked=path.suffix == ".gz")
+        return path
+    published = path.with_name(f"{stem}.gz")
+    _require_md5(published, dict(FashionMNIST.resources)[published.name], name)
+    return published
 
 
 def _cifar_md5(name: str) -> dict[str, str]:
@@ -159,20 +159,21 @@ def _svhn(folder: Path, split: str) -> tuple[Images, AnyLabels]:
     return dataset.data, np.asarray(dataset.labels)
 
 
-def _require_file(path: Path, name: str) -> None:
+def _require_md5(path: Path, expected: str, name: str, *, unpacked: bool = False) -> None:
     if not path.is_file():
         raise UserError(
             f"{path}, a file of torchvision's {name}, does not exist; data.source: torchvision downloads the whole set "
             f"where there is no folder for it"
         )
-
-
-def _require_md5(path: Path, expected: str, name: str) -> None:
-    _require_file(path, name)
-    _compare(path.read_bytes(), expected, path, name)
-
-
-def _compare(content: bytes, expected: str, path: Path, name: str) -> None:
-    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    found = _md5(path, unpacked=unpacked)
     if found != expected:
         raise UserError(f"{path} is not {name}'s: its content has the MD5 {found}, but should have {expected}")
+
+
+def _md5(path: Path, *, unpacked: bool) -> str:
+    """Of a file, or of what is in a gzip file; neither is ever in memory as a whole."""
+    try:
+        with gzip.open(path) if unpacked else path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise UserError(f"{path} is not a whole gzip file: {error}") from None
