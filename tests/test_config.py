@@ -92,6 +92,25 @@ BAD = [
     ),
     BadConfig("no room for an attack", {"threat": {"epsilon": 0}}, ("threat.epsilon = 0", "greater than 0")),
     BadConfig(
+        "a radius of 8 in 255", {"threat": {"epsilon": 8}}, ("threat.epsilon = 8", "below 1 in Linf; write 8/255")
+    ),
+    BadConfig("another radius of 128 in 255", {"other_threat": {"epsilon": 128}}, ("other_threat.epsilon = 128", "8")),
+    BadConfig(
+        "a radius beyond all images",
+        {"threat": {"norm": "L2", "epsilon": 9}, "other_threat": None},
+        ("threat.epsilon = 9 should be at most 8,", "[1, 8, 8]"),
+    ),
+    BadConfig(
+        "an attack that stays where it is",
+        {"training": {"pgd_at": {"step_size": 0}}},
+        ("training.pgd_at.step_size = 0", "greater than 0"),
+    ),
+    BadConfig(
+        "shares of a BatchNorm that is not there",
+        {"training": {"trades": {"batchnorm_shares": 4}}},
+        ("training.trades.batchnorm_shares = 4", "architecture = small_cnn has no BatchNorm"),
+    ),
+    BadConfig(
         "attention at no resolution",
         {"synthetic": {"generator": {"attention_resolutions": [16]}}},
         ("attention_resolutions = [16]", "[8, 4]"),

@@ -165,6 +165,13 @@ def test_an_evaluation_is_under_the_rows_norm() -> None:
     assert (evaluation.threat.norm, evaluation.threat.epsilon) == ("L2", Fraction(1, 2))
 
 
+def test_a_radius_that_follows_the_difficulty_is_extrapolated_without_pruning() -> None:
+    keys: dict[str, Any] = {"method": "weak", "radius": "weak_if_difficult", "extrapolated": True}
+    assert Row(**keys).unused_keys == ()
+    pruned = Row(**keys, strategy="prune_easy", margin_model="theirs")
+    assert pruned.at("ratio", 0) == Row.model_validate({**keys, "method": "weak at 0"})
+
+
 # What is refused.
 
 TABLE = {"title": "t", "target": "t.csv", "rows": [{"method": "a"}, {"method": "b"}]}

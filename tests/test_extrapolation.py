@@ -174,6 +174,17 @@ def test_infinite_scores_are_left_out_and_counted(world: World) -> None:
     assert facts["held_out"]["images"] == 24
 
 
+def test_images_that_were_held_out_from_what_is_the_score_are_nobodys_neighbours(world: World) -> None:
+    spec = spec_of(REAL, SOURCE, metric=["euclidean"])
+    real = spec.sources[0].model_copy(update={"validation_images": 30})
+    job, facts = run(world, spec.model_copy(update={"sources": (real, spec.sources[1])}))
+    features = np.concatenate([world.features[REAL][30:], world.features[SOURCE]])
+    scores = np.concatenate([world.scores[REAL][30:], world.scores[SOURCE]])
+    regressor = KNeighborsRegressor(3, algorithm="brute").fit(features, scores)
+    np.testing.assert_allclose(extrapolated(job), regressor.predict(world.features[TARGET]), rtol=1e-5, atol=1e-6)
+    assert facts["sources"] == {REAL: {"used": 90, "censored": 0}, SOURCE: {"used": 80, "censored": 0}}
+
+
 GRID: dict[str, Any] = {
     "k": [1, 4],
     "metric": ["cosine", "euclidean"],
@@ -362,8 +373,38 @@ def test_training_dynamics_are_recorded_of_the_sources_alone(tmp_path: Path) -> 
         trained = plan.stages[model]
         assert isinstance(trained, ModelSpec)
         assert trained.pools == tuple(source.pool for source in extrapolated.sources)
+        assert [source.validation_images for source in extrapolated.sources] == [trained.training.held_out_images, 0]
     embeddings = [spec.encoder for spec in plan.stages.values() if isinstance(spec, EmbeddingSpec)]
     assert embeddings == [ModelEncoder(model=direct.models[0])] * 3
+
+
+def test_without_a_source_training_dynamics_are_recorded_of_the_real_images_alone(tmp_path: Path) -> None:
+    overrides = {"extrapolation": {"source": "none"}, "training": {"trades": {"epochs": 12}}}
+    plan = plan_of(tmp_path, overrides, {**ROW, "score": "uncertainty_adversarial", "radius": "constant"})
+    (extrapolated,) = [spec for spec in plan.stages.values() if isinstance(spec, ExtrapolatedScoreSpec)]
+    direct = plan.stages[extrapolated.sources[0].score]
+    assert isinstance(direct, DynamicsScoreSpec)
+    (recorded,) = [plan.stages[model] for model in direct.models]
+    assert isinstance(recorded, ModelSpec)
+    assert (recorded.pools, recorded.training.synthetic_in_batch) == ((extrapolated.sources[0].pool,), 0)
+
+
+def test_held_out_images_of_other_scores_are_scored_and_so_neighbours(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, SMALL)
+    (extrapolated,) = [spec for spec in plan.stages.values() if isinstance(spec, ExtrapolatedScoreSpec)]
+    assert [source.validation_images for source in extrapolated.sources] == [0, 0]
+    assert "validation_images" not in extrapolated.canonical()
+
+
+def test_the_embedding_is_of_the_weights_that_scored(tmp_path: Path) -> None:
+    def encoders(weights: str) -> set[object]:
+        plan = plan_of(tmp_path / weights, {**SMALL, "weights": weights})
+        return {spec.encoder for spec in plan.stages.values() if isinstance(spec, EmbeddingSpec)}
+
+    (last,), (best,) = encoders("last"), encoders("best")
+    assert isinstance(last, ModelEncoder)
+    assert best == ModelEncoder(model=last.model, weights="best")
+    assert "weights" not in last.model_dump()
 
 
 @pytest.mark.slow

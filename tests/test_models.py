@@ -12,7 +12,9 @@ from torch.nn import functional as F
 from robustprune.models.normalization import usual_normalization
 from robustprune.models.registry import ARCHITECTURES, build_model
 from robustprune.models.same_convolution import SameConv3x3
+from robustprune.settings import WITHOUT_BATCHNORM
 from robustprune.specs import base as specs
+from robustprune.training.batchnorm import has_batchnorm
 
 RGB, GREY, LARGE = (3, 32, 32), (1, 28, 28), (3, 224, 224)
 
@@ -57,6 +59,7 @@ def test_a_network_has_the_parameters_and_keys_of_its_original(architecture: str
     assert sum(value.numel() for value in model.parameters()) == known.parameters
     assert len(model.state_dict()) == known.keys
     assert set(known.some_keys) <= set(model.state_dict())
+    assert has_batchnorm(model) == (architecture not in WITHOUT_BATCHNORM)
 
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 28, 28), (1, 8, 8), (3, 35, 37)], ids=str)

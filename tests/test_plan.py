@@ -331,6 +331,12 @@ def test_a_control_that_learns_from_other_pools_is_refused() -> None:
         ({"strategy": "puma", "ratio": 1}, "below 1 in all"),
         ({"strategy": "puma", "gap": "1/8"}, "follows the margin"),
         ({"strategy": "prune_easy", "score": "el2n", "margin_model": "theirs"}, "goes by a margin or a loss"),
+        (
+            {"mid_training": {"keep": 0.5, "strategy": "random", "at": "clean"}},
+            "score = loss and at = clean would change",
+        ),
+        ({"mid_training": {"keep": 0.5, "strategy": "random", "score": "deepfool"}}, "score = deepfool and at = adver"),
+        ({"online": {"warm_up_epochs": 2}}, "warm_up_epochs = 2 needs a threshold"),
     ],
     ids=str,
 )
@@ -343,6 +349,23 @@ def test_a_row_can_follow_only_one_that_prunes() -> None:
     rows = (Row(method="all"), Row(method="control", strategy="random", same_size_as="all"))
     with pytest.raises(ValueError, match="not among the rows that prune"):
         Table(title="t", target="t.csv", rows=rows)
+
+
+def test_what_is_drawn_with_replacement_is_followed_in_all_but_not_by_class() -> None:
+    """A class can have more images after the draw than before, so that fewer than none would be dropped."""
+    keys: dict[str, Any] = {"method": "control", "strategy": "random", "same_size_as": "drawn"}
+    drawn = Row(method="drawn", strategy="random_with_replacement", ratio=0.1)
+    assert Table(title="t", target="t.csv", rows=(drawn, Row(**keys)))
+    with pytest.raises(ValueError, match="control: per = class, but 'drawn' draws with replacement"):
+        Table(title="t", target="t.csv", rows=(drawn, Row(**keys, per="class")))
+
+
+def test_only_a_tables_row_follows_another() -> None:
+    """A row on its own, as in figures of pairs or for a margin_model, does not fall back on pruning.ratio."""
+    control = Row(method="control", strategy="random", same_size_as="PUMA")
+    rows = (Row(method="by control's model", strategy="puma", margin_model=control),)
+    with pytest.raises(UserError, match="control: same_size_as = 'PUMA', but only rows of a table can follow another"):
+        make_plan(load_config({}), {"t.t": Table(title="t", target="t.csv", rows=rows)})
 
 
 def test_the_tables_of_pruning_plan_at_every_preset() -> None:

@@ -363,6 +363,14 @@ NIETH: dict[str, Any] = {
             "unions.mixed: .* null, or above 0 and 1 in all, but are 1/4, 3/4, 1/2",
         ),
         ({"unions": {"one": {"of": {"generate": None}}}}, "unions.one.of: .* at least 2 items"),
+        *(
+            (changed, "of: the shares of union:mixed hold where a training draws from it, and not within another set")
+            for changed in (
+                {"subsets": {"part": {"of": "union:mixed", "count": 10}}},
+                {"unions": {"more": {"of": {"union:mixed": None, "generate": None}}}},
+                {"selections": {"best": {"of": "union:mixed", "keep": "1/2"}}},
+            )
+        ),
     ],
 )
 def test_subsets_and_unions_that_cannot_be_are_refused(changed: dict[str, Any], problem: str) -> None:

@@ -1,6 +1,7 @@
 """``config.yaml`` and the presets: one closed model, checked before anything is planned."""
 
 import difflib
+import math
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from graphlib import CycleError, TopologicalSorter
@@ -25,6 +26,7 @@ from robustprune.settings import (
     GENERATED_PATTERN,
     NORMALIZING,
     PICTURE_FORMATS,
+    WITHOUT_BATCHNORM,
     Architecture,
     ArchitectureRoles,
     CheckpointSettings,
@@ -268,8 +270,11 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> "Config":
+        for name in ("threat", "other_threat"):
+            self._threat_fits(name)
         for name in Recipes.model_fields:
             self._step_fits(name)
+            self._shares_are_used(name)
         for name in self.checkpoints:
             self._checkpoint_fits(name)
         self._checkpoints_are_known()
@@ -297,7 +302,7 @@ class Config(Settings):
             )
 
     def _sets_are_known(self) -> None:
-        """Every subset, union and selection that is named exists, and none is made of itself."""
+        """Every subset, union and selection that is named exists, none is made of itself, and all shares are used."""
         sets: dict[str, SelectionSettings | SubsetSettings | UnionSettings] = {
             **{f"subset:{name}": subset for name, subset in self.subsets.items()},
             **{f"union:{name}": union for name, union in self.unions.items()},
@@ -316,6 +321,13 @@ class Config(Settings):
             TopologicalSorter({source: one.sources for source, one in sets.items()}).prepare()
         except CycleError as error:
             raise ValueError(f"these are made of themselves: {' of '.join(reversed(error.args[1]))}") from None
+        with_shares = {f"union:{name}" for name, union in self.unions.items() if None not in union.of.values()}
+        for source, one in sets.items():
+            for part in with_shares.intersection([one.of] if isinstance(one.of, str) else one.of):
+                raise ValueError(
+                    f"{source.replace(':', 's.', 1)}.of: the shares of {part} hold where a training draws from it, and "
+                    "not within another set; put null for each of them"
+                )
 
     def _checkpoints_are_known(self) -> None:
         named = {"margin_model": self.margin_model, "quality.classifier": self.quality.classifier}
@@ -346,6 +358,23 @@ class Config(Settings):
             )
         if normalization is not None and {len(normalization.mean), len(normalization.std)} != {channels}:
             raise ValueError(f"checkpoints.{name}.normalization: mean and std should have {channels} values each")
+
+    def _threat_fits(self, name: str) -> None:
+        threat: ThreatModel | None = getattr(self, name)
+        pixels = math.prod(self.data.image_shape)
+        if threat is not None and threat.norm == "L2" and threat.epsilon**2 > pixels:
+            raise ValueError(
+                f"{name}.epsilon = {threat.epsilon} should be at most {math.sqrt(pixels):.4g}, the L2 distance of a "
+                f"white image from a black one of data.image_shape = {list(self.data.image_shape)}"
+            )
+
+    def _shares_are_used(self, name: str) -> None:
+        shares = getattr(self.training, name).batchnorm_shares
+        if shares > 1 and self.architecture in WITHOUT_BATCHNORM:
+            raise ValueError(
+                f"training.{name}.batchnorm_shares = {shares} should be 1, as architecture = {self.architecture} has "
+                "no BatchNorm"
+            )
 
     def _step_fits(self, name: str) -> None:
         step_size = getattr(getattr(self.training, name), "step_size", 0)

@@ -83,7 +83,7 @@ def _compute(job: Job, spec: EmbeddingSpec, pool: Pool) -> Compute:
 def _encoder(job: Job, encoder: ModelEncoder | TorchvisionEncoder) -> Encode:
     if isinstance(encoder, TorchvisionEncoder):
         return torchvision_encoder(encoder, job.device)
-    model = load_model(job.upstream("models", encoder.model), job.device)
+    model = load_model(job.upstream("models", encoder.model), job.device, encoder.weights)
     return lambda images: features_of(model, images, origin=encoder.model)
 
 

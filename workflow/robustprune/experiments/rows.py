@@ -25,10 +25,10 @@ from robustprune.settings import (
 )
 from robustprune.settings.tables import Cells
 
-PRUNING_KEYS = ("strategy", "score", "ratio", "among", "per")
+PRUNING_KEYS = {"strategy", "score", "ratio", "among", "per"}
 """What a row that drops nothing does not need."""
-MARGIN_KEYS = ("margin_model", "margins", "imported", "extrapolated")
-"""What such a row needs for its radii alone."""
+MARGIN_KEYS = {"margin_model", "margins", "imported"}
+"""What such a row needs for its margins alone."""
 
 
 class Row(Conditions):
@@ -134,9 +134,14 @@ class Row(Conditions):
         """Keys that were given and say by what images are dropped, where none are."""
         if self.strategy != "none":
             return ()
-        for_radii = {"extrapolated"} if self.uses_margins else set()
-        given = self.model_fields_set - for_radii
-        return tuple(key for key in ("score", "among", "per", "extrapolated") if key in given)
+        unused = self.model_fields_set & self._without_pruning
+        return tuple(key for key in ("score", "among", "per", "extrapolated") if key in unused)
+
+    @property
+    def _without_pruning(self) -> set[str]:
+        """Keys that nothing goes by where no image is dropped."""
+        measured = self.uses_margins or self.uses_difficulty
+        return PRUNING_KEYS | (set() if self.uses_margins else MARGIN_KEYS) | (set() if measured else {"extrapolated"})
 
     @property
     def amount(self) -> DropShare | DropBeyond | None:
@@ -165,8 +170,7 @@ class Row(Conditions):
         changed = {section: {**(given.get(section) or {}), name: value}} if section else {name: value}
         values = {**given, **changed, "method": f"{self.method} at {value:g}"}
         if changed == {"ratio": 0}:
-            unused = {*PRUNING_KEYS, *(() if self.uses_margins else MARGIN_KEYS)}
-            values = {name: value for name, value in values.items() if name not in unused}
+            values = {name: value for name, value in values.items() if name not in self._without_pruning}
         if (values.get("mid_training") or {}).get("keep") == 1:
             del values["mid_training"]
         try:

@@ -108,6 +108,12 @@ class Table(Heading):
         for row in self.rows:
             if row.same_size_as not in (None, *pruning):
                 raise ValueError(f"same_size_as = {row.same_size_as!r} is not among the rows that prune: {pruning}")
+            followed = self.row(row.same_size_as) if row.same_size_as else None
+            if followed is not None and followed.strategy == "random_with_replacement" and row.per != "all":
+                raise ValueError(
+                    f"{row.method}: per = {row.per}, but {followed.method!r} draws with replacement, after which a "
+                    f"{row.per} can have more images than before; follow it with per: all"
+                )
         return self
 
 

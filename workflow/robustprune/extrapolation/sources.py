@@ -35,7 +35,8 @@ class Source:
         embeddings: (N, D), memory-mapped.
         scores: (N,) float32.
         meaning: what the scores say.
-        rows: (M,) int64, ascending: the images that may be neighbours; those of infinite score never.
+        rows: (M,) int64, ascending: the images that may be neighbours; never those of infinite score, nor those held
+            out from the trainings that are the score.
     """
 
     pool_id: str
@@ -60,7 +61,8 @@ def open_source(job: Job, spec: ScoredPool) -> Source:
     pool = open_pool(job.upstream("pools", spec.pool))
     scores, meaning = read_score(job.upstream("scores", spec.score), pool_digest=pool.info.digest)
     embeddings = open_embeddings(job.upstream("embeddings", spec.embedding), pool)
-    return Source(spec.pool, pool, embeddings, scores, meaning, np.flatnonzero(np.isfinite(scores)))
+    rows = np.flatnonzero(np.isfinite(scores))
+    return Source(spec.pool, pool, embeddings, scores, meaning, rows[rows >= spec.validation_images])
 
 
 def check_sources(sources: Sequence[Source], target: Embeddings, settings: NeighbourSettings) -> None:

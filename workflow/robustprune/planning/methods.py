@@ -126,8 +126,12 @@ class Methods:
 
     def _amount(self, row: Row, table: Table | None) -> AnyAmount:
         """How many images a row drops: as it says, as many as another row, or the configured share."""
-        if row.same_size_as is None or table is None:
+        if row.same_size_as is None:
             return row.amount or DropShare(shares=row.shares_of(self.config.pruning.ratio))
+        if table is None:
+            raise UserError(
+                f"{row.method}: same_size_as = {row.same_size_as!r}, but only rows of a table can follow another"
+            )
         followed = table.row(row.same_size_as)
         other = self.under(followed)
         pools = self.pools.of(self.config.training.named(row.recipe))

@@ -21,6 +21,7 @@ from robustprune.specs import (
     LossScoreSpec,
     MarginSpec,
     ModelEncoder,
+    ModelSpec,
     ScoredPool,
     TorchvisionEncoder,
 )
@@ -53,7 +54,12 @@ class Scores:
             pool=synthetic,
             embedding=self._embedding(scores[0], synthetic, "synthetic"),
             sources=tuple(
-                ScoredPool(pool=pool, score=score, embedding=self._embedding(scores[0], pool, role))
+                ScoredPool(
+                    pool=pool,
+                    score=score,
+                    embedding=self._embedding(scores[0], pool, role),
+                    validation_images=self._held_out(score),
+                )
                 for pool, score, role in zip(sources, scores, ("train", "source"), strict=False)
             ),
             settings=self.config.extrapolation.neighbours,
@@ -68,7 +74,7 @@ class Scores:
             return self.margins(row, pools)
         if row.score in get_args(LossScoreName):
             return self._losses(cast(LossScoreName, row.score), row, pools)
-        return self._dynamics(cast(DynamicsScoreName, row.score), pools)
+        return self._dynamics(cast(DynamicsScoreName, row.score), row, pools)
 
     def margins(self, row: Row, pools: tuple[str, ...]) -> tuple[str, ...]:
         """The margins of each of ``pools``, whatever score the row prunes by."""
@@ -135,14 +141,17 @@ class Scores:
             for pool in pools
         )
 
-    def _dynamics(self, name: DynamicsScoreName, pools: tuple[str, ...]) -> tuple[str, ...]:
+    def _dynamics(self, name: DynamicsScoreName, row: Row, pools: tuple[str, ...]) -> tuple[str, ...]:
         """Recorded models see what the row's do, or the other generated images that they are to score in its place.
 
+        Where scores are extrapolated from the real images alone, no generated image is learnt from either.
         They are several where the metric is a mean over seeds, else the first seed's. Where the row's models learn from
         one pool of generated images, so do they: each pool is scored by trainings on it alone (Nieth et al.).
         """
         source = self.config.dynamics.source(name)
         recipe, recording = self.config.training.named(source.recipe), self.config.dynamics.recording
+        if row.extrapolated and pools == (self.pools.train,):
+            recipe = recipe.model_copy(update={"synthetic_fraction": 0.0})
         if problem := self._recording_problem(source, recipe, pools):
             raise UserError(f"the score {name} is not to be had: {problem}")
         if source.recipe == "standard":
@@ -189,13 +198,23 @@ class Scores:
             return f"dynamics.difficulty.checkpoints = {metric.checkpoints}, but only {recorded} epochs are recorded"
         return None
 
+    def _held_out(self, score: str) -> int:
+        """How many first images of a pool were held out from the trainings whose course is its score."""
+        spec = self.stages[score]
+        if not isinstance(spec, DynamicsScoreSpec):
+            return 0
+        model = cast(ModelSpec, self.stages[spec.models[0]])
+        return model.training.held_out_images if model.real == spec.pool else 0
+
     def _embedding(self, score: str, pool: str, role: str) -> str:
-        """``ours`` is the first model behind a direct score, as Nieth et al. suggest."""
+        """``ours`` is the first model behind a direct score, with the weights that scored, as Nieth et al. suggest."""
         settings = self.config.extrapolation.embedding
         encoder: ModelEncoder | TorchvisionEncoder | FileEncoder
         if settings.source == "ours":
-            model = next(stage for kind, stage in self.stages[score].upstream if kind == "models")
-            encoder = ModelEncoder(model=model)
+            scored = self.stages[score]
+            model = next(stage for kind, stage in scored.upstream if kind == "models")
+            weights = scored.weights if isinstance(scored, MarginSpec | LossScoreSpec) else "last"
+            encoder = ModelEncoder(model=model, weights=weights)
         else:
             encoder = encoder_source(settings, role=role)
         return self.stages.add(EmbeddingSpec(pool=pool, encoder=encoder, dtype=settings.dtype))

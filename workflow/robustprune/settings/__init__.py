@@ -19,6 +19,7 @@ from robustprune.settings.margins import (
 )
 from robustprune.settings.models import (
     NORMALIZING,
+    WITHOUT_BATCHNORM,
     Architecture,
     ArchitectureRole,
     ArchitectureRoles,
@@ -81,6 +82,7 @@ __all__ = [
     "GENERATED_PATTERN",
     "NORMALIZING",
     "PICTURE_FORMATS",
+    "WITHOUT_BATCHNORM",
     "AdversarialRecipe",
     "Among",
     "AnyAmount",

@@ -3,7 +3,7 @@
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationInfo, field_validator
 
 
 class Settings(BaseModel):
@@ -41,6 +41,13 @@ class ThreatModel(Settings):
 
     norm: Norm = Field("Linf", description="norm in which the perturbation is bounded")
     epsilon: Radius = Field(gt=0, description="largest perturbation, as a fraction of the pixel range, e.g. 8/255")
+
+    @field_validator("epsilon")
+    @classmethod
+    def _within_the_pixel_range(cls, value: Fraction, info: ValidationInfo) -> Fraction:
+        if info.data.get("norm") == "Linf" and value >= 1:
+            raise ValueError("is a fraction of the pixel range, so it should be below 1 in Linf; write 8/255, not 8")
+        return value
 
 
 class OtherThreat(ThreatModel):

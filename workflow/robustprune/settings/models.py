@@ -34,6 +34,9 @@ class ArchitectureRoles(Settings):
 WITHOUT_NORMALIZATION = ("small_cnn", "fast_cnn")
 """The networks that have no place for a normalisation of the input."""
 
+WITHOUT_BATCHNORM = ("small_cnn", "fast_cnn")
+"""The networks in which no image's logits depend on the others of its batch."""
+
 NORMALIZING = ("preact_resnet18_swish", "fast_preact_resnet18", "wrn28_10_swish", "wrn70_16_swish")
 """The networks that normalise their input where nothing else is said; for colour, with CIFAR-10's constants."""
 

@@ -106,6 +106,14 @@ class MidTraining(Settings):
     )
 
     @model_validator(mode="after")
+    def _scores_are_used(self) -> "MidTraining":
+        if self.strategy == "random" and (self.score, self.at) != ("loss", "adversarial"):
+            raise ValueError(
+                f"strategy = random scores no image, so score = {self.score} and at = {self.at} would change nothing"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _target_is_used(self) -> "MidTraining":
         if self.target == "fixed" and self.score != "deepfool":
             raise ValueError(f"target = fixed needs score = deepfool, not {self.score}")
@@ -120,6 +128,14 @@ class OnlinePuma(Settings):
     )
     warm_up_epochs: int = Field(0, ge=0, description="epochs before images are dropped, as the authors suggest")
     bisection_steps: int = Field(8, ge=0, description="halvings of [-epsilon, epsilon] on the way to the margin")
+
+    @model_validator(mode="after")
+    def _warm_up_ends_in_pruning(self) -> "OnlinePuma":
+        if self.warm_up_epochs and self.threshold is None:
+            raise ValueError(
+                f"warm_up_epochs = {self.warm_up_epochs} needs a threshold, as without one no image is dropped"
+            )
+        return self
 
 
 class PruningSettings(Settings):

@@ -138,7 +138,7 @@ class MultiStepRecipe(AdversarialRecipe):
 
     attack_steps: int = Field(10, ge=1, description="steps of the training attack")
     step_size: Radius = Field(
-        description="step of the training attack at radius epsilon; scaled with a sample's radius"
+        gt=0, description="step of the training attack at radius epsilon; scaled with a sample's radius"
     )
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from robustprune.settings import Settings
+from robustprune.settings import Settings, Weights
 from robustprune.specs.base import DIGEST_PATTERN, SharedRows, Spec, StageId, slug_of
 
 
@@ -14,10 +14,11 @@ class ModelEncoder(Settings):
 
     form: Literal["model"] = "model"
     model: StageId
+    weights: Weights = Field("last", exclude_if=lambda weights: weights == "last")  # so that older ids stay
 
     def describe(self) -> str:
         """For people."""
-        return f"last features of {self.model}"
+        return f"last features of {self.model}, {self.weights} weights"
 
 
 class TorchvisionEncoder(Settings):

@@ -147,11 +147,16 @@ class ImportedScoreSpec(ScoreSpec):
 
 
 class ScoredPool(Settings):
-    """A pool that is scored directly, and its embedding."""
+    """A pool that is scored directly, and its embedding.
+
+    Its first ``validation_images`` were held out from the trainings whose course is the score, so nothing is
+    extrapolated from them.
+    """
 
     pool: StageId
     score: StageId
     embedding: StageId
+    validation_images: int = Field(0, ge=0, exclude_if=lambda images: images == 0)  # so that older ids stay
 
 
 class ExtrapolatedScoreSpec(ScoreSpec):
