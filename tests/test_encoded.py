@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -182,7 +183,8 @@ def test_a_killed_job_goes_on_from_the_first_file_that_is_not_whole(make_job: Ma
     with pytest.raises(UserError, match=r"17\.png cannot be decoded"):
         fill(job, broken)
     assert [path.name for path in (job.partial / "images.parquet").iterdir()] == ["00000.parquet"]
-    (job.partial / "images.parquet" / "00001.parquet").write_bytes(b"half")
+    for name in ("00001.parquet", ".00001.parquet.0a1b2c3d"):  # as a killed attempt leaves them
+        (job.partial / "images.parquet" / name).write_bytes(b"half")
     fill(job, [EncodedImage(b"not looked at again", 0, "-")] * 10 + images[10:])
     publish_encoded_pool(job)
     whole = make_job("pools", "whole-0123456789")
@@ -197,9 +199,22 @@ def test_a_job_killed_while_publishing_goes_on(make_job: Make, small_files: None
     fill(job, images)
     job.publish("images.parquet", "index.npy")
     job.outputs.clear()
-    fill(job, [])
+    fill(job, [], 25)
     publish_encoded_pool(job)
     assert np.array_equal(open_pool(job.directory).images[:], pixels_of(images))
+    assert job.digests["images.parquet"] == digest(job.directory / "images.parquet")
+
+
+def test_a_pool_of_which_only_its_outputs_are_left_is_written_again(make_job: Make, small_files: None) -> None:
+    job = make_job("pools", "emptied-0123456789")
+    fill(job, some(25))
+    publish_encoded_pool(job)
+    shutil.rmtree(job.partial)
+    job.partial.mkdir()
+    others = some(30)[5:]
+    fill(job, others)
+    publish_encoded_pool(job)
+    assert np.array_equal(open_pool(job.directory).images[:], pixels_of(others))
     assert job.digests["images.parquet"] == digest(job.directory / "images.parquet")
 
 

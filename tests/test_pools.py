@@ -3,11 +3,14 @@
 import gzip
 import hashlib
 import io
+import json
+import os
 import pickle
 import struct
 import zipfile
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torchvision.datasets import CIFAR10, MNIST
 
-from robustprune.errors import UserError
+from robustprune.errors import Interrupted, UserError
 from robustprune.files import digest
 from robustprune.job import Job
 from robustprune.pools import decoding, stage, writing
@@ -717,12 +720,63 @@ def test_a_channel_last_source_is_written_in_the_pools_order(make_job: Make, mon
     assert (job.directory / "images.npy").read_bytes() == _save(expected)
 
 
-def test_a_file_changed_after_the_plan_is_refused_by_the_stage(make_job: Make) -> None:
+@pytest.fixture
+def changed() -> tuple[IngestedPoolSpec, Callable[[], None]]:
+    """The spec of a file whose labels were turned round after the plan, and what brings the file back.
+
+    Only its content tells: size, time and inode are the same.
+    """
+    file = Path("train.npz")
+    np.savez(file, image=some_images(6, 4, 5), label=np.arange(6))
+    spec, content, status = planned("npz:."), file.read_bytes(), file.stat()
+
+    def put(content: bytes) -> None:
+        file.write_bytes(content)
+        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    put(_npz_bytes(image=some_images(6, 4, 5), label=np.arange(6)[::-1]))
+    return spec, partial(put, content)
+
+
+def test_a_file_changed_after_the_plan_is_refused_by_the_stage(changed: Any, make_job: Make) -> None:
+    """And nothing of it stays: once the file is brought back, its own images are published."""
+    spec, bring_back = changed
+    job = make_job("pools", spec.id)
+    with pytest.raises(UserError, match=r"train\.npz: the content changed since the plan was made"):
+        stage.run(job, spec)
+    assert not list(job.partial.iterdir())
+    bring_back()
+    stage.run(job, spec)
+    assert open_pool(job.directory).labels.tolist() == list(range(6))
+
+
+def test_what_a_killed_attempt_wrote_of_another_file_is_not_gone_on_from(
+    changed: Any, make_job: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, bring_back = changed
+    job = make_job("pools", spec.id)
+
+    def kill(*_: Any) -> None:
+        raise Interrupted("killed")
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(stage, "_require_as_planned", kill)
+        stage.run(job, spec)
+    assert json.loads((job.partial / "writing.json").read_text())["rows"] == 6
+    bring_back()
+    os.utime("train.npz")
+    stage.run(job, spec)
+    assert open_pool(job.directory).labels.tolist() == list(range(6))
+
+
+def test_a_file_changed_while_it_is_read_is_refused(make_job: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     np.savez("train.npz", image=some_images(6, 4, 5), label=np.arange(6))
     spec = planned("npz:.")
-    np.savez("train.npz", image=some_images(6, 4, 5), label=np.arange(6)[::-1])
-    with pytest.raises(UserError, match=r"train\.npz: the content changed since the plan was made"):
-        stage.run(make_job("pools", spec.id), spec)
+    monkeypatch.setattr(stage, "require_unchanged", lambda *_, **__: os.utime("train.npz", ns=(0, 0)))
+    job = make_job("pools", spec.id)
+    with pytest.raises(UserError, match=r"train\.npz: the files changed while they were read; plan again"):
+        stage.run(job, spec)
+    assert not list(job.partial.iterdir())
 
 
 def test_a_source_that_does_not_fit_the_configuration_is_refused(make_job: Make) -> None:

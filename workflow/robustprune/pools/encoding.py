@@ -109,17 +109,16 @@ def fill_encoded_pool(
         UserError: naming an image that cannot be decoded, or when there are no images or not ``count``.
         Interrupted: after a signal, with the files written so far kept.
     """
-    if job.output(INFO_FILE).is_file():  # an earlier attempt was killed after it had written everything
-        return PoolInfo.model_validate_json(job.output(INFO_FILE).read_text())
     if count == 0:
         raise UserError(f"{source}: there are no images in {folder}")
-    parquet = job.partial / PARQUET_FOLDER
-    parquet.mkdir(exist_ok=True)
-    files = _whole_files(job.partial, parquet, count)
+    whole = len(_whole_files(job.partial, job.output(PARQUET_FOLDER), count)) == _files_of(count)
+    if whole and job.output(INFO_FILE).is_file():  # an earlier attempt was killed after it had written everything
+        return PoolInfo.model_validate_json(job.output(INFO_FILE).read_text())
+    files = _files_to_go_on_from(job.partial, count)
     done = len(files) * ROWS_OF_A_FILE
     with job.progress("writing images", total=count, unit="images", done=min(done, count)) as progress, job.checkpoints:
         rows = images(done)
-        for number in range(len(files), -(-count // ROWS_OF_A_FILE)):
+        for number in range(len(files), _files_of(count)):
             wanted = min(ROWS_OF_A_FILE, count - number * ROWS_OF_A_FILE)
             groups = _groups(_exactly(wanted, rows, classes, source, folder), job, progress.advance)
             files.append(_write_file(job.partial, number, groups, image_shape, folder))
@@ -136,6 +135,7 @@ def publish_encoded_pool(job: Job) -> dict[str, Any]:
     """
     info = PoolInfo.model_validate_json(job.output(INFO_FILE).read_text())
     files = _whole_files(job.partial, job.output(PARQUET_FOLDER), info.count)
+    assert len(files) == _files_of(info.count), f"{job.partial} is not what fill_encoded_pool leaves"
     known = {PARQUET_FOLDER: folder_digest(files)}
     job.publish(PARQUET_FOLDER, INDEX_FILE, LABELS_FILE, DIGESTS_FILE, INFO_FILE, digests=known)
     pool = open_pool(job.directory)
@@ -261,6 +261,21 @@ class _Hashing:
 
 def _rows_file(directory: Path, number: int) -> Path:
     return directory / f"rows-{number:05}.npz"
+
+
+def _files_of(count: int) -> int:
+    """How many files so many images are in."""
+    return -(-count // ROWS_OF_A_FILE)
+
+
+def _files_to_go_on_from(directory: Path, count: int) -> list[FileRows]:
+    """The whole files in ``partial/``; of the one that was being written when an attempt was killed nothing stays."""
+    folder = directory / PARQUET_FOLDER
+    folder.mkdir(exist_ok=True)
+    files = _whole_files(directory, folder, count)
+    for path in set(folder.iterdir()) - {folder / file_name(number) for number in range(len(files))}:
+        path.unlink()
+    return files
 
 
 def _whole_files(directory: Path, folder: Path, count: int) -> list[FileRows]:

@@ -1,20 +1,29 @@
 """The stage ``pools``: images are brought in, or drawn from a generator, and put into the pool format."""
 
+import hashlib
 import importlib
+import os
+import shutil
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Event
 from typing import Any
 
 from robustprune.blocks import RowPass
 from robustprune.errors import UserError
+from robustprune.files import write_text
 from robustprune.job import Job
 from robustprune.pools.duplicates import facts_of_overlaps, facts_of_repeats
+from robustprune.pools.ingest.listing import image_files
 from robustprune.pools.ingest.stream import ImageStream
 from robustprune.pools.writing import fill_pool, publish_pool
-from robustprune.sources import require_unchanged
+from robustprune.record import read_record
+from robustprune.sources import planned_files, require_unchanged
 from robustprune.specs import DigitsSource, FileSource, GeneratedPoolSpec, IngestedPoolSpec, TorchvisionSource
+
+READ_FILE = "read.txt"  # of which files the images in partial/ are
 
 
 def run(job: Job, spec: IngestedPoolSpec | GeneratedPoolSpec) -> dict[str, Any]:
@@ -38,12 +47,22 @@ def row_pass(job: Job, spec: GeneratedPoolSpec) -> RowPass:
 
 
 def _run_ingested(job: Job, spec: IngestedPoolSpec) -> dict[str, Any]:
-    with _unchanged(spec.source):
+    with _unchanged(job, spec.source):
         stream = importlib.import_module(f"robustprune.pools.ingest.{spec.source.format}").open_stream(spec)
+        _require_same_classes(job, spec, stream)
         publish = _fill(job, spec, stream)
     others, allowed = {"train": spec.train, "test": spec.test}, spec.overlap == "allowed"
     found = {**facts_of_repeats(job), **facts_of_overlaps(job, others, allowed=allowed, place=_place(spec))}
     return {**publish(job), **found, **stream.facts}
+
+
+def _require_same_classes(job: Job, spec: IngestedPoolSpec, stream: ImageStream) -> None:
+    """A label is a class's place among the sorted names, so one name more would give all that follow another label."""
+    for pool in filter(None, (spec.train, spec.test) if "class_names" in stream.facts else ()):
+        names = read_record(job.upstream("pools", pool)).facts.get("class_names")
+        if names is not None and (other := set(names) ^ set(stream.facts["class_names"])):
+            found = ", ".join(sorted(other)[:5])
+            raise UserError(f"{_place(spec)}: {found} should be a class both of it and of the pool {pool}")
 
 
 def _fill(job: Job, spec: IngestedPoolSpec, stream: ImageStream) -> Callable[[Job], dict[str, Any]]:
@@ -77,8 +96,10 @@ def _fill(job: Job, spec: IngestedPoolSpec, stream: ImageStream) -> Callable[[Jo
 
 
 @contextmanager
-def _unchanged(source: FileSource | TorchvisionSource | DigitsSource) -> Iterator[None]:
+def _unchanged(job: Job, source: FileSource | TorchvisionSource | DigitsSource) -> Iterator[None]:
     """Compare files with what the plan was made for, in a thread beside the block, which must not publish anything.
+
+    Nothing stays in ``partial/`` of other files, for a later attempt would go on from it.
 
     Raises:
         UserError: at the block's end, where they are others; before any UserError of the block, which follows from it.
@@ -86,17 +107,51 @@ def _unchanged(source: FileSource | TorchvisionSource | DigitsSource) -> Iterato
     if not isinstance(source, FileSource):
         yield
         return
-    stop = Event()
+    state, stop = _state_of(source), Event()
+    if not (job.partial / READ_FILE).is_file() or (job.partial / READ_FILE).read_text() != state:
+        _empty(job.partial)
+        write_text(job.partial / READ_FILE, state)
     with ThreadPoolExecutor(1) as thread:
         comparison = thread.submit(require_unchanged, source, stop=stop)
         try:
             yield
-            comparison.result()
         except UserError:
-            comparison.result()
+            _require_as_planned(job, comparison, source, state)
             raise
+        else:
+            _require_as_planned(job, comparison, source, state)
         finally:
             stop.set()
+
+
+def _require_as_planned(job: Job, comparison: Future[None], source: FileSource, state: str) -> None:
+    try:
+        comparison.result()
+        _require_state(source, state)
+    except UserError:
+        _empty(job.partial)
+        raise
+
+
+def _require_state(source: FileSource, state: str) -> None:
+    """Raise UserError where files were changed after they were compared, and perhaps before they were read."""
+    if _state_of(source) != state:
+        raise UserError(f"{', '.join(source.location)}: the files changed while they were read; plan again")
+
+
+def _state_of(source: FileSource) -> str:
+    """SHA-256 of what tells one file from another without reading it, of all files, or of the pictures in a folder."""
+    hasher = hashlib.sha256()
+    for file in planned_files(source):
+        for path in [file / picture.path for picture in image_files(file)] if file.is_dir() else [file]:
+            status = path.stat()
+            hasher.update(os.fsencode(f"{path}|{status.st_size}|{status.st_mtime_ns}|{status.st_ino}\n"))
+    return hasher.hexdigest()
+
+
+def _empty(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
 
 
 def _place(spec: IngestedPoolSpec) -> str:
