@@ -28,6 +28,7 @@ from robustprune.pools.ingest.listing import image_files
 from robustprune.record import read_record
 from robustprune.sources import planned_rows, real_source, synthetic_source
 from robustprune.specs import IngestedPoolSpec
+from robustprune.stagefile import write_spec
 from test_pools import everything, planned, png, some_images, write_shard
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -149,6 +150,48 @@ def test_a_link_that_leads_nowhere_is_refused(name: str, to: str, problem: str) 
     Path("mine/train/class3", name).symlink_to(to)
     with pytest.raises(UserError, match=rf"mine/train/class3/{name} cannot be read: {problem}"):
         planned("imagefolder:mine")
+
+
+def test_what_is_no_picture_is_refused_by_the_plan_and_not_read() -> None:
+    write_folder(Path("mine/train"))
+    pipe = Path("mine/train/class3/pipe.png")
+    os.mkfifo(pipe)
+    with pytest.raises(UserError, match=r"class3/pipe\.png should be a picture, but is no plain file"):
+        planned("imagefolder:mine")
+    pipe.unlink()
+    pipe.symlink_to("/dev/zero")
+    with pytest.raises(UserError, match=r"class3/pipe\.png should be a picture, but is no plain file"):
+        planned("imagefolder:mine")
+    pipe.unlink()
+    with pipe.open("wb") as file:
+        file.truncate(2**26 + 1)
+    with pytest.raises(UserError, match=r"class3/pipe\.png has 67,108,865 bytes; 67,108,864 are allowed"):
+        planned("imagefolder:mine")
+
+
+def test_generated_images_in_several_folders_are_refused_by_the_plan() -> None:
+    for number in range(2):
+        write_folder(Path(f"gen{number}"))
+    with pytest.raises(
+        UserError, match=r"synthetic\.source = imagefolder:gen\* is 2 folders \(gen0, gen1\), but should be"
+    ):
+        synthetic_source("imagefolder:gen*")
+
+
+def test_generated_images_of_other_classes_are_refused(make_job: Make) -> None:
+    """As many folders, but another name, so that all labels from class3 on are of another class."""
+    write_folder(Path("mine/train"))
+    real = planned("imagefolder:mine")
+    directory = make_job("pools", real.id).directory
+    write_spec(directory / "spec.json", real)
+    run_stage(directory, Execution(device="cpu"))
+    write_folder(Path("generated"), IMAGES[::-1])
+    Path("generated/class3").rename("generated/zebra")
+    made = {**real.model_dump(), "split": "synthetic", "source": synthetic_source("imagefolder:generated").model_dump()}
+    spec = IngestedPoolSpec.model_validate({**made, "train": real.id})
+    message = rf"generated: class3, zebra should be a class both of it and of the pool {real.id}"
+    with pytest.raises(UserError, match=message):
+        stage.run(make_job("pools", spec.id), spec)
 
 
 def test_a_picture_changed_after_the_plan_is_refused(make_job: Make) -> None:

@@ -98,9 +98,11 @@ def real_source(
 def synthetic_source(text: str, *, setting: str = "synthetic.source") -> FileSource:
     """The source that the key ``setting`` names when it is a file. Raises UserError where it is missing."""
     form, _, place = text.partition(":")
-    return _file_source(
-        form, numbered_files(Path(place)) if "*" in place else [Path(place)], setting=f"{setting} = {text}"
-    )
+    files = numbered_files(Path(place)) if "*" in place else [Path(place)]
+    if form == "imagefolder" and len(files) > 1:
+        names = ", ".join(file.name for file in files[:5])
+        raise UserError(f"{setting} = {text} is {len(files)} folders ({names}), but should be one; unions join several")
+    return _file_source(form, files, setting=f"{setting} = {text}")
 
 
 def encoder_source(settings: EmbeddingSettings, *, role: str) -> TorchvisionEncoder | FileEncoder:

@@ -71,10 +71,9 @@ def _read(folder: Path, listed: tuple[ListedImage, int]) -> EncodedImage:
 
 
 def _bytes(file: Path, image: ListedImage) -> bytes:
-    if image.offset is None:
-        return file.read_bytes()
+    most = image.size + 1 if image.offset is None else image.size  # one byte more tells of a file that grew
     descriptor = os.open(file, os.O_RDONLY)
     try:
-        return os.pread(descriptor, image.size, image.offset)
+        return os.pread(descriptor, most, image.offset or 0)
     finally:
         os.close(descriptor)

@@ -2,12 +2,14 @@
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from robustprune.errors import UserError
 from robustprune.files import is_utf8
+from robustprune.pools.limits import LARGEST_BYTES
 
 DEFINITION = 1
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -37,7 +39,8 @@ def image_files(folder: Path) -> list[ImageFile]:
     their names the first images would all be of one class.
 
     Raises:
-        UserError: naming a folder that cannot be read or lies within itself, or a name that is not UTF-8.
+        UserError: naming a folder that cannot be read or lies within itself, a name that is not UTF-8, or what is named
+            as a picture, but is no plain file or larger than pictures are.
     """
     files = [
         ImageFile(path, label)
@@ -73,7 +76,13 @@ def _entries(folder: Path) -> list[tuple[str, bool]]:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Raises OSError for a link that is named as a picture and leads nowhere."""
-    if entry.is_symlink() and entry.name.lower().endswith(SUFFIXES):
-        entry.stat()
-    return entry.is_dir()
+    """Raises OSError for a link that is named as a picture and leads nowhere, UserError for what is no picture."""
+    if entry.is_dir():
+        return True
+    if entry.name.lower().endswith(SUFFIXES):
+        status = entry.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise UserError(f"{entry.path} should be a picture, but is no plain file")
+        if status.st_size > LARGEST_BYTES:
+            raise UserError(f"{entry.path} has {status.st_size:,} bytes; {LARGEST_BYTES:,} are allowed")
+    return False
