@@ -257,6 +257,12 @@ def test_broken_archives_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"n01\.tar has more after the end of its tar file"):
         list_images("n01", path)
     with tarfile.open(path, "w") as archive:
+        link = tarfile.TarInfo("a.JPEG")
+        link.type, link.linkname = tarfile.LNKTYPE, "b.JPEG"
+        archive.addfile(link)
+    with pytest.raises(UserError, match=r"n01\.tar: the member 'a\.JPEG' should be a picture, but is no plain file"):
+        list_images("n01", path)
+    with tarfile.open(path, "w") as archive:
         for _ in range(2):
             archive.addfile(tarfile.TarInfo("a.JPEG"), io.BytesIO())
     with pytest.raises(UserError, match=r"holds a\.JPEG twice"):

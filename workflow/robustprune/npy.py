@@ -6,6 +6,7 @@ from typing import IO, Any, NamedTuple, cast
 import numpy as np
 
 LARGEST_HEADER = 2**16  # bytes
+PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # of bzip2 or LZMA a few bytes are unpacked to any number at once
 
 
 class Header(NamedTuple):
@@ -25,10 +26,7 @@ class Header(NamedTuple):
 def open_array(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
     """A file in an npz. Raises ValueError where it is packed as numpy does not, and KeyError where there is none."""
     kind = archive.getinfo(name).compress_type
-    if kind not in (
-        zipfile.ZIP_STORED,
-        zipfile.ZIP_DEFLATED,
-    ):  # a few bytes of bzip2 or LZMA are unpacked to any number
+    if kind not in PACKINGS:
         packing = zipfile.compressor_names.get(kind, str(kind))  # type: ignore[attr-defined]  # not in its stub
         raise ValueError(f"it is packed by {packing}; only what is stored or deflated is read")
     return archive.open(name)

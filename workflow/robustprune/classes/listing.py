@@ -105,7 +105,9 @@ def _archived(synset: str, path: Path) -> Iterator[ListedImage]:
     """Nothing is extracted: an image is its bytes between two offsets, so a member's name leads nowhere."""
     with opened_tar(path, packed=False) as archive:
         for member in members(path, archive):
-            if member.isreg() and member.name.lower().endswith(IMAGE_SUFFIXES):
+            if member.name.lower().endswith(IMAGE_SUFFIXES) and not member.isdir():
+                if not member.isreg():
+                    raise UserError(f"{path}: the member {member.name!r} should be a picture, but is no plain file")
                 yield ListedImage(synset, member.name, member.size, member.offset_data)
 
 
