@@ -180,7 +180,9 @@ def test_shares_and_processes_that_do_not_fit_are_refused(tmp_path: Path) -> Non
 
 def test_a_batch_with_fewer_images_than_processes_is_refused(tmp_path: Path) -> None:
     write_pools(tmp_path)
-    with pytest.raises(UserError, match=r"has 5 images, which cannot be shared among 6; .*batch_size = 11"):
+    with pytest.raises(
+        UserError, match=r"has 5 images, but should have 6 or more, one for each of 6 processes; .*= 11"
+    ):
         train(tmp_path, "midway", Team(0, 6))
 
 
@@ -190,7 +192,7 @@ def test_a_batch_that_becomes_too_small_in_the_middle_is_refused_at_the_start(
     write_pools(tmp_path)
     midway = MidTraining(keep=0.75, strategy="low_distance", at="clean")  # 45 of 60 images, in batches of 11
     monkeypatch.setitem(CASES, "midway", {**CASES["midway"], "mid_training": midway})
-    with pytest.raises(UserError, match=r"has 1 images, which cannot be shared among 2; .*batch_size = 11"):
+    with pytest.raises(UserError, match=r"has 1 images, but should have 2 or more, .* batch_size = 11"):
         train(tmp_path, "midway", Team(0, 2))
 
 

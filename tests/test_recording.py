@@ -27,6 +27,8 @@ from robustprune.record import read_record
 from robustprune.settings.scores import evenly_spaced
 from robustprune.specs import ModelSpec
 from robustprune.stagefile import read_spec
+from robustprune.state import load_state
+from robustprune.steps import CHECKPOINT_FILE
 from robustprune.store import Store, open_store
 from tiny import plan_of_scores, run_upstream
 
@@ -152,13 +154,17 @@ def test_killed_in_training_and_in_recording_it_ends_in_the_same_bytes(
     (model,) = models_of(plan, "recorded-trades")
     run_upstream(plan, model)
     partial = plan.directory(model) / "partial"
-    in_recording = 0
+    in_recording, told = 0, 0.0
     # An epoch is 8 steps, its recording 6 batches: kills fall into both, at many places.
     for at in (5, 6, 12, 3, 9, 2, 7):
         monkeypatch.setattr(Checkpoints, "tick", killing_tick(at, saved=saved))
         with pytest.raises((Interrupted, Killed)):
             run_stage(plan.directory(model) / "spec.json", EXECUTION)
-        in_recording += any(partial.glob("recording-*/*.npz"))
+        broken_off = any(partial.glob("recording-*/*.npz"))
+        state = load_state(partial / CHECKPOINT_FILE) or {"apart": {}}
+        told, before = state["apart"].get("recording", 0.0), told
+        assert told > before or not broken_off  # the time it took is not lost
+        in_recording += broken_off
     monkeypatch.undo()
     assert 0 < in_recording < 7
     run_stage(plan.directory(model) / "spec.json", EXECUTION)

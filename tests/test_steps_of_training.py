@@ -24,6 +24,7 @@ from robustprune.randomness import BatchNoise
 from robustprune.settings import OnlinePuma, ThreatModel, TradesRecipe
 from robustprune.specs import ModelSpec
 from robustprune.training.batches import Batch, Batches, MappedImages, ResidentImages, fit_on
+from robustprune.training.batchnorm import fewest_images
 from robustprune.training.fit import Training
 from robustprune.training.online import move_to_margins
 from robustprune.training.recipes.base import BatchLoss
@@ -62,6 +63,34 @@ def training(folder: Path, architecture: str = "small_cnn", **recipe: Any) -> Tr
     job = Job(folder, Execution(device="cpu"), threads=1, live=False)
     job.partial.mkdir(parents=True)
     return Training(job, spec, [kept_images(folder / name, 60, seed) for seed, name in enumerate(("real", "other"))])
+
+
+@pytest.mark.parametrize(
+    ("architecture", "side", "fewest"), [("resnet18", 8, 2), ("resnet18", 32, 1), ("small_cnn", 8, 1)]
+)
+def test_batchnorm_takes_statistics_of_one_image_only_if_its_maps_have_two_values(
+    architecture: str, side: int, fewest: int
+) -> None:
+    model = build_model(architecture, image_shape=(1, side, side), classes=10).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    assert fewest_images(model, (1, side, side)) == fewest
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    if fewest == 2:
+        with pytest.raises(ValueError, match="more than 1 value per channel"):
+            model(torch.zeros(1, 1, side, side))
+    model(torch.zeros(fewest, 1, side, side))
+
+
+@pytest.mark.parametrize(("batch_size", "shares", "left", "needed"), [(13, 1, 1, 2), (37, 2, 3, 4)])
+def test_a_last_batch_too_small_for_batchnorm_is_refused_at_the_start(
+    tmp_path: Path, batch_size: int, shares: int, left: int, needed: int
+) -> None:
+    """Of the 40 real images kept."""
+    recipe = {"epoch_images": None, "batch_size": batch_size, "batchnorm_shares": shares}
+    says = f"has {left} images, but should have {needed} or more, 2 for each of the {shares} shares"
+    with pytest.raises(UserError, match=says):
+        training(tmp_path, architecture="resnet18", **recipe)
 
 
 def weights(trained: Training) -> dict[str, Tensor]:

@@ -100,7 +100,7 @@ def test_averaging_moves_parameters_and_takes_buffers_as_they_are() -> None:
 )
 def test_batch_composition(batch_size: int, fraction: float, expected: tuple[int, int]) -> None:
     settings = TradesRecipe.model_validate(
-        {"epochs": 1, "epoch_images": 1, "step_size": 0, "batch_size": batch_size, "synthetic_fraction": fraction}
+        {"epochs": 1, "epoch_images": 1, "step_size": 0.01, "batch_size": batch_size, "synthetic_fraction": fraction}
     )
     assert (batch_size - settings.synthetic_in_batch, settings.synthetic_in_batch) == expected
 
@@ -366,7 +366,7 @@ def test_frozen_statistics_uses_the_batch_and_keeps_the_running_ones() -> None:
 
 def test_weight_decay_spares_parameters_named_batchnorm() -> None:
     model = nn.ModuleDict({"conv": nn.Conv2d(1, 1, 1), "bn1": nn.BatchNorm2d(1), "batchnorm_0": nn.BatchNorm2d(1)})
-    settings = TradesRecipe(epochs=1, epoch_images=1, batch_size=2, step_size=0, weight_decay=5e-4)
+    settings = TradesRecipe(epochs=1, epoch_images=1, batch_size=2, step_size=0.01, weight_decay=5e-4)
     decayed, spared = build_optimizer(model, settings).param_groups
     assert (len(decayed["params"]), decayed["weight_decay"]) == (4, 5e-4)
     assert (len(spared["params"]), spared["weight_decay"]) == (2, 0.0)
@@ -378,7 +378,7 @@ def test_after_a_first_step_that_is_skipped_the_next_is_the_first(
     optimizer: Literal["nesterov", "sgd", "adam"], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "empty_like", lambda like, **_: torch.full_like(like, math.nan))
-    settings = TradesRecipe(epochs=1, epoch_images=1, batch_size=2, step_size=0, optimizer=optimizer)
+    settings = TradesRecipe(epochs=1, epoch_images=1, batch_size=2, step_size=0.01, optimizer=optimizer)
     moved = []
     for skips in ([True, False], [False]):
         torch.manual_seed(0)

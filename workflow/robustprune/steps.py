@@ -86,12 +86,14 @@ class ResumableSteps(ABC):
 
     @contextmanager
     def timed_apart(self, name: str) -> Iterator[None]:
-        """What is done in the block counts under ``apart[name]``, not as time of the steps."""
+        """What is done in the block, to its end or not, counts under ``apart[name]``, not as time of the steps."""
         began = self._now()
-        yield
-        seconds = self._now() - began
-        self.apart[name] = self.apart.get(name, 0.0) + seconds
-        self._began += seconds
+        try:
+            yield
+        finally:
+            seconds = self._now() - began
+            self.apart[name] = self.apart.get(name, 0.0) + seconds
+            self._began += seconds
 
     def _now(self) -> float:
         if self.job.device.type == "cuda":

@@ -37,6 +37,22 @@ def has_batchnorm(model: nn.Module) -> bool:
     return any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
 
 
+def fewest_images(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
+    """The fewest images that BatchNorm can take statistics of: 2 where a channel has a single value in each of them."""
+    values: list[int] = []  # of a channel of one image, layer by layer
+    layers = [layer for layer in model.modules() if isinstance(layer, _BatchNorm)]
+    hooks = [
+        layer.register_forward_pre_hook(lambda _, inputs: values.append(inputs[0][0, 0].numel())) for layer in layers
+    ]
+    training, device = model.training, next(model.parameters()).device
+    with torch.no_grad():
+        model.eval()(torch.zeros(1, *image_shape, device=device))
+    model.train(training)
+    for hook in hooks:
+        hook.remove()
+    return 2 if 1 in values else 1
+
+
 def take_statistics(model: nn.Module, *, shares: int, team: Team) -> None:
     """Have BatchNorm take its statistics of each of so many interleaved shares of a batch, however many processes.
 

@@ -53,6 +53,11 @@ class Recorder:
         self.pools = {pool_id: open_pool(job.upstream("pools", pool_id)) for pool_id in spec.pools}
         self._done = self._load()
 
+    @property
+    def to_come(self) -> tuple[int, ...]:
+        """Those of ``after`` that are not recorded of every pool yet."""
+        return self.after[self._done // len(self.pools) :]
+
     def record(self, epoch: int, training: Training) -> None:
         """Record the state after ``epoch``, one of ``after``; nothing where an earlier attempt did.
 

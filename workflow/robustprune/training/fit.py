@@ -16,7 +16,7 @@ from robustprune.steps import ResumableSteps
 from robustprune.training.augmentation import crop_flip
 from robustprune.training.averaging import WeightAverage, averaging_decay
 from robustprune.training.batches import Batch, open_batches
-from robustprune.training.batchnorm import has_batchnorm, set_statistics_momentum, take_statistics
+from robustprune.training.batchnorm import fewest_images, has_batchnorm, set_statistics_momentum, take_statistics
 from robustprune.training.clock import Clock, Position
 from robustprune.training.compilation import compiled
 from robustprune.training.mid_training import dropped_of, prune_midway
@@ -115,12 +115,16 @@ class Training(ResumableSteps):
         """Of the last batch of an epoch with so many real images; ``last_step`` ends such an epoch."""
         settings = self.spec.training
         smallest = self._sampler(real).batch_size(self.clock.position(last_step))
-        shares = max(self.team.size, settings.batchnorm_shares)
-        if smallest < shares:
+        shares, each = settings.batchnorm_shares, fewest_images(self.model, self.spec.image_shape)
+        needed, why = max(
+            (self.team.size, f"one for each of {self.team.size} processes"),
+            (shares * each, f"{each} for each of the {shares} shares that BatchNorm takes statistics of"),
+        )
+        if smallest < needed:
             raise UserError(
-                f"the last batch of an epoch of {self.spec.id} has {smallest} images, which cannot be shared among "
-                f"{shares}; change training.{settings.recipe}.batch_size = {settings.batch_size}, batchnorm_shares or "
-                "execution.processes"
+                f"the last batch of an epoch of {self.spec.id} has {smallest} images, but should have {needed} or "
+                f"more, {why}; change training.{settings.recipe}.batch_size = {settings.batch_size}, batchnorm_shares "
+                "or execution.processes"
             )
 
     def _prune_midway(self) -> None:

@@ -63,10 +63,9 @@ def _train(job: Job, spec: ModelSpec, kept: list[KeptImages], team: Team) -> dic
     synthetic = spec.training.synthetic_in_batch
     recorder = None if spec.recording is None else Recorder(job, spec, spec.recording)
     if recorder is not None:
-        for epoch in recorder.after:
+        for epoch in recorder.to_come:
             training.run(until=training.clock.end_of(epoch))
-            with training.timed_apart("recording"):
-                recorder.record(epoch, training)
+            _record(recorder, epoch, training)
     training.run()
     save_weights(training.average.state_dict(), job.partial / WEIGHTS_FILE)
     save_weights(training.model.state_dict(), job.partial / RAW_FILE)
@@ -93,6 +92,15 @@ def _train(job: Job, spec: ModelSpec, kept: list[KeptImages], team: Team) -> dic
         "compiled": training.compiled,
         "batchnorm": _statistics(training),
     }
+
+
+def _record(recorder: Recorder, epoch: int, training: Training) -> None:
+    """Record the state after an epoch, and save how long it took, also where a signal breaks it off."""
+    try:
+        with training.timed_apart("recording"):
+            recorder.record(epoch, training)
+    finally:
+        training.save()
 
 
 def _refuse_team(job: Job, spec: ModelSpec) -> None:
