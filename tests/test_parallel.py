@@ -169,8 +169,8 @@ def test_two_processes_reproduce_the_loss_curve_and_go_on_to_the_same_bits(tmp_p
 
 
 def test_shares_and_processes_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    recipe = {"training": {"pgd_at": {"batchnorm_shares": 3}}}
-    plan = tiny_plan(tmp_path / "results", recipe, recipe_table("pgd_at"))
+    shares = {"architecture": "resnet18", "training": {"pgd_at": {"batchnorm_shares": 3}}}
+    plan = tiny_plan(tmp_path / "results", shares, recipe_table("pgd_at"))
     stage_id = stage_of(plan, "models", "pgdat")
     run_upstream(plan, stage_id)
     execution = Execution(device="cpu", processes=2)
@@ -192,7 +192,7 @@ def test_a_batch_that_becomes_too_small_in_the_middle_is_refused_at_the_start(
     write_pools(tmp_path)
     midway = MidTraining(keep=0.75, strategy="low_distance", at="clean")  # 45 of 60 images, in batches of 11
     monkeypatch.setitem(CASES, "midway", {**CASES["midway"], "mid_training": midway})
-    with pytest.raises(UserError, match=r"has 1 images, but should have 2 or more, .* batch_size = 11"):
+    with pytest.raises(UserError, match=r"has 1 images, but should have 2 or more, .*batch_size = 11"):
         train(tmp_path, "midway", Team(0, 2))
 
 
