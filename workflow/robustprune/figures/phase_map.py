@@ -1,5 +1,6 @@
 """Which strategy wins, and where pruning easy samples collapses: beyond PUMA's figures 1 to 4."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +18,7 @@ from robustprune.perceptron.teacher import mislabelled_share
 from robustprune.specs import PhaseMapSpec
 from robustprune.tables.statistics import Summary
 
-DEFINITION = 2
+DEFINITION = 3
 
 OUTCOMES = {
     "prune_easy": "easy pruned (PE) is best",
@@ -95,6 +96,8 @@ def _draw_map(axes: Axes, cells: pd.DataFrame, studies: list[Study]) -> None:
     axes.plot(epsilons / scale, half, color="black", linewidth=1, label="half of what PE keeps is mislabelled")
     smallest = float(cells.loc[cells["epsilon"] > 0, "epsilon"].min()) / scale
     axes.set_xscale("symlog", linthresh=smallest)
+    decades = range(math.ceil(math.log10(smallest)), math.floor(math.log10(float(epsilons[-1]) / scale)) + 1)
+    axes.set_xticks([0.0, *(10.0**decade for decade in decades)])  # one below linthresh would touch the 0
     axes.set(ylim=(float(cells["ratio"].min()) - 0.1, 1.0), xlim=(-smallest / 4, None))
 
 
