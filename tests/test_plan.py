@@ -109,6 +109,7 @@ NEUTRAL = {
         "pools.duplicates",
         "pools.encoded",
         "pools.images",
+        "pools.limits",
         "pools.views",
         "pruning.rows",
         "quality.sheets",
