@@ -12,6 +12,7 @@ import torch.nn.functional as F
 import torchvision.models
 from torch import Tensor, nn
 
+from robustprune.embeddings import stage
 from robustprune.embeddings.encoders import features_of, torchvision_encoder
 from robustprune.embeddings.files import ARRAY_FILE, INFO_FILE, EmbeddingInfo, open_embeddings, write_embeddings
 from robustprune.embeddings.stage import row_pass, run
@@ -25,7 +26,7 @@ from robustprune.pools.format import Pool, open_pool
 from robustprune.pools.writing import write_pool
 from robustprune.settings import EmbeddingSettings
 from robustprune.sources import encoder_source
-from robustprune.specs import EmbeddingSpec, FileEncoder, TorchvisionEncoder
+from robustprune.specs import EmbeddingSpec, FileEncoder, ModelEncoder, TorchvisionEncoder
 from stopping import StopAfterTwo
 
 POOL = "some-train-0123456789"
@@ -61,6 +62,22 @@ def test_features_are_what_the_last_linear_layer_is_given() -> None:
     assert features.shape == (2, 512)
     torch.testing.assert_close(large.linear(features), large(images))
     assert not large.linear._forward_hooks
+
+
+@pytest.mark.parametrize("weights", ["last", "best"])
+def test_a_model_embeds_by_the_weights_that_are_asked_for(
+    weights: str, pool: Pool, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = {name: build((1, 8, 8), 4).eval() for name in ("last", "best")}
+    monkeypatch.setattr(stage, "load_model", lambda _directory, _device, asked: models[asked])
+    encoder = ModelEncoder.model_validate({"model": "some-model-0123456789", "weights": weights})
+    spec = EmbeddingSpec(pool=POOL, encoder=encoder, dtype="float32")
+    (block,) = row_pass(make_job("embeddings", "some-embedding-0123456789"), spec)()
+    images = torch.from_numpy(np.array(pool.images)).float() / 255
+    np.testing.assert_array_equal(block["embedding"], models[weights][:-1](images).detach().numpy())
+    assert (
+        encoder.describe() == "last features of some-model-0123456789" + {"last": "", "best": ", best weights"}[weights]
+    )
 
 
 class Twice(nn.Module):

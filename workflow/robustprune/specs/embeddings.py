@@ -18,7 +18,7 @@ class ModelEncoder(Settings):
 
     def describe(self) -> str:
         """For people."""
-        return f"last features of {self.model}, {self.weights} weights"
+        return f"last features of {self.model}" + (", best weights" if self.weights == "best" else "")
 
 
 class TorchvisionEncoder(Settings):
