@@ -72,6 +72,8 @@ def team_of(job: Job, follow: Follow) -> Iterator[Team]:
             follower.join()
     except RuntimeError as error:  # of gloo, which cannot reach one of them
         connection.wait([follower.sentinel for follower in followers], timeout=1)
+        for follower in followers:
+            follower.join(0.1)  # what ends closes its connections before it has an exit code
         if dead := _dead(followers):
             raise RuntimeError(dead) from error
         raise
