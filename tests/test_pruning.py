@@ -18,6 +18,7 @@ from robustprune.cli import main
 from robustprune.errors import UserError
 from robustprune.execution import Execution
 from robustprune.job import Job
+from robustprune.paths import STORE_NAME
 from robustprune.pools.format import Pool, PoolInfo
 from robustprune.pruning import stage
 from robustprune.pruning.candidates import Candidates
@@ -26,7 +27,6 @@ from robustprune.pruning.manifest import MANIFEST_FILE, read_manifest, read_meta
 from robustprune.pruning.overlap import agreement, compare_manifests
 from robustprune.pruning.rows import Rows
 from robustprune.scores.distribution import Histogram
-from robustprune.scores.files import STORE_NAME
 from robustprune.settings import DropShare, Per, RadiusSettings, Strategy
 from robustprune.specs import ManifestSpec
 from robustprune.store import StoreWriter
