@@ -239,7 +239,7 @@ def test_a_table_and_a_figure_of_one_target_are_refused() -> None:
     ("file", "column", "row", "says"),
     [
         ("nobody.csv", "accuracy", "SOTA method using PUMA", "printed numbers: there is no nobody.csv in"),
-        ("puma_table1.csv", "acuracy", "SOTA method using PUMA", "has no column 'acuracy'; it has method, accuracy"),
+        ("puma_table1.csv", "recall", "SOTA method using PUMA", "has no column 'recall'; it has method, accuracy"),
         ("puma_table1.csv", "accuracy", "PUMA", "has 0 rows with {'method': 'PUMA'}"),
     ],
 )

@@ -11,8 +11,9 @@ from robustprune.sharing.lookup import with_pulls
 from robustprune.specs import ID_PATTERN
 
 try:
+    # Snakemake takes the last of two keys of one name, without a word.
     for path in workflow.configfiles:
-        read_yaml(Path(path))  # Snakemake takes the last of two keys of one name, without a word
+        read_yaml(Path(path))
     PLAN = make_plan(
         load_config(config), load_experiments(), load_figures(), quality=True, page=True
     )
