@@ -43,5 +43,6 @@ def test_every_figure_of_kaufmann_is_really_made(tmp_path: Path) -> None:
         assert (directory / FIGURE_FILE).stat().st_size > 5000, target
         assert len(pd.read_csv(directory / DATA_FILE)) >= 5, target
         caption = (directory / CAPTION_FILE).read_text()
-        assert "Claimed: " in caption, target
-        assert "Measured" in caption, target
+        if getattr(plan.stages[stage], "claims", True):  # some are of MNIST or CIFAR-10 alone
+            assert "Claimed: " in caption, target
+            assert "Measured" in caption, target
