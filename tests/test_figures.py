@@ -358,7 +358,9 @@ OF_IMAGES = {
 @pytest.mark.nightly
 @pytest.mark.timeout(7200)
 def test_every_figure_is_really_made_at_the_smallest_scale(tmp_path: Path) -> None:
-    plan = make_plan(load_config(SMALLEST), {}, OF_IMAGES, results=tmp_path)
+    """Those of Kaufmann et al., who prune up to the eighth epoch, are made in test_kaufmann_figures.py."""
+    figures = {name: figure for name, figure in OF_IMAGES.items() if not name.startswith("kaufmann")}
+    plan = make_plan(load_config(SMALLEST), {}, figures, results=tmp_path)
     assert plan.problems == {}
     plan.write_specs()
     for stage in plan.needed_for(plan.targets.values()):
