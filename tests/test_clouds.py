@@ -11,7 +11,7 @@ from scipy import stats
 from torch import nn
 
 from robustprune.clouds.points import best_prediction, draw_clouds
-from robustprune.clouds.stage import BEFORE, FIELD_FILE, GRID, MEASURES_FILE, POINTS_FILE, run
+from robustprune.clouds.stage import FIELD_FILE, GRID, MEASURES_FILE, POINTS_FILE, run
 from robustprune.clouds.training import Training, attack, kept_of, measure
 from robustprune.config import load_config
 from robustprune.experiments import load_figures
@@ -51,9 +51,10 @@ def test_clouds_are_normal_within_the_square_and_the_line_is_wrong_as_often_as_i
 
 def test_loss_and_distance_are_those_of_a_line() -> None:
     points, labels = draw_clouds(np.random.default_rng(1), 50, SMALL)
-    measured = measure(line(), points, labels)
-    beyond = points[:, 0, 0, 0].numpy() - 0.5
-    assert measured.distance == pytest.approx(np.abs(beyond), rel=0.03, abs=1e-4)
+    attacked = points + 0.05
+    measured = measure(line(), points, attacked, labels)
+    assert measured.distance == pytest.approx(np.abs(points[:, 0, 0, 0].numpy() - 0.5), rel=0.05, abs=1e-4)
+    beyond = attacked[:, 0, 0, 0].numpy() - 0.5
     gaps = np.where(labels.numpy() == 1, 2 * beyond, -2 * beyond)
     assert measured.loss == pytest.approx(np.logaddexp(0, -gaps), rel=1e-4)
 
@@ -71,18 +72,34 @@ def test_the_attack_moves_a_point_straight_to_the_line() -> None:
 )
 def test_pruning_drops_the_end_it_names(dropped: Any, gone: str) -> None:
     points, labels = draw_clouds(np.random.default_rng(2), 50, SMALL)
-    measured = measure(line(), points, labels)
+    measured = measure(line(), points, points, labels)
     kept = kept_of(dropped, measured, labels, SMALL, trial=0)
     order = {"nearest": measured.distance, "surest": measured.loss, "worst": -measured.loss}[gone]
     assert kept.sum() == 30
     assert order[~kept].max() <= order[kept].min()
 
 
+def test_losses_are_those_of_attacked_points() -> None:
+    points, labels = draw_clouds(np.random.default_rng(3), 60, SMALL)
+    training = Training(SMALL, 0, points, labels)
+    training.network = line()  # type: ignore[assignment]
+    clean = measure(line(), points, points, labels)
+    assert (training.measured().loss >= clean.loss).all()
+    assert training.measured().loss.mean() > clean.loss.mean() + 0.01
+    assert np.array_equal(training.measured().loss, training.measured().loss)
+
+
+@pytest.mark.parametrize("settings", [{"keep": 0.02}, {"keep": 0.99}])
+def test_nothing_kept_or_dropped_is_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="should keep some and drop some"):
+        CloudSettings(points=20, **settings)
+
+
 def test_a_training_goes_on_from_where_it_was_with_the_rest() -> None:
     points, labels = draw_clouds(np.random.default_rng(3), 60, SMALL)
     training = Training(SMALL, 0, points, labels)
     training.run(5)
-    rest, kept = training.without("none", measure(training.network, points, labels))
+    rest, kept = training.without("none", training.measured())
     assert kept.all()
     rest.run(5)
     whole = Training(SMALL, 0, points, labels)
@@ -102,7 +119,6 @@ def test_a_figure_shows_points_and_boundary_and_tells_what_changed(make_job: Cal
     )
     assert len(points) == 60
     assert len(field) == GRID**2
-    assert not (field["none"] == field[BEFORE]).all()
     assert points["none"].all()
     assert len(measures) == 10
     assert (measures["robustness"] <= measures["accuracy"]).all()

@@ -126,6 +126,13 @@ def test_under_attack_the_trained_classifier_has_the_least_loss_of_points_that_a
     assert (trained_classifier(1, epsilon, MODEL) == robust_classifier(MODEL)).all()
 
 
+def test_a_robust_feature_that_is_more_often_wrong_is_learnt_the_other_way_round() -> None:
+    first, *fragile = trained_classifier(0.2, 0.0, MODEL)
+    assert first == pytest.approx(np.log(0.2 / 0.8), rel=1e-3)
+    assert fragile == pytest.approx(np.full(100, 2 * MODEL.mean), rel=1e-3)
+    assert (trained_classifier(0, MODEL.mean, MODEL) == -robust_classifier(MODEL)).all()
+
+
 def test_settings_that_make_no_such_model_are_refused() -> None:
     with pytest.raises(ValidationError, match=r"fragile_agreement = 0.9 should be below robust_agreement = 0.8"):
         FeatureModelSettings(fragile_agreement=0.9, robust_agreement=0.8)

@@ -16,7 +16,7 @@ from robustprune.config import load_config
 from robustprune.errors import UserError
 from robustprune.experiments import LossDistance, load_experiments, load_figures
 from robustprune.figures.files import CAPTION_FILE, DATA_FILE, FIGURE_FILE
-from robustprune.figures.layouts import measures_of
+from robustprune.figures.layouts import _draw, measures_of
 from robustprune.figures.layouts import run as run_layouts
 from robustprune.figures.loss_distance import SHOWN, correlations
 from robustprune.figures.loss_distance import run as run_scatter
@@ -52,7 +52,7 @@ def scatter(job: Job, images: int = 5000) -> tuple[np.ndarray, np.ndarray]:
 def scatter_spec(**changes: object) -> LossDistanceSpec:
     values = {
         "name": "kaufmann_v2.figure6", "title": "Figure 6", "after_epoch": 1, "dropped": 0.4, "printed": 0.68,
-        "runs": ((0, LOSS, DISTANCE),), **changes,
+        "claim": "they correlate", "runs": ((0, LOSS, DISTANCE),), **changes,
     }  # fmt: skip
     return LossDistanceSpec.model_validate(values)
 
@@ -70,9 +70,23 @@ def test_the_scatter_has_the_correlation_of_all_images_and_shows_some(make_job: 
     assert first["loss"] == pytest.approx(loss[int(first["index"])], abs=1e-4)
     assert first["inverse_distance"] == pytest.approx(1 / distance[int(first["index"])], rel=1e-4)
     caption = (job.directory / CAPTION_FILE).read_text()
-    assert f"The paper has 0.68 on this data set. Measured: Pearson r = {expected:.2f}." in caption
+    assert (
+        f"Claimed: they correlate. The paper has 0.68 on this data set. Measured: Pearson r = {expected:.2f}."
+        in caption
+    )
     assert "by chance it were 40 %" in caption
+    assert "Correlations are over all images, of one seed." in caption
     assert (job.directory / FIGURE_FILE).stat().st_size < 500_000
+
+
+def test_images_on_the_very_boundary_are_told_of(make_job: Callable[..., Job]) -> None:
+    job = make_job("figures", scatter_spec().id)
+    _, distance = scatter(job)
+    distance[:3] = 0
+    make_model(job.upstream("models", DISTANCE), distance, distance > np.quantile(distance, 0.4))
+    run_scatter(job, scatter_spec())
+    caption = (job.directory / CAPTION_FILE).read_text()
+    assert "Correlations are over all images but those on the very boundary (3 by seed), of one seed." in caption
 
 
 def test_correlations_of_known_scores() -> None:
@@ -159,6 +173,20 @@ def test_layouts_are_side_by_side_with_their_measures(make_job: Callable[..., Jo
     assert f"Measured, All images: neighbours of the same class, % {before:.1f} ±" in caption
     assert f"Measured, Low distance by loss: neighbours of the same class, % {after:.1f} ±" in caption
     assert "Claimed: it is clearer." in caption
+
+
+def test_a_class_has_its_color_where_another_is_missing() -> None:
+    names = ("all", "some")
+    rows = tuple(LayoutPanel(method=name, layouts=("layout-train-0123456789",)) for name in names)
+    spec = LayoutFigureSpec(name="f", title="f", claim="c", rows=rows, settings=LayoutSettings())
+    whole = layout(1.0)
+    shown = pd.concat([whole.assign(panel="all"), whole[whole["label"] != 1].assign(panel="some")])
+    first, second = (
+        {text.get_text(): text.get_bbox_patch().get_edgecolor() for text in axes.texts}  # type: ignore[union-attr]
+        for axes in _draw(shown, spec).axes
+    )
+    assert len(set(first.values())) == 3
+    assert second == {label: first[label] for label in ("0", "2")}
 
 
 @pytest.mark.parametrize("preset", ["digits", "mnist", "cifar10"])

@@ -16,6 +16,7 @@ from robustprune.config import load_config
 from robustprune.errors import Interrupted, UserError
 from robustprune.experiments import load_figures
 from robustprune.figures.files import CAPTION_FILE, DATA_FILE, FIGURE_FILE
+from robustprune.figures.perceptron import _draw, _points, open_study
 from robustprune.figures.perceptron import run as run_figure
 from robustprune.figures.phase_map import run as run_phase_map
 from robustprune.job import Job
@@ -208,6 +209,12 @@ def test_errors_are_compared_as_by_scipy(first: list[float], second: list[float]
     [
         ("curves", "loads", [0, 2, 4, 8], "curves.loads.0 = 0"),
         ("curves", "loads", [2, 8, 4, 16], "curves.loads = [2, 8, 4, 16]: should rise"),
+        (
+            "curves",
+            "loads",
+            [0.002, 2, 4, 8],
+            "curves.loads = [0.002, 2.0, 4.0, 8.0] should each keep a sample at least",
+        ),
         ("curves", "loads", [1, 2, 4], "should have three values of at least 2"),
         ("curves", "easy_ratios", [80], "curves.easy_ratios.0 = 80"),
         ("curves", "difficult_ratios", [0.5, 0.5], "should rise, each value once"),
@@ -274,6 +281,7 @@ def test_a_figure_has_its_data_and_tells_of_each_claim(make_job: Callable[..., J
     trials = errors[(errors["strategy"] == "none") & (errors["load"] == first["load"])]
     assert first["mean"] == pytest.approx(trials["angle_error"].mean())
     assert caption.startswith("Figure 2\n\nClaimed: errors fall.\n")
+    assert re.search(r"2 trials; (all 24|\d+ of 24) students converged\. Exponents", caption)
     assert "Exponents over α 2 to 8 and over 8 to 16: no pruning -" in caption
     assert "Against no pruning, by the 95 % interval of the difference (Welch): PE 50% " in caption
     base = pd.read_parquet(job.upstream("studies", clean) / ERRORS_FILE)
@@ -285,11 +293,14 @@ def test_a_figure_has_its_data_and_tells_of_each_claim(make_job: Callable[..., J
 
 def test_a_share_has_one_style_wherever_it_is_pruned(make_job: Callable[..., Job]) -> None:
     grid = GRID.model_copy(update={"easy_ratios": (0.5, 0.8), "difficult_ratios": (0.2, 0.5)})
-    spec = PerceptronFigureSpec(name="puma.figure1", title="f", claim="c", studies=(studied(make_job, 0.0, grid=grid),))
-    job = make_job("figures", spec.id)
-    run_figure(job, spec)
-    picture, *_ = read_back(job.directory)
-    assert all(picture.count(f"{share}% pruned") == 1 for share in (20, 50, 80))  # in one legend
+    study = open_study(make_job("figures", "f-0123456789"), studied(make_job, 0.0, grid=grid))
+    panels = _draw([study], _points(study)).axes
+    styles: dict[str, set[tuple[Any, Any]]] = {}
+    for bars, label in (pair for axes in panels for pair in zip(*axes.get_legend_handles_labels(), strict=True)):
+        styles.setdefault(label, set()).add((bars[0].get_color(), bars[0].get_marker()))
+    assert set(styles) == {"no pruning", "20% pruned", "50% pruned", "80% pruned"}
+    assert all(len(own) == 1 for own in styles.values())
+    assert len(set().union(*styles.values())) == 4
 
 
 def test_the_phase_map_tells_which_strategy_wins(make_job: Callable[..., Job]) -> None:

@@ -9,25 +9,24 @@ import torch
 from torch import Tensor, nn
 
 from robustprune.clouds.points import best_prediction, draw_clouds
-from robustprune.clouds.training import Training, attack, measure
+from robustprune.clouds.training import Training, attack
 from robustprune.files import replacing
 from robustprune.job import Job
 from robustprune.randomness import derive_seed
 from robustprune.settings.clouds import CloudPruning, CloudSettings
 from robustprune.specs import CloudsSpec
 
-DEFINITION = 1
+DEFINITION = 2
 
 POINTS_FILE = "points.parquet"
 """A row a point of the first trial: x, y, label, loss, distance, and for each way to prune whether it is kept."""
 FIELD_FILE = "field.parquet"
 """A row a place of a grid over the unit square: x, y, and for each way to prune the first trial's last network's logit
-of class 1 minus that of class 0, and before pruning."""
+of class 1 minus that of class 0."""
 MEASURES_FILE = "measures.parquet"
 """A row a trial and way to prune: accuracy, robustness (PGD), disagreement (with the best classifier), label_noise
 (share of the kept points that the best classifier has wrong)."""
 
-BEFORE = "before"  # column of the network in the middle of its training
 GRID = 101  # places along each axis
 PGD_STEPS, PGD_STEP = 20, 0.25  # of the evaluation
 
@@ -69,10 +68,9 @@ def _trained(settings: CloudSettings, trial: int, table: pd.DataFrame, field: pd
     test = draw_clouds(random, settings.test_points, settings)
     training = Training(settings, trial, points, labels)
     training.run(settings.steps_before)
-    measured = measure(training.network, points, labels)
+    measured = training.measured()
     table[["x", "y"]] = points.reshape(-1, 2).numpy()
     table["label"], table["loss"], table["distance"] = labels.numpy(), measured.loss, measured.distance
-    field[BEFORE] = _gap(training.network, field)
     noisy = (best_prediction(points) != labels).numpy()
     for dropped in get_args(CloudPruning):
         rest, table[dropped] = training.without(dropped, measured)

@@ -15,19 +15,20 @@ from robustprune.margins.signed import signed_margins
 from robustprune.pruning.candidates import Candidates
 from robustprune.pruning.strategies import choose
 from robustprune.randomness import derive_seed, generator
-from robustprune.settings import DeepFoolSettings, DropShare
+from robustprune.settings import DropShare
 from robustprune.settings.clouds import CloudPruning, CloudSettings
+from robustprune.training.mid_training import DEEPFOOL, LONG_STEP
 
-DEFINITION = 1
-
-STEP = 1.25  # of RS-FGSM, in units of epsilon
-DEEPFOOL = DeepFoolSettings(
-    max_steps=50, overshoot=0.02, candidates=None, slope_ratio=None, bisection_steps=20, negative="unsigned"
-)
+DEFINITION = 2
 
 
 class Measured(NamedTuple):
-    """What the half-trained network says of each point: (N,) float32 loss, and L2 distance to its boundary."""
+    """What the half-trained network says of each point, as ``training.mid_training`` does of images.
+
+    Attributes:
+        loss: (N,) float32, cross-entropy after a step of RS-FGSM.
+        distance: (N,) float32, DeepFool's in L2, of the point as it is.
+    """
 
     loss: npt.NDArray[np.float32]
     distance: npt.NDArray[np.float32]
@@ -66,13 +67,21 @@ class Training:
     def run(self, steps: int) -> None:
         """Train for so many steps."""
         for _ in range(steps):
-            draw = generator(self.settings.seed, "start", self.trial, self.step)
-            start = (2 * torch.rand(self.points.shape, generator=draw) - 1) * self.settings.epsilon
-            attacked = attack(self.network, self.points, self.labels, self.settings, start=start, steps=1, step=STEP)
+            attacked = self._attacked("start")
             self.optimizer.zero_grad()
             torch.autograd.backward(F.cross_entropy(self.network(attacked), self.labels))
             self.optimizer.step()
             self.step += 1
+
+    def measured(self) -> Measured:
+        """What the network says of each point now."""
+        return measure(self.network, self.points, self._attacked("measured"), self.labels)
+
+    def _attacked(self, purpose: str) -> Tensor:
+        """The points after a step of RS-FGSM from a start that is drawn for this purpose and step."""
+        draw = generator(self.settings.seed, purpose, self.trial, self.step)
+        start = (2 * torch.rand(self.points.shape, generator=draw) - 1) * self.settings.epsilon
+        return attack(self.network, self.points, self.labels, self.settings, start=start, steps=1, step=LONG_STEP)
 
     def without(self, dropped: CloudPruning, measured: Measured) -> tuple["Training", npt.NDArray[np.bool_]]:
         """A copy that goes on with what is kept, and (N,) whether each point is."""
@@ -107,10 +116,10 @@ def attack(
     )
 
 
-def measure(network: nn.Module, points: Tensor, labels: Tensor) -> Measured:
-    """Loss and distance of each point, as it is."""
+def measure(network: nn.Module, points: Tensor, attacked: Tensor, labels: Tensor) -> Measured:
+    """Loss of each attacked point, and distance of the point as it is."""
     frozen = copy.deepcopy(network).eval().requires_grad_(False)
-    loss = F.cross_entropy(frozen(points), labels, reduction="none")
+    loss = F.cross_entropy(frozen(attacked), labels, reduction="none")
     margins = signed_margins(frozen, points, labels, settings=DEEPFOOL, norm=norm_named("L2"), batch_size=len(points))
     return Measured(loss.numpy(), margins.margin.numpy())
 

@@ -196,6 +196,7 @@ class LossDistance(FigureHeading):
     """Loss against 1 / distance of the images, under the network that is pruned by either in its training."""
 
     form: Literal["loss_distance"]
+    claim: str = Field(description="what the paper says of it")
     loss: Row
     distance: Row
     printed: dict[str, float] = Field({}, description="the paper's correlation, by the name of the data set")

@@ -26,6 +26,8 @@ from robustprune.scores.files import publish_score
 from robustprune.settings import Metric
 from robustprune.specs import ExtrapolatedScoreSpec
 
+DEFINITION = 1
+
 
 class Search:
     """Looks for neighbours in a source.

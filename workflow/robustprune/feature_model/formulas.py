@@ -6,7 +6,7 @@ from scipy import optimize, special, stats
 from robustprune.feature_model.points import End, Floats
 from robustprune.settings.feature_model import FeatureModelSettings
 
-DEFINITION = 1
+DEFINITION = 2
 
 NODES = 80  # of Gauss and Hermite; the loss's mean over a normal feature has converged to ten digits at half as many
 
@@ -65,8 +65,11 @@ def trained_classifier(agreement: float, epsilon: float, model: FeatureModelSett
     """Weights that minimise the expected logistic loss under attack, for points of some agreement.
 
     The fragile features are alike, so that they have one weight; their sum is normal, and the expectation an integral
-    over it. Where the robust feature is always right the infimum is reached along the robust classifier only.
+    over it. Where the robust feature is always right the infimum is reached along the robust classifier only; where it
+    is more often wrong than right, it is learnt with the other sign.
     """
+    if agreement < 1 / 2:
+        return trained_classifier(1 - agreement, epsilon, model) * np.append(-1.0, np.ones(model.fragile_features))
     if agreement == 1:
         return robust_classifier(model)
     nodes, mass = np.polynomial.hermite_e.hermegauss(NODES)

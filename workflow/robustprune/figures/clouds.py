@@ -17,7 +17,7 @@ from robustprune.specs import CloudsFigureSpec, CloudsSpec
 from robustprune.stagefile import read_spec
 from robustprune.tables.statistics import Summary, paired_difference
 
-DEFINITION = 1
+DEFINITION = 2
 
 NAMES: dict[CloudPruning, str] = {
     "none": "nothing dropped",
@@ -90,7 +90,8 @@ def _sentences(measures: pd.DataFrame, panels: tuple[CloudPruning, ...], setting
     yield (
         f"Two normal clouds of {settings.points // 2} points, means {settings.distance:g} and standard deviation "
         f"{settings.spread:g}, so that the line half-way is best; shown is the first of {settings.trials} trials. "
-        "Distances are DeepFool's in L2, losses the cross-entropy of the network when points are dropped."
+        "What is dropped is told by the network of that moment: by DeepFool's distance in L2, or by the cross-entropy "
+        "after a step of RS-FGSM."
     )
     for way in panels:
         own = measures[measures["dropped"] == way]
@@ -103,8 +104,7 @@ def _sentences(measures: pd.DataFrame, panels: tuple[CloudPruning, ...], setting
 
 
 def _percent(values: Any) -> str:
-    summary = Summary.of((100 * np.asarray(values)).tolist())
-    return f"{summary.mean:.1f} ± {summary.ci95 or 0:.1f} %"
+    return f"{Summary.of((100 * np.asarray(values)).tolist()).told(1)} %"
 
 
 def _change(measures: pd.DataFrame, way: str, control: str, measure: str) -> str:
@@ -112,5 +112,4 @@ def _change(measures: pd.DataFrame, way: str, control: str, measure: str) -> str
     first, second = (
         dict(enumerate((100 * measures.loc[measures["dropped"] == name, measure]).tolist())) for name in (way, control)
     )
-    change = paired_difference(first, second)
-    return f"{change.mean:+.1f} ± {change.ci95 or 0:.1f}"
+    return paired_difference(first, second).told(1, sign="+")

@@ -28,7 +28,7 @@ from robustprune.specs import FeatureModelFigureSpec, FeatureModelSpec
 from robustprune.stagefile import read_spec
 from robustprune.tables.statistics import LEVEL, Summary
 
-DEFINITION = 2
+DEFINITION = 3
 
 STEPS = 100  # of a line
 CLASSIFIERS = {"robust": robust_classifier, "fragile": fragile_classifier}
@@ -162,12 +162,12 @@ def _sentences(data: pd.DataFrame, model: FeatureModelSettings) -> Iterator[str]
     yield _of_print(data, model)
     yield _of_composition(data)
     yield from _of_training(data, model)
-    direct = data[~data["quantity"].isin(ACCURACIES)]
+    direct = data[~data["quantity"].isin(ACCURACIES)].drop_duplicates(["quantity", "x", "simulated"])
     inside = int(((direct["low"] <= direct["formula"]) & (direct["formula"] <= direct["high"])).sum())
     yield (
         f"In panels a to c the formula is within the 95 % interval of {inside} of {len(direct)} points "
-        f"({model.test_points} draws a point in a and b; the rest of {model.trials} times {model.training_points} "
-        "points in c)."
+        f"({model.test_points} draws a point in a and b; in c what is left of the same {model.trials} times "
+        f"{model.training_points} points, so its points err together)."
     )
 
 
@@ -224,8 +224,8 @@ def _of_training(data: pd.DataFrame, model: FeatureModelSettings) -> Iterator[st
         f"{model.training_attack:g}η, from nothing dropped to {last:.0%}: high loss, {told['high_loss']}; low loss, "
         f"{told['low_loss']}. In the formulas no point is left whose robust feature is wrong from {wrong:.0%} on."
     )
-    largest = data[data["quantity"].isin(ACCURACIES)]
-    gap = float((largest["formula"] - largest["simulated"]).abs().max())
+    trained = data[data["quantity"].isin(ACCURACIES)]
+    gap = float((trained["formula"] - trained["simulated"]).abs().max())
     yield (
         f"The lines of panel d are for infinitely many training points; {model.training_points} (mean of "
         f"{model.trials} trials) come within {100 * gap:.1f} points of them everywhere."

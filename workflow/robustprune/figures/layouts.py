@@ -1,7 +1,7 @@
 """Images in a plane before and after pruning (Kaufmann et al. v1, Figure 8; v2, Figure 2)."""
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ from robustprune.layouts.stage import LAYOUT_FILE
 from robustprune.specs import LayoutFigureSpec
 from robustprune.tables.statistics import Summary
 
-DEFINITION = 3
+DEFINITION = 4
 
 CLASS_COLORS = (*COLORS, "#999999", "#882255")
 """Ten; a class is told by the number in its middle, too."""
@@ -69,18 +69,19 @@ def measures_of(layout: pd.DataFrame) -> dict[str, float]:
 def _draw(shown: pd.DataFrame, spec: LayoutFigureSpec) -> Figure:
     figure, panels = new_panels(1, len(spec.rows), width=3.2, height=3.4)
     reach = 1.05 * float(np.abs(shown[["x", "y"]].to_numpy()).max())
+    colors = {label: CLASS_COLORS[number % len(CLASS_COLORS)] for number, label in enumerate(np.unique(shown["label"]))}
     for axes, row in zip(panels[0], spec.rows, strict=True):
         own = shown[shown["panel"] == row.method]
-        _draw_classes(axes, own)
+        _draw_classes(axes, own, colors)
         axes.set(title=f"{row.method},\n{len(own):,} images", xlabel="first axis of t-SNE", aspect="equal")
         axes.set(xlim=(-reach, reach), ylim=(-reach, reach))
     panels[0][0].set_ylabel("second axis, standard deviations")
     return figure
 
 
-def _draw_classes(axes: Axes, layout: pd.DataFrame) -> None:
-    for number, (label, own) in enumerate(layout.groupby("label")):
-        color = CLASS_COLORS[number % len(CLASS_COLORS)]
+def _draw_classes(axes: Axes, layout: pd.DataFrame, colors: Mapping[int, str]) -> None:
+    for label, own in layout.groupby("label"):
+        color = colors[cast(int, label)]
         axes.scatter(own["x"], own["y"], s=4, color=color, linewidths=0, rasterized=True)
         box = {"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": color, "alpha": 0.85}
         axes.text(
@@ -99,13 +100,10 @@ def _sentences(layouts: dict[str, list[pd.DataFrame]], spec: LayoutFigureSpec) -
     yield f"Claimed: {spec.claim}."
     for method, own in layouts.items():
         found = pd.DataFrame([measures_of(layout) for layout in own])
-        told = "; ".join(f"{measure.name} {_told(found[name], measure)}" for name, measure in MEASURES.items())
+        told = "; ".join(
+            f"{measure.name} {Summary.of(found[name].tolist()).told(measure.decimals)}"
+            for name, measure in MEASURES.items()
+        )
         yield f"Measured, {method}: {told}."
     if seeds > 1:
         yield f"Means and 95 % intervals over {seeds} seeds."
-
-
-def _told(values: Any, measure: Measure) -> str:
-    summary = Summary.of([float(value) for value in values])
-    width = "" if summary.ci95 is None else f" ± {summary.ci95:.{measure.decimals}f}"
-    return f"{summary.mean:.{measure.decimals}f}{width}"

@@ -1,6 +1,6 @@
 """Loss against 1 / distance in the middle of a training (Kaufmann et al. v2, Figure 6)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from robustprune.specs import LossDistanceSpec
 from robustprune.tables.statistics import Summary
 from robustprune.training.mid_training import MID_TRAINING_FILE
 
-DEFINITION = 4
+DEFINITION = 5
 
 SHOWN = 4000  # images at most, as more are a blot
 NEAREST = 0.05  # share of the images that is left out of one correlation, since 1 / d has no bound
@@ -39,7 +39,9 @@ def run(job: Job, spec: LossDistanceSpec) -> dict[str, Any]:
     figure = _draw(shown, spec, float(found["pearson"].iloc[0]))
     means = {str(name): float(value) for name, value in found.drop(columns="seed").mean().items()}
     images = min(len(scores) for scores in runs.values())
-    publish_figure(job, figure, shown, [spec.title, *_sentences(found, spec, images=images, shown=len(shown))])
+    infinite = [len(scores) - len(_finite(scores)) for scores in runs.values()]
+    caption = [spec.title, _of_images(spec, images, infinite, shown=len(shown)), *_of_correlations(found, spec)]
+    publish_figure(job, figure, shown, caption)
     return {"title": spec.title, "images": images, **means}
 
 
@@ -138,18 +140,19 @@ def _draw_points(axes: Axes, shown: pd.DataFrame) -> None:
     axes.set(xlabel="loss, nats")
 
 
-def _sentences(found: pd.DataFrame, spec: LossDistanceSpec, *, images: int, shown: int) -> Iterator[str]:
-    over = f"mean and 95 % interval of {len(found)} seeds" if len(found) > 1 else "of one seed"
-    yield (
+def _of_images(spec: LossDistanceSpec, images: int, infinite: Sequence[int], *, shown: int) -> str:
+    over = f"mean and 95 % interval of {len(spec.runs)} seeds" if len(spec.runs) > 1 else "of one seed"
+    left_out = f" but those on the very boundary ({', '.join(map(str, infinite))} by seed)" if any(infinite) else ""
+    return (
         f"Loss after an RS-FGSM step and DeepFool's distance (L2, unsigned) of the clean image, after epoch "
         f"{spec.after_epoch}, of all {images:,} training images that both trainings score; {shown:,} of the first "
-        f"seed are shown and in the data. Correlations are over all images, {over}."
+        f"seed are shown and in the data. Correlations are over all images{left_out}, {over}."
     )
+
+
+def _of_correlations(found: pd.DataFrame, spec: LossDistanceSpec) -> Iterator[str]:
     printed = f" The paper has {spec.printed:.2f} on this data set." if spec.printed is not None else ""
-    yield (
-        "Claimed: loss and 1 / d correlate more on MNIST (r = 0.68) than on CIFAR-10 (r = 0.12)."
-        f"{printed} Measured: Pearson r = {_told(found['pearson'])}."
-    )
+    yield (f"Claimed: {spec.claim}.{printed} Measured: Pearson r = {_told(found['pearson'])}.")
     yield (
         f"r depends on the few images next to the boundary, whose 1 / d has no bound. Without the {NEAREST:.0%} that "
         f"are nearest it is {_told(found['pearson_but_nearest'])}, that of the logarithms "
@@ -159,7 +162,5 @@ def _sentences(found: pd.DataFrame, spec: LossDistanceSpec, *, images: int, show
     )
 
 
-def _told(values: Any, *, decimals: int = 2) -> str:
-    summary = Summary.of([float(value) for value in values])
-    width = "" if summary.ci95 is None else f" ± {summary.ci95:.{decimals}f}"
-    return f"{summary.mean:.{decimals}f}{width}"
+def _told(values: "pd.Series[float]", *, decimals: int = 2) -> str:
+    return Summary.of(values.tolist()).told(decimals)

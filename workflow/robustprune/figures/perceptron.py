@@ -18,7 +18,7 @@ from robustprune.specs import PerceptronFigureSpec, PerceptronSpec
 from robustprune.stagefile import read_spec
 from robustprune.tables.statistics import Summary
 
-DEFINITION = 3
+DEFINITION = 4
 
 MEASURES = {"angle_error": "angle error, arccos(R) / π", "correlation_error": "correlation error, 1 - R"}
 STRATEGIES = {"prune_easy": "easy pruned (PE)", "prune_difficult": "difficult pruned (PD)"}
@@ -114,7 +114,8 @@ def _sentences(study: Study) -> Iterator[str]:
     held = all(course.late and abs(course.late.mean + 1) <= NEAR for course in power_laws)
     exponents = (_exponents(course, spec.grid.trials) for course in (*power_laws, *easy))
     yield (
-        f"With {INPUTS[spec.inputs]}, K = {spec.features}, {spec.grid.trials} trials. Exponents over α {first:g} to "
+        f"With {INPUTS[spec.inputs]}, K = {spec.features}, {spec.grid.trials} trials; {_convergence(study.errors)}. "
+        f"Exponents over α {first:g} to "
         f"{middle:g} and over {middle:g} to {last:g}: {'; '.join(exponents)}. Over the larger α those of no pruning "
         f"and PD {'are all' if held else 'are not all'} within {NEAR:g} of -1."
     )
@@ -128,6 +129,12 @@ def _sentences(study: Study) -> Iterator[str]:
         + "; ".join(f"{_name(course)} {_where(course)}" for course in pruned)
         + "."
     )
+
+
+def _convergence(errors: pd.DataFrame) -> str:
+    converged, students = int(errors["converged"].sum()), len(errors)
+    counted = f"all {students:,}" if converged == students else f"{converged:,} of {students:,}"
+    return f"{counted} students converged"
 
 
 def _where(course: Course) -> str:
@@ -149,7 +156,7 @@ def _comparison(study: Study, other: Study) -> str:
 
 def _changes(found: Mapping[float, Summary | None]) -> str:
     return ", ".join(
-        f"{load:g}: " + ("from 0" if change is None else f"{change.mean:+.1f} ± {change.ci95 or 0:.1f} %")
+        f"{load:g}: " + ("from 0" if change is None else f"{change.told(1, sign='+')} %")
         for load, change in found.items()
     )
 
@@ -180,7 +187,7 @@ def _of(exponent: Summary | None, trials: int) -> str:
     if exponent is None:
         return "none (an error is left in fewer than two trials)"
     fewer = f" (the {exponent.n} trials with an error left)" if exponent.n < trials else ""
-    return f"{exponent.mean:.2f} ± {exponent.ci95 or 0:.2f}{fewer}"
+    return f"{exponent.told(2)}{fewer}"
 
 
 def _relative(course: Course) -> str:

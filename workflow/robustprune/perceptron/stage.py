@@ -16,6 +16,7 @@ from robustprune.randomness import derive_seed
 from robustprune.settings.perceptron import PerceptronCurve
 from robustprune.specs import PerceptronSpec
 
+DEFINITION = 1
 ERRORS_FILE = "errors.parquet"
 """A row a student: strategy, ratio, load, trial, angle_error, correlation_error, mislabelled (share of its samples
 nearer to the boundary than epsilon), fits (all attacked samples), converged."""

@@ -21,6 +21,7 @@ from robustprune.perceptron.teacher import Floats
 DEFINITION = 1
 
 LARGEST_GRADIENT = 1e-6  # of the mean loss, where a training counts as converged
+MARGIN_TOLERANCE = 1e-6  # by which a margin of 1 may be missed; the solver of the quadratic program is no more exact
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def widest_margin(samples: Floats, epsilon: float, *, nearest: npt.NDArray[np.in
     while True:
         weights = _least_distance(samples[chosen], epsilon)
         margins = attacked_margins(samples, weights, epsilon)
-        inside = np.setdiff1d(np.flatnonzero(margins < 1 - LARGEST_GRADIENT), chosen)
+        inside = np.setdiff1d(np.flatnonzero(margins < 1 - MARGIN_TOLERANCE), chosen)
         if not len(inside):  # what is chosen and inside all the same is as far out as the solver's precision allows
             return weights
         worst = inside[np.argsort(margins[inside])[:features]]

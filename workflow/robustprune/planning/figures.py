@@ -228,8 +228,11 @@ class Figures:
                 f"{row.method}: training.{row.recipe} learns from the real images alone, so there is nothing to "
                 "extrapolate to; set its synthetic_fraction above 0"
             )
-        if len(spec.sources) == 1 and "synthetic" in figure.sources:
-            raise UserError(f"{row.method}: extrapolation.source = none, so no generated image is scored directly")
+        if len(spec.sources) == 1:
+            raise UserError(
+                f"{row.method}: extrapolation.source = none, so no generated image is scored directly, and how far "
+                "extrapolated scores are from the truth is not known"
+            )
         tried = {"k": figure.k, "metric": figure.metric, "sources": figure.sources}
         return self.stages.add(spec.model_copy(update={"settings": spec.settings.model_copy(update=tried)}))
 
@@ -290,6 +293,7 @@ class Figures:
             LossDistanceSpec(
                 name=name,
                 title=figure.title,
+                claim=figure.claim,
                 after_epoch=midway.after_epoch,
                 dropped=1 - midway.keep,
                 printed=figure.printed.get(self.config.data.name),

@@ -11,6 +11,8 @@ from robustprune.errors import UserError
 from robustprune.pruning.facts import Facts
 from robustprune.pruning.manifest import MANIFEST_FILE, Metadata, read_metadata, read_rows
 
+DEFINITION = 1
+
 
 @dataclass(frozen=True)
 class Agreement:

@@ -30,7 +30,8 @@ def summary(generated: Seen, held_out: Seen, train: Seen) -> dict[str, Any]:
         frechet_of_real: that of as many training images, or as there are: what a perfect generator would have.
         nearest, nearest_held_out: median distance to the nearest training image.
         near: share of generated images nearer to one than 99 % of the held-out images are; 0.01 is expected.
-        copies: generated images that are a training image, pixel by pixel.
+        copies: generated images that are a training image, pixel by pixel (above 32 pixels a side, of what both are
+            averaged down to, as the distances are).
     """
     count = min(len(generated.rows), len(train.rows))
     near = np.quantile(held_out.distance, NEAR_QUANTILE)

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+DEFINITION = 1
+
 Scores = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int16]
 Groups = npt.NDArray[np.integer[Any]]

@@ -1,8 +1,8 @@
 """Settings of the example in a plane (Kaufmann et al. v1, Figure 6; v2, Figure 1)."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from robustprune.settings.base import Settings
 
@@ -25,3 +25,9 @@ class CloudSettings(Settings):
     keep: float = Field(0.6, gt=0, lt=1, description="share of the points that is kept")
     trials: int = Field(5, ge=2, description="independent clouds and trainings")
     seed: int = Field(0, ge=0, description="of all draws")
+
+    @model_validator(mode="after")
+    def _something_is_kept_and_dropped(self) -> Self:
+        if round((1 - self.keep) * self.points) in (0, self.points):
+            raise ValueError(f"keep = {self.keep} of points = {self.points} should keep some and drop some")
+        return self

@@ -86,6 +86,15 @@ class PerceptronSettings(Settings):
         return self
 
     @model_validator(mode="after")
+    def _every_student_has_samples(self) -> Self:
+        for name, grid in (("curves", self.curves), ("phases", self.phases)):
+            if round(grid.loads[0] * self.features) < 1:
+                raise ValueError(
+                    f"{name}.loads = {list(grid.loads)} should each keep a sample at least of {self.features} features"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _phases_compare_equal_shares(self) -> Self:
         if self.phases.easy_ratios != self.phases.difficult_ratios:
             raise ValueError("phases.easy_ratios and phases.difficult_ratios should be the same, as they are compared")

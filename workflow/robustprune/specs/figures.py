@@ -145,7 +145,7 @@ class DistributionsSpec(FigureSpec):
     """How scores are spread."""
 
     room = "figures.distributions"
-    modules = (*OF_SCORES, "figures.distributions")
+    modules = (*OF_SCORES, "figures.distributions", "scores.distribution")
     form: Literal["distributions"] = "distributions"
     axis: str
     epsilon: Radius | None
@@ -200,7 +200,7 @@ class OverlapsSpec(FigureSpec):
     """Which images two ways to prune both drop."""
 
     room = "figures.overlaps"
-    modules = (*OF_SCORES, "figures.overlaps")
+    modules = (*OF_SCORES, "figures.overlaps", "pruning.overlap")
     form: Literal["overlaps"] = "overlaps"
     pairs: tuple[ManifestPair, ...] = Field(min_length=1)
     claims: tuple[MeasureClaim, ...]
@@ -301,6 +301,7 @@ class LossDistanceSpec(FigureSpec):
     room = "figures.loss_distance"
     modules = ("figures.loss_distance", "figures.style", "randomness", "tables.statistics")
     form: Literal["loss_distance"] = "loss_distance"
+    claim: str
     after_epoch: int
     dropped: float = Field(description="share of the images that both would drop")
     printed: float | None = Field(description="the paper's r on this data set")

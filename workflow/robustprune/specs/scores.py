@@ -173,6 +173,7 @@ class ExtrapolatedScoreSpec(ScoreSpec):
         "extrapolation.overlap",
         "extrapolation.regression",
         "extrapolation.sources",
+        "extrapolation.stage",
         "randomness",
     )
     kind: Literal["scores"] = "scores"

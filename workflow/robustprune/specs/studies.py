@@ -15,7 +15,7 @@ class PerceptronSpec(Spec):
     """Students of a perceptron teacher on every point of a grid, attacked with one epsilon (PUMA, section 2)."""
 
     room = "perceptron.stage"
-    modules = ("perceptron.student", "perceptron.teacher", "randomness")
+    modules = ("perceptron.stage", "perceptron.student", "perceptron.teacher", "randomness")
     kind: Literal["studies"] = "studies"
     study: Literal["perceptron"] = "perceptron"
     features: int = Field(ge=2)
@@ -79,6 +79,7 @@ class CloudsSpec(Spec):
         "pruning.candidates",
         "pruning.strategies",
         "randomness",
+        "training.mid_training",
     )
     kind: Literal["studies"] = "studies"
     study: Literal["clouds"] = "clouds"

@@ -53,6 +53,11 @@ class Summary:
             raise ValueError(f"the spread of {self.n} run is not known")
         return self.std / math.sqrt(self.n)
 
+    def told(self, decimals: int, *, sign: str = "") -> str:
+        """For a sentence: the mean and, of several runs, its interval; ``sign`` is ``+`` for a change."""
+        width = "" if self.ci95 is None else f" ± {self.ci95:.{decimals}f}"
+        return f"{self.mean:{sign}.{decimals}f}{width}"
+
     def columns(self, name: str) -> dict[str, float | int | None]:
         """Cells of a table's row, none without ``<name>_n``: mean, std, ci95, median, n."""
         told = {"mean": self.mean, "std": self.std, "ci95": self.ci95, "median": self.median, "n": self.n}
