@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 
+from processes import remembers_signals
 from robustprune.errors import Interrupted, UserError
 from robustprune.execution import Execution
 from robustprune.experiments import Row, Table
@@ -162,13 +163,6 @@ def test_killed_while_it_scores_its_images_a_training_goes_on_with_the_rest_of_t
     assert content(stage, case.outputs) == content(unbroken, case.outputs)
 
 
-def remembers_signals(process: "subprocess.Popen[str]") -> bool:
-    """Whether a process is within a loop that looks for signals: SIGUSR1 is among those it catches."""
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    caught = re.search(r"^SigCgt:\s*([0-9a-f]+)$", status, re.MULTILINE)
-    return caught is not None and bool(int(caught[1], 16) >> (signal.SIGUSR1 - 1) & 1)
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT], ids=lambda number: number.name)
 def test_a_signal_makes_it_save_and_end_as_try_again(number: signal.Signals, tmp_path: Path) -> None:
     plan = tiny_plan(tmp_path / "results", {"training": {"trades": {"epochs": 100}}})
@@ -176,7 +170,7 @@ def test_a_signal_makes_it_save_and_end_as_try_again(number: signal.Signals, tmp
     run_upstream(plan, stage_id)
     stage = plan.directory(stage_id)
     process = subprocess.Popen(command(stage, 1e9), stderr=subprocess.PIPE, text=True)
-    while not remembers_signals(process):
+    while not remembers_signals(process.pid):
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.05)
     assert newest_checkpoint(stage) == (0, "")
