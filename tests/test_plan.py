@@ -367,9 +367,3 @@ def test_only_a_tables_row_follows_another() -> None:
     rows = (Row(method="by control's model", strategy="puma", margin_model=control),)
     with pytest.raises(UserError, match="control: same_size_as = 'PUMA', but only rows of a table can follow another"):
         make_plan(load_config({}), {"t.t": Table(title="t", target="t.csv", rows=rows)})
-
-
-def test_the_tables_of_pruning_plan_at_every_preset() -> None:
-    for preset in ("digits", "mnist", "cifar10"):
-        plan = make_plan(load_config({"preset": preset}), load_experiments())
-        assert {"results/effect.csv", "results/strategies.csv"} <= set(plan.targets)
