@@ -36,6 +36,10 @@ if workflow.nodes is not None:
     workflow.global_resources["_cores"] = sys.maxsize
 
 
+# Copies come whole, as whoever is killed in the middle leaves none.
+COPY = 'copy() { cp "$1" "$2.part" && mv "$2.part" "$2"; }; copy'
+
+
 wildcard_constraints:
     id=ID_PATTERN,
     start=r"\d+",

@@ -40,4 +40,4 @@ rule figure_target:
     params:
         figure=lambda wildcards: str(figure_of_target(wildcards)[0]),  # another figure is another copy
     shell:
-        "cp {input[0]} {output.figure} && cp {input[1]} {output.data} && cp {input[2]} {output.caption}"
+        "{COPY} {input[0]} {output.figure} && copy {input[1]} {output.data} && copy {input[2]} {output.caption}"

@@ -27,4 +27,4 @@ rule quality_target:
     params:
         table=lambda wildcards: str(quality_table()),  # another table is another copy
     shell:
-        "cp {params.table} {output}"
+        "{COPY} {params.table} {output}"

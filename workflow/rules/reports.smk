@@ -24,4 +24,4 @@ rule report_target:
     params:
         report=lambda wildcards: str(report_of_target(wildcards)),  # another report is another copy
     shell:
-        "cp {input} {output}"
+        "{COPY} {input} {output}"

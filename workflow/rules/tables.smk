@@ -43,4 +43,4 @@ rule target:
     params:
         table=lambda wildcards: str(table_of_target(wildcards)[0]),  # another table is another copy
     shell:
-        "cp {input[0]} {output.table} && cp {input[1]} {output.markdown} && cp {input[2]} {output.latex}"
+        "{COPY} {input[0]} {output.table} && copy {input[1]} {output.markdown} && copy {input[2]} {output.latex}"
