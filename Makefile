@@ -12,7 +12,7 @@ table1: $(VENV)/installed
 	robustprune show results/table1.csv
 
 test: $(VENV)/installed-development
-	pytest --numprocesses auto --maxprocesses 8 --dist loadfile --cov --cov-report=term
+	pytest --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder --cov --cov-report=term
 
 lint: $(VENV)/installed-development
 	pre-commit run --all-files

@@ -15,8 +15,25 @@ from robustprune.pools.ingest.idx import read_images, read_labels
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
+FIRST = (
+    "test_slurm.py",
+    "test_workflow.py",
+    "test_restart.py",
+    "test_parallel.py",
+    "test_benchmarks.py",
+    "test_every_table.py",
+    "test_sharing_workflow.py",
+)
+"""The files that take longest."""
+
 settings.register_profile("any machine", deadline=None)  # how long a test takes says how busy the machine is
 settings.load_profile("any machine")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files go first: one worker does a whole file, so that one begun last would be waited for alone."""
+    order = {name: place for place, name in enumerate(FIRST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(FIRST)))
 
 
 @pytest.fixture
