@@ -54,13 +54,12 @@ def plan_of(overrides: dict[str, Any], results: Path) -> Plan:
 def test_every_target_passes_a_dry_run_at_every_preset(preset: str, tmp_path: Path) -> None:
     checkout = Checkout(tmp_path)
     checkout.file("config.yaml").write_text(f"preset: {preset}\nseeds: [0]\n")
-    targets = [f"results/{table.target}" for table in load_experiments().values()]
-    jobs = checkout.jobs(*targets)
-    assert jobs["table"] == jobs["target"] == len(targets)
-    assert jobs["layout"] == 2
-    figures = [f"results/{figure.target}" for figure in load_figures().values()]
-    jobs = checkout.jobs(*figures)
+    tables, figures = load_experiments().values(), load_figures().values()
+    jobs = checkout.jobs(*(f"results/{entry.target}" for entry in (*tables, *figures)))
+    assert jobs["table"] == jobs["target"] == len(tables)
     assert jobs["figure"] == jobs["figure_target"] == len(figures)
+    assert jobs["layout"] == 2 + 3  # of tables and of figures
+    assert jobs["model"] >= 100
 
 
 def make(plan: Plan, stages: Iterable[str]) -> None:
