@@ -1,5 +1,6 @@
 """The command line as a user types it: exit codes, messages, what is shown."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,8 @@ def test_plan_lists_stages_in_words(capsys: pytest.CaptureFixture[str]) -> None:
         (["plan", "--config", "preset=mist"], "did you mean 'mnist'"),
         (["plan", "--configfile", "nowhere.yaml"], "nowhere.yaml does not exist"),
         (["plan", "--config", "seeds=[0"], "not valid YAML"),
+        (["plan", "--config", "pruning={ratio: 0.1, ratio: 0.5}"], "the key ratio is written twice"),
+        (["run", "nowhere", "--log", "."], "--log .: Is a directory"),
         (["run", "nowhere", "--device", "tpu"], "--device tpu"),
         (["run", "nowhere", "--batch-size", "0"], "--batch-size 0"),
         (["run", "nowhere", "--threads", "0"], "--threads 0"),
@@ -70,6 +73,25 @@ def test_show_tells_what_a_stage_is_and_found(tmp_path: Path, capsys: pytest.Cap
     assert model in text
     assert "training_seconds" in text
     assert "history.parquet: 2 rows" in text
+
+
+def test_what_was_made_by_earlier_definitions_is_shown_and_not_run(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    directory = tiny_plan(tmp_path / "results").directory(stage_of(tiny_plan(tmp_path / "results"), "models"))
+    monkeypatch.setattr("robustprune.specs.base.definition", lambda module: 99)
+    assert main(["show", str(directory)]) == 0
+    assert directory.name in capsys.readouterr().out
+    assert main(["run", str(directory)]) == 2
+    assert "under the installed definitions" in caplog.messages[-1]
+    spec = json.loads((directory / "spec.json").read_text())
+    spec["definitions"]["randomness"] += 1
+    (directory / "spec.json").write_text(json.dumps(spec))
+    assert main(["show", str(directory)]) == 2
+    assert "under its own definitions" in caplog.messages[-1]
 
 
 def test_show_tells_of_methods_by_the_names_that_they_have(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -185,9 +185,25 @@ def test_a_missing_or_broken_config_file_is_named(tmp_path: Path) -> None:
     broken.write_text("preset: [digits")
     with pytest.raises(UserError, match="not valid YAML"):
         read_config_file(broken)
+    broken.write_bytes("größe: 1".encode("latin-1"))
+    with pytest.raises(UserError, match=r"config.yaml is not valid YAML"):
+        read_config_file(broken)
     broken.write_text("- digits")
     with pytest.raises(UserError, match="holds a list"):
         read_config_file(broken)
+
+
+def test_another_file_is_put_over_config_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("config.yaml").write_text("preset: mnist\nseeds: [5]\nevaluation: {images: 30}\n")
+    Path("other.yaml").write_text("evaluation: {autoattack_images: 20}\n")
+    config = read_config_file(Path("other.yaml"), {"seeds": [7]})
+    assert (config.preset, config.seeds) == ("mnist", (7,))
+    assert (config.evaluation.images, config.evaluation.autoattack_images) == (30, 20)
+    assert read_config_file(Path("config.yaml")).seeds == (5,)
+    Path("other.yaml").write_text("evaluation: {pictures: 20}\n")
+    with pytest.raises(UserError, match=r"other.yaml over config.yaml: evaluation.pictures = 20: there is no such key"):
+        read_config_file(Path("other.yaml"))
 
 
 def _leaves(model: type[BaseModel]) -> list[tuple[str, Any]]:

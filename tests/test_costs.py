@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+import tarfile
 from collections import Counter
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 
 from robustprune.cli import main
 from robustprune.config import load_config
+from robustprune.costs.calibration import calibrate
 from robustprune.costs.report import NO_RATES, in_units
 from robustprune.costs.storage import bytes_of
 from robustprune.costs.throughput import THROUGHPUT_FILE, Rates, add_rates, read_throughput
@@ -62,7 +65,7 @@ def plan_of(row: Row, **overrides: Any) -> Plan:
 
 
 def work(plan: Plan, kind: str, word: str = "") -> Work:
-    return work_of(plan.stages, stage_of(plan, kind, word))
+    return work_of(plan, stage_of(plan, kind, word))
 
 
 def test_pgd_takes_what_is_planned() -> None:
@@ -151,19 +154,20 @@ def test_embedding_by_torchvision_takes_a_pass_of_a_network_of_its_own() -> None
     plan = plan_of(Row(method="PUMA", strategy="puma", extrapolated=True))
     stage = next(one for one, spec in plan.stages.items() if isinstance(spec, EmbeddingSpec) and "train" in spec.pool)
     encoder = TorchvisionEncoder(name="resnet50", digest="0" * 64, resize=224, location="resnet50.pth")
-    stages = {**plan.stages, stage: plan.stages[stage].model_copy(update={"encoder": encoder})}
-    assert work_of(stages, stage) == Work("torchvision's resnet50", forwards=1297)
+    other = plan.stages[stage].model_copy(update={"encoder": encoder})
+    plan = replace(plan, stages={**plan.stages, stage: other})
+    assert work_of(plan, stage) == Work("torchvision's resnet50", forwards=1297)
 
 
 def test_bytes_by_hand() -> None:
     plan = plan_of(Row(method="PUMA", strategy="puma"))
     rates = {"small_cnn, 10 classes, 1x8x8": RATES}
-    assert bytes_of(plan.stages, stage_of(plan, "pools", "generated"), {}) == 5000 * (64 + 2)
-    assert bytes_of(plan.stages, stage_of(plan, "scores", "generated"), {}) == 5000 * 9
-    assert bytes_of(plan.stages, stage_of(plan, "models"), rates) == 3 * 4 * 1000
+    assert bytes_of(plan, stage_of(plan, "pools", "generated"), {}) == 5000 * (64 + 2)
+    assert bytes_of(plan, stage_of(plan, "scores", "generated"), {}) == 5000 * 9
+    assert bytes_of(plan, stage_of(plan, "models"), rates) == 3 * 4 * 1000
     extrapolated = plan_of(Row(method="PUMA", strategy="puma", extrapolated=True))
     with pytest.raises(UnknownSizeError):
-        bytes_of(extrapolated.stages, stage_of(extrapolated, "embeddings"), rates)
+        bytes_of(extrapolated, stage_of(extrapolated, "embeddings"), rates)
     assert [in_units(size) for size in (0, 999, 1234, 3.5e9, 1e16)] == ["0 B", "999 B", "1.23 kB", "3.5 GB", "10 PB"]
 
 
@@ -188,7 +192,7 @@ def test_the_view_tells_hours_where_something_was_calibrated_and_says_so_where_n
     last = describe_plan(plan, [target]).splitlines()[-1]
     assert last.startswith("hours of one one GPU: about ")
     assert "without what was not calibrated there: edm of 16-32 channels" in last
-    counted = [work_of(plan.stages, stage) for stage in plan.needed_for([plan.targets[target]])]
+    counted = [work_of(plan, stage) for stage in plan.needed_for([plan.targets[target]])]
     hours = sum(RATES.hours(one) for one in counted if one.network == network)
     assert float(last.split("about ")[1].split(",")[0]) == pytest.approx(hours, rel=0.01)
     record = plan.record(stage_of(plan, "models", "puma"))
@@ -211,6 +215,40 @@ def test_a_damaged_table_of_rates_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / THROUGHPUT_FILE).write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"throughput.json is not a table of rates \(.*greater than 0\); delete it"):
         read_throughput(tmp_path)
+
+
+def test_a_generator_is_measured_as_it_is_trained(tmp_path: Path) -> None:
+    small = {"base_channels": 8, "channel_multipliers": [1], "attention_resolutions": [], "blocks": 1}
+    generator = {**small, "dropout": 0.1, "augmentation_probability": 0.15}
+    plan = plan_of(Row(method="all"), synthetic={"generator": generator})
+    rates = calibrate(plan, torch.device("cpu"), batch_size=8, seconds=0)
+    (edm,) = [rate for name, rate in rates.items() if name.startswith("edm")]
+    assert min(edm.forwards, edm.updates) > 0
+    assert edm.gradients is None
+
+
+def test_the_size_of_a_pool_that_is_made_is_in_the_costs(tmp_path: Path) -> None:
+    shards = tmp_path / "synthetic-00000-of-00001.tar"
+    with tarfile.open(shards, "w"):
+        pass
+    row = Row(method="all", strategy="puma")
+    plan = replace(plan_of(row, synthetic={"source": f"webdataset:{shards}"}), results=tmp_path)
+    score = stage_of(plan, "scores", "synthetic")
+    with pytest.raises(UnknownSizeError):
+        work_of(plan, score)
+    pool = plan.directory(stage_of(plan, "pools", "synthetic"))
+    pool.mkdir(parents=True)
+    (pool / "pool.json").write_text('{"count": 5000}')
+    assert work_of(plan, score).gradients == 5000 * 10
+
+
+def test_only_what_computes_on_a_gpu_asks_for_one() -> None:
+    resources = {"resources": {"scores": {"gpu": 1, "threads": 8}, "embeddings": {"gpu": 1}}}
+    plan = plan_of(Row(method="m", strategy="puma", score="frequency"), **resources)
+    assert plan.resources(stage_of(plan, "scores")).gpu == 0
+    assert plan.resources(stage_of(plan, "scores")).threads == 8
+    plan = plan_of(Row(method="m", strategy="puma"), **resources)
+    assert plan.resources(stage_of(plan, "scores")).gpu == 1
 
 
 def test_calibrated_by_command_the_plan_knows_hours(

@@ -115,6 +115,58 @@ def test_the_folders_of_real_images_are_looked_at_once_a_plan(monkeypatch: pytes
     assert sorted(asked) == ["test", "train"]
 
 
+SEARCH = {"margins": {"method": "boundary_search", "boundary_search": {"step_size": "1/100", "max_steps": 20}}}
+
+
+@pytest.mark.parametrize(
+    ("row", "overrides", "says"),
+    [
+        ({"strategy": "puma", "threshold": 0.3}, SEARCH, r"max_steps = 1/5 should be more than the threshold = 3/10"),
+        (
+            {"radius": "margin", "epsilon": "5/4", "gap": "1/4"},
+            SEARCH,
+            r"max_steps = 1/5 should be more than the largest radius and the gap together = 9/40",
+        ),
+        (
+            {},
+            {"synthetic": {"source": "subset:some", "count": 50}, "subsets": {"some": {"of": "generate", "count": 51}}},
+            r"subsets.some.count = 51, but generate has 50 images",
+        ),
+        (
+            {"strategy": "puma", "extrapolated": True},
+            {"extrapolation": {"neighbours": {"k": [5, 100_000]}}},
+            r"extrapolation.neighbours.k = 100000, but neighbours are looked for among 1\d{3} images",
+        ),
+        (
+            {},
+            {
+                "architecture": "preact_resnet18",
+                "execution": {"processes": 2},
+                "resources": {"generators": {"gpu": 0}, "models": {"gpu": 0}},
+                "training": {"trades": {"batchnorm_shares": 4}},
+            },
+            r"execution.processes = 2, but training.trades.batchnorm_shares = 4: several processes need as many",
+        ),
+    ],
+)
+def test_what_a_late_job_would_refuse_is_refused_while_planning(
+    row: dict[str, Any], overrides: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(UserError, match=says):
+        plan_of({"method": "m", **row}, overrides=overrides)
+
+
+def test_a_search_that_reaches_beyond_all_that_a_row_goes_by_is_planned() -> None:
+    assert plan_of({"method": "m", "strategy": "puma", "threshold": 0.19}, overrides=SEARCH).targets
+
+
+@pytest.mark.parametrize("target", ["quality.csv", "digits/first.csv"])
+def test_a_target_that_is_taken_is_refused(target: str) -> None:
+    table = Table(title="t", target=target, rows=(Row(method="m"),))
+    with pytest.raises(UserError, match=r"the same target, quality|results/digits is the stages'"):
+        make_plan(load_config({}), {"t.t": table})
+
+
 def test_a_norm_that_is_not_configured_is_refused_and_no_other_table_suffers() -> None:
     with pytest.raises(UserError, match=r"m: norm = L2 is not that of threat, Linf; say in other_threat what it is"):
         under(load_config({"other_threat": None}), norm="L2")

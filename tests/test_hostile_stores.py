@@ -287,6 +287,20 @@ BEFORE_SAVING: dict[str, tuple[Callable[[Published], None], str]] = {
         lambda store: store.rewrite("prediction/zarr.json", b"5"),
         r"prediction/zarr\.json does not describe a column",
     ),
+    "no chunks": (
+        of_a_column(chunk_grid={"name": "regular", "configuration": {"chunk_shape": [0]}}),
+        r"prediction/zarr\.json",
+    ),
+    "huge fill value": (of_a_column(fill_value=10**400), r"prediction/zarr\.json"),
+    "huge size in an entry": (in_entry(size=10**400), r"size: Input should be less than"),
+    "huge number of a bar": (
+        lambda store: store.entry["histogram"].update(first=10**400),
+        r"histogram\.first: Input should be less than",
+    ),
+    "huge radius in a spec": (
+        lambda store: store.entry["spec"]["settings"].update(step_size="1e999999999", method="boundary_search"),
+        r"its spec is none: .*step_size.*of usual size",
+    ),
     "huge shape": (of_a_column(shape=[10**15]), r"prediction is int16 \(1000000000000000,\)"),
     "huge chunks": (
         of_a_column(chunk_grid={"name": "regular", "configuration": {"chunk_shape": [2**40]}}),

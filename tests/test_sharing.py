@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import yaml
@@ -251,6 +252,17 @@ def test_a_publication_that_is_killed_is_invisible_and_can_be_repeated(
     publish([directory(made)], shared.publish)
     assert open_place(shared.read).published() == {score}
     assert verify_place(shared.read).endswith("1,297 rows as published")
+
+
+def test_a_publication_that_was_killed_before_the_index_is_in_it_once_repeated(
+    made: tuple[Plan, str], shared: Shared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr("robustprune.sharing.publish.write_index", Mock(side_effect=KeyboardInterrupt))
+        publish([directory(made)], shared.publish)
+    assert publish([directory(made)], shared.publish)[0].endswith("is there already")
+    assert open_place(shared.read).published() == {made[1]}
+    assert b"made from" in open_place(shared.read).read(f"{STORES}/{made[1]}/{CARD_FILE}", 2**20)
 
 
 def test_two_publications_at_once_of_the_same_store_are_one(made: tuple[Plan, str], shared: Shared) -> None:

@@ -180,6 +180,15 @@ def test_a_changed_file_has_another_digest() -> None:
     assert file_digest(file) == digest(file) != before
 
 
+def test_a_file_that_was_replaced_by_one_of_the_same_size_and_time_has_another_digest() -> None:
+    file = put("large.npz", b"one")
+    before, status = file_digest(file), file.stat()
+    put("other.npz", b"two").replace(file)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert file.stat().st_mtime_ns == status.st_mtime_ns
+    assert file_digest(file) == digest(file) != before
+
+
 @pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff\xfe"], ids=["cut_short", "list", "not_text"])
 def test_a_damaged_digest_cache_is_made_again(content: bytes) -> None:
     file = put("large.npz")

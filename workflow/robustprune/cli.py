@@ -34,8 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0; 2 for something the user can put right; 75 when interrupted, try again; 1 for all else.
     """
     options = _parser().parse_args(arguments)
-    _log_to(getattr(options, "log", None))
     try:
+        _log_to(getattr(options, "log", None))
         options.command(options)
         sys.stdout.flush()
     except (UserError, Interrupted) as error:
@@ -154,7 +154,12 @@ def _add_store_actions(actions: "argparse._SubParsersAction[argparse.ArgumentPar
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--configfile", type=Path, default=Path("config.yaml"), help="(default: %(default)s)")
+    parser.add_argument(
+        "--configfile",
+        type=Path,
+        default=Path("config.yaml"),
+        help="another file is put over config.yaml, as Snakemake does (default: %(default)s)",
+    )
     parser.add_argument("--config", nargs="+", default=[], metavar="KEY=VALUE", help="override keys, e.g. preset=mnist")
 
 
@@ -273,21 +278,27 @@ def _config(options: argparse.Namespace) -> "Config":
 
 
 def _overrides(pairs: Sequence[str]) -> dict[str, Any]:
+    from robustprune.config import parse_yaml
+
     overrides: dict[str, Any] = {}
     for pair in pairs:
         key, separator, value = pair.partition("=")
         if not separator:
             raise UserError(f"--config {pair}: should be key=value, e.g. preset=mnist or 'seeds=[0, 1]'")
         try:
-            overrides[key] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise UserError(f"--config {pair}: {value!r} is not valid YAML") from None
+            overrides[key] = parse_yaml(value)
+        except yaml.YAMLError as error:
+            problem = getattr(error, "problem", None) or "it cannot be read"
+            raise UserError(f"--config {pair}: {value!r} is not valid YAML: {problem}") from None
     return overrides
 
 
 def _log_to(file: Path | None) -> None:
     handlers: list[logging.Handler] = [logging.StreamHandler()]
     if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(file))
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            handlers.append(logging.FileHandler(file))
+        except OSError as error:
+            raise UserError(f"--log {file}: {error.strerror}") from None
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", handlers=handlers)

@@ -61,6 +61,7 @@ from robustprune.settings.report import ReportSettings
 
 WORKFLOW = Path(__file__).resolve().parents[1]
 YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # with libyaml, in a tenth of the time
+CONFIG_FILE = Path("config.yaml")  # of the working directory
 PRESETS = WORKFLOW / "presets"
 EXPERIMENTS = WORKFLOW / "experiments"
 REFERENCE = WORKFLOW / "reference"
@@ -206,7 +207,7 @@ class Resources(Settings):
     galleries: StageResources = StageResources()
 
 
-WITHOUT_GPU = ("manifests", "layouts", "studies", "galleries")
+WITHOUT_GPU = ("classes", "ingest", "manifests", "layouts", "studies", "galleries")
 
 
 class Config(Settings):
@@ -423,12 +424,18 @@ def _validated(values: Mapping[str, Any], origin: str) -> Config:
 
 
 def read_config_file(path: Path, overrides: Mapping[str, Any] | None = None) -> Config:
-    """The configuration in the file at ``path``, with ``overrides`` put over it. Raises UserError."""
+    """The configuration in the file at ``path``, with ``overrides`` put over it.
+
+    As Snakemake does, another file than the working directory's config.yaml is put over that one. Raises UserError.
+    """
     if not path.is_file():
         raise UserError(
             f"{path} does not exist; run from the folder that holds the Snakefile, or name it with --configfile"
         )
-    return load_config(merge(read_yaml(path), overrides or {}), origin=path.name)
+    values, origin = read_yaml(path), path.name
+    if CONFIG_FILE.is_file() and not path.samefile(CONFIG_FILE):
+        values, origin = merge(read_yaml(CONFIG_FILE), values), f"{path.name} over {CONFIG_FILE}"
+    return load_config(merge(values, overrides or {}), origin=origin)
 
 
 class _Loader(YAML_LOADER):  # type: ignore[misc, valid-type]  # one of two, by what is installed
@@ -442,11 +449,16 @@ class _Loader(YAML_LOADER):  # type: ignore[misc, valid-type]  # one of two, by 
         return dict(super().construct_mapping(node, deep))
 
 
+def parse_yaml(text: str) -> Any:
+    """What a text in YAML says. Raises yaml.YAMLError, also for a key that is written twice."""
+    return yaml.load(text, _Loader)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file. Raises UserError when it holds something else."""
     try:
-        content = yaml.load(path.read_text(), _Loader)
-    except yaml.YAMLError as error:
+        content = parse_yaml(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if content is None:
         return {}

@@ -21,6 +21,7 @@ from robustprune.planning.stages import Stages, rows_of
 from robustprune.planning.tables import Tables
 from robustprune.specs import (
     ImportedModelSpec,
+    ImportedScoreSpec,
     IngestedPoolSpec,
     ScoreSpec,
     SelectedPoolSpec,
@@ -35,6 +36,7 @@ BROUGHT_IN = (
     IngestedPoolSpec,
     SynsetPoolSpec,
     ImportedModelSpec,
+    ImportedScoreSpec,
     SelectedPoolSpec,
     SubsetPoolSpec,
     UnionPoolSpec,
@@ -97,7 +99,7 @@ class Plan:
         shared = self._spec(stage_id).shared_rows
         if shared is None:
             return None
-        whole = shared.most if shared.pool is None else self._images(shared.pool)
+        whole = shared.most if shared.pool is None else self.images(shared.pool)
         return whole if whole is None or shared.most is None else min(whole, shared.most)
 
     def resources(self, stage_id: str) -> StageResources:
@@ -105,7 +107,7 @@ class Plan:
         spec = self._spec(stage_id)
         kind = "ingest" if isinstance(spec, BROUGHT_IN) else spec.kind
         resources: StageResources = getattr(self.config.resources, kind)
-        return resources
+        return resources if spec.needs_device else resources.model_copy(update={"gpu": 0})
 
     def needed_for(self, stage_ids: Iterable[str]) -> list[str]:
         """``stage_ids`` and all they rest on, each after what it needs."""
@@ -125,7 +127,7 @@ class Plan:
         for stage_id, spec in self.stages.items():
             write_spec(self.directory(stage_id) / SPEC_FILE, spec)
 
-    def _images(self, pool_id: str) -> int | None:
+    def images(self, pool_id: str) -> int | None:
         """How many images a pool will have, or has where it is made already; None where neither is known."""
         planned = rows_of(self.stages, pool_id)
         return _made_rows(self.directory(pool_id)) if planned is None else planned
@@ -167,7 +169,7 @@ def make_plan(
     of_figures = Figures(config, stages, of_tables.methods)
     targets: dict[str, str] = {}
     problems: dict[str, str] = {}
-    _check_targets({**tables, **(figures or {})})
+    _check_targets({**tables, **(figures or {})}, config.preset)
     asked = [(table.target, partial(of_tables.table, name, table)) for name, table in tables.items()]
     asked += [(figure.target, partial(of_figures.figure, name, figure)) for name, figure in (figures or {}).items()]
     if quality and config.synthetic.source != "none":
@@ -188,10 +190,14 @@ def make_plan(
     return Plan(config, results / config.preset, stages, targets, problems)
 
 
-def _check_targets(entries: Mapping[str, AnyTable | AnyFigure]) -> None:
-    """Raise UserError for two that write the same files: each has a .csv and a .md beside it."""
-    owners: dict[str, str] = {}
+def _check_targets(entries: Mapping[str, AnyTable | AnyFigure], preset: str) -> None:
+    """Raise UserError for two that write the same files, each with a .csv and a .md beside it, or among the stages."""
+    owners = {Path(target).stem: f"the target {target}" for target in (QUALITY_TARGET, REPORT_TARGET)}
     for name, entry in entries.items():
+        if entry.target.startswith(f"{preset}/"):
+            raise UserError(
+                f"{name} has the target {entry.target}, but results/{preset} is the stages'; give it another"
+            )
         stem = entry.target.rpartition(".")[0]
         if (owner := owners.setdefault(stem, name)) != name:
             raise UserError(f"{owner} and {name} have the same target, {stem}; give one of them another")

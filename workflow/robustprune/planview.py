@@ -27,7 +27,7 @@ def describe_plan(plan: Plan, targets: Collection[str] = ()) -> str:
     pulls = f"{len(pulled)} would be pulled, " if pulled else ""
     summary = f"{len(needed)} stages: {len(existing)} exist, {pulls}{len(missing - pulled)} would run"
     rates = read_throughput(plan.results.parent)
-    costs = cost_lines(plan.stages, needed, rates, existing=existing, missing=missing - pulled)
+    costs = cost_lines(plan, needed, rates, existing=existing, missing=missing - pulled)
     return "\n".join([*lines, f"{summary} (preset {plan.config.preset})", *costs])
 
 

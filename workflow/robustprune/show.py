@@ -37,8 +37,8 @@ def describe_table(path: Path) -> str:
 
 def describe_stage(directory: Path) -> str:
     """The stage's settings, whether it is complete, what it found and what it wrote."""
-    spec = read_spec(directory)
-    lines = [spec.id, f"  kind  {spec.kind}"]
+    spec = read_spec(directory, made=True)
+    lines = [directory.absolute().name, f"  kind  {spec.kind}"]
     lines += [f"  reads {kind}/{upstream}" for kind, upstream in spec.upstream]
     lines += ["settings", *_indented(spec.model_dump(mode="json"))]
     if not (directory / RECORD_FILE).is_file():

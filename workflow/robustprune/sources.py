@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import os
 import struct
 import zipfile
 from collections.abc import Callable, Iterable
@@ -269,13 +270,17 @@ def _joint_digest(digests: Iterable[str]) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """BLAKE3 of a file, in hex; remembered by path, size and modification time so that a plan stays fast."""
+    """BLAKE3 of a file, in hex; remembered by path, size, times and inode so that a plan stays fast."""
     return _of_file(path, "blake3")
 
 
 def _of_file(path: Path, kind: DigestKind) -> str:
-    status = path.stat()
-    return _remembered_of_file(str(path.absolute()), status.st_size, status.st_mtime_ns, kind)
+    return _remembered_of_file(str(path.absolute()), _state(path.stat()), kind)
+
+
+def _state(status: os.stat_result) -> str:
+    """What differs once a file was written or replaced, even where its size and modification time were kept."""
+    return f"{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}|{status.st_ino}"
 
 
 def synset_folder(place: str, *, setting: str) -> SynsetFolder:
@@ -290,7 +295,7 @@ def synset_folder(place: str, *, setting: str) -> SynsetFolder:
     except UserError as error:
         raise UserError(f"{setting}: {error}; {HINTS['imagenet21k']}") from None
     states = [(path, path.stat()) for path in entries.values()]
-    key = "\n".join(f"{path.absolute()}|{state.st_size}|{state.st_mtime_ns}" for path, state in states)
+    key = "\n".join(f"{path.absolute()}|{_state(state)}" for path, state in states)
     key = f"{folder.absolute()}|{hashlib.sha256(key.encode(errors='surrogateescape')).hexdigest()}"
     return SynsetFolder(digest=remembered(key, lambda: folder_fingerprint(entries)), location=str(folder.absolute()))
 
@@ -306,7 +311,7 @@ def hierarchy_file(place: str, settings: HierarchySettings) -> HierarchyFile:
 def folder_digest(folder: Path) -> str:
     """SHA-256 of the paths and digests of the pictures in an image folder; remembered as that of a file is."""
     states = ((file.path, (folder / file.path).stat()) for file in image_files(folder))
-    lines = [f"{path}|{status.st_size}|{status.st_mtime_ns}" for path, status in states]
+    lines = [f"{path}|{_state(status)}" for path, status in states]
     state = hashlib.sha256("\n".join(lines).encode()).hexdigest()
     return remembered(f"{folder.absolute()}|{state}", lambda: _content_digest(folder))
 
@@ -317,9 +322,9 @@ def _content_digest(folder: Path, stop: Event | None = None) -> str:
 
 
 @cache
-def _remembered_of_file(path: str, size: int, modified: int, kind: DigestKind) -> str:
+def _remembered_of_file(path: str, state: str, kind: DigestKind) -> str:
     compute = digest if kind == "blake3" else sha256
-    return remembered(f"{path}|{size}|{modified}|{kind}", lambda: compute(Path(path)))
+    return remembered(f"{path}|{state}|{kind}", lambda: compute(Path(path)))
 
 
 def remembered(key: str, compute: Callable[[], str]) -> str:

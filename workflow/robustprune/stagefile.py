@@ -9,6 +9,7 @@ from robustprune.errors import UserError
 from robustprune.files import write_text
 from robustprune.paths import SPEC_FILE
 from robustprune.specs import SPEC_ADAPTER, Spec
+from robustprune.specs.base import hash_of, slug_of
 
 
 def write_spec(path: Path, spec: Spec) -> None:
@@ -19,11 +20,16 @@ def write_spec(path: Path, spec: Spec) -> None:
         write_text(path, text)
 
 
-def read_spec(path: Path) -> Spec:
+def read_spec(path: Path, *, made: bool = False) -> Spec:
     """The spec in ``path``.
 
+    Args:
+        path: of the file, or of the stage's directory.
+        made: whether to look at what was made alone, which may have been by other definitions than the installed ones.
+
     Raises:
-        UserError: when the file is missing, malformed, or not what this version of the code would run under that id.
+        UserError: when the file is missing, malformed, or not of that id: under the installed definitions, or where
+            ``made``, under those that it states.
     """
     if path.is_dir():
         path = path / SPEC_FILE
@@ -34,16 +40,18 @@ def read_spec(path: Path) -> Spec:
     try:
         content = json.loads(path.read_text())
         spec = SPEC_ADAPTER.validate_python(content["spec"])
-        stated = content["id"]
+        stated, definitions = content["id"], content["definitions"] if made else spec.definitions
+        own = f"{slug_of(stated)}-{hash_of(content['spec'], definitions)}" if made else spec.id
     except ValidationError as error:
         problem = error.errors()[0]
         key = ".".join(str(part) for part in problem["loc"])
         raise UserError(f"{path}: {key} = {problem['input']!r}: {problem['msg']}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not a stage's spec ({type(error).__name__}: {error})") from None
-    if spec.id != stated or path.absolute().parent.name != stated:
+    if own != stated or path.absolute().parent.name != stated:
+        code = "its own" if made else "the installed"
         raise UserError(
             f"{path} lies in {path.absolute().parent.name} and states the id {stated}, but its content has the "
-            f"id {spec.id} under the installed code (definitions {spec.definitions}); plan again"
+            f"id {own} under {code} definitions ({definitions}); plan again"
         )
     return spec

@@ -54,7 +54,11 @@ def _problems(folder: Path, stage: Path | None) -> list[str]:
 def _foreign(store: Store, stage: Path) -> list[str]:
     """Whether the store is about a pool that its stage does not read; pools that are not there cannot tell."""
     own = store.attributes.get("pool_digest")
-    pools = [stage.parents[1] / kind / name / POOL_FILE for kind, name in read_spec(stage).upstream if kind == "pools"]
+    pools = [
+        stage.parents[1] / kind / name / POOL_FILE
+        for kind, name in read_spec(stage, made=True).upstream
+        if kind == "pools"
+    ]
     digests = [json.loads(pool.read_text())["digest"] for pool in pools if pool.is_file()]
     if own is None or not digests or len(digests) < len(pools) or own in digests:
         return []

@@ -10,10 +10,12 @@ from torch import Tensor, nn
 
 from robustprune.costs.throughput import Rates
 from robustprune.costs.work import network_of
-from robustprune.edm.network import build_network
+from robustprune.edm.augmentation import LABELS
+from robustprune.edm.network import UNet, build_network
 from robustprune.errors import UserError
 from robustprune.models.registry import build_model
 from robustprune.plan import Plan
+from robustprune.randomness import BatchNoise, generator
 from robustprune.specs import GeneratorSpec, ImportedModelSpec, ModelSpec
 
 logger = logging.getLogger(__name__)
@@ -52,8 +54,9 @@ def _measure(
     spec: ModelSpec | ImportedModelSpec | GeneratorSpec, device: torch.device, *, batch_size: int, seconds: float
 ) -> Rates:
     if isinstance(spec, GeneratorSpec):
-        network: nn.Module = build_network(spec.settings, spec.image_shape, spec.classes).to(device)
-        call = _as_denoiser(network)
+        denoiser = build_network(spec.settings, spec.image_shape, spec.classes).to(device)
+        network: nn.Module = denoiser
+        call = _as_denoiser(denoiser, augmented=spec.settings.augmentation_probability > 0)
     else:
         network = build_model(spec.architecture, image_shape=spec.image_shape, classes=spec.classes).to(device)
         call = network
@@ -77,11 +80,15 @@ def _measure(
     )
 
 
-def _as_denoiser(network: nn.Module) -> Callable[[Tensor], Tensor]:
+def _as_denoiser(network: UNet, *, augmented: bool) -> Callable[[Tensor], Tensor]:
+    """The network as a function of images alone; in training with its dropout and, if so, told of augmentations."""
+
     def call(images: Tensor) -> Tensor:
-        denoised: Tensor = network(
-            images, images.new_zeros(len(images)), images.new_zeros(len(images), dtype=torch.int64)
-        )
+        count = len(images)
+        network.drop_by(BatchNoise(generator(0, "calibration", device=images.device), count))
+        augmentation = images.new_zeros(count, LABELS) if augmented and network.training else None
+        labels = images.new_zeros(count, dtype=torch.int64)
+        denoised: Tensor = network(images, images.new_zeros(count), labels, augmentation)
         return denoised
 
     return call

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from robustprune.costs.storage import bytes_of
 from robustprune.costs.throughput import Rates, Table
-from robustprune.costs.work import Stages, UnknownSizeError, Work, work_of
+from robustprune.costs.work import UnknownSizeError, Work, work_of
+from robustprune.plan import Plan
 
 COLUMNS = ("stages", "exist", "to run", "gradients", "updates", "forwards", "disk")
 UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
@@ -21,33 +22,33 @@ class Cost:
 
 
 def cost_lines(
-    stages: Stages, needed: Iterable[str], table: Table, *, existing: Set[str], missing: Collection[str]
+    plan: Plan, needed: Iterable[str], table: Table, *, existing: Set[str], missing: Collection[str]
 ) -> list[str]:
     """What the missing stages cost.
 
     Args:
-        stages: of the plan.
+        plan: the plan.
         needed: ids of the stages that a target needs.
         table: measured rates, by device and network.
         existing: those of the needed stages that are complete.
         missing: those of them that would run.
     """
     sizes = {name: rates for networks in table.values() for name, rates in networks.items()}
-    costs = {stage: _cost(stages, stage, sizes) for stage in missing}
+    costs = {stage: _cost(plan, stage, sizes) for stage in missing}
     kinds: dict[str, list[str]] = {}
     for stage in needed:
-        kinds.setdefault(stages[stage].kind, []).append(stage)
+        kinds.setdefault(plan.stages[stage].kind, []).append(stage)
     groups = {**kinds, "all": [stage for members in kinds.values() for stage in members]}
     header = f"{'':<12}" + "".join(f"{name:>11}" for name in COLUMNS)
     lines = [_line(name, members, len(existing & set(members)), costs) for name, members in groups.items()]
     return [header, *lines, *_not_counted(costs), *_hours(costs, table)]
 
 
-def _cost(stages: Stages, stage: str, sizes: dict[str, Rates]) -> Cost:
+def _cost(plan: Plan, stage: str, sizes: dict[str, Rates]) -> Cost:
     work, size = None, None
     try:
-        work = work_of(stages, stage)
-        size = bytes_of(stages, stage, sizes)
+        work = work_of(plan, stage)
+        size = bytes_of(plan, stage, sizes)
     except UnknownSizeError:
         pass
     return Cost(work, size)

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from robustprune.costs.throughput import Rates
-from robustprune.costs.work import Stages, UnknownSizeError, network_of
-from robustprune.planning.stages import rows_of
+from robustprune.costs.work import UnknownSizeError, network_of
+from robustprune.plan import Plan
 from robustprune.specs import (
     DynamicsScoreSpec,
     EmbeddingSpec,
@@ -29,46 +29,46 @@ LABEL_BYTES = 2
 FLOAT_BYTES = 4
 
 
-def bytes_of(stages: Stages, stage_id: str, rates: Mapping[str, Rates]) -> int:
+def bytes_of(plan: Plan, stage_id: str, rates: Mapping[str, Rates]) -> int:
     """What a stage leaves behind, before compression.
 
     Args:
-        stages: of the plan.
+        plan: the plan.
         stage_id: the stage.
         rates: of networks that were calibrated, for how many weights they have.
 
     Raises:
         UnknownSizeError: when the size of a pool, of a network or of an embedding's vectors is not known yet.
     """
-    match stages[stage_id]:
+    match plan.stages[stage_id]:
         case IngestedPoolSpec(storage="encoded") | SynsetPoolSpec() | EmbeddingSpec():
             raise UnknownSizeError(stage_id)
         case IngestedPoolSpec(image_shape=shape) | GeneratedPoolSpec(image_shape=shape):
             channels, height, width = shape
-            return _rows(stages, stage_id) * (channels * height * width + LABEL_BYTES)
+            return _rows(plan, stage_id) * (channels * height * width + LABEL_BYTES)
         case GeneratorSpec() | ImportedModelSpec() as spec:
             return _weights(spec, rates)
         case ModelSpec() as spec:
             files = 3 if spec.training.validates else 2  # averaged, raw, best
-            return files * _weights(spec, rates) + _recordings(stages, spec)
+            return files * _weights(spec, rates) + _recordings(plan, spec)
         case MarginSpec(pool=pool):
-            return _rows(stages, pool) * MARGIN_BYTES
+            return _rows(plan, pool) * MARGIN_BYTES
         case LossScoreSpec(pool=pool) | ExtrapolatedScoreSpec(pool=pool):
-            return _rows(stages, pool) * 2 * FLOAT_BYTES
+            return _rows(plan, pool) * 2 * FLOAT_BYTES
         case DynamicsScoreSpec(pool=pool):
-            return _rows(stages, pool) * FLOAT_BYTES
+            return _rows(plan, pool) * FLOAT_BYTES
         case ManifestSpec(pools=pools):
-            return sum(_rows(stages, pool) for pool in pools) * MANIFEST_BYTES
+            return sum(_rows(plan, pool) for pool in pools) * MANIFEST_BYTES
         case EvaluationSpec(pool=pool, images=images):
-            rows = _rows(stages, pool)
+            rows = _rows(plan, pool)
             return min(rows, images or rows) * OUTCOME_BYTES
     return 0
 
 
-def _recordings(stages: Stages, spec: ModelSpec) -> int:
+def _recordings(plan: Plan, spec: ModelSpec) -> int:
     if spec.recording is None:
         return 0
-    epochs, rows = spec.recording.epochs or spec.training.epochs, sum(_rows(stages, pool) for pool in spec.pools)
+    epochs, rows = spec.recording.epochs or spec.training.epochs, sum(_rows(plan, pool) for pool in spec.pools)
     return len(spec.recording.trajectories) * epochs * rows * RECORDED_BYTES
 
 
@@ -79,8 +79,8 @@ def _weights(spec: ModelSpec | ImportedModelSpec | GeneratorSpec, rates: Mapping
     return rates[network].parameters * FLOAT_BYTES
 
 
-def _rows(stages: Stages, pool: str) -> int:
-    rows = rows_of(stages, pool)
+def _rows(plan: Plan, pool: str) -> int:
+    rows = plan.images(pool)
     if rows is None:
         raise UnknownSizeError(pool)
     return rows

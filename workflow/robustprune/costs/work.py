@@ -3,10 +3,9 @@
 Where a number depends on what will be found, it is the most there can be, and for DeepFool what is usual.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from robustprune.planning.stages import rows_of
+from robustprune.plan import Plan
 from robustprune.settings import AdversarialRecipe, BoundarySearchSettings, DropShare, MultiStepRecipe, TradesRecipe
 from robustprune.specs import (
     EmbeddingSpec,
@@ -20,14 +19,11 @@ from robustprune.specs import (
     ModelEncoder,
     ModelSpec,
     QualitySpec,
-    Spec,
     TorchvisionEncoder,
 )
 
 DEEPFOOL_GRADIENTS = 10  # an image, at slope_ratio 1.75 and ten classes: an estimate
 APGD_STEPS, FAB_STEPS, SQUARE_QUERIES, TARGETS = 100, 100, 5000, 9  # of the standard AutoAttack
-
-Stages = Mapping[str, Spec]
 
 
 class UnknownSizeError(Exception):
@@ -71,26 +67,26 @@ def network_of(spec: ModelSpec | ImportedModelSpec | GeneratorSpec) -> str:
     return f"edm of {channels} channels, {settings.blocks} blocks, attention {attention}, {patch}, {shape}"
 
 
-def work_of(stages: Stages, stage_id: str) -> Work:
+def work_of(plan: Plan, stage_id: str) -> Work:
     """What a stage costs; nothing for those that only read and write.
 
     Raises:
         UnknownSizeError: when the size of a pool is not known yet.
     """
-    match stages[stage_id]:
+    match plan.stages[stage_id]:
         case ModelSpec() as spec:
-            return _training(stages, spec)
+            return _training(plan, spec)
         case GeneratorSpec(settings=settings) as spec:
             return Work(network_of(spec), updates=settings.steps * settings.batch_size)
         case GeneratedPoolSpec(generator=generator, count=count, sampler=sampler):
-            return Work(_network(stages, generator), forwards=count * sampler.evaluations)
+            return Work(_network(plan, generator), forwards=count * sampler.evaluations)
         case MarginSpec() | LossScoreSpec() | EvaluationSpec() | EmbeddingSpec(encoder=ModelEncoder()) as spec:
-            return replace(_image(spec), network=_network(stages, _model_of(spec))) * _rows(stages, spec)
+            return replace(_image(spec), network=_network(plan, _model_of(spec))) * _rows(plan, spec)
         case EmbeddingSpec(encoder=TorchvisionEncoder(name=name)) as spec:
-            return Work(f"torchvision's {name}", forwards=_rows(stages, spec))
+            return Work(f"torchvision's {name}", forwards=_rows(plan, spec))
         case QualitySpec(pool=pool, train=train, test=test, model=model, images=images):
-            looked_at = sum(min(images or rows, rows) for rows in (_pool_rows(stages, p) for p in (pool, train, test)))
-            return Work(_network(stages, model), forwards=2 * looked_at)  # for what it says, and for its features
+            looked_at = sum(min(images or rows, rows) for rows in (_pool_rows(plan, p) for p in (pool, train, test)))
+            return Work(_network(plan, model), forwards=2 * looked_at)  # for what it says, and for its features
     return Work()
 
 
@@ -111,8 +107,8 @@ def _image(spec: MarginSpec | LossScoreSpec | EvaluationSpec | EmbeddingSpec) ->
     return Work(forwards=1)
 
 
-def _training(stages: Stages, spec: ModelSpec) -> Work:
-    recipe, images = spec.training, images_learnt_from(stages, spec)
+def _training(plan: Plan, spec: ModelSpec) -> Work:
+    recipe, images = spec.training, images_learnt_from(plan, spec)
     attack_steps = recipe.attack_steps if isinstance(recipe, MultiStepRecipe) else 1
     attacked = isinstance(recipe, AdversarialRecipe)
     learnt = Work(
@@ -122,22 +118,22 @@ def _training(stages: Stages, spec: ModelSpec) -> Work:
     )
     if spec.online is not None:
         learnt += Work(forwards=spec.online.bisection_steps, gradients=1)
-    return learnt * images + _validations(spec) + _recordings(stages, spec) + _pruning_midway(stages, spec)
+    return learnt * images + _validations(spec) + _recordings(plan, spec) + _pruning_midway(plan, spec)
 
 
-def images_learnt_from(stages: Stages, spec: ModelSpec) -> int:
+def images_learnt_from(plan: Plan, spec: ModelSpec) -> int:
     """Images in all steps of a training together, those drawn again counted again."""
     recipe, midway = spec.training, spec.mid_training
     if recipe.epoch_images is not None:
         return recipe.epochs * recipe.steps_per_epoch(0) * recipe.batch_size
-    an_epoch = (_pool_rows(stages, spec.real) - recipe.held_out_images) * _share_of_real_kept(stages, spec)
+    an_epoch = (_pool_rows(plan, spec.real) - recipe.held_out_images) * _share_of_real_kept(plan, spec)
     epochs = midway.after_epoch + (recipe.epochs - midway.after_epoch) * midway.keep if midway else recipe.epochs
     return round(an_epoch * epochs)
 
 
-def _share_of_real_kept(stages: Stages, spec: ModelSpec) -> float:
+def _share_of_real_kept(plan: Plan, spec: ModelSpec) -> float:
     """1 where only synthetic images may be dropped; where all may be, real ones are taken to lose the same share."""
-    match stages[spec.manifest] if spec.manifest else None:
+    match plan.stages[spec.manifest] if spec.manifest else None:
         case ManifestSpec(drop=DropShare(shares=shares), among="all" | "real"):
             return 1 - sum(shares)
     return 1.0
@@ -152,32 +148,32 @@ def _validations(spec: ModelSpec) -> Work:
     return (Work(forwards=1) + attack) * (times * recipe.validation_images)
 
 
-def _recordings(stages: Stages, spec: ModelSpec) -> Work:
+def _recordings(plan: Plan, spec: ModelSpec) -> Work:
     recording = spec.recording
     if recording is None:
         return Work()
     adversarial = sum(name.startswith("adversarial") for name in recording.trajectories)
     image = Work(forwards=len(recording.trajectories), gradients=adversarial * recording.attack.steps)
-    rows = sum(_pool_rows(stages, pool) for pool in spec.pools)
+    rows = sum(_pool_rows(plan, pool) for pool in spec.pools)
     return image * ((recording.epochs or spec.training.epochs) * rows)
 
 
-def _pruning_midway(stages: Stages, spec: ModelSpec) -> Work:
+def _pruning_midway(plan: Plan, spec: ModelSpec) -> Work:
     midway = spec.mid_training
     if midway is None or midway.strategy == "random":
         return Work()
     image = Work(gradients=DEEPFOOL_GRADIENTS) if midway.score == "deepfool" else Work(forwards=1)
     stepped = Work(gradients=int(midway.at == "adversarial"))
-    return (image + stepped) * sum(_pool_rows(stages, pool) for pool in spec.pools)
+    return (image + stepped) * sum(_pool_rows(plan, pool) for pool in spec.pools)
 
 
-def _rows(stages: Stages, spec: MarginSpec | LossScoreSpec | EvaluationSpec | EmbeddingSpec) -> int:
-    rows = _pool_rows(stages, spec.pool)
+def _rows(plan: Plan, spec: MarginSpec | LossScoreSpec | EvaluationSpec | EmbeddingSpec) -> int:
+    rows = _pool_rows(plan, spec.pool)
     return min(rows, spec.images or rows) if isinstance(spec, EvaluationSpec) else rows
 
 
-def _pool_rows(stages: Stages, pool: str) -> int:
-    rows = rows_of(stages, pool)
+def _pool_rows(plan: Plan, pool: str) -> int:
+    rows = plan.images(pool)
     if rows is None:
         raise UnknownSizeError(pool)
     return rows
@@ -187,7 +183,7 @@ def _model_of(spec: MarginSpec | LossScoreSpec | EvaluationSpec | EmbeddingSpec)
     return next(stage for kind, stage in spec.upstream if kind == "models")
 
 
-def _network(stages: Stages, stage_id: str) -> str:
-    spec = stages[stage_id]
+def _network(plan: Plan, stage_id: str) -> str:
+    spec = plan.stages[stage_id]
     assert isinstance(spec, ModelSpec | ImportedModelSpec | GeneratorSpec)
     return network_of(spec)

@@ -69,7 +69,8 @@ def trained_classifier(agreement: float, epsilon: float, model: FeatureModelSett
     is more often wrong than right, it is learnt with the other sign.
     """
     if agreement < 1 / 2:
-        return trained_classifier(1 - agreement, epsilon, model) * np.append(-1.0, np.ones(model.fragile_features))
+        turned = trained_classifier(1 - agreement, epsilon, model)
+        return np.append(-turned[0], turned[1:])
     if agreement == 1:
         return robust_classifier(model)
     nodes, mass = np.polynomial.hermite_e.hermegauss(NODES)

@@ -30,6 +30,7 @@ class Models:
         config = self.config
         real, *synthetic = pools or self.pools.of(recipe)
         self._check_validation(recipe, real)
+        self._check_processes(recipe)
         self._check_shares(real)
         return self.stages.add(
             ModelSpec(
@@ -54,6 +55,14 @@ class Models:
             raise UserError(
                 f"training.{recipe.recipe}.validation_images = {recipe.validation_images}, but {real} has {rows} images"
                 + (", of which some should be left to train on" if recipe.validation_held_out else "")
+            )
+
+    def _check_processes(self, recipe: AnyRecipe) -> None:
+        processes, shares = self.config.execution.processes, recipe.batchnorm_shares
+        if processes > 1 < shares != processes:
+            raise UserError(
+                f"execution.processes = {processes}, but training.{recipe.recipe}.batchnorm_shares = {shares}: several "
+                f"processes need as many shares, or 1; so use 1 or {shares} processes"
             )
 
     def _check_shares(self, first: str) -> None:

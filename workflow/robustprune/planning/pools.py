@@ -6,7 +6,7 @@ from typing import TypeVar
 from robustprune.config import Config
 from robustprune.errors import UserError
 from robustprune.planning.classifiers import Classifiers
-from robustprune.planning.stages import Stages
+from robustprune.planning.stages import Stages, rows_of
 from robustprune.settings import PICTURE_FORMATS, AnyRecipe
 from robustprune.sources import hierarchy_file, real_source, synset_folder, synthetic_source
 from robustprune.specs import (
@@ -160,10 +160,14 @@ class Pools:
 
     def _subset(self, name: str, *, setting: str) -> str:
         data, subset = self.config.data, _named(self.config.subsets, name, "subset", setting)
+        pool = self.generated(subset.of, setting=f"subsets.{name}.of")
+        rows = rows_of(self.stages, pool)
+        if rows is not None and subset.count > rows:
+            raise UserError(f"subsets.{name}.count = {subset.count}, but {subset.of} has {rows} images")
         return self.stages.add(
             SubsetPoolSpec(
                 dataset=data.name,
-                pool=self.generated(subset.of, setting=f"subsets.{name}.of"),
+                pool=pool,
                 classes=data.classes,
                 image_shape=data.image_shape,
                 count=subset.count,

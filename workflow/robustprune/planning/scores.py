@@ -8,8 +8,15 @@ from robustprune.errors import UserError
 from robustprune.experiments import Row
 from robustprune.planning.models import Models
 from robustprune.planning.pools import Pools
-from robustprune.planning.stages import Stages
-from robustprune.settings import AnyRecipe, BoundarySearchSettings, DynamicsScoreName, ImportedScores, LossScoreName
+from robustprune.planning.stages import Stages, rows_of
+from robustprune.settings import (
+    AnyRecipe,
+    BoundarySearchSettings,
+    DropBeyond,
+    DynamicsScoreName,
+    ImportedScores,
+    LossScoreName,
+)
 from robustprune.settings.scores import Source
 from robustprune.sources import encoder_source, imported_scores
 from robustprune.specs import (
@@ -49,6 +56,7 @@ class Scores:
         if not row.extrapolated or synthetic == real:
             return direct(row, pools)
         sources = (real,) if self.config.extrapolation.source == "none" else (real, self.pools.extrapolation_source())
+        self._check_neighbours(sources)
         scores = direct(row, sources)
         extrapolated = ExtrapolatedScoreSpec(
             pool=synthetic,
@@ -66,6 +74,14 @@ class Scores:
         )
         return (scores[0], self.stages.add(extrapolated))[-len(pools) :]
 
+    def _check_neighbours(self, sources: tuple[str, ...]) -> None:
+        """That there are as many images as neighbours are asked for, as far as that is known before they are scored."""
+        neighbours, counts = self.config.extrapolation.neighbours, [rows_of(self.stages, pool) for pool in sources]
+        if None not in counts and (images := sum(filter(None, counts))) < max(neighbours.k):
+            raise UserError(
+                f"extrapolation.neighbours.k = {max(neighbours.k)}, but neighbours are looked for among {images} images"
+            )
+
     def direct(self, row: Row, pools: tuple[str, ...]) -> tuple[str, ...]:
         """The stages that score each of ``pools``."""
         if row.imported is not None:
@@ -82,11 +98,8 @@ class Scores:
             return self._imported(row.imported, pools)
         config, model = self.config, self.scoring_model(row)
         settings = config.margins.named(row.margins)
-        if isinstance(settings, BoundarySearchSettings) and settings.reach <= config.threat.epsilon:
-            raise UserError(
-                f"{row.method}: margins.boundary_search.step_size * max_steps = {settings.reach} should be more than "
-                f"threat.epsilon = {config.threat.epsilon}, since no margin above it is found"
-            )
+        if isinstance(settings, BoundarySearchSettings):
+            self._check_reach(row, settings)
         return tuple(
             self.stages.add(
                 MarginSpec(
@@ -99,6 +112,21 @@ class Scores:
             )
             for pool in pools
         )
+
+    def _check_reach(self, row: Row, settings: BoundarySearchSettings) -> None:
+        """Margins beyond the reach are infinite, so what a row prunes or attacks by has to be within it."""
+        epsilon = self.config.threat.epsilon
+        needed = {"threat.epsilon": epsilon}
+        if row.uses_margins:
+            needed["the largest radius and the gap together"] = epsilon * (row.epsilon + row.gap)
+        if row.score == "margin" and isinstance(row.amount, DropBeyond):
+            needed["the threshold"] = max(row.amount.thresholds)
+        what, least = max(needed.items(), key=lambda item: item[1])
+        if settings.reach <= least:
+            raise UserError(
+                f"{row.method}: margins.boundary_search.step_size * max_steps = {settings.reach} should be more than "
+                f"{what} = {least}, since no margin above it is found"
+            )
 
     def _imported_settings(self, name: str) -> ImportedScores:
         imported = self.config.imported

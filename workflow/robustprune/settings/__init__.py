@@ -4,7 +4,18 @@ The classes here are the sections of ``config.yaml`` (see ``config``) and, uncha
 ``specs``), so that a setting is described once and hashed as it was written.
 """
 
-from robustprune.settings.base import Exact, Norm, OtherThreat, Precision, Radius, Settings, ThreatModel, Weights
+from robustprune.settings.base import (
+    COLUMN_PATTERN,
+    DIGEST_PATTERN,
+    Exact,
+    Norm,
+    OtherThreat,
+    Precision,
+    Radius,
+    Settings,
+    ThreatModel,
+    Weights,
+)
 from robustprune.settings.evaluation import AttackName, EvaluationSettings, Pgd
 from robustprune.settings.extrapolation import EmbeddingSettings, Metric, NeighbourSettings, Sources, Weighting
 from robustprune.settings.generation import GeneratorSettings, SamplerSettings
@@ -78,6 +89,8 @@ from robustprune.settings.training import (
 )
 
 __all__ = [
+    "COLUMN_PATTERN",
+    "DIGEST_PATTERN",
     "ENDS",
     "GENERATED_PATTERN",
     "NORMALIZING",

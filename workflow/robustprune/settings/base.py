@@ -1,9 +1,14 @@
 """What every group of settings is made of: closed models, radii as fractions, the adversary."""
 
+import re
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationInfo, field_validator
+
+DIGEST_PATTERN = "^[0-9a-f]{64}$"
+COLUMN_PATTERN = "^[a-z][a-z0-9_]{0,63}$"
+LONGEST_NUMBER = 400  # characters; products of fractions grow, and are written in full
 
 
 class Settings(BaseModel):
@@ -15,8 +20,11 @@ class Settings(BaseModel):
 def _parse_fraction(value: Any) -> Fraction:
     if isinstance(value, bool) or not isinstance(value, (int, float, str, Fraction)):
         raise ValueError("should be a number or a fraction such as 8/255")  # noqa: TRY004  # for pydantic
+    text = str(value)
+    if len(text) > LONGEST_NUMBER or re.search(r"[eE][+-]?\d{3}", text):  # 1e999999999 would fill the memory
+        raise ValueError("should be a number or a fraction such as 8/255, of usual size")
     try:
-        return Fraction(str(value))
+        return Fraction(text)
     except (ValueError, ZeroDivisionError):
         raise ValueError("should be a number or a fraction such as 8/255") from None
 

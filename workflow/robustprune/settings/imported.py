@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from robustprune.settings.base import Settings
+from robustprune.settings.base import COLUMN_PATTERN, Settings
 
 ScoreFormat = Literal["csv", "npy", "parquet", "zarr"]
 
@@ -18,7 +18,7 @@ class ImportedScores(Settings):
 
     train: str = Field(description="file for the real training images: .csv | .npy | .parquet | .zarr")
     synthetic: str | None = Field(None, description="file for the generated images; null where none are learnt from")
-    column: str = Field("score", pattern=r"^[a-z][a-z0-9_]{0,63}$", description="the column with the score")
+    column: str = Field("score", pattern=COLUMN_PATTERN, description="the column with the score")
     unit: str = Field(pattern=r"^[^<>`\\\n]{1,200}$", description="what a value of 1 is, for people")
     easy: Literal["high", "low"] = Field(description="the end at which the easy images are")
     margins: bool = Field(

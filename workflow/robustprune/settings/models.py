@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from robustprune.settings.base import Settings
+from robustprune.settings.base import DIGEST_PATTERN, Settings
 
 Architecture = Literal[
     "small_cnn",
@@ -54,7 +54,7 @@ class CheckpointSettings(Settings):
     """A trained network in a file of another project or run."""
 
     path: str = Field(min_length=1, description="the file: safetensors, or what torch.save wrote")
-    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the file, so that no other is taken for it")
+    sha256: str = Field(pattern=DIGEST_PATTERN, description="SHA-256 of the file, so that no other is taken for it")
     architecture: Architecture = Field(description="the network whose weights it holds")
     entry: str | None = Field(
         None, description="entry of the file with the state dict; null: the file itself, or the entry that is usual"

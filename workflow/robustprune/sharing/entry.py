@@ -12,11 +12,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from robustprune.errors import UserError
 from robustprune.scores.meaning import Easy
+from robustprune.settings import COLUMN_PATTERN, DIGEST_PATTERN
 from robustprune.specs import ID_PATTERN, SPEC_ADAPTER, ScoreSpec
+from robustprune.specs.base import hash_of
 
 LARGEST_ENTRY = 2**20  # bytes; they have a few thousand
 CARD_FILE = "card.md"
-DIGEST = r"^[0-9a-f]{64}$"
 MARKUP = set("<>`\\")  # what a page that shows a card could take for more than text
 
 
@@ -30,8 +31,8 @@ def _plain(text: str) -> str:
 Text = Annotated[str, Field(max_length=500), AfterValidator(_plain)]
 Key = Annotated[str, Field(pattern=r"^[\w.%+-]{1,40}$")]
 Id = Annotated[str, Field(pattern=f"^{ID_PATTERN}$", max_length=200)]
-Column = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
-Count = Annotated[int, Field(ge=0)]
+Column = Annotated[str, Field(pattern=COLUMN_PATTERN)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class Closed(BaseModel):
@@ -53,7 +54,7 @@ class Bars(Closed):
     """A histogram, as ``scores.distribution.Histogram``."""
 
     width: float = Field(gt=0)
-    first: int
+    first: int = Field(gt=-(2**62), lt=2**62)
     counts: list[Count] = Field(max_length=1000)
 
 
@@ -73,14 +74,14 @@ class Entry(Closed):
     id: Id
     spec: dict[str, Any]
     definitions: dict[Key, int] = Field(max_length=100)
-    group_digest: str = Field(pattern=DIGEST)  # SHA-256 of the store's zarr.json, which has the seals of its files
+    group_digest: str = Field(pattern=DIGEST_PATTERN)  # SHA-256 of the store's zarr.json, which has its files' seals
     size: Count  # bytes
-    rows: int = Field(gt=0)
+    rows: int = Field(gt=0, lt=2**63)
     columns: dict[Column, Literal["float16", "float32", "int16", "bool"]] = Field(min_length=1, max_length=64)
     score: Said
-    pool_digest: str = Field(pattern=DIGEST)
+    pool_digest: str = Field(pattern=DIGEST_PATTERN)
     pool_source: Text
-    model_digest: str | None = Field(pattern=DIGEST)
+    model_digest: str | None = Field(pattern=DIGEST_PATTERN)
     negative: Count
     censored: Count
     quantiles: dict[Key, float | None] = Field(max_length=100)
@@ -98,7 +99,7 @@ class Entry(Closed):
         """The stage that made it.
 
         Raises:
-            UserError: when that is none, or one with another id; under other definitions an id cannot be checked.
+            UserError: when that is none, or one with another id under the entry's definitions.
         """
         try:
             spec = SPEC_ADAPTER.validate_python(self.spec)
@@ -108,8 +109,8 @@ class Entry(Closed):
             raise UserError(f"{self.id}: its spec is none: {where}: {problem['msg']}") from None
         if not isinstance(spec, ScoreSpec):
             raise UserError(f"{self.id}: its spec is of kind {spec.kind}, but only scores are shared")
-        if spec.definitions == self.definitions and spec.id != self.id:
-            raise UserError(f"{self.id}: its spec is not of that id, but of {spec.id}")
+        if (own := f"{spec.slug}-{hash_of(self.spec, self.definitions)}") != self.id:
+            raise UserError(f"{self.id}: its spec is not of that id, but of {own}")
         return spec
 
 

@@ -1,6 +1,7 @@
-"""Publishing: a store's files go to a place first, the entry that makes them visible comes last.
+"""Publishing: a store's files go to a place first, then the entry that makes them visible.
 
-Killed anywhere before that, nothing is visible; the same command publishes it.
+Killed anywhere before that, nothing is visible; the same command publishes it. Card and index come last, and again
+whenever the same store is published.
 """
 
 from collections.abc import Callable
@@ -47,6 +48,7 @@ def publish_stage(
     text = card(entry).encode()
     where = f"{place.name}/{STORES}/{spec.id}"
     if _is_there(place, entry):
+        _tell(place, entry.id, text)  # an earlier attempt may have been killed before it did
         return f"{where} is there already"
     folder = data_path(entry)
     with ThreadPoolExecutor(FILES_AT_ONCE) as threads:
@@ -54,11 +56,16 @@ def publish_stage(
         for written in as_completed(waiting):
             advance(written.result())
     place.put(store.path / GROUP_FILE, f"{folder}/{GROUP_FILE}")
-    place.replace(f"{STORES}/{spec.id}/{CARD_FILE}", text)
     if not place.create(entry_path(spec.id), entry.dump()):
         _is_there(place, entry)  # somebody was faster; the same store, or an error
-    write_index(place)
+    _tell(place, entry.id, text)
     return f"{where}: {store.rows:,} rows, {entry.size / 2**20:,.1f} MiB"
+
+
+def _tell(place: WritablePlace, stage_id: str, text: bytes) -> None:
+    """Put a visible store's card beside it, and its id into the index that readers of a web server go by."""
+    place.replace(f"{STORES}/{stage_id}/{CARD_FILE}", text)
+    write_index(place)
 
 
 def data_path(entry: Entry) -> str:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,7 +23,6 @@ PACKAGE = Path(__file__).resolve().parents[1]
 ID_PATTERN = r"[a-z0-9]+(?:-[a-z0-9]+)*-[0-9a-f]{10}"
 StageId = Annotated[str, Field(pattern=f"^{ID_PATTERN}$")]
 LONGEST_ID = 200
-DIGEST_PATTERN = "^[0-9a-f]{64}$"
 ImageShape = tuple[int, int, int]  # channels, height, width
 
 
@@ -51,6 +51,18 @@ def architecture_modules(architecture: str) -> tuple[str, ...]:
 def is_stage_id(text: str) -> bool:
     """Whether this has the form of an id, which is also that of a safe file name."""
     return len(text) <= LONGEST_ID and re.fullmatch(ID_PATTERN, text) is not None
+
+
+def hash_of(settings: Mapping[str, Any], definitions: Mapping[str, int]) -> str:
+    """The last part of an id: the first 10 hex digits of the SHA-256 of settings and definitions as sorted JSON.
+
+    Args:
+        settings: of the stage, as JSON has them; locations in them are left out.
+        definitions: the version of each module that decides its numbers.
+    """
+    content = {"spec": _without_locations(settings), "definitions": definitions}
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:10]
 
 
 def slug_of(stage_id: str) -> str:
@@ -104,20 +116,20 @@ class Spec(Settings, ABC):
         settings: dict[str, Any] = _without_locations(self.model_dump(mode="json"))
         return settings
 
-    def canonical(self) -> str:
-        """The text that is hashed: sorted JSON of settings and definitions, without locations."""
-        content = {"spec": self.without_locations(), "definitions": self.definitions}
-        return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
     @property
     def id(self) -> str:
-        """``<slug>-<first 10 hex digits of the SHA-256 of the canonical text>``."""
-        return f"{self.slug}-{hashlib.sha256(self.canonical().encode()).hexdigest()[:10]}"
+        """``<slug>-<hash_of>``."""
+        return f"{self.slug}-{hash_of(self.model_dump(mode='json'), self.definitions)}"
 
     @property
     @abstractmethod
     def upstream(self) -> tuple[tuple[str, str], ...]:
         """(kind, id) of each stage this one reads."""
+
+    @property
+    def needs_device(self) -> bool:
+        """Whether it computes on the device that its kind asks for; else its job asks for no GPU."""
+        return True
 
     @property
     def shared_rows(self) -> SharedRows | None:

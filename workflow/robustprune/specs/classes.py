@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from robustprune.settings import Settings
-from robustprune.specs.base import DIGEST_PATTERN, Spec
+from robustprune.settings import DIGEST_PATTERN, Settings
+from robustprune.specs.base import Spec
 
 
 class SynsetFolder(Settings):

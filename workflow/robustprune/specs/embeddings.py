@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from robustprune.settings import Settings, Weights
-from robustprune.specs.base import DIGEST_PATTERN, SharedRows, Spec, StageId, slug_of
+from robustprune.settings import DIGEST_PATTERN, Settings, Weights
+from robustprune.specs.base import SharedRows, Spec, StageId, slug_of
 
 
 class ModelEncoder(Settings):
@@ -60,6 +60,10 @@ class EmbeddingSpec(Spec):
     @property
     def slug(self) -> str:
         return f"embedding-{slug_of(self.pool)}"
+
+    @property
+    def needs_device(self) -> bool:
+        return not isinstance(self.encoder, FileEncoder)
 
     @property
     def shared_rows(self) -> SharedRows:

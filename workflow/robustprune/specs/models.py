@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from robustprune.settings import (
+    DIGEST_PATTERN,
     AnyRecipe,
     Architecture,
     MidTraining,
@@ -113,7 +114,7 @@ class ImportedModelSpec(Spec):
     architecture: Architecture
     classes: int
     image_shape: ImageShape
-    digest: str = Field(pattern="^[0-9a-f]{64}$")
+    digest: str = Field(pattern=DIGEST_PATTERN)
     entry: str | None
     normalization: NormalizationSettings | None
     location: str

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from robustprune.settings import (
+    DIGEST_PATTERN,
     PICTURE_FORMATS,
     Exact,
     GeneratorSettings,
@@ -15,7 +16,7 @@ from robustprune.settings import (
     Settings,
     Storage,
 )
-from robustprune.specs.base import DIGEST_PATTERN, ImageShape, SharedRows, Spec, StageId
+from robustprune.specs.base import ImageShape, SharedRows, Spec, StageId
 from robustprune.specs.classes import SynsetFolder
 
 TorchvisionName = Literal["MNIST", "FashionMNIST", "CIFAR10", "CIFAR100", "SVHN"]

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from robustprune.settings import (
+    DIGEST_PATTERN,
     AnyMarginSettings,
     AnyMetric,
     CrossEntropyAttack,
@@ -18,7 +19,7 @@ from robustprune.settings import (
     Trajectory,
     Weights,
 )
-from robustprune.specs.base import DIGEST_PATTERN, SharedRows, Spec, StageId, slug_of
+from robustprune.specs.base import SharedRows, Spec, StageId, slug_of
 from robustprune.specs.models import MARGIN_MODULES
 
 RECORDED_TOGETHER = 2**16  # images scored at once from their trajectories: a chunk of the store
@@ -79,6 +80,10 @@ class DynamicsScoreSpec(ScoreSpec):
     @property
     def slug(self) -> str:
         return f"{self.score.replace('_', '-')}-{slug_of(self.pool)}"
+
+    @property
+    def needs_device(self) -> bool:
+        return False
 
     @property
     def shared_rows(self) -> SharedRows:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from robustprune.errors import UserError
+from robustprune.settings import COLUMN_PATTERN
 from robustprune.store import layout
 from robustprune.store.layout import FILL_VALUES, GROUP_FILE, SCHEMA_VERSION, checksum_of, shard_names
 from robustprune.store.shards import largest_shard
 
-COLUMN_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,63}")
 FILE_TYPES = {"bytes": int, "seal": str}
 LARGEST_GROUP_FILE = 2**26  # bytes; the largest recording of the papers' scale needs a fifth
 LARGEST_ARRAY_FILE = 2**16  # bytes; they have a thousand or two
@@ -63,7 +63,7 @@ def _impossible_dimensions(contents: Mapping[str, Any]) -> str | None:
     if not isinstance(dtypes, dict) or not dtypes:
         return "dtypes should name the columns"
     for name, dtype in dtypes.items():
-        if COLUMN_PATTERN.fullmatch(name) is None:
+        if re.fullmatch(COLUMN_PATTERN, name) is None:
             return f"{_short(name)} cannot be a column's name: it should be of a-z, 0-9 and _"
         if dtype not in list(FILL_VALUES):
             return f"column {name} is {_short(dtype)}, but should be one of {', '.join(FILL_VALUES)}"

@@ -103,7 +103,7 @@ class Store:
         self.require(f"{column}/{GROUP_FILE}")
         try:
             array = zarr.open_array(self.path / column, mode="r", zarr_format=3)
-        except (ValueError, TypeError, AttributeError, LookupError, RuntimeError) as error:
+        except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError) as error:
             raise UserError(f"{self.path / column / GROUP_FILE} does not describe a column: {error}") from None
         stated = f"{self.dtypes[column]} {shape_of(self.rows, self.epochs)}"
         if f"{array.dtype} {array.shape}" != stated:
