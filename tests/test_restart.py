@@ -7,8 +7,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from processes import remembers_signals
+from processes import command, kill_after_save, newest_save, remembers_signals, wait_until
 from robustprune.errors import Interrupted, UserError
 from robustprune.execution import Execution
 from robustprune.experiments import Row, Table
@@ -56,9 +54,9 @@ def within(word: str, recipe: RecipeName, *outputs: str, **how: Any) -> Long:
 
 
 STAGES = [
-    Long("generators", "edm", ("weights.safetensors", "history.parquet"), {"synthetic": {"generator": {"steps": 300}}}),
+    Long("generators", "edm", ("weights.safetensors", "history.parquet")),
     Long("pools", "generated", ("images.npy", "labels.npy")),
-    Long("models", "trades", WEIGHTS, {"training": {"trades": {"epochs": 8}}}),
+    Long("models", "trades", WEIGHTS, {"training": {"trades": {"epochs": 8, "validation_steps": 5}}}),
     recipe("standard"),
     recipe("pgd_at"),
     recipe("rs_fgsm"),
@@ -73,26 +71,7 @@ STAGES = [
 ]
 
 
-def command(stage: Path, seconds: float) -> list[str]:
-    options = ["--device", "cpu", "--batch-size", "16", "--checkpoint-seconds", str(seconds)]
-    return [sys.executable, "-m", "robustprune", "run", str(stage / "spec.json"), *options]
-
-
-def newest_checkpoint(stage: Path) -> tuple[int, str]:
-    """When the last file in ``partial`` was written, and which."""
-    files = [path for path in (stage / "partial").rglob("*") if path.is_file() and not path.name.startswith(".")]
-    return max(((path.stat().st_mtime_ns, path.name) for path in files), default=(0, ""))
-
-
-def start_and_wait_for_a_checkpoint(stage: Path) -> subprocess.Popen[str]:
-    before = newest_checkpoint(stage)
-    process = subprocess.Popen(command(stage, 0), stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while newest_checkpoint(stage) == before:
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline, "no checkpoint within two minutes"
-        time.sleep(0.002)
-    return process
+BATCHES = ("--batch-size", "16")  # so that a stage's rows are several
 
 
 def run_unbroken(stage: Path, folder: Path) -> Path:
@@ -125,12 +104,8 @@ def test_killed_and_started_again_it_ends_in_the_same_bytes(case: Long, tmp_path
     unbroken = run_unbroken(stage, tmp_path)
 
     for _ in range(case.kills):
-        process = start_and_wait_for_a_checkpoint(stage)
-        process.kill()
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL, "it ended before it could be killed"
-        assert not (stage / "record.json").exists()
-    again = subprocess.run(command(stage, 0), check=True, capture_output=True, text=True)
+        kill_after_save(stage, *BATCHES)
+    again = subprocess.run(command(stage, *BATCHES, seconds=1e9), check=True, capture_output=True, text=True)
 
     assert "going on from" in again.stderr
     assert content(stage, case.outputs) == content(unbroken, case.outputs)
@@ -149,12 +124,7 @@ def test_killed_while_it_scores_its_images_a_training_goes_on_with_the_rest_of_t
     run_upstream(plan, stage.name)
     unbroken = run_unbroken(stage, tmp_path)
 
-    process = subprocess.Popen(command(stage, 0), stderr=subprocess.PIPE, text=True)
-    while not list((stage / "partial").glob("midway-*/rows-*.npz")):
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.002)
-    process.kill()
-    process.communicate()
+    kill_after_save(stage, *BATCHES, files="midway-*/rows-*.npz")
     assert not (stage / "partial" / "choice.parquet").exists(), "it had scored all before it could be killed"
     caplog.set_level(logging.INFO)
     run_stage(stage, Execution(device="cpu"))
@@ -165,36 +135,34 @@ def test_killed_while_it_scores_its_images_a_training_goes_on_with_the_rest_of_t
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT], ids=lambda number: number.name)
 def test_a_signal_makes_it_save_and_end_as_try_again(number: signal.Signals, tmp_path: Path) -> None:
-    plan = tiny_plan(tmp_path / "results", {"training": {"trades": {"epochs": 100}}})
+    plan = tiny_plan(tmp_path / "results", {"training": {"trades": {"epochs": 20, "validate_every": 0}}})
     stage_id = stage_of(plan, "models", "trades")
     run_upstream(plan, stage_id)
     stage = plan.directory(stage_id)
-    process = subprocess.Popen(command(stage, 1e9), stderr=subprocess.PIPE, text=True)
-    while not remembers_signals(process.pid):
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.05)
-    assert newest_checkpoint(stage) == (0, "")
+    process = subprocess.Popen(command(stage, seconds=1e9), stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: remembers_signals(process.pid), process)
+    assert newest_save(stage) == (0, "")
     os.kill(process.pid, number)
     _, log = process.communicate(timeout=60)
     assert process.returncode == Interrupted.exit_code
     assert f"stopped by {number.name}; the state is saved" in log
-    again = subprocess.run(command(stage, 1e9), check=True, capture_output=True, text=True)
-    assert re.search(r"going on from [1-9][\d,]* of 1,500 steps", again.stderr)
+    again = subprocess.run(command(stage, seconds=1e9), check=True, capture_output=True, text=True)
+    assert re.search(r"going on from [1-9][\d,]* of 300 steps", again.stderr)
 
 
 def test_a_record_that_only_snakemake_took_away_is_put_back(tmp_path: Path) -> None:
     plan = tiny_plan(tmp_path / "results")
     stage = plan.directory(stage_of(plan, "pools", "test"))
-    subprocess.run(command(stage, 60), check=True, capture_output=True)
+    subprocess.run(command(stage), check=True, capture_output=True)
     written = (stage / "images.npy").stat().st_mtime_ns
     record = (stage / "record.json").read_text()
     (stage / "record.json").unlink()  # as for a job that outlived Snakemake
-    again = subprocess.run(command(stage, 60), check=True, capture_output=True, text=True)
+    again = subprocess.run(command(stage), check=True, capture_output=True, text=True)
     assert "is complete" in again.stderr
     assert (stage / "record.json").read_text() == record
     (stage / "record.json").unlink()
     (stage / "labels.npy").write_bytes(b"damaged")
-    subprocess.run(command(stage, 60), check=True, capture_output=True)
+    subprocess.run(command(stage), check=True, capture_output=True)
     assert (stage / "images.npy").stat().st_mtime_ns != written
 
 
@@ -210,23 +178,26 @@ def test_a_damaged_checkpoint_is_named_and_what_to_delete(damage: Callable[[byte
 def test_a_complete_stage_is_left_alone(tmp_path: Path) -> None:
     plan = tiny_plan(tmp_path / "results")
     stage = plan.directory(stage_of(plan, "pools", "test"))
-    subprocess.run(command(stage, 60), check=True, capture_output=True)
+    subprocess.run(command(stage), check=True, capture_output=True)
     before = {path: path.stat().st_mtime_ns for path in stage.iterdir() if path.name != ".lock"}
-    again = subprocess.run(command(stage, 60), check=True, capture_output=True, text=True)
+    again = subprocess.run(command(stage), check=True, capture_output=True, text=True)
     assert "is complete" in again.stderr
     assert {path: path.stat().st_mtime_ns for path in stage.iterdir() if path.name != ".lock"} == before
 
 
-@pytest.mark.parametrize(("kind", "word"), [("pools", "train"), ("models", "trades")])
-def test_a_full_disk_is_one_sentence_and_loses_nothing(kind: str, word: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "word", "saves"), [("pools", "train", False), ("models", "trades", True)])
+def test_a_full_disk_is_one_sentence_and_loses_nothing(kind: str, word: str, saves: bool, tmp_path: Path) -> None:
     plan = tiny_plan(tmp_path / "results")
     stage_id = stage_of(plan, kind, word)
     run_upstream(plan, stage_id)
     stage = plan.directory(stage_id)
-    limited = ["bash", "-c", 'ulimit -f 20; trap "" XFSZ; exec "$@"', "--", *command(stage, 0)]
+    if saves:
+        kill_after_save(stage)
+    limited = ["bash", "-c", 'ulimit -f 20; trap "" XFSZ; exec "$@"', "--", *command(stage)]
     full = subprocess.run(limited, capture_output=True, text=True, check=False)
     assert full.returncode == 1
     assert "no room on the disk" in full.stderr.splitlines()[-1]
     assert "Traceback" not in full.stderr
     assert not (stage / "record.json").exists()
-    subprocess.run(command(stage, 60), check=True, capture_output=True)
+    again = subprocess.run(command(stage, seconds=1e9), check=True, capture_output=True, text=True)
+    assert bool(re.search("going on from [1-9]", again.stderr)) == saves

@@ -1,11 +1,15 @@
 """The digits default reduced to its smallest, for tests that run the real thing."""
 
+import atexit
+import functools
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from robustprune.config import load_config, merge
 from robustprune.execution import Execution
-from robustprune.experiments import Row, Table, load_experiments
+from robustprune.experiments import Row, Table, load_experiments, load_figures
 from robustprune.job import run_stage
 from robustprune.plan import Plan, make_plan
 from robustprune.settings import RecipeName
@@ -51,6 +55,18 @@ SELECTED: dict[str, Any] = {
 }
 
 
+@functools.cache
+def all_tables(preset: str) -> Plan:
+    """The plan of all tables that are shipped."""
+    return make_plan(load_config({"preset": preset}), load_experiments())
+
+
+@functools.cache
+def all_figures(preset: str) -> Plan:
+    """The plan of all figures that are shipped."""
+    return make_plan(load_config({"preset": preset}), {}, load_figures())
+
+
 def plan_of_quality(results: Path) -> Plan:
     """A plan of the stage that judges a third of the tiny plan's generated images, a selection, its specs written."""
     plan = make_plan(load_config(merge(TINY, SELECTED)), {}, results=results, quality=True)
@@ -90,7 +106,23 @@ def stage_of(plan: Plan, kind: str, word: str = "") -> str:
     return next(stage for stage, spec in plan.stages.items() if spec.kind == kind and word in stage)
 
 
+KEPT_KINDS = ("pools", "generators")
+
+
+@functools.cache
+def kept_stages() -> Path:
+    """A folder of this process for stages that many tests need; their ids tell all that decides what is in them."""
+    folder = Path(tempfile.mkdtemp(prefix="stages-of-tests-"))
+    atexit.register(shutil.rmtree, folder)
+    return folder
+
+
 def run_upstream(plan: Plan, stage_id: str) -> None:
-    """Do everything that a stage reads, in this process, on one thread."""
+    """Do everything that a stage reads, in this process, on one thread; pools and generators once for all tests."""
     for needed in plan.needed_for([stage_id])[:-1]:
-        run_stage(plan.directory(needed) / "spec.json", Execution(device="cpu"))
+        stage, kept = plan.directory(needed), kept_stages() / needed
+        if kept.exists() and not plan.record(needed).exists():
+            shutil.copytree(kept, stage, dirs_exist_ok=True)
+        run_stage(stage / "spec.json", Execution(device="cpu"))
+        if plan.stages[needed].kind in KEPT_KINDS and not kept.exists():
+            shutil.copytree(stage, kept, ignore=shutil.ignore_patterns(".lock"))
