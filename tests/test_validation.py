@@ -1,8 +1,8 @@
 """Validation: accuracies against a plain loop, best weights, undisturbed bits, time kept apart, collapses told."""
 
-import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -147,14 +147,20 @@ def test_when_validation_is_due(every: int, epochs: int, expected: list[int], va
     assert all(position.ends_epoch for position in due)
 
 
-def test_what_is_timed_apart_is_not_time_of_the_steps(make_job: Callable[..., Job]) -> None:
+def test_what_is_timed_apart_is_not_time_of_the_steps(
+    make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("robustprune.steps.time", SimpleNamespace(monotonic=lambda: now))
+
     class Steps(ResumableSteps):
         what = "stepping"
 
         def take_step(self) -> None:
-            time.sleep(0.01)
+            nonlocal now
+            now += 0.25
             with self.timed_apart("resting"):
-                time.sleep(0.1)
+                now += 2
 
         def state(self) -> dict[str, Any]:
             return {}
@@ -167,8 +173,7 @@ def test_what_is_timed_apart_is_not_time_of_the_steps(make_job: Callable[..., Jo
     again = Steps(steps.job, total=3)
     again.run()
     for each in (steps, again):
-        assert each.apart["resting"] == pytest.approx(0.3, abs=0.05)
-        assert 0.03 <= each.seconds < 0.2
+        assert (each.seconds, each.apart) == (0.75, {"resting": 6})
 
 
 COLLAPSES: dict[str, tuple[list[tuple[float, float]], int | None]] = {
