@@ -14,18 +14,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import noise
+from noise import finish, kept_of, write_noise
 from robustprune.config import load_config, merge
 from robustprune.errors import UserError
 from robustprune.execution import Execution
 from robustprune.experiments import Row, Table, load_experiments
-from robustprune.job import Job, run_stage
+from robustprune.job import run_stage
 from robustprune.plan import Plan, make_plan
-from robustprune.pools.format import Member, open_pool
-from robustprune.pools.writing import write_pool
+from robustprune.pools.format import Member
 from robustprune.pruning.manifest import read_metadata
 from robustprune.randomness import per_sample
 from robustprune.record import read_record
-from robustprune.settings import MidTraining, OnlinePuma, RsFgsmRecipe, ThreatModel, TradesRecipe
+from robustprune.settings import MidTraining, OnlinePuma, RsFgsmRecipe, TradesRecipe
 from robustprune.settings.training import AnyRecipe
 from robustprune.specs import ModelSpec
 from robustprune.training.batchnorm import frozen_statistics
@@ -50,41 +51,8 @@ TRADES = TradesRecipe.model_validate(
 )
 
 
-def kept_images(folder: Path, count: int = 60) -> KeptImages:
-    """Two of three rows of a pool whose classes differ in brightness."""
-    rng = np.random.default_rng(0)
-    folder.mkdir(parents=True)
-    job = Job(folder, Execution(device="cpu"), threads=1, live=False)
-    job.partial.mkdir()
-    labels = rng.integers(10, size=count)
-    images = np.clip(rng.integers(60, size=(count, 1, 8, 8)) + 20 * labels[:, None, None, None], 0, 255)
-    write_pool(job, images.astype(np.uint8), labels, dataset="noise", source="a test", classes=10)
-    rows = np.flatnonzero(np.arange(count) % 3)
-    return KeptImages(open_pool(folder), rows, np.full(len(rows), 0.1, np.float32))
-
-
 def training(folder: Path, recipe: AnyRecipe, **how: Any) -> Training:
-    spec = ModelSpec(
-        architecture="small_cnn",
-        classes=10,
-        image_shape=(1, 8, 8),
-        real="noise-train-0123456789",
-        synthetic=None,
-        manifest=None,
-        threat=ThreatModel(epsilon=Fraction(1, 10)),
-        training=recipe,
-        seed=0,
-        **how,
-    )
-    job = Job(folder / "run", Execution(device="cpu"), threads=1, live=False)
-    job.partial.mkdir(parents=True)
-    return Training(job, spec, [kept_images(folder / "pool")])
-
-
-def finish(trained: Training) -> dict[str, Tensor]:
-    while trained.step < trained.total:
-        trained.one_step()
-    return trained.model.state_dict()
+    return noise.training(folder / "run", recipe, kept_of(write_noise(folder / "pool")), **how)
 
 
 def resumed(trained: Training, folder: Path, recipe: AnyRecipe, **how: Any) -> Training:
@@ -116,7 +84,7 @@ def test_after_its_epoch_a_training_goes_on_with_the_share_kept(midway: MidTrain
         seen[position.epoch] |= set(drawn.tolist())
         counts[position.epoch] += len(drawn)
     table = pd.read_parquet(trained.job.partial / CHOICE_FILE)
-    assert table["index"].tolist() == kept_images(tmp_path / "again").rows.tolist()
+    assert table["index"].tolist() == kept_of(write_noise(tmp_path / "again")).rows.tolist()
     left = round(midway.keep * 40)
     assert counts == [40] * midway.after_epoch + [left] * (4 - midway.after_epoch)
     for epoch, rows in enumerate(seen):
@@ -130,7 +98,7 @@ def test_a_member_of_which_pruning_leaves_nothing_is_named(tmp_path: Path) -> No
     midway = MidTraining(keep=0.5, strategy="random")
     trained = training(tmp_path, RS_FGSM, mid_training=midway)
     spec = trained.spec.model_copy(update={"synthetic": "noise-union-0123456789"})
-    whole = kept_images(tmp_path / "union")
+    whole = kept_of(write_noise(tmp_path / "union"))
     members = tuple(Member(pool="p", digest="", count=30, share=Fraction(1, 2)) for _ in range(2))
     info = whole.pool.info.model_copy(update={"members": members})
     kept = [*trained.kept, KeptImages(replace(whole.pool, info=info), whole.rows, whole.epsilon)]

@@ -1,6 +1,5 @@
 """Training's steps on a device: what they read, that they wait for nothing, and what they refuse."""
 
-import resource
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,16 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import noise
+from noise import kept_of, write_noise
 from robustprune.errors import UserError
-from robustprune.execution import Execution
-from robustprune.job import Job
 from robustprune.models.halving import HalvingConv2d
 from robustprune.models.registry import build_model
-from robustprune.pools.format import Pool, PoolInfo, open_pool
-from robustprune.pools.writing import write_pool
+from robustprune.pools.format import Pool, PoolInfo
 from robustprune.randomness import BatchNoise
-from robustprune.settings import OnlinePuma, ThreatModel, TradesRecipe
-from robustprune.specs import ModelSpec
+from robustprune.settings import OnlinePuma, TradesRecipe
 from robustprune.training.batches import Batch, Batches, MappedImages, ResidentImages, fit_on
 from robustprune.training.batchnorm import fewest_images
 from robustprune.training.fit import Training
@@ -35,34 +32,16 @@ STOPPERS = {"aten::_local_scalar_dense", "aten::is_nonzero", "aten::nonzero", "a
 COPIES = {"aten::scalar_tensor", "aten::lift_fresh"}  # how a Python number becomes a tensor, which a GPU waits for
 
 
-def kept_images(folder: Path, count: int, seed: int = 0) -> KeptImages:
-    """Two of three rows of a pool of noise, each with a radius of its own."""
-    rng = np.random.default_rng(seed)
-    folder.mkdir(parents=True)
-    job = Job(folder, Execution(device="cpu"), threads=1, live=False)
-    job.partial.mkdir()
-    images = rng.integers(256, size=(count, 1, 8, 8), dtype=np.uint8)
-    write_pool(job, images, rng.integers(10, size=count), dataset="noise", source="a test", classes=10)
-    rows = np.flatnonzero(np.arange(count) % 3)
-    return KeptImages(open_pool(folder), rows, rng.uniform(-0.1, 0.1, len(rows)).astype(np.float32))
+def kept_images(folder: Path, seed: int = 0) -> KeptImages:
+    """Images of noise, each with a radius of its own."""
+    return kept_of(write_noise(folder, seed), radii=(-0.1, 0.1))
 
 
 def training(folder: Path, architecture: str = "small_cnn", **recipe: Any) -> Training:
     settings = {"epochs": 2, "epoch_images": 48, "batch_size": 16, "step_size": 0.02, "synthetic_fraction": 0.5}
-    spec = ModelSpec(
-        architecture=architecture,
-        classes=10,
-        image_shape=(1, 8, 8),
-        real="noise-train-0123456789",
-        synthetic="noise-synthetic-0123456789",
-        manifest=None,
-        threat=ThreatModel(epsilon=0.1),
-        training=TradesRecipe.model_validate({**settings, "attack_steps": 2, **recipe}),
-        seed=0,
-    )
-    job = Job(folder, Execution(device="cpu"), threads=1, live=False)
-    job.partial.mkdir(parents=True)
-    return Training(job, spec, [kept_images(folder / name, 60, seed) for seed, name in enumerate(("real", "other"))])
+    trades = TradesRecipe.model_validate({**settings, "attack_steps": 2, **recipe})
+    kept = [kept_images(folder / name, seed) for seed, name in enumerate(("real", "other"))]
+    return noise.training(folder, trades, *kept, architecture=architecture)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +77,7 @@ def weights(trained: Training) -> dict[str, Tensor]:
 
 
 def test_batches_are_the_rows_of_the_pools_in_whatever_order_steps_come(tmp_path: Path) -> None:
-    kept = [kept_images(tmp_path / str(seed), 60, seed) for seed in range(2)]
+    kept = [kept_images(tmp_path / str(seed), seed) for seed in range(2)]
     sources = [MappedImages(images, CPU) for images in kept]
     positions = [[torch.tensor([step, 3]), torch.tensor([2 * step])] for step in range(9)]
     ahead, plain = (Batches(lambda step: positions[step], 9, sources, ahead=ahead) for ahead in (True, False))
@@ -115,7 +94,7 @@ def test_batches_are_the_rows_of_the_pools_in_whatever_order_steps_come(tmp_path
 
 def test_resident_images_are_the_mapped_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("robustprune.training.batches.COPIED_AT_ONCE", 7 * 64)
-    kept = kept_images(tmp_path / "pool", 60)
+    kept = kept_images(tmp_path / "pool")
     positions = torch.tensor([5, 0, 39, 5])
     for resident, mapped in zip(
         ResidentImages(kept, CPU).take(positions), MappedImages(kept, CPU).take(positions), strict=True
@@ -125,13 +104,18 @@ def test_resident_images_are_the_mapped_ones(tmp_path: Path, monkeypatch: pytest
 
 
 def test_images_lie_on_a_gpu_that_has_room_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = [kept_images(tmp_path / "pool", 60)]
+    kept = [kept_images(tmp_path / "pool")]
     size = 40 * 64
     assert kept[0].nbytes == size
     for free, expected in [(2 * size, True), (2 * size - 1, False)]:
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, free=free: (free, 10 * free))
         assert fit_on(torch.device("cuda"), kept) == expected
     assert not fit_on(CPU, kept)
+
+
+def most_memory() -> int:
+    """The most memory that this process had at a time, KiB."""
+    return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
 
 
 def test_a_pool_larger_than_the_memory_is_read_row_by_row(tmp_path: Path) -> None:
@@ -145,11 +129,12 @@ def test_a_pool_larger_than_the_memory_is_read_row_by_row(tmp_path: Path) -> Non
     )
     pool = Pool(images, np.zeros(count, dtype=np.int16), info)
     kept = KeptImages(pool, np.arange(count), np.zeros(count, dtype=np.float32))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Path("/proc/self/clear_refs").write_text("5")  # the most that this process ever had is forgotten
+    before = most_memory()
     batches = Batches(lambda step: [torch.tensor([step, count - 1])], count, [MappedImages(kept, CPU)], ahead=True)
     for step in range(0, count, count // 50):
         assert batches.at(step).images.float().mean() == 3.5
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50 * 1024  # KiB
+    assert most_memory() - before < 50 * 1024
 
 
 class Seen(TorchDispatchMode):  # type: ignore[no-untyped-call]
