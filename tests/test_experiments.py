@@ -211,6 +211,28 @@ def test_pumas_own_model_can_measure_margins_again() -> None:
     assert {bool(plan.stages[spec.model].model_dump()["manifest"]) for spec in margins} == {True, False}
 
 
+def test_what_attacks_nothing_is_one_stage_under_both_norms() -> None:
+    rows = [
+        {"method": f"{recipe} {norm}", "recipe": recipe, "norm": norm}
+        for recipe in ("standard", "trades")
+        for norm in ("Linf", "L2")
+    ]
+    recorded = [
+        {"method": norm, "norm": norm, "strategy": "keep_highest", "score": "uncertainty"} for norm in ("Linf", "L2")
+    ]
+    plan = plan_of(*rows, *recorded, overrides={**OTHER, "evaluation": {"attacks": ["clean", "cw"]}})
+    assert model_of(plan, "standard Linf") == model_of(plan, "standard L2")
+    assert model_of(plan, "standard L2").threat is None
+    assert model_of(plan, "trades Linf") != model_of(plan, "trades L2")
+    standard = {stage: spec for stage, spec in plan.stages.items() if isinstance(spec, ModelSpec) and spec.recording}
+    assert len(standard) == 1
+    of_standard = model_of(plan, "standard L2").id
+    evaluations = [
+        spec for spec in plan.stages.values() if isinstance(spec, EvaluationSpec) and spec.model == of_standard
+    ]
+    assert sorted(spec.attack for spec in evaluations) == ["clean", "cw", "cw"]
+
+
 def test_an_evaluation_is_under_the_rows_norm() -> None:
     plan = plan_of({"method": "m", "norm": "L2"}, overrides={**OTHER, "evaluation": {"attacks": ["cw"]}})
     (evaluation,) = (spec for spec in plan.stages.values() if isinstance(spec, EvaluationSpec))

@@ -103,15 +103,15 @@ class Target:
         images, labels = inputs_at(self.pool, ids, self.job.device)
         samples = torch.from_numpy(ids)
         found = {"clean": is_right(self.model, images, labels)}
-        if self.spec.attack != "clean":
+        if threat is not None:
             objective = _checked_objective(settings, labels)
             found["zero_gradient"] = zero_gradients(
                 self.model, images, samples, objective=objective, threat=threat, seed=seed
             )
-        if settings:
-            found["right"] = withstands_pgd(
-                self.model, images, labels, samples, threat=threat, settings=settings, seed=seed
-            )
+            if settings:
+                found["right"] = withstands_pgd(
+                    self.model, images, labels, samples, threat=threat, settings=settings, seed=seed
+                )
         return {column: values.cpu().numpy() for column, values in found.items()}
 
     def _by_autoattack(self, rows: range | None = None) -> Iterator[Columns]:
@@ -129,8 +129,9 @@ class Target:
         """``right`` begins at row ``first``; of the rows from ``start`` on, those that are right are attacked."""
         left = right[start - first : stop - first].copy()
         images, labels = inputs_at(self.pool, self.rows[start:stop][left], self.job.device)
-        chunk = start // AUTOATTACK_CHUNK
-        still = withstands_one(name, self.model, images, labels, chunk, threat=self.spec.threat, seed=self.spec.seed)
+        chunk, threat = start // AUTOATTACK_CHUNK, self.spec.threat
+        assert threat is not None
+        still = withstands_one(name, self.model, images, labels, chunk, threat=threat, seed=self.spec.seed)
         left[left] = still.cpu().numpy()
         return {"right": left}
 

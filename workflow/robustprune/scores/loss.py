@@ -59,6 +59,7 @@ def run(job: Job, spec: LossScoreSpec) -> dict[str, Any]:
 def _measure(job: Job, spec: LossScoreSpec, model: nn.Module, pool: Pool, start: int, stop: int) -> Columns:
     images, labels = as_inputs(pool, start, stop, job.device)
     if spec.attack is not None:
+        assert spec.threat is not None
         ids = torch.arange(start, stop)
         images = attack_cross_entropy(
             model, images, labels, ids, attack=spec.attack, threat=spec.threat, seed=spec.seed, purpose="loss start"

@@ -52,6 +52,11 @@ class RecordingSettings(Settings):
         CrossEntropyAttack(steps=10, step=0.25), description="the attack on the model in training (Nieth et al.)"
     )
 
+    @property
+    def attacks(self) -> bool:
+        """Whether images are attacked for it."""
+        return any(name.startswith("adversarial") for name in self.trajectories)
+
     def without_attack(self) -> "RecordingSettings":
         """The same for a model that is not trained adversarially."""
         clean = tuple(name for name in self.trajectories if name.startswith("clean"))

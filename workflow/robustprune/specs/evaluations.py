@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from robustprune.settings import AttackName, Pgd, ThreatModel, Weights
 from robustprune.specs.base import SharedRows, Spec, StageId, slug_of
@@ -33,8 +33,13 @@ class EvaluationSpec(Spec):
     images: int | None = Field(description="test images used, classes in equal number; null for all")
     model: StageId
     weights: Weights = "last"
-    threat: ThreatModel
+    threat: ThreatModel | None = Field(description="null, whatever is given, where nothing is attacked")
     seed: int = Field(ge=0)
+
+    @field_validator("threat")
+    @classmethod
+    def _of_what_is_attacked(cls, threat: ThreatModel | None, info: ValidationInfo) -> ThreatModel | None:
+        return None if info.data.get("attack") == "clean" else threat
 
     @property
     def slug(self) -> str:

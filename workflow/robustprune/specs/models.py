@@ -2,10 +2,11 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from robustprune.settings import (
     DIGEST_PATTERN,
+    AdversarialRecipe,
     AnyRecipe,
     Architecture,
     MidTraining,
@@ -69,12 +70,19 @@ class ModelSpec(Spec):
     real: StageId
     synthetic: StageId | None
     manifest: StageId | None
-    threat: ThreatModel
     training: AnyRecipe = Field(discriminator="recipe")
     mid_training: MidTraining | None = None
     online: OnlinePuma | None = None
     seed: int = Field(ge=0)
     recording: RecordingSettings | None = None
+    threat: ThreatModel | None = Field(description="null, whatever is given, where nothing is attacked")
+
+    @field_validator("threat")
+    @classmethod
+    def _of_what_is_attacked(cls, threat: ThreatModel | None, info: ValidationInfo) -> ThreatModel | None:
+        recipe, midway, recording = (info.data.get(name) for name in ("training", "mid_training", "recording"))
+        attacked = isinstance(recipe, AdversarialRecipe) or (midway is not None and midway.at == "adversarial")
+        return threat if attacked or (recording is not None and recording.attacks) else None
 
     @property
     def slug(self) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from robustprune.settings import (
     DIGEST_PATTERN,
@@ -111,9 +111,14 @@ class LossScoreSpec(ScoreSpec):
     score: LossScoreName
     model: StageId
     weights: Weights = "last"
-    threat: ThreatModel
     attack: CrossEntropyAttack | None
+    threat: ThreatModel | None = Field(description="null, whatever is given, where nothing is attacked")
     seed: int = Field(ge=0)
+
+    @field_validator("threat")
+    @classmethod
+    def _of_what_is_attacked(cls, threat: ThreatModel | None, info: ValidationInfo) -> ThreatModel | None:
+        return None if info.data.get("attack") is None else threat
 
     @property
     def slug(self) -> str:

@@ -119,6 +119,7 @@ class Recorder:
             attack, _, average = trajectory.partition("_")
             model, seen = models[average or "raw"], images
             if attack == "adversarial":
+                assert self.spec.threat is not None
                 seen = attack_cross_entropy(
                     model,
                     images,

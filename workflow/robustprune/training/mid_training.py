@@ -142,6 +142,7 @@ def _scores(
 
 def _step_of_rs_fgsm(spec: ModelSpec, model: nn.Module, images: Tensor, labels: Tensor, ids: Tensor) -> Tensor:
     attack, clip_start = _rs_fgsm(spec.training)
+    assert spec.threat is not None
     return attack_cross_entropy(
         model,
         images,

@@ -123,8 +123,7 @@ def _statistics(training: Training) -> str | None:
 
 
 def _warn_of_unused_radii(spec: ModelSpec, kept: list[KeptImages]) -> None:
-    epsilon = np.float32(spec.threat.epsilon)
-    if isinstance(spec.training, StandardRecipe) and any((images.epsilon != epsilon).any() for images in kept):
+    if isinstance(spec.training, StandardRecipe) and len(np.unique(np.concatenate([own.epsilon for own in kept]))) > 1:
         logger.warning("recipe standard attacks nothing, so the radii of %s are not used", spec.manifest)
 
 

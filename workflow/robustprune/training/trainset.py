@@ -105,4 +105,5 @@ def refuse_empty(spec: ModelSpec, kept: list[KeptImages], *, advice: str) -> Non
 def _all_rows(pool: Pool, spec: ModelSpec, *, skip_validation: bool) -> KeptImages:
     first = spec.training.held_out_images if skip_validation else 0
     rows = np.arange(first, len(pool), dtype=np.int64)
-    return KeptImages(pool, rows, np.full(len(rows), float(spec.threat.epsilon), dtype=np.float32))
+    epsilon = 0.0 if spec.threat is None else float(spec.threat.epsilon)
+    return KeptImages(pool, rows, np.full(len(rows), epsilon, dtype=np.float32))

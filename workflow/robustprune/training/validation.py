@@ -69,14 +69,15 @@ class Validation:
         return logits.argmax(1) == self.labels[rows]
 
     def _attacked(self, model: nn.Module, rows: slice, settings: AdversarialRecipe) -> Tensor:
-        images = self.images[rows]
+        images, threat = self.images[rows], self.spec.threat
+        assert threat is not None
         return pgd_from_own_starts(
             model,
             images,
             torch.arange(rows.start, rows.start + len(images)),
-            threat=self.spec.threat,
+            threat=threat,
             steps=settings.validation_steps,
-            step_size=settings.validation_step * float(self.spec.threat.epsilon),
+            step_size=settings.validation_step * float(threat.epsilon),
             objective=partial(cw_objective, labels=self.labels[rows]),
             seed=self.spec.seed,
             purpose="validation start",

@@ -16,11 +16,12 @@ from robustprune.training.recipes.standard import Standard
 from robustprune.training.recipes.trades import Trades
 
 
-def build_recipe(settings: AnyRecipe, threat: ThreatModel, online: OnlinePuma | None = None) -> TrainingRecipe:
-    """The recipe that the settings are of, against that adversary, by its own margins where ``online``."""
+def build_recipe(settings: AnyRecipe, threat: ThreatModel | None, online: OnlinePuma | None = None) -> TrainingRecipe:
+    """The recipe that the settings are of, against that adversary if any, by its own margins where ``online``."""
+    if isinstance(settings, StandardRecipe):
+        return Standard(settings)
+    assert threat is not None
     match settings:
-        case StandardRecipe():
-            return Standard(settings)
         case PgdAtRecipe():
             return PgdAt(settings, threat, online)
         case TradesRecipe():
