@@ -18,17 +18,36 @@ PARTS = ("Snakefile", "config.yaml", "profiles", "slurm", "workflow")
 
 
 class Checkout:
-    """A copy of the workflow in a folder of its own, with the tiny configuration."""
+    """A copy of the workflow in a folder of its own, with the tiny configuration.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: an empty one.
+        only: the one table that is wanted, e.g. ``puma.table1``; the others, which each start of Snakemake would plan,
+            are left out.
+    """
+
+    def __init__(self, folder: Path, *, only: str | None = None) -> None:
         self.folder = folder
         for part in PARTS:
             source = ROOT / part
             copy = shutil.copytree if source.is_dir() else shutil.copy
             copy(source, folder / part)
+        if only is not None:
+            self._keep(*only.split("."))
         # Without the path of a package: a checkout runs its own, whichever is installed.
         self.environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         self.configure({})
+
+    def _keep(self, paper: str, table: str) -> None:
+        """Leave a table, and a figure: by the names of figures the rules tell their targets from those of tables."""
+        kept = self.file(f"workflow/experiments/{paper}.yaml")
+        for path in kept.parent.glob("*.yaml"):
+            if path != kept:
+                path.unlink()
+        experiments = yaml.safe_load(kept.read_text())
+        experiments["tables"] = {table: experiments["tables"][table]}
+        experiments["figures"] = dict(list(experiments["figures"].items())[:1])
+        kept.write_text(yaml.safe_dump(experiments))
 
     def configure(self, overrides: dict[str, Any]) -> None:
         """Write config.yaml: the tiny configuration with ``overrides``."""
