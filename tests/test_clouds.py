@@ -13,15 +13,13 @@ from torch import nn
 from robustprune.clouds.points import best_prediction, draw_clouds
 from robustprune.clouds.stage import FIELD_FILE, GRID, MEASURES_FILE, POINTS_FILE, run
 from robustprune.clouds.training import Training, attack, kept_of, measure
-from robustprune.config import load_config
-from robustprune.experiments import load_figures
 from robustprune.figures.clouds import run as run_figure
 from robustprune.figures.files import CAPTION_FILE, DATA_FILE, FIGURE_FILE
 from robustprune.job import Job
-from robustprune.plan import make_plan
 from robustprune.settings.clouds import CloudSettings
 from robustprune.specs import CloudsFigureSpec, CloudsSpec
 from robustprune.stagefile import write_spec
+from tiny import all_figures
 
 SMALL = CloudSettings(points=60, test_points=100, width=8, steps_before=10, steps_after=10, trials=2)
 
@@ -140,7 +138,7 @@ def test_a_figure_shows_points_and_boundary_and_tells_what_changed(make_job: Cal
 
 @pytest.mark.parametrize("preset", ["digits", "mnist", "cifar10"])
 def test_figures_of_clouds_share_one_study_at_every_preset(preset: str) -> None:
-    plan = make_plan(load_config({"preset": preset}), {}, load_figures())
+    plan = all_figures(preset)
     assert plan.problems == {}
     stages = [plan.targets[f"results/{figure}.svg"] for figure in ("kaufmann_v1/figure6", "kaufmann_v2/figure1")]
     assert plan.upstream(stages[0]) == plan.upstream(stages[1])

@@ -4,23 +4,20 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+import noise
+from noise import finish, kept_of, write_noise
 from robustprune.execution import Execution
-from robustprune.job import Job, run_stage
-from robustprune.pools.format import Pool, PoolInfo
+from robustprune.job import run_stage
 from robustprune.record import read_record
-from robustprune.settings import MidTraining, ThreatModel, TradesRecipe
-from robustprune.specs import ModelSpec
+from robustprune.settings import MidTraining, TradesRecipe
 from robustprune.training.compilation import compiled
 from robustprune.training.fit import Training
-from robustprune.training.trainset import KeptImages
 from tiny import run_upstream, stage_of, tiny_plan
 
-SHAPE = (1, 8, 8)
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles for CPUs by g++")
 
 
@@ -41,31 +38,9 @@ def _own_compiler_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def training(folder: Path, compile: str, **how: Any) -> Training:  # noqa: A002  # as the setting is called
     recipe = {"epochs": 2, "epoch_images": 40, "batch_size": 16, "step_size": 0.02, "attack_steps": 2}
-    spec = ModelSpec(
-        architecture="small_cnn",
-        classes=10,
-        image_shape=SHAPE,
-        real="noise-train-0123456789",
-        synthetic=None,
-        manifest=None,
-        threat=ThreatModel(epsilon=0.1),
-        training=TradesRecipe.model_validate({**recipe, "synthetic_fraction": 0, "statistics_momentum": 0.1}),
-        seed=0,
-        **how,
-    )
-    rng = np.random.default_rng(0)
-    labels = rng.integers(10, size=60)
-    info = PoolInfo(dataset="noise", source="", classes=10, image_shape=SHAPE, count=60, class_counts=(60,), digest="")
-    pool = Pool(rng.integers(256, size=(60, *SHAPE), dtype=np.uint8), labels.astype(np.int16), info)
-    job = Job(folder, Execution.model_validate({"device": "cpu", "compile": compile}), threads=1, live=False)
-    job.partial.mkdir(parents=True, exist_ok=True)
-    return Training(job, spec, [KeptImages(pool, np.arange(60), np.full(60, 0.1, np.float32))])
-
-
-def finish(trained: Training) -> dict[str, Tensor]:
-    while trained.step < trained.total:
-        trained.one_step()
-    return trained.model.state_dict()
+    trades = TradesRecipe.model_validate({**recipe, "synthetic_fraction": 0, "statistics_momentum": 0.1})
+    execution = Execution.model_validate({"device": "cpu", "compile": compile})
+    return noise.training(folder, trades, kept_of(write_noise(folder / "pool")), execution=execution, **how)
 
 
 @needs_compiler

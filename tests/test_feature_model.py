@@ -9,8 +9,6 @@ import pytest
 from pydantic import ValidationError
 from scipy import stats
 
-from robustprune.config import load_config
-from robustprune.experiments import load_figures
 from robustprune.feature_model.formulas import (
     accuracy,
     agreement_left,
@@ -25,10 +23,10 @@ from robustprune.figures.feature_model import compare
 from robustprune.figures.feature_model import run as run_figure
 from robustprune.figures.files import CAPTION_FILE, DATA_FILE, FIGURE_FILE
 from robustprune.job import Job
-from robustprune.plan import make_plan
 from robustprune.settings.feature_model import FeatureModelSettings
 from robustprune.specs import FeatureModelFigureSpec, FeatureModelSpec
 from robustprune.stagefile import write_spec
+from tiny import all_figures
 
 MODEL = FeatureModelSettings()
 SMALL = FeatureModelSettings(fragile_features=40, training_points=400, test_points=2000, trials=2)
@@ -160,6 +158,6 @@ def test_a_figure_has_formula_and_simulation_side_by_side(make_job: Callable[...
 
 @pytest.mark.parametrize("preset", ["digits", "mnist", "cifar10"])
 def test_the_figure_is_planned_at_every_preset(preset: str) -> None:
-    plan = make_plan(load_config({"preset": preset}), {}, load_figures())
+    plan = all_figures(preset)
     stage = plan.targets["results/kaufmann_v2/feature_model.svg"]
     assert [kind for kind, _ in plan.stages[stage].upstream] == ["studies"]

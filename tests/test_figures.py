@@ -11,7 +11,7 @@ import yaml
 from scipy import stats
 
 from made_up import Results, summary
-from robustprune.config import EXPERIMENTS, load_config
+from robustprune.config import load_config
 from robustprune.errors import UserError
 from robustprune.execution import Execution
 from robustprune.experiments import Curves, Row, load_experiments, load_figures
@@ -27,6 +27,7 @@ from robustprune.specs import CoursesSpec, CurvesSpec, GeneratedPoolSpec, PointS
 from robustprune.tables.cells import Sample
 from robustprune.tables.runs import Run
 from test_every_table import SMALLEST
+from tiny import all_figures, all_tables
 
 ACCURACIES = {0.0: (0.90, 0.92, 0.94), 0.5: (0.93, 0.92, 0.97), 0.8: (0.80, 0.70, 0.75)}
 """By share dropped, of seeds 0, 1, 2."""
@@ -202,14 +203,13 @@ def test_only_epochs_that_all_seeds_have_are_in_a_course(results: Results) -> No
 # Plans.
 
 
-def plan_of(preset: str, *names: str, folder: Path = EXPERIMENTS) -> Plan:
-    figures = {name: figure for name, figure in load_figures(folder).items() if not names or name in names}
-    return make_plan(load_config({"preset": preset}), {}, figures)
+def plan_of(name: str) -> Plan:
+    return make_plan(load_config({}), {}, {name: load_figures()[name]})
 
 
 @pytest.mark.parametrize("preset", ["digits", "mnist", "cifar10"])
 def test_every_figure_is_planned_at_every_preset(preset: str) -> None:
-    plan = plan_of(preset)
+    plan = all_figures(preset)
     assert plan.problems == {}
     assert {Path(target) for target in plan.targets} == {
         Path("results") / one.target for one in load_figures().values()
@@ -235,8 +235,8 @@ def test_a_quantity_that_no_attack_of_the_figure_measures_is_told_of_before_anyt
 
 
 def test_a_figure_has_the_very_runs_of_the_tables() -> None:
-    tables = make_plan(load_config({}), load_experiments())
-    figure = plan_of("digits", "puma.figure6")
+    tables = all_tables("digits")
+    figure = plan_of("puma.figure6")
     models = {stage for stage, spec in figure.stages.items() if spec.kind == "models"}
     assert len(models & set(tables.stages)) == 10  # nothing, PE 22 % and random 22 % of each seed, and CD's
     (stage,) = figure.targets.values()
@@ -280,7 +280,7 @@ def test_where_nothing_is_dropped_a_curve_has_the_model_without_pruning() -> Non
 
 
 def test_more_or_fewer_images_are_drawn_from_the_same_generator() -> None:
-    plan = plan_of("digits", "puma.figure7")
+    plan = plan_of("puma.figure7")
     pools = [spec for spec in plan.stages.values() if isinstance(spec, GeneratedPoolSpec)]
     assert sorted(spec.count for spec in pools) == [1000, 5000, 50_000]
     assert len({spec.generator for spec in pools}) == 1

@@ -12,9 +12,8 @@ from matplotlib.text import Text
 from pydantic import ValidationError
 from scipy import stats
 
-from robustprune.config import load_config
 from robustprune.errors import UserError
-from robustprune.experiments import LossDistance, load_experiments, load_figures
+from robustprune.experiments import LossDistance, load_figures
 from robustprune.figures.files import CAPTION_FILE, DATA_FILE, FIGURE_FILE
 from robustprune.figures.layouts import _draw, measures_of
 from robustprune.figures.layouts import run as run_layouts
@@ -24,9 +23,9 @@ from robustprune.figures.style import make_logarithmic, new_panels
 from robustprune.job import Job
 from robustprune.layouts.measures import purity
 from robustprune.layouts.stage import LAYOUT_FILE
-from robustprune.plan import make_plan
 from robustprune.settings import LayoutSettings
 from robustprune.specs import LayoutFigureSpec, LayoutPanel, LossDistanceSpec
+from tiny import all_figures, all_tables
 
 SEED = np.random.default_rng(0)
 LOSS, DISTANCE = (f"midway-lowdistance-rsfgsm-fastcnn-seed0-{digit * 10}" for digit in "01")
@@ -191,14 +190,13 @@ def test_a_class_has_its_color_where_another_is_missing() -> None:
 
 @pytest.mark.parametrize("preset", ["digits", "mnist", "cifar10"])
 def test_these_figures_are_planned_at_every_preset_with_the_runs_of_the_tables(preset: str) -> None:
-    config = load_config({"preset": preset})
-    plan = make_plan(config, load_experiments(), load_figures())
+    plan, tables = all_figures(preset), all_tables(preset)
     figures = [plan.targets[f"results/{name}.svg"] for name in ("kaufmann_v2/figure2", "kaufmann_v2/figure6")]
-    table = plan.targets["results/kaufmann_v2/table1.csv"]
-    assert set(plan.upstream(figures[1])) <= set(plan.upstream(table))
+    table = tables.targets["results/kaufmann_v2/table1.csv"]
+    assert set(plan.upstream(figures[1])) <= set(tables.upstream(table))
     layouts = set(plan.upstream(plan.targets["results/kaufmann_v1/figure8.svg"]))
-    assert set(plan.upstream(plan.targets["results/kaufmann_v1/table2.csv"])) <= layouts
-    assert len(plan.upstream(figures[0])) == 3 * len(config.seeds)
+    assert set(tables.upstream(tables.targets["results/kaufmann_v1/table2.csv"])) <= layouts
+    assert len(plan.upstream(figures[0])) == 3 * len(plan.config.seeds)
 
 
 @pytest.mark.parametrize("ends", [(1.75, 2.75), (0.9, 8.0), (2.301, 2.303), (0.03, 400.0)])

@@ -14,7 +14,7 @@ from scipy import stats
 from made_up import Results
 from robustprune.config import load_config
 from robustprune.errors import UserError
-from robustprune.experiments import load_experiments, load_figures
+from robustprune.experiments import load_figures
 from robustprune.figures.distributions import run as run_distributions
 from robustprune.figures.files import CAPTION_FILE, DATA_FILE, FIGURE_FILE
 from robustprune.figures.measures import LOW, largest_distance, of_prediction, of_scores
@@ -43,6 +43,7 @@ from robustprune.specs import (
 )
 from robustprune.store import StoreWriter, write_store
 from test_pruning import pool
+from tiny import all_tables
 
 Values = npt.NDArray[np.float32]
 
@@ -331,7 +332,7 @@ def plan_of(name: str, overrides: Mapping[str, Any] | None = None) -> Plan:
 
 @pytest.mark.parametrize("name", ["nieth.figure2", "nieth.figure3", "nieth.figure4", "nieth.figure5", "puma.figure9"])
 def test_figures_of_scores_need_nothing_that_tables_do_not(name: str) -> None:
-    plan, tables = plan_of(name), make_plan(load_config({}), load_experiments())
+    plan, tables = plan_of(name), all_tables("digits")
     (figure,) = plan.targets.values()
     assert set(plan.needed_for([figure])) - set(tables.stages) == {figure}
 
@@ -339,7 +340,7 @@ def test_figures_of_scores_need_nothing_that_tables_do_not(name: str) -> None:
 def test_the_grid_of_figure_1_is_that_of_cifar10_and_elsewhere_a_search_of_its_own() -> None:
     for preset, own in (("cifar10", 0), ("digits", 1)):
         plan = plan_of("nieth.figure1", {"preset": preset})
-        tables = make_plan(load_config({"preset": preset}), load_experiments())
+        tables = all_tables(preset)
         (figure,) = plan.targets.values()
         assert len(set(plan.needed_for([figure])) - set(tables.stages)) == 1 + own
 

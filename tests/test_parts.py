@@ -2,10 +2,7 @@
 
 import json
 import shutil
-import signal
 import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from processes import command, kill_after_save
 from robustprune.blocks import collect, compute_rows
 from robustprune.cli import main
 from robustprune.config import load_config
@@ -118,50 +116,27 @@ def test_a_stage_that_is_one_job_has_no_parts(ready: tuple[Plan, str]) -> None:
         run_part(plan.directory(stage_of(plan, "models")), range(10), CPU)
 
 
-def command(stage: Path, *arguments: str) -> list[str]:
-    options = ["--device", "cpu", "--batch-size", str(CPU.batch_size), "--checkpoint-seconds", "0"]
-    return [sys.executable, "-m", "robustprune", "run", str(stage), *options, *arguments]
+BATCHES = ("--batch-size", str(CPU.batch_size))
 
 
 @pytest.mark.slow
 def test_killed_parts_go_on(stage: Path, in_one_job: Path) -> None:
     """Real processes and kill -9."""
-    part = ("--rows", "0:192")
-    before = 0
+    part = (*BATCHES, "--rows", "0:192")
     for _ in range(2):
-        process = start(stage, *part)
-        wait_for_blocks(stage, before + 1, process)
-        process.kill()
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
+        kill_after_save(stage, *part)
         assert not (stage / "parts" / "0-192.json").exists()
-        before = len(blocks(stage))
+    before = len(list((stage / "partial" / "blocks").glob("rows-*")))
     again = subprocess.run(command(stage, *part), check=True, capture_output=True, text=True)
     assert rows_found(again.stderr) == before * 32
     run_stage(stage, CPU)
     assert_same_outputs(stage, in_one_job)
 
 
-def start(stage: Path, *arguments: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(command(stage, *arguments), stderr=subprocess.PIPE, text=True)
-
-
 def rows_found(log: str) -> int:
     """The number of rows that were there when a job began."""
     line = next(line for line in log.splitlines() if "going on from" in line)
     return int(line.split("going on from ")[1].split(" ")[0])
-
-
-def blocks(stage: Path) -> list[Path]:
-    return list((stage / "partial" / "blocks").glob("rows-*"))
-
-
-def wait_for_blocks(stage: Path, count: int, process: "subprocess.Popen[str]") -> None:
-    deadline = time.monotonic() + 120
-    while len(blocks(stage)) < count:
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
 
 
 def squares(start: int, stop: int) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from sklearn.svm import SVC
 from checkout import Checkout
 from robustprune.config import load_config
 from robustprune.errors import Interrupted, UserError
-from robustprune.experiments import load_figures
 from robustprune.figures.files import CAPTION_FILE, DATA_FILE, FIGURE_FILE
 from robustprune.figures.perceptron import _draw, _points, open_study
 from robustprune.figures.perceptron import run as run_figure
@@ -24,12 +23,12 @@ from robustprune.perceptron.claims import compare, courses, exponent
 from robustprune.perceptron.stage import ERRORS_FILE, run
 from robustprune.perceptron.student import Student, _loss_and_gradient, attacked_margins, least_loss, train_student
 from robustprune.perceptron.teacher import draw_margins, draw_samples, mislabelled_share
-from robustprune.plan import make_plan
 from robustprune.settings.perceptron import PerceptronCurve, PerceptronGrid
 from robustprune.specs import PerceptronFigureSpec, PerceptronSpec, PhaseMapSpec
 from robustprune.stagefile import write_spec
 from robustprune.tables.statistics import Summary
 from stopping import StopAfterTwo
+from tiny import all_figures
 
 NONE = PerceptronCurve(strategy="none")
 EASY = PerceptronCurve(strategy="prune_easy", ratio=0.8)
@@ -319,7 +318,7 @@ def test_the_phase_map_tells_which_strategy_wins(make_job: Callable[..., Job]) -
 
 @pytest.mark.parametrize("preset", ["digits", "mnist", "cifar10"])
 def test_figures_of_perceptrons_are_planned_at_every_preset(preset: str) -> None:
-    plan = make_plan(load_config({"preset": preset}), {}, load_figures())
+    plan = all_figures(preset)
     assert {f"results/puma/figure{number}.svg" for number in (1, 2, 3, 4)} < set(plan.targets)
     assert plan.problems == {}
     studies = [spec for spec in plan.stages.values() if isinstance(spec, PerceptronSpec)]

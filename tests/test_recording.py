@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from processes import Killed
 from robustprune import job
 from robustprune.attacks.cross_entropy import attack_cross_entropy
 from robustprune.errors import Interrupted, UserError
@@ -123,10 +124,6 @@ def test_a_part_of_the_epochs_is_those_epochs_of_the_whole(recorded: Path, tmp_p
     for column in part.dtypes:
         np.testing.assert_array_equal(part.read(column), whole.read(column)[[1, 3]])
     assert digest(half / WEIGHTS_FILE) == digest(recorded / WEIGHTS_FILE)
-
-
-class Killed(BaseException):
-    """The process is gone."""
 
 
 def killing_tick(at: int, *, saved: bool) -> Callable[..., None]:

@@ -6,7 +6,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import numpy.typing as npt
 import pytest
 import xxhash
 
+from processes import wait_until
 from robustprune.errors import Interrupted, UserError
 from robustprune.files import digest
 from robustprune.interruption import Checkpoints
@@ -143,8 +143,8 @@ writing.BLOCK_BYTES, writing.SAVED_BYTES = 9 * 60, 1
 images = np.random.default_rng(0).integers(0, 256, (100, 3, 4, 5), dtype=np.uint8)
 
 def slowly(first):
-    for block in writing.in_blocks(images, np.arange(100) % 7)(first):
-        time.sleep(0.05)
+    for number, block in enumerate(writing.in_blocks(images, np.arange(100) % 7)(first)):
+        time.sleep(600 if number == 2 else 0)  # until it is killed
         yield block
 
 job = Job(Path(sys.argv[1]), Execution(device="cpu"), threads=1, live=False)
@@ -156,11 +156,9 @@ def test_killed_it_goes_on_from_the_last_block(whole: dict[str, bytes], make_job
     job, firsts = make_job("pools", "killed"), []
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "workflow")}
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(job.directory)], env=environment)
-    until = time.monotonic() + 60
-    while not (job.partial / "writing.json").is_file() and time.monotonic() < until:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    wait_until((job.partial / "writing.json").is_file, process)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
 
     def blocks(first: int) -> Iterator[Block]:
         firsts.append(first)
