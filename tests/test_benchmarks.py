@@ -5,8 +5,12 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from torch import nn
+
+from robustprune.models.registry import build_model
 
 ROOT = Path(__file__).parents[1]
 
@@ -112,12 +116,19 @@ MARGINS: dict[str, tuple[int, str]] = {
 }
 
 
+def build_small_model(name: str, **shape: Any) -> nn.Module:
+    """What is asked for, but for a ResNet-18 a small network."""
+    return build_model("small_cnn" if name == "resnet18" else name, **shape)
+
+
 @pytest.mark.parametrize("what", MARGINS)
 def test_benchmarks_of_margins(
     what: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], shared: Path
 ) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     margins = importlib.import_module("margins")
+    monkeypatch.setattr(margins, "STEPS", 20)  # of adv-lib and foolbox; with fewer, foolbox finds nothing in L2
+    monkeypatch.setattr(margins, "build_model", build_small_model)
     images, printed = MARGINS[what]
     options = ["--images", str(images), "--rounds", "1", "--data", str(shared / "data")]
     monkeypatch.setattr(sys, "argv", ["margins.py", what, *options])
