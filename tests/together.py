@@ -8,12 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robustprune.execution import Execution
+from noise import finish, training, write_noise
 from robustprune.job import Job
 from robustprune.pools.format import open_pool
-from robustprune.pools.writing import write_pool
-from robustprune.settings import MidTraining, OnlinePuma, RsFgsmRecipe, ThreatModel, TradesRecipe
-from robustprune.specs import ModelSpec
+from robustprune.settings import MidTraining, OnlinePuma, RsFgsmRecipe, TradesRecipe
 from robustprune.training.batchnorm import take_statistics
 from robustprune.training.fit import Training
 from robustprune.training.team import Team
@@ -38,38 +36,20 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 def write_pools(folder: Path) -> None:
-    """A real and a synthetic pool of noise whose classes differ in brightness."""
+    """A real and a synthetic pool."""
     for seed, name in enumerate(("real", "synthetic")):
-        rng = np.random.default_rng(seed)
-        (folder / name / "partial").mkdir(parents=True)
-        labels = rng.integers(10, size=60)
-        images = rng.integers(60, size=(60, 1, 8, 8)) + 19 * labels[:, None, None, None]
-        job = Job(folder / name, Execution(device="cpu"), threads=1, live=False)
-        write_pool(job, images.astype(np.uint8), labels, dataset="noise", source="a test", classes=10)
+        write_noise(folder / name, seed)
 
 
 def train(folder: Path, name: str, team: Team) -> Training:
     """The whole training ``name``; where a process alone does it, in a directory of its own."""
-    case: dict[str, Any] = {"architecture": "small_cnn", **CASES[name]}
-    synthetic = case["training"].synthetic_in_batch > 0
-    spec = ModelSpec(
-        classes=10,
-        image_shape=(1, 8, 8),
-        real="noise-train-0123456789",
-        synthetic="noise-synthetic-0123456789" if synthetic else None,
-        manifest=None,
-        threat=ThreatModel(epsilon=Fraction(1, 10)),
-        seed=0,
-        **case,
-    )
-    pools = [open_pool(folder / pool) for pool in ("real", "synthetic")[: 1 + synthetic]]
+    how = dict(CASES[name])
+    recipe = how.pop("training")
+    pools = [open_pool(folder / pool) for pool in ("real", "synthetic")[: 1 + (recipe.synthetic_in_batch > 0)]]
     kept = [KeptImages(pool, np.arange(60), np.linspace(-0.1, 0.1, 60, dtype=np.float32)) for pool in pools]
-    job = Job(folder / f"{name}-{team.size}", Execution(device="cpu"), threads=1, live=False)
-    job.partial.mkdir(parents=True, exist_ok=True)
-    training = Training(job, spec, kept, team)
-    while training.step < training.total:
-        training.one_step()
-    return training
+    trained = training(folder / f"{name}-{team.size}", recipe, *kept, team=team, **how)
+    finish(trained)
+    return trained
 
 
 def small_network(*, shares: int, team: Team) -> nn.Module:
