@@ -4,7 +4,6 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from processes import wait_until
 from robustprune.blocks import Columns
 from robustprune.execution import Execution
 from robustprune.job import Job, run_stage
@@ -127,18 +127,13 @@ def nginx(root: Path, home: Path) -> Iterator[Nginx]:
     (home / "conf").write_text(NGINX.format(user=user, home=home, root=root, port=port))
     process = subprocess.Popen([program, "-p", home, "-c", home / "conf", "-g", "daemon off;"])
     try:
-        wait_for_port(port)
+        wait_until(lambda: listens(port), process, 30)
         yield Nginx(f"http://127.0.0.1:{port}", home / "access.log")
     finally:
         process.terminate()
         process.wait()
 
 
-def wait_for_port(port: int) -> None:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        with socket.socket() as one:
-            if one.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    raise AssertionError(f"nothing listens at port {port}")
+def listens(port: int) -> bool:
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) == 0

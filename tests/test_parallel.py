@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,11 +15,13 @@ import pandas as pd
 import pytest
 import torch
 
+from processes import command, newest_save, wait_until
 from robustprune.errors import Interrupted, UserError
 from robustprune.execution import Execution
 from robustprune.job import Job, run_stage
 from robustprune.models.checkpoint import load_weights
 from robustprune.settings import MidTraining
+from robustprune.steps import CHECKPOINT_FILE
 from robustprune.training.followers import PATIENCE, _store, team_of
 from robustprune.training.team import Team
 from tiny import recipe_table, run_upstream, stage_of, tiny_plan
@@ -70,21 +71,14 @@ def test_two_processes_find_what_one_does(make_job: MakeJob) -> None:
                 assert torch.equal(weight, follower[key])
 
 
-def command(stage: Path, seconds: float) -> list[str]:
-    options = ["--device", "cpu", "--processes", "2", "--checkpoint-seconds", str(seconds)]
-    return [sys.executable, "-m", "robustprune", "run", str(stage / "spec.json"), *options]
+PROCESSES = ("--processes", "2")
 
 
 def start(stage: Path) -> subprocess.Popen[str]:
     """Start it as the leader of a process group of its own, and wait for the next checkpoint."""
-    checkpoint = stage / "partial" / "checkpoint.pt"
-    before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
-    process = subprocess.Popen(command(stage, 0), stderr=subprocess.PIPE, text=True, start_new_session=True)
-    deadline = time.monotonic() + 120
-    while not checkpoint.exists() or checkpoint.stat().st_mtime_ns == before:
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline, "no checkpoint within two minutes"
-        time.sleep(0.002)
+    before = newest_save(stage, CHECKPOINT_FILE)
+    process = subprocess.Popen(command(stage, *PROCESSES), stderr=subprocess.PIPE, text=True, start_new_session=True)
+    wait_until(lambda: newest_save(stage, CHECKPOINT_FILE) != before, process)
     return process
 
 
@@ -129,7 +123,7 @@ def test_two_processes_reproduce_the_loss_curve_and_go_on_to_the_same_bits(tmp_p
     for copy in (alone, unbroken):
         shutil.copytree(plan.results, copy.parents[1])
     run_stage(alone / "spec.json", Execution(device="cpu"))
-    subprocess.run(command(unbroken, 1e9), check=True, capture_output=True)
+    subprocess.run(command(unbroken, *PROCESSES, seconds=1e9), check=True, capture_output=True)
     curve, reference = (pd.read_parquet(copy / "history.parquet") for copy in (unbroken, alone))
     pd.testing.assert_frame_equal(curve[:2], reference[:2], rtol=TOLERANCE)
     pd.testing.assert_series_equal(curve["loss"], reference["loss"], rtol=LATER_TOLERANCE)
@@ -162,7 +156,7 @@ def test_two_processes_reproduce_the_loss_curve_and_go_on_to_the_same_bits(tmp_p
     assert "stopped by SIGTERM; the state is saved" in log
     assert gone(process.pid)
 
-    again = subprocess.run(command(stage, 1e9), check=True, capture_output=True, text=True)
+    again = subprocess.run(command(stage, *PROCESSES, seconds=1e9), check=True, capture_output=True, text=True)
     assert re.search(r"going on from [1-9]\d* of 120 steps", again.stderr)
     assert content(stage) == content(unbroken)
     assert not (stage / "partial").exists()
