@@ -270,6 +270,31 @@ def test_killed_with_snakemake_it_goes_on_after_unlock(checkout: Checkout) -> No
     assert "going on from" in (checkpoint.parents[1] / "job.log").read_text()
 
 
+def test_where_a_job_outlives_snakemake_the_next_run_makes_what_was_asked_for(checkout: Checkout) -> None:
+    checkout.configure({"training": {"trades": {"epochs": 3, "validate_every": 0}}})
+    planned = checkout.snakemake("-n", TABLE).stdout
+    model, evaluation = (
+        re.findall(rf"results/digits/{kind}-\S+/record.json", planned)[0]
+        for kind in ("models/trades", "evaluations/cw-trades")
+    )
+    process = subprocess.Popen(
+        checkout.command(evaluation),
+        cwd=checkout.folder,
+        env=checkout.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    wait_for(checkout.folder, str(Path(model).with_name(".lock")))
+    process.kill()  # Snakemake alone; its job goes on
+    process.wait()
+    wait_for(checkout.folder, model)
+    assert not checkout.file(evaluation).exists()
+    checkout.snakemake("--unlock")
+    checkout.snakemake(evaluation)
+    assert checkout.file(evaluation).exists()
+
+
 def wait_for(folder: Path, pattern: str) -> Path:
     """The first file that matches, once it is there."""
     deadline = time.monotonic() + 120
