@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +14,13 @@ import pandas as pd
 import pytest
 
 from checkout import Checkout
+from processes import remembers_signals
 from robustprune.store import open_store
 from tiny import run_upstream, stage_of, tiny_plan
 
 CLUSTER = Path(__file__).parent / "slurm" / "one-node-slurm.sh"
 TABLE = "results/table1.csv"
+LOG = "snakemake.log"
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 
 
@@ -33,18 +36,39 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fix
     accounting = getattr(request, "param", "without accounting") == "with accounting"
     require("sbatch", "munged", *(["slurmdbd", "mariadbd"] if accounting else []))
     folder = tmp_path / "cluster"
-    environment = {**os.environ, "GPUS": "1", "DBD": str(int(accounting))}
+    environment = {**os.environ, "GPUS": "2", "DBD": str(int(accounting))}
     subprocess.run([CLUSTER, "up", folder], check=True, env=environment, stdout=subprocess.DEVNULL, timeout=120)
     monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
     yield folder
     subprocess.run([CLUSTER, "down", folder], check=True, env=environment, timeout=120)
 
 
+QUICK = """
+import asyncio
+from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
+
+async def sleep(self):
+    await asyncio.sleep(1)
+
+RemoteExecutor.sleep = sleep
+from snakemake.cli import main
+main()
+"""
+"""Snakemake that asks for the state of jobs every second: the plugin waits ten more each time that none has ended."""
+
+
+class OnCluster(Checkout):
+    """A checkout whose jobs are SLURM's."""
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-c", QUICK, "--profile", "slurm", *arguments]
+
+
 @pytest.fixture
-def checkout(tmp_path: Path) -> Checkout:
-    """A checkout whose SLURM profile asks for the state of jobs more often than a real cluster would like."""
+def checkout(cluster: Path, tmp_path: Path) -> Checkout:
+    """A checkout whose SLURM profile asks for the state of jobs sooner than a real cluster would like."""
     (tmp_path / "checkout").mkdir()
-    checkout = Checkout(tmp_path / "checkout")
+    checkout = OnCluster(tmp_path / "checkout", only="puma.table1")
     profile = checkout.file("slurm/config.yaml")
     profile.write_text(profile.read_text().replace("checks: 10", "checks: 2"))
     return checkout
@@ -64,52 +88,74 @@ def time_limits(word: str) -> list[str]:
     )
 
 
-def wait_for_training(checkout: Checkout) -> tuple[str, Path]:
-    """(SLURM job, stage directory) of a model in training, some seconds after it began."""
-    deadline = time.monotonic() + 240
-    while time.monotonic() < deadline:
-        for log in checkout.folder.glob("results/digits/models/trades-*/job.log"):
-            job = running_job(log.parent.name)
-            if job is not None and "training:" in log.read_text():
-                return job, log.parent
+def trains(checkout: Checkout, stage: Path) -> bool:
+    """Whether a process of the checkout is in the loop that trains a model, where it heeds signals."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_text(errors="replace").split("\0")
+            ours = words[1:4] == ["-m", "robustprune", "run"] and (process / "cwd").resolve() == checkout.folder
+            if ours and any(stage.name in word for word in words) and remembers_signals(int(process.name)):
+                return True
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has just ended
+    return False
+
+
+def wait_for_training(checkout: Checkout, snakemake: "subprocess.Popen[bytes]", models: str) -> tuple[str, Path]:
+    """(SLURM job, stage directory) of a model in training."""
+    while snakemake.poll() is None:
+        for stage in checkout.folder.glob(f"results/digits/models/{models}"):
+            job = running_job(stage.name) if trains(checkout, stage) else None
+            if job is not None:
+                return job, stage
         time.sleep(0.2)
-    raise AssertionError("no model is in training within four minutes")
+    raise AssertionError(f"it ended before {models} was in training: {checkout.file(LOG).read_text()}")
 
 
-@pytest.mark.parametrize("signal", ["USR1", "cancelled"])
-def test_the_table_is_made_although_a_job_is_stopped(signal: str, cluster: Path, checkout: Checkout) -> None:
-    """A job that SLURM signals, as before its time limit, or that is cancelled, saves its state; its retry goes on."""
-    long = {"trades": {"epochs": 150, "validate_every": 0}}
+def stop_in_training(
+    checkout: Checkout, snakemake: "subprocess.Popen[bytes]", models: str, *how: str
+) -> tuple[Path, str]:
+    """Have SLURM stop a job that trains a model; (stage directory, what SLURM knows of the job)."""
+    job, stage = wait_for_training(checkout, snakemake, models)
+    known = subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True, check=True).stdout
+    subprocess.run(["scancel", *how, job], check=True)
+    return stage, known
+
+
+@pytest.mark.timeout(1800)
+def test_the_table_is_made_although_jobs_are_stopped(checkout: Checkout) -> None:
+    """One that SLURM signals, as before its time limit, and one that is cancelled save their states; retries go on."""
+    long = {"trades": {"epochs": 40, "validate_every": 0}}
     checkout.configure({"training": long, "execution": {"checkpoint_seconds": 100_000}})
-    log = checkout.file("snakemake.log")
+    log = checkout.file(LOG)
     with log.open("w") as output:
         process = subprocess.Popen(
-            checkout.command("--profile", "slurm", TABLE),
+            checkout.command(TABLE),
             cwd=checkout.folder,
-            env={**checkout.environment, "PATH": os.environ["PATH"]},
+            env=checkout.environment,
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-        job, stage = wait_for_training(checkout)
-        request = subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True, check=True).stdout
-        subprocess.run(["scancel", *(["--signal=USR1"] if signal == "USR1" else []), job], check=True)
-        assert process.wait(timeout=600) == 0, log.read_text()
-    assert "gres/gpu=1" in request or "gpu:1" in request
-    assert re.search(r"going on from [1-9][\d,]* of 2,250 steps", (stage / "job.log").read_text())
-    assert time_limits(stage.name) == ["00:30:00", "01:00:00"]
+        signalled, known = stop_in_training(checkout, process, "trades-*", "--signal=USR1")
+        cancelled, _ = stop_in_training(checkout, process, "puma-trades-*")
+        limits = time_limits(signalled.name)  # before SLURM forgets its first job, ten minutes after that ended
+        assert process.wait(timeout=1200) == 0, log.read_text()
+    assert "gres/gpu=1" in known or "gpu:1" in known
+    for stage in (signalled, cancelled):
+        assert re.search(r"going on from [1-9]\d* of 600 steps", (stage / "job.log").read_text())
+    assert limits == time_limits(cancelled.name) == ["00:30:00", "01:00:00"]
     assert pd.read_csv(checkout.file(TABLE))["method"].tolist() == ["TRADES on everything", "PUMA"]
 
 
-def test_a_pool_is_scored_in_parts(cluster: Path, checkout: Checkout) -> None:
+def test_a_pool_is_scored_in_parts(checkout: Checkout) -> None:
     """Two parts and the job that gathers them; what they read is made beforehand, without SLURM."""
     overrides: dict[str, Any] = {"execution": {"part_rows": 256, "batch_size": 8}}
     checkout.configure(overrides)
-    checkout.environment["PATH"] = os.environ["PATH"]
     plan = tiny_plan(checkout.file("results"), overrides)
     score = stage_of(plan, "scores", "generated")
     run_upstream(plan, score)
     stage = plan.directory(score)
-    checkout.snakemake("--profile", "slurm", str(plan.record(score).relative_to(checkout.folder)))
+    checkout.snakemake(str(plan.record(score).relative_to(checkout.folder)))
     assert "going on from 300 of 300 images" in (stage / "job.log").read_text()
     assert open_store(stage / "scores.zarr").rows == 300
     jobs = subprocess.run(["scontrol", "--oneliner", "show", "job"], capture_output=True, text=True, check=True).stdout
@@ -117,10 +163,10 @@ def test_a_pool_is_scored_in_parts(cluster: Path, checkout: Checkout) -> None:
 
 
 @pytest.mark.parametrize("cluster", ["with accounting"], indirect=True)
-def test_jobs_are_followed_on_a_cluster_with_accounting(cluster: Path, checkout: Checkout) -> None:
+def test_jobs_are_followed_on_a_cluster_with_accounting(checkout: Checkout) -> None:
     target = str(next(path for path in planned_records(checkout) if "digits-train" in path))
-    checkout.environment["PATH"] = os.environ["PATH"]
-    checkout.snakemake("--profile", "slurm", target)
+    done = checkout.snakemake("--slurm-status-command", "sacct", "--verbose", target)
+    assert "command=sacct" in done.stdout
     assert checkout.file(target).is_file()
     listing = subprocess.run(
         ["sacct", "-n", "-X", "-o", "State,AllocTRES%60"], capture_output=True, text=True, check=True
