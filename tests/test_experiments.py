@@ -12,6 +12,7 @@ from robustprune.errors import UserError
 from robustprune.experiments import Row, Table, load_experiments, load_figures
 from robustprune.experiments.figures import PhaseMap
 from robustprune.plan import Plan, make_plan
+from robustprune.settings import ThreatModel
 from robustprune.settings.tables import Printed
 from robustprune.sources import real_source
 from robustprune.specs import EvaluationSpec, MarginSpec, ModelSpec, TableSpec
@@ -201,6 +202,7 @@ def test_a_margin_model_has_conditions_of_its_own() -> None:
 
 def test_without_one_margins_are_measured_by_trades_of_the_students_conditions() -> None:
     model = margin_model(plan_of({**PUMA, "architecture": "fast_cnn", "norm": "L2"}, overrides=OTHER))
+    assert model.threat is not None
     assert (model.architecture, model.threat.norm, model.manifest) == ("fast_cnn", "L2", None)
 
 
@@ -236,7 +238,7 @@ def test_what_attacks_nothing_is_one_stage_under_both_norms() -> None:
 def test_an_evaluation_is_under_the_rows_norm() -> None:
     plan = plan_of({"method": "m", "norm": "L2"}, overrides={**OTHER, "evaluation": {"attacks": ["cw"]}})
     (evaluation,) = (spec for spec in plan.stages.values() if isinstance(spec, EvaluationSpec))
-    assert (evaluation.threat.norm, evaluation.threat.epsilon) == ("L2", Fraction(1, 2))
+    assert evaluation.threat == ThreatModel(norm="L2", epsilon=Fraction(1, 2))
 
 
 def test_a_radius_that_follows_the_difficulty_is_extrapolated_without_pruning() -> None:

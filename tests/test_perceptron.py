@@ -295,8 +295,9 @@ def test_a_share_has_one_style_wherever_it_is_pruned(make_job: Callable[..., Job
     study = open_study(make_job("figures", "f-0123456789"), studied(make_job, 0.0, grid=grid))
     panels = _draw([study], _points(study)).axes
     styles: dict[str, set[tuple[Any, Any]]] = {}
-    for bars, label in (pair for axes in panels for pair in zip(*axes.get_legend_handles_labels(), strict=True)):
-        styles.setdefault(label, set()).add((bars[0].get_color(), bars[0].get_marker()))
+    for bars in (container for axes in panels for container in axes.containers):
+        line: Any = bars[0]
+        styles.setdefault(str(bars.get_label()), set()).add((line.get_color(), line.get_marker()))
     assert set(styles) == {"no pruning", "20% pruned", "50% pruned", "80% pruned"}
     assert all(len(own) == 1 for own in styles.values())
     assert len(set().union(*styles.values())) == 4

@@ -81,6 +81,7 @@ def test_the_last_epoch_is_what_the_published_weights_say(trajectory: str, recor
     images = torch.from_numpy(np.array(pool.images)).float() / 255
     if trajectory == "adversarial":
         assert spec.recording is not None
+        assert spec.threat is not None
         images = attack_cross_entropy(
             model,
             images,
