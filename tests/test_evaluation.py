@@ -446,7 +446,8 @@ def test_gradients_of_zero_are_found_where_autoattack_finds_them(caplog: pytest.
     try:
         package = AutoAttack(model, eps=0.001, norm="Linf", seed=0, version="standard")
         package.attacks_to_run, package.apgd_targeted.n_target_classes = ["apgd-t"], 1
-        package.run_standard_evaluation(images, labels)
+        with caplog.at_level(logging.DEBUG, logger="auto-attack"):
+            package.run_standard_evaluation(images, labels)
     finally:
         logger.filters = filters
     assert "there are 20 points with zero gradient" in caplog.text
