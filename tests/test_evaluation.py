@@ -494,7 +494,7 @@ def test_a_pgd_start_depends_on_the_samples_id_alone() -> None:
 def test_restarts_are_single_runs_of_which_every_one_is_withstood(
     norm: Literal["Linf", "L2"], objective: Literal["margin", "cross_entropy"]
 ) -> None:
-    """Against a plain loop: each start alone, every image attacked each time."""
+    """Against a plain loop: each start alone, every image attacked each time; none of them does as well as all."""
     pixels, labels = images_and_labels()
     images, targets, network, ids = (
         torch.tensor(pixels).float() / 255,
@@ -502,25 +502,25 @@ def test_restarts_are_single_runs_of_which_every_one_is_withstood(
         a_network(),
         torch.arange(30),
     )
-    threat = ThreatModel(norm=norm, epsilon=Fraction("0.02") if norm == "Linf" else Fraction("0.12"))
-    settings = Pgd(objective=objective, steps=2, step=Fraction(1, 2), restarts=4)
-    expected = torch.ones(30, dtype=torch.bool)
+    threat = ThreatModel(norm=norm, epsilon=Fraction("0.018") if norm == "Linf" else Fraction("0.08"))
+    settings = Pgd(objective=objective, steps=1, step=Fraction(1, 4), restarts=4)
+    alone = []
     for purpose in ("pgd start", "pgd start 1", "pgd start 2", "pgd start 3"):
         attacked = pgd_from_own_starts(
             network,
             images,
             ids,
             threat=threat,
-            steps=2,
-            step_size=float(threat.epsilon) / 2,
+            steps=1,
+            step_size=float(threat.epsilon) / 4,
             objective=objective_of(settings, targets),
             seed=3,
             purpose=purpose,
         )
-        expected &= is_right(network, attacked, targets)
+        alone.append(is_right(network, attacked, targets))
     found = withstands_pgd(network, images, targets, ids, threat=threat, settings=settings, seed=3)
-    assert torch.equal(found, expected)
-    assert 0 < int(found.sum()) < COUNT
+    assert torch.equal(found, torch.stack(alone).all(0))
+    assert 0 < int(found.sum()) < min(int(right.sum()) for right in alone)
 
 
 def test_autoattack_leaves_the_global_generator_alone_and_repeats_itself() -> None:
