@@ -105,11 +105,14 @@ def quality_table():
 
 
 # The names of figures, so that the data beside a figure are not taken for a table; where there is none, what never is.
-FIGURES = "|".join(
-    re.escape(target.removeprefix("results/").removesuffix(".svg"))
-    for target in [*PLAN.targets, *PLAN.problems]
-    if target.endswith(".svg")
-) or r"(?!)"
+FIGURES = (
+    "|".join(
+        re.escape(target.removeprefix("results/").removesuffix(".svg"))
+        for target in [*PLAN.targets, *PLAN.problems]
+        if target.endswith(".svg")
+    )
+    or r"(?!)"
+)
 
 
 def figure_of_target(wildcards):
