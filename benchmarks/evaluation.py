@@ -106,7 +106,9 @@ def directly(job: Job, spec: EvaluationSpec) -> int:
     target = Target.opened(job, spec)
     images, labels = inputs_at(target.pool, target.rows, job.device)
     logging.getLogger("auto-attack").setLevel(logging.ERROR)
-    attack = AutoAttack(target.model, eps=float(spec.threat.epsilon), norm=spec.threat.norm, seed=0, version="standard")
+    threat = spec.threat
+    assert threat is not None
+    attack = AutoAttack(target.model, eps=float(threat.epsilon), norm=threat.norm, seed=0, version="standard")
     _, predicted = attack.run_standard_evaluation(images, labels)
     return int((predicted == labels).sum())
 
