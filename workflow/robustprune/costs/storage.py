@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from robustprune.costs.throughput import Rates
-from robustprune.costs.work import UnknownSizeError, network_of
+from robustprune.costs.work import UnknownSizeError, network_of, pool_rows
 from robustprune.plan import Plan
 from robustprune.specs import (
     DynamicsScoreSpec,
@@ -45,22 +45,22 @@ def bytes_of(plan: Plan, stage_id: str, rates: Mapping[str, Rates]) -> int:
             raise UnknownSizeError(stage_id)
         case IngestedPoolSpec(image_shape=shape) | GeneratedPoolSpec(image_shape=shape):
             channels, height, width = shape
-            return _rows(plan, stage_id) * (channels * height * width + LABEL_BYTES)
+            return pool_rows(plan, stage_id) * (channels * height * width + LABEL_BYTES)
         case GeneratorSpec() | ImportedModelSpec() as spec:
             return _weights(spec, rates)
         case ModelSpec() as spec:
             files = 3 if spec.training.validates else 2  # averaged, raw, best
             return files * _weights(spec, rates) + _recordings(plan, spec)
         case MarginSpec(pool=pool):
-            return _rows(plan, pool) * MARGIN_BYTES
+            return pool_rows(plan, pool) * MARGIN_BYTES
         case LossScoreSpec(pool=pool) | ExtrapolatedScoreSpec(pool=pool):
-            return _rows(plan, pool) * 2 * FLOAT_BYTES
+            return pool_rows(plan, pool) * 2 * FLOAT_BYTES
         case DynamicsScoreSpec(pool=pool):
-            return _rows(plan, pool) * FLOAT_BYTES
+            return pool_rows(plan, pool) * FLOAT_BYTES
         case ManifestSpec(pools=pools):
-            return sum(_rows(plan, pool) for pool in pools) * MANIFEST_BYTES
+            return sum(pool_rows(plan, pool) for pool in pools) * MANIFEST_BYTES
         case EvaluationSpec(pool=pool, images=images):
-            rows = _rows(plan, pool)
+            rows = pool_rows(plan, pool)
             return min(rows, images or rows) * OUTCOME_BYTES
     return 0
 
@@ -68,7 +68,7 @@ def bytes_of(plan: Plan, stage_id: str, rates: Mapping[str, Rates]) -> int:
 def _recordings(plan: Plan, spec: ModelSpec) -> int:
     if spec.recording is None:
         return 0
-    epochs, rows = spec.recording.epochs or spec.training.epochs, sum(_rows(plan, pool) for pool in spec.pools)
+    epochs, rows = spec.recording.epochs or spec.training.epochs, sum(pool_rows(plan, pool) for pool in spec.pools)
     return len(spec.recording.trajectories) * epochs * rows * RECORDED_BYTES
 
 
@@ -77,10 +77,3 @@ def _weights(spec: ModelSpec | ImportedModelSpec | GeneratorSpec, rates: Mapping
     if network not in rates:
         raise UnknownSizeError(network)
     return rates[network].parameters * FLOAT_BYTES
-
-
-def _rows(plan: Plan, pool: str) -> int:
-    rows = plan.images(pool)
-    if rows is None:
-        raise UnknownSizeError(pool)
-    return rows

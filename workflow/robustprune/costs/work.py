@@ -85,7 +85,7 @@ def work_of(plan: Plan, stage_id: str) -> Work:
         case EmbeddingSpec(encoder=TorchvisionEncoder(name=name)) as spec:
             return Work(f"torchvision's {name}", forwards=_rows(plan, spec))
         case QualitySpec(pool=pool, train=train, test=test, model=model, images=images):
-            looked_at = sum(min(images or rows, rows) for rows in (_pool_rows(plan, p) for p in (pool, train, test)))
+            looked_at = sum(min(images or rows, rows) for rows in (pool_rows(plan, p) for p in (pool, train, test)))
             return Work(_network(plan, model), forwards=2 * looked_at)  # for what it says, and for its features
     return Work()
 
@@ -126,7 +126,7 @@ def images_learnt_from(plan: Plan, spec: ModelSpec) -> int:
     recipe, midway = spec.training, spec.mid_training
     if recipe.epoch_images is not None:
         return recipe.epochs * recipe.steps_per_epoch(0) * recipe.batch_size
-    an_epoch = (_pool_rows(plan, spec.real) - recipe.held_out_images) * _share_of_real_kept(plan, spec)
+    an_epoch = (pool_rows(plan, spec.real) - recipe.held_out_images) * _share_of_real_kept(plan, spec)
     epochs = midway.after_epoch + (recipe.epochs - midway.after_epoch) * midway.keep if midway else recipe.epochs
     return round(an_epoch * epochs)
 
@@ -154,7 +154,7 @@ def _recordings(plan: Plan, spec: ModelSpec) -> Work:
         return Work()
     adversarial = sum(name.startswith("adversarial") for name in recording.trajectories)
     image = Work(forwards=len(recording.trajectories), gradients=adversarial * recording.attack.steps)
-    rows = sum(_pool_rows(plan, pool) for pool in spec.pools)
+    rows = sum(pool_rows(plan, pool) for pool in spec.pools)
     return image * ((recording.epochs or spec.training.epochs) * rows)
 
 
@@ -164,15 +164,16 @@ def _pruning_midway(plan: Plan, spec: ModelSpec) -> Work:
         return Work()
     image = Work(gradients=DEEPFOOL_GRADIENTS) if midway.score == "deepfool" else Work(forwards=1)
     stepped = Work(gradients=int(midway.at == "adversarial"))
-    return (image + stepped) * sum(_pool_rows(plan, pool) for pool in spec.pools)
+    return (image + stepped) * sum(pool_rows(plan, pool) for pool in spec.pools)
 
 
 def _rows(plan: Plan, spec: MarginSpec | LossScoreSpec | EvaluationSpec | EmbeddingSpec) -> int:
-    rows = _pool_rows(plan, spec.pool)
+    rows = pool_rows(plan, spec.pool)
     return min(rows, spec.images or rows) if isinstance(spec, EvaluationSpec) else rows
 
 
-def _pool_rows(plan: Plan, pool: str) -> int:
+def pool_rows(plan: Plan, pool: str) -> int:
+    """How many images a pool has or will have. Raises UnknownSizeError."""
     rows = plan.images(pool)
     if rows is None:
         raise UnknownSizeError(pool)

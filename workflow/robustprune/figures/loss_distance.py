@@ -152,7 +152,7 @@ def _of_images(spec: LossDistanceSpec, images: int, infinite: Sequence[int], *, 
 
 def _of_correlations(found: pd.DataFrame, spec: LossDistanceSpec) -> Iterator[str]:
     printed = f" The paper has {spec.printed:.2f} on this data set." if spec.printed is not None else ""
-    yield (f"Claimed: {spec.claim}.{printed} Measured: Pearson r = {_told(found['pearson'])}.")
+    yield f"Claimed: {spec.claim}.{printed} Measured: Pearson r = {_told(found['pearson'])}."
     yield (
         f"r depends on the few images next to the boundary, whose 1 / d has no bound. Without the {NEAREST:.0%} that "
         f"are nearest it is {_told(found['pearson_but_nearest'])}, that of the logarithms "

@@ -6,6 +6,7 @@ from robustprune.experiments import Row
 from robustprune.planning.pools import Pools
 from robustprune.planning.stages import Stages, rows_of
 from robustprune.settings import AnyRecipe, RecordingSettings, Weights
+from robustprune.settings.training import problem_of_processes
 from robustprune.specs import ModelSpec, UnionPoolSpec
 
 
@@ -58,12 +59,8 @@ class Models:
             )
 
     def _check_processes(self, recipe: AnyRecipe) -> None:
-        processes, shares = self.config.execution.processes, recipe.batchnorm_shares
-        if processes > 1 < shares != processes:
-            raise UserError(
-                f"execution.processes = {processes}, but training.{recipe.recipe}.batchnorm_shares = {shares}: several "
-                f"processes need as many shares, or 1; so use 1 or {shares} processes"
-            )
+        if (problem := problem_of_processes(recipe, self.config.execution.processes)) is not None:
+            raise UserError(problem)
 
     def _check_shares(self, first: str) -> None:
         """A training draws by shares only from the generated images that it has beside real ones."""

@@ -181,6 +181,17 @@ AnyRecipe = StandardRecipe | PgdAtRecipe | TradesRecipe | RsFgsmRecipe
 """Any of the recipes, told apart by ``recipe``."""
 
 
+def problem_of_processes(recipe: AnyRecipe, processes: int) -> str | None:
+    """Why so many processes cannot train by a recipe together; None where they can."""
+    shares = recipe.batchnorm_shares
+    if processes == 1 or shares in (1, processes):
+        return None
+    return (
+        f"execution.processes = {processes}, but training.{recipe.recipe}.batchnorm_shares = {shares}: several "
+        f"processes need as many shares, or 1; so use 1 or {shares} processes"
+    )
+
+
 class Recipes(Settings):
     """The recipes at the preset's scale, by name."""
 

@@ -11,6 +11,7 @@ from robustprune.job import Job
 from robustprune.models.checkpoint import BEST_FILE, RAW_FILE, WEIGHTS_FILE, save_weights
 from robustprune.paths import HISTORY_FILE
 from robustprune.settings import StandardRecipe
+from robustprune.settings.training import problem_of_processes
 from robustprune.specs import ModelSpec
 from robustprune.stagefile import read_spec
 from robustprune.training.batchnorm import has_batchnorm
@@ -104,12 +105,9 @@ def _record(recorder: Recorder, epoch: int, training: Training) -> None:
 
 
 def _refuse_team(job: Job, spec: ModelSpec) -> None:
-    processes, shares = job.execution.processes, spec.training.batchnorm_shares
-    if processes > 1 < shares != processes:
-        raise UserError(
-            f"execution.processes = {processes}, but training.{spec.training.recipe}.batchnorm_shares = {shares}: "
-            f"several processes need as many shares, or 1; so use 1 or {shares} processes"
-        )
+    """Where the job has other processes than were planned with."""
+    if (problem := problem_of_processes(spec.training, job.execution.processes)) is not None:
+        raise UserError(problem)
 
 
 def _statistics(training: Training) -> str | None:
