@@ -20,7 +20,8 @@ import numpy.typing as npt
 import torch
 from sklearn.neighbors import NearestNeighbors
 
-from robustprune.extrapolation.neighbours import BLOCK_ROWS, Points, Space, nearest
+from robustprune.extrapolation.neighbours import Points, Space, nearest
+from robustprune.specs.scores import EXTRAPOLATED_TOGETHER as TOGETHER
 
 Vectors = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
@@ -31,8 +32,8 @@ def ours(sources: Vectors, targets: Vectors, k: int) -> Rows:
     """As the stage does it."""
     points = Points(sources, np.arange(len(sources)))
     space = Space("euclidean", points)
-    blocks = range(0, len(targets), BLOCK_ROWS)
-    found = [nearest(torch.from_numpy(targets[i : i + BLOCK_ROWS]), points, space, k=k).row for i in blocks]
+    blocks = range(0, len(targets), TOGETHER)
+    found = [nearest(torch.from_numpy(targets[i : i + TOGETHER]), points, space, k=k).row for i in blocks]
     return np.concatenate(found)
 
 
@@ -53,7 +54,7 @@ def faiss_flat(sources: Vectors, targets: Vectors, k: int) -> Rows:
 def main() -> None:
     """Print the median seconds of each search, and how many times ours it takes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, value in {"sources": 100_000, "targets": BLOCK_ROWS, "dimension": 512, "k": 35, "rounds": 3}.items():
+    for name, value in {"sources": 100_000, "targets": TOGETHER, "dimension": 512, "k": 35, "rounds": 3}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()

@@ -261,3 +261,4 @@ def test_a_model_that_cannot_be_attacked_is_refused(model: nn.Module, problem: s
 def test_a_sound_model_is_accepted() -> None:
     images = torch.rand(3, 1, 2, 2, generator=torch.Generator().manual_seed(0))
     check_classifier(linear_model(torch.eye(4)), images, torch.tensor([0, 1, 2]), origin="model-1")
+    check_classifier(Constant().eval(), images, torch.tensor([0, 1, 2]), origin="model-1", attacked=False)

@@ -13,7 +13,7 @@ import torchvision.models
 from torch import Tensor, nn
 
 from robustprune.embeddings import stage
-from robustprune.embeddings.encoders import features_of, torchvision_encoder
+from robustprune.embeddings.encoders import features_and_logits, features_of, torchvision_encoder
 from robustprune.embeddings.files import ARRAY_FILE, INFO_FILE, EmbeddingInfo, open_embeddings, write_embeddings
 from robustprune.embeddings.stage import row_pass, run
 from robustprune.errors import Interrupted, UserError
@@ -58,9 +58,10 @@ def test_features_are_what_the_last_linear_layer_is_given() -> None:
     small, images = build((1, 8, 8), 10).eval(), images_like(5, 1, 8, 8)
     assert torch.equal(features_of(small, images, origin="small"), small[:-1](images))
     large, images = ResNet18(3, 10).eval(), images_like(2, 3, 32, 32)
-    features = features_of(large, images, origin="large")
+    features, logits = features_and_logits(large, images, origin="large")
     assert features.shape == (2, 512)
-    torch.testing.assert_close(large.linear(features), large(images))
+    assert torch.equal(logits, large(images))
+    torch.testing.assert_close(large.linear(features), logits)
     assert not large.linear._forward_hooks
 
 

@@ -88,7 +88,19 @@ def pixels_of(images: list[EncodedImage]) -> npt.NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize(
-    "index", [0, -1, 24, np.int64(13), slice(5, 15), slice(None), slice(20, 2, -7), [], [24, 0, 9, 9, -25, 10]]
+    "index",
+    [
+        0,
+        -1,
+        24,
+        np.int64(13),
+        slice(5, 15),
+        slice(None),
+        slice(20, 2, -7),
+        slice(None, None, -1),
+        [],
+        [24, 0, 9, 9, -25, 10],
+    ],
 )
 def test_an_encoded_pool_is_as_an_array(job: Job, index: Any) -> None:
     array, images = pixels_of(some(25)), open_pool(job.directory).images

@@ -20,7 +20,6 @@ from processes import Killed
 from robustprune import execution
 from robustprune.attacks.margin_loss import cw_objective
 from robustprune.attacks.pgd import pgd_from_own_starts
-from robustprune.blocks import collect
 from robustprune.errors import UserError
 from robustprune.evaluation import stage as evaluation_stage
 from robustprune.evaluation.accuracy import is_right
@@ -49,7 +48,7 @@ from robustprune.settings import (
     ThreatModel,
     TradesRecipe,
 )
-from robustprune.specs import DigitsSource, EvaluationSpec, IngestedPoolSpec, MarginSpec, ModelSpec
+from robustprune.specs import DigitsSource, EvaluationSpec, ImportedModelSpec, IngestedPoolSpec, MarginSpec, ModelSpec
 from robustprune.specs import evaluations as evaluation_specs
 from robustprune.stagefile import write_spec
 from robustprune.store import open_store
@@ -194,6 +193,28 @@ def test_an_evaluation_by_autoattack_tells_what_broke_each_image(
     assert facts["autoattack"]["square_gain"] == table["broken_by"].count("square") / COUNT
 
 
+@pytest.mark.parametrize("spec", [evaluation("clean"), CW, AUTOATTACK], ids=lambda spec: spec.attack)
+def test_a_dead_network_is_one_bad_run_and_no_error(
+    make_job: MakeJob, upstream: Path, monkeypatch: pytest.MonkeyPatch, spec: EvaluationSpec
+) -> None:
+    """All its gradients are 0. A network that was trained elsewhere is refused, as something else may be wrong."""
+    dead = {name: torch.zeros_like(values) for name, values in a_network().state_dict().items()}
+    save_weights(dead, upstream / WEIGHTS_FILE)
+    facts = evaluation_stage.run(make_job("evaluations", spec.id), spec)
+    _, labels = images_and_labels()
+    assert {part["accuracy"] for part in facts.values()} == {np.mean(labels == 0)}
+    if spec.attack == "clean":
+        return
+    assert facts[spec.attack]["zero_gradients"] == COUNT
+    foreign = ImportedModelSpec.model_validate(
+        {**{key: getattr(MODEL, key) for key in ("architecture", "classes", "image_shape")},
+         "digest": "0" * 64, "entry": None, "normalization": None, "location": ""}
+    )  # fmt: skip
+    monkeypatch.setattr(evaluation_stage, "read_spec", lambda _: foreign)
+    with pytest.raises(UserError, match="has a gradient of 0 at all of 30 images"):
+        evaluation_stage.run(make_job("evaluations", f"{spec.id[:-1]}x"), spec)
+
+
 def as_tensors(pixels: np.ndarray, labels: np.ndarray) -> tuple[Tensor, Tensor]:
     return torch.tensor(pixels).float() / 255, torch.tensor(labels)
 
@@ -254,7 +275,8 @@ def test_any_shards_in_any_order_end_in_the_bytes_of_one_job(
     whole, shared = (make_job("evaluations", f"{spec.id[:-1]}{number}", batch_size=3) for number in range(2))
     evaluation_stage.run(whole, spec)
     for rows in shards:
-        collect(evaluation_stage.row_pass(shared, spec)(rows=rows))
+        evaluation_stage.row_pass(shared, spec)(rows=rows)
+    assert len(list(shared.partial.glob("*/rows-*.npz"))) >= len(shards)
     evaluation_stage.run(shared, spec)
     for name in ("outcome.parquet", "summary.json"):
         assert digest(whole.directory / name) == digest(shared.directory / name)
@@ -411,8 +433,7 @@ def test_subsets_are_balanced_nested_and_the_same_for_ever() -> None:
     assert np.bincount(labels[balanced_subset(labels, 14, classes=3)]).tolist() == [5, 5, 4]
     assert set(rows) < set(balanced_subset(labels, 15, classes=3))
     assert rows[4:8].tolist() == [7, 13, 45, 47]
-    with pytest.raises(UserError, match="class 0 of the test images has 5 images to draw from, but 6 are wanted"):
-        balanced_subset(labels, 18, classes=3)
+    assert np.bincount(labels[balanced_subset(labels, 18, classes=3)]).tolist() == [5, 7, 6]  # class 0 has 5
     for count in (None, 100, 1000):
         assert balanced_subset(labels, count, classes=3).tolist() == list(range(100))
 
@@ -514,11 +535,11 @@ def test_restarts_are_single_runs_of_which_every_one_is_withstood(
             steps=1,
             step_size=float(threat.epsilon) / 4,
             objective=objective_of(settings, targets),
-            seed=3,
+            seed=6,
             purpose=purpose,
         )
         alone.append(is_right(network, attacked, targets))
-    found = withstands_pgd(network, images, targets, ids, threat=threat, settings=settings, seed=3)
+    found = withstands_pgd(network, images, targets, ids, threat=threat, settings=settings, seed=6)
     assert torch.equal(found, torch.stack(alone).all(0))
     assert 0 < int(found.sum()) < min(int(right.sum()) for right in alone)
 

@@ -9,7 +9,7 @@ import yaml
 
 from robustprune.config import EXPERIMENTS, Config, load_config
 from robustprune.errors import UserError
-from robustprune.experiments import Row, Table, load_experiments, load_figures
+from robustprune.experiments import Comparisons, Row, Table, load_experiments, load_figures
 from robustprune.experiments.figures import PhaseMap
 from robustprune.plan import Plan, make_plan
 from robustprune.settings import ThreatModel
@@ -116,6 +116,25 @@ def test_the_folders_of_real_images_are_looked_at_once_a_plan(monkeypatch: pytes
     assert sorted(asked) == ["test", "train"]
 
 
+def test_a_rows_own_conditions_do_not_change_which_images_are_selected() -> None:
+    best = {"synthetic": {"source": "selection:best"}, "selections": {"best": {"of": "generate", "keep": "1/3"}}}
+    rows = {"as configured": {}, "short": {"epochs": "1/2"}, "other": {"architecture": "fast_cnn"}}
+    plan = plan_of(*({"method": method, **conditions} for method, conditions in rows.items()), overrides=best)
+    assert len({model_of(plan, method).synthetic for method in rows}) == 1
+    assert sum(spec.kind == "scores" for spec in plan.stages.values()) == 1
+
+
+def test_a_comparison_by_what_no_attack_measures_is_refused() -> None:
+    of = Table(title="t", target="t.csv", rows=(Row(method="a"), Row(method="b", strategy="random")))
+    row = {"method": "x", "row": "a", "against": "b"}
+    table = Comparisons.model_validate(
+        {"form": "comparisons", "title": "c", "target": "c.csv", "of": of, "quantity": "autoattack", "rows": [row]}
+    )
+    with pytest.raises(UserError, match="autoattack is measured under autoattack, and attacks = cw"):
+        make_plan(load_config({"evaluation": {"attacks": ["cw"]}}), {"c.c": table})
+    assert make_plan(load_config({"evaluation": {"attacks": ["cw", "autoattack"]}}), {"c.c": table}).targets
+
+
 SEARCH = {"margins": {"method": "boundary_search", "boundary_search": {"step_size": "1/100", "max_steps": 20}}}
 
 
@@ -137,6 +156,28 @@ SEARCH = {"margins": {"method": "boundary_search", "boundary_search": {"step_siz
             {"strategy": "puma", "extrapolated": True},
             {"extrapolation": {"neighbours": {"k": [5, 100_000]}}},
             r"extrapolation.neighbours.k = 100000, but neighbours are looked for among 1\d{3} images",
+        ),
+        *(
+            (
+                {"strategy": "puma", "extrapolated": True, "synthetic": target},
+                {"subsets": {"a": {"of": "generate", "count": 20}}, "extrapolation": {"source": source}},
+                r"images of digits-.*, to which scores are extrapolated, are in digits-subset-.*, too",
+            )
+            for target, source in (("generate", "subset:a"), ("subset:a", "subset:a"))
+        ),
+        (
+            {},
+            {
+                "synthetic": {"source": "union:two"},
+                "subsets": {name: {"of": "generate", "count": 20} for name in "ab"},
+                "unions": {"two": {"of": {"subset:a": None, "subset:b": None}}},
+            },
+            r"unions.two.of: subset:a and subset:b are the same images, which would count twice",
+        ),
+        (
+            {"strategy": "puma", "among": "real", "data": "synthetic"},
+            {},
+            r"m: among = real, but it learns from digits-generated-\w+ alone",
         ),
         (
             {},
@@ -268,8 +309,6 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"form": "method"}, "its form is one of methods, comparisons"),
     ({"rows": [{"method": "a", "printed": "PUMA"}]}, "'a' names a printed row, and the table no file"),
     ({"form": "layouts", "rows": [{"method": "a", "strategy": "puma"}]}, "'a': in a plane are all real images"),
-    ({"form": "comparisons", "of": {**TABLE, "attacks": ["autoattack"]}, "quantity": "robustness_cw",
-      "rows": [{"method": "x", "row": "a", "against": "b"}]}, "robustness_cw is measured under the attack cw"),
     ({"form": "comparisons", "of": TABLE, "quantity": "accuracy",
       "rows": [{"method": "x", "row": "a", "against": "z"}]}, "'z' is not a method of t.csv: a, b"),
     ({"form": "extrapolations"}, "the row 'a' lacks extrapolated: true"),

@@ -275,7 +275,6 @@ def test_a_source_without_finite_scores_is_refused(world: World) -> None:
 
 
 def test_resumed_twice_it_ends_in_the_same_bytes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "BLOCK_ROWS", 8)
     monkeypatch.setattr("robustprune.specs.scores.EXTRAPOLATED_TOGETHER", 8)
     spec = spec_of(REAL, SOURCE, **GRID)
     whole, _ = run(world, spec)

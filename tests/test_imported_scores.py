@@ -20,7 +20,7 @@ from robustprune.pools.format import open_pool
 from robustprune.scores.files import read_score
 from robustprune.sharing.commands import publish, pull
 from robustprune.store import write_store
-from tiny import SCORED, stage_of
+from tiny import SCORED, TINY, stage_of
 
 COUNT = 1297
 
@@ -147,6 +147,7 @@ BAD_TABLES: dict[str, tuple[Callable[[], pd.DataFrame], str]] = {
         lambda: changed(index=pd.array([None, *range(COUNT - 1)], "Int64")),
         "no index|of numbers: .*NA values",
     ),
+    "huge": (lambda: changed(index=np.arange(COUNT), score=[1.0, -1e300, *range(COUNT - 2)]), "image 1 is -1e\\+300, "),
     "nan": (lambda: changed(index=np.arange(COUNT), score=[np.nan, *range(COUNT - 1)]), "the score of image 0 is NaN"),
 }
 
@@ -168,6 +169,11 @@ def write_objects(path: Path) -> None:
 BAD_FILES: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "pickle": ("s.npy", write_objects, r"is object \(1297,\), but should be numbers"),
     "too short": ("s.npy", lambda path: np.save(path, values()[1:]), r"\(1296,\), but should be numbers \(1297,\)"),
+    "huge": (
+        "s.npy",
+        lambda path: np.save(path, np.full(COUNT, 1e39)),
+        r"image 0 is 1e\+39, which float32 cannot hold",
+    ),
     "truncated": ("s.npy", lambda path: path.write_bytes(b"\x93NUMPY\x01"), "is not a readable npy file"),
     "zip": ("s.npy", lambda path: path.write_bytes(b"PK\x03\x04" + bytes(99)), "is not a readable npy file"),
     "no parquet": ("s.parquet", lambda path: path.write_bytes(b"PAR1"), "should have the columns"),
@@ -226,6 +232,7 @@ def test_a_file_that_changed_since_the_plan_is_refused(tmp_path: Path) -> None:
         ({}, {"train": "nowhere.csv"}, "imported.ours.train = nowhere.csv: there is no file nowhere.csv"),
         ({}, {"train": "scores.txt"}, r"imported.ours.train = scores.txt should end in \.csv, \.npy, "),
         ({}, {"column": "../x"}, "imported.ours.column"),
+        ({}, {"column": "index"}, "imported.ours.column = .*index is the column that says which image"),
     ],
 )
 def test_mistakes_in_rows_and_config_are_named(
@@ -234,3 +241,24 @@ def test_mistakes_in_rows_and_config_are_named(
     np.save(tmp_path / "scores.npy", values())
     with pytest.raises((UserError, ValueError), match=says):
         plan_of(tmp_path, tmp_path / "scores.npy", imported=imported, **row)
+
+
+def test_a_file_about_one_pool_is_not_taken_for_another(tmp_path: Path) -> None:
+    """Both pools have as many images, so nothing else would tell."""
+    np.save(tmp_path / "some.npy", values())
+    subset = {"of": "generate", "count": 40}
+    sets = {"synthetic": {"count": 50}, "subsets": {"a": subset, "b": {**subset, "seed": 1}}}
+    ours = {"train": str(tmp_path / "some.npy"), "synthetic": str(tmp_path / "some.npy"), "unit": "1", "easy": "high"}
+    rows = (Row(method="a", synthetic="subset:a", strategy="puma", imported="ours"),)
+    table = Table(title="t", target="t.csv", rows=rows)
+    with pytest.raises(UserError, match=r"imported\.ours\.synthetic: .*some\.npy is about the images of digits-train-"):
+        make_plan(load_config(merge(TINY, {**sets, "imported": {"ours": ours}})), {"t": table}, results=tmp_path)
+    np.save(tmp_path / "other.npy", values())
+    ours["synthetic"] = str(tmp_path / "other.npy")
+    config = load_config(merge(TINY, {**sets, "imported": {"ours": ours}}))
+    assert make_plan(config, {"t": table}, results=tmp_path).targets
+    table = table.model_copy(
+        update={"rows": (*rows, rows[0].model_copy(update={"method": "b", "synthetic": "subset:b"}))}
+    )
+    with pytest.raises(UserError, match=r"imported\.ours\.synthetic: .*so it cannot be about those of digits-"):
+        make_plan(config, {"t": table}, results=tmp_path)

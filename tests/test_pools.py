@@ -314,6 +314,18 @@ def _header_states_more() -> bytes:
     return file.getvalue()
 
 
+def _entry_states_more() -> bytes:
+    """Header and zip entry state 300 images, of which fewer are there, packed; the checksum is right."""
+    whole, file = io.BytesIO(), io.BytesIO()
+    np.save(whole, np.zeros((300, 4, 5), np.uint8))
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("image.npy", whole.getvalue()[:-20])
+        archive.writestr("label.npy", _save(np.arange(300) % 10))
+        archive.getinfo("image.npy").file_size += 20
+    content = bytearray(file.getvalue())
+    return bytes(content)
+
+
 def _npz_headers(image: str, label: str = "") -> bytes:
     """Arrays without numbers, with these words in place of what a header says."""
     file = io.BytesIO()
@@ -351,6 +363,7 @@ GOOD = _npz_bytes(image=some_images(6, 4, 5), label=np.arange(6))
         (_packed_by(zipfile.ZIP_BZIP2, array="image"), r"'image' cannot be read: it is packed by bzip2; only what is"),
         (_packed_by(zipfile.ZIP_LZMA, array="label"), r"'label' cannot be read: it is packed by lzma; only what is"),
         (_long_header(), r"npy header: it states 2,147,483,648 bytes for its header; 65,536 are allowed"),
+        (_entry_states_more(), r"'image' cannot be read: cannot reshape array"),
         (_header_states_more(), r"'image' cannot be read: it states 7 x 4 x 5 uint8, but its file has 248 bytes"),
         (_npz_bytes(image=some_images(6, 5, 4), label=np.arange(6)), r"shape \(1, 5, 4\), but data\.image_shape"),
         (_npz_bytes(image=some_images(6), label=np.arange(6)), r"images have shape \(\), but data\.image_shape is"),
@@ -371,7 +384,7 @@ GOOD = _npz_bytes(image=some_images(6, 4, 5), label=np.arange(6))
     ids=[
         "no_label", "no_image", "pickle", "end_cut_off", "half", "no_zip", "flipped_bit", "no_array", "float_images",
         "nan_images", "wide_images", "nan_labels", "fortran", "zip_bomb", "bzip2", "lzma", "long_header",
-        "rows_missing",
+        "rows_missing_packed", "rows_missing",
         "other_shape", "flat_images", "one_hot", "label_scalar", "fewer_labels", "empty", "label_too_high",
         "label_too_low", "open_header", "unhashable", "no_dtype", "below_nought", "huge_sides", "many_sides",
         "no_floats",

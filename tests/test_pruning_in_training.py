@@ -334,7 +334,7 @@ def test_every_way_to_prune_runs_from_the_pools_to_weights(tmp_path: Path) -> No
     online = run(plan, next(stage for stage, spec in models.items() if spec.online == at_once.online))
     pruned = pd.read_parquet(online / "history.parquet")["pruned"]
     assert pruned.iloc[-1] > 0
-    assert read_record(online).facts["images_kept"] == round(total * (1 - pruned.iloc[-1]))
+    assert read_record(online).facts["images_kept"] is None  # a share of what was drawn from two pools
 
 
 def run(plan: Plan, stage_id: str) -> Path:

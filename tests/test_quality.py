@@ -72,24 +72,33 @@ def pool_of(make_job: Callable[..., Job], name: str, images: np.ndarray) -> Pool
     return open_pool(job.directory)
 
 
-def test_nearest_real_images_are_those_of_brute_force(make_job: Callable[..., Job], tmp_path: Path) -> None:
+def test_nearest_real_images_are_those_of_brute_force(make_job: Callable[..., Job]) -> None:
     rng = np.random.default_rng(0)
     real, images = (rng.integers(256, size=(n, 3, 8, 8), dtype=np.uint8) for n in (90, 20))
     images[4] = real[17]
-    distance, rows = RealNeighbours(pool_of(make_job, "real", real), tmp_path / "x.npy", torch.device("cpu")).of(images)
+    job = make_job("qualities", "some")
+    distance, rows = RealNeighbours(job, pool_of(make_job, "real", real)).of(images)
     differences = (images[:, None].astype(float) - real[None]).reshape(20, 90, -1) / 255
     every = np.linalg.norm(differences, axis=2)
     np.testing.assert_array_equal(rows, every.argmin(1))
     np.testing.assert_allclose(distance, every.min(1), rtol=1e-6)
     assert distance[4] == 0
-    assert not (tmp_path / "x.npy").exists()
+    assert not any(job.partial.iterdir())
 
 
-def test_large_images_are_averaged_down(make_job: Callable[..., Job], tmp_path: Path) -> None:
+def test_large_images_are_averaged_down(make_job: Callable[..., Job]) -> None:
     rng = np.random.default_rng(0)
     small = rng.integers(256, size=(12, 1, 32, 32), dtype=np.uint8)
     large = small.repeat(2, axis=2).repeat(2, axis=3)
-    neighbours = RealNeighbours(pool_of(make_job, "large", large), tmp_path / "x.npy", torch.device("cpu"))
+    train = pool_of(make_job, "large", large)
+    job = make_job("qualities", "some", batch_size=5)
+    job.checkpoints = StopAfterTwo(0)
+    with pytest.raises(Interrupted):
+        RealNeighbours(job, train)
+    job.checkpoints = Checkpoints(60)
+    neighbours = RealNeighbours(job, train)
+    blocks = sorted((job.partial / "pixels").iterdir())
+    assert [int(path.stem.split("-")[1]) for path in blocks] == [0, 5, 10]
     shifted = np.roll(large[[7, 2]], 1, axis=2)
     distance, rows = neighbours.of(np.concatenate([large[[3]], shifted]))
     assert rows.tolist() == [3, 7, 2]

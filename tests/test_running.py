@@ -138,6 +138,23 @@ def test_a_samples_draw_does_not_depend_on_its_batch(draw: str) -> None:
     assert torch.equal(part, whole[[41, 7]])
 
 
+def test_no_two_samples_draw_alike() -> None:
+    """With 32 bits of a seed, which is what PyTorch takes on a CPU, the first two did, and some of so many do."""
+    pair = per_sample("normal", (8,), torch.tensor([693_639, 815_439]), 0, "latent")
+    assert not torch.equal(pair[0], pair[1])
+    many = per_sample("uniform", (3,), torch.arange(300_000), 1, "start").numpy()
+    assert len(np.unique(many.view([("", many.dtype)] * 3))) == len(many)
+
+
+def test_a_samples_draw_is_that_of_a_generator_of_its_own() -> None:
+    for sample, draw in ((0, "normal"), (7, "uniform"), (2**40, "normal")):
+        source = np.random.Generator(np.random.Philox(key=derive_seed(3, "start"), counter=[0, 0, 0, sample]))
+        fill = source.standard_normal if draw == "normal" else source.random
+        expected = fill((3, 4), dtype=np.float32)
+        found = per_sample(draw, (3, 4), torch.tensor([5, sample]), 3, "start")[1].numpy()
+        np.testing.assert_array_equal(found, expected if draw == "normal" else expected * 2 - 1)
+
+
 def test_draws_have_their_distribution() -> None:
     uniform = per_sample("uniform", (1000,), torch.arange(50), 1, "start")
     assert uniform.min() >= -1

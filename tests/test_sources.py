@@ -12,6 +12,7 @@ import pytest
 from robustprune import sources
 from robustprune.errors import UserError
 from robustprune.files import digest
+from robustprune.pools.ingest.finding import numbered_files
 from robustprune.sources import (
     file_digest,
     planned_files,
@@ -91,6 +92,43 @@ def test_an_incomplete_set_of_shards_is_refused(names: list[str]) -> None:
         put(f"shards/{name}")
     with pytest.raises(UserError, match=r"shards should hold each of the \d train shards of one set, but holds train-"):
         file_source("parquet:shards")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("train-*.parquet", [f"train-{n:05}-of-00003.parquet" for n in range(3)]),
+        ("*.parquet", ["train-00000-of-00001.parquet"]),
+        ("set_*_32x32.npz", [f"set_{n}_32x32.npz" for n in range(11)]),
+        ("5m_part*.npz", ["5m_part1.npz", "5m_part2.npz"]),
+        ("5m_part?_*.npz", ["5m_part1_0.npz", "5m_part1_1.npz"]),
+        ("only*.npz", ["only.npz"]),
+    ],
+)
+def test_the_parts_of_a_generated_set_are_those_of_a_pattern(pattern: str, names: list[str]) -> None:
+    for name in names:
+        put(f"parts/{name}")
+    assert [file.name for file in numbered_files(Path("parts", pattern))] == names
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names", "says"),
+    [
+        (
+            "train-*.parquet",
+            [f"train-{n:05}-of-00003.parquet" for n in range(2)],
+            "should hold all 3 shards of one set",
+        ),
+        ("train-*.parquet", [f"train-{n:05}-of-00002.parquet" for n in (0, 2)], "numbered from 0 or 1"),
+        ("set_*_32x32.npz", ["set_0_32x32.npz", "set_2_32x32.npz"], "numbered from 0 or 1"),
+        ("part*.npz", ["part3.npz"], "numbered from 0 or 1"),
+    ],
+)
+def test_a_pattern_with_a_gap_is_refused(pattern: str, names: list[str], says: str) -> None:
+    for name in names:
+        put(f"parts/{name}")
+    with pytest.raises(UserError, match=says):
+        numbered_files(Path("parts", pattern))
 
 
 @pytest.mark.parametrize(

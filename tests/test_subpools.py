@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from robustprune.cli import main
 from robustprune.config import load_config, merge
 from robustprune.errors import UserError
+from robustprune.evaluation.subset import balanced_subset
 from robustprune.execution import Execution
 from robustprune.experiments import Row, Table
 from robustprune.job import Job, run_stage
@@ -148,7 +149,10 @@ def test_a_subset_has_its_rows_and_copies_no_image(make_job: Make) -> None:
     directory, facts = made(make_job, subset_spec(parent, 20))
     rows = np.load(directory / "rows.npy")
     pool = open_pool(directory)
-    assert rows.tolist() == draw_rows(labels, 20, classes=4, balanced=True, seed=0).tolist()
+    assert np.sort(rows).tolist() == draw_rows(labels, 20, classes=4, balanced=True, seed=0).tolist()
+    smaller, _ = made(make_job, subset_spec(parent, 12, balanced=False))
+    larger, _ = made(make_job, subset_spec(parent, 30, balanced=False))
+    assert np.load(smaller / "rows.npy").tolist() == np.load(larger / "rows.npy")[:12].tolist()
     assert np.array_equal(pool.images[:], images[rows])
     assert np.array_equal(pool.labels, labels[rows])
     assert np.array_equal(read_digests(directory), image_digests(images[rows]))
@@ -329,6 +333,18 @@ def test_what_pruning_leaves_of_each_member(make_job: Make) -> None:
     assert KeptImages(pool, rows[:3], np.ones(3, np.float32)).strata == (Stratum(3, 1 - QUARTER), Stratum(0, QUARTER))
     alike, _ = made(make_job, union_spec(*pools))
     assert KeptImages(open_pool(alike), rows, np.ones(5, np.float32)).strata == (Stratum(5),)
+
+
+@pytest.mark.parametrize("count", [1, 5, 9, 10, 14, 15, 18])
+def test_test_images_are_as_many_of_each_class_as_can_be(count: int) -> None:
+    labels = np.repeat([0, 1, 2], [10, 3, 6])
+    found = np.bincount(labels[balanced_subset(labels, count, classes=3)], minlength=3)
+    assert found.sum() == count
+    level = found.max()
+    for own, there in zip(found, (10, 3, 6), strict=True):
+        assert own == there or own >= level - 1
+    larger = set(balanced_subset(labels, count + 1, classes=3).tolist())
+    assert larger.issuperset(balanced_subset(labels, count, classes=3).tolist())
 
 
 # ---- configuration and plan

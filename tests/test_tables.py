@@ -215,9 +215,11 @@ def test_speed_is_the_baselines_cost_over_the_rows(results: TableResults) -> Non
         ([0.1] * 100, 12),  # eleven epochs since the first are more than a tenth of a hundred
         (list(np.linspace(0, 1, 100)), 100),
         ([*np.linspace(0, 1, 50), *[0.5] * 50], 61),
-        ([0.1, *[math.nan] * 9, 0.2, *[math.nan] * 89], 22),
+        ([0.1, *[math.nan] * 9, 0.2, *[math.nan] * 89], 100),
+        ([0.1, *[math.nan] * 9, 0.2, *[math.nan] * 29, 0.2, *[math.nan] * 59], 41),
+        ([math.nan if epoch % 50 else epoch / 100 for epoch in range(1, 101)], 100),
     ],
-    ids=["never better", "always better", "better for fifty", "seldom validated"],
+    ids=["never better", "always better", "better for fifty", "twice validated", "then not better", "seldom validated"],
 )
 def test_early_stopping_by_hand(accuracies: list[float], stopped: int) -> None:
     history = pd.DataFrame({"epoch": range(1, 101), "validation_pgd": accuracies})

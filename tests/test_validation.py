@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from pydantic import ValidationError
+from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from robustprune.config import merge
@@ -43,9 +44,9 @@ SCALE = {
 }
 
 
-def trained(results: Path, **settings: Any) -> tuple[Plan, Path]:
+def trained(results: Path, *, data: str = "digits", **settings: Any) -> tuple[Plan, Path]:
     """A small model of the digits, trained in this process with the settings over SCALE; its plan and directory."""
-    plan = tiny_plan(results, {"training": {"trades": merge(SCALE, settings)}})
+    plan = tiny_plan(results, {"data": {"source": data}, "training": {"trades": merge(SCALE, settings)}})
     model = stage_of(plan, "models", "trades")
     for stage in plan.needed_for([model]):
         run_stage(plan.directory(stage) / "spec.json", Execution(device="cpu"))
@@ -119,6 +120,20 @@ def test_more_validation_images_than_a_pool_turns_out_to_have_are_refused_by_the
         patch.setattr("robustprune.planning.models.rows_of", lambda *_: None)
         with pytest.raises(UserError, match=r"trades.validation_images = 1298, but digits-train-\w+ has 1297 images"):
             trained(tmp_path / "results", validation_images=1298, validation_held_out=False)
+
+
+@pytest.mark.parametrize("held_out", [True, False])
+def test_validation_images_of_few_classes_are_refused(held_out: bool, tmp_path: Path) -> None:
+    """As the first ones of a set are that is sorted by class; of 20 random ones several classes may be missing."""
+    digits = load_digits()
+    order = np.argsort(digits.target, kind="stable")
+    for split, rows in (("train", order[::2]), ("test", order[1::2])):
+        images = (digits.images[rows] * 15).astype(np.uint8)
+        np.savez(tmp_path / f"{split}.npz", image=images, label=digits.target[rows])
+    data = f"npz:{tmp_path}"
+    with pytest.raises(UserError, match=r"_images = 70, but the first 70 images of digits-train-\w+ lack 9 of its 10 "):
+        trained(tmp_path / "results", data=data, validation_held_out=held_out)
+    trained(tmp_path / "results", data=data, epochs=1, validation_images=0)
 
 
 def test_validating_changes_no_bit_of_the_training(tmp_path: Path, validated: tuple[Plan, Path]) -> None:

@@ -36,7 +36,7 @@ def refuse_broken(logits: Tensor, *, origin: str = "the model") -> None:
         )
 
 
-def check_classifier(model: nn.Module, images: Tensor, labels: Tensor, *, origin: str) -> None:
+def check_classifier(model: nn.Module, images: Tensor, labels: Tensor, *, origin: str, attacked: bool = True) -> None:
     """Refuse a model on which attacks and margins would mean nothing.
 
     Args:
@@ -44,10 +44,11 @@ def check_classifier(model: nn.Module, images: Tensor, labels: Tensor, *, origin
         images: (N, C, H, W) float32 in [0, 1], a few.
         labels: (N,) int64.
         origin: what the model is called in messages.
+        attacked: whether a gradient is needed.
 
     Raises:
         UserError: when it is in train mode, gives values that are not finite, gives probabilities in place of logits,
-            or has a gradient of 0 at every image.
+            or has a gradient of 0 at every image where one is needed.
     """
     if model.training:
         raise UserError(f"{origin} is in train mode, but should be in eval mode")
@@ -56,6 +57,8 @@ def check_classifier(model: nn.Module, images: Tensor, labels: Tensor, *, origin
     refuse_broken(logits, origin=origin)
     if _are_probabilities(logits):
         raise UserError(f"{origin} gives probabilities, but should give logits; leave out its softmax")
+    if not attacked:
+        return
     (gradient,) = torch.autograd.grad(cw_objective(logits, labels=labels, kappa=torch.inf).sum(), images)
     if not gradient.any():
         raise UserError(f"{origin} has a gradient of 0 at all of {len(images)} images, so no attack can tell anything")

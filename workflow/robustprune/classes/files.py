@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -13,6 +14,8 @@ from robustprune.classes.grouping import SynsetClass
 from robustprune.classes.listing import ListedImage
 from robustprune.errors import UserError
 from robustprune.files import replacing
+
+DEFINITION = 1
 
 CLASSES_FILE, SYNSETS_FILE, LISTING_FILE = "classes.csv", "synsets.csv", "listing.parquet"
 SCHEMA = pa.schema(
@@ -27,8 +30,11 @@ SCHEMA = pa.schema(
 )
 
 
+ROW_GROUP = 2**16  # rows of the listing
+
+
 class ClassImages(NamedTuple):
-    """The images of one class, in the order they have in a pool.
+    """The images of one class.
 
     Attributes:
         images: by synset, then by name.
@@ -70,18 +76,26 @@ def write_synsets(path: Path, classes: Sequence[SynsetClass], images: Mapping[st
 
 
 def write_listing(path: Path, classes: Iterator[ClassImages]) -> None:
-    """listing.parquet: a row an image, a row group a class, in the order the images have in a pool."""
+    """listing.parquet: a row an image, in the order the images have in a pool.
+
+    Each class is spread evenly over it, so that the first so many images are of all classes.
+    """
+    tables, places = [], []
+    for label, (images, test) in enumerate(classes):
+        columns = {
+            "label": [label] * len(images),
+            "synset": [image.synset for image in images],
+            "name": [image.name for image in images],
+            "size": [image.size for image in images],
+            "offset": [image.offset for image in images],
+            "test": [place in test for place in range(len(images))],
+        }
+        tables.append(pa.table(columns, SCHEMA))
+        places.append((np.arange(len(images)) + 0.5) / len(images))
+    listing, order = pa.concat_tables(tables).combine_chunks(), np.argsort(np.concatenate(places), kind="stable")
     with replacing(path) as temporary, pq.ParquetWriter(temporary, SCHEMA) as file:
-        for label, (images, test) in enumerate(classes):
-            columns = {
-                "label": [label] * len(images),
-                "synset": [image.synset for image in images],
-                "name": [image.name for image in images],
-                "size": [image.size for image in images],
-                "offset": [image.offset for image in images],
-                "test": [place in test for place in range(len(images))],
-            }
-            file.write_table(pa.table(columns, SCHEMA), row_group_size=len(images))
+        for start in range(0, len(order), ROW_GROUP):
+            file.write_table(listing.take(order[start : start + ROW_GROUP]))
 
 
 class Listing:

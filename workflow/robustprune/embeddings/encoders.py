@@ -20,7 +20,12 @@ Encode = Callable[[Tensor], Tensor]
 
 
 def features_of(model: nn.Module, images: Tensor, *, origin: str) -> Tensor:
-    """What the last linear layer of a model is given.
+    """What the last linear layer of a model is given, (N, D) float32; as ``features_and_logits``."""
+    return features_and_logits(model, images, origin=origin)[0]
+
+
+def features_and_logits(model: nn.Module, images: Tensor, *, origin: str) -> tuple[Tensor, Tensor]:
+    """What the last linear layer of a model is given, and what the model returns, in one pass.
 
     Args:
         model: in eval mode.
@@ -28,7 +33,7 @@ def features_of(model: nn.Module, images: Tensor, *, origin: str) -> Tensor:
         origin: what the model is called in messages.
 
     Returns:
-        (N, D) float32.
+        (N, D) and (N, K), both float32.
 
     Raises:
         UserError: when the model has no linear layer, or uses the last one not once on one row an image.
@@ -38,12 +43,12 @@ def features_of(model: nn.Module, images: Tensor, *, origin: str) -> Tensor:
     handle = layer.register_forward_hook(lambda _layer, inputs, _output: seen.append(inputs[0].detach()))
     try:
         with torch.no_grad():
-            model(images)
+            logits = model(images)
     finally:
         handle.remove()
     if len(seen) != 1 or seen[0].ndim != 2 or len(seen[0]) != len(images):
         raise UserError(f"{origin}: the last linear layer is not given one row an image, so it has no embeddings")
-    return seen[0].to(torch.float32)
+    return seen[0].to(torch.float32), logits.to(torch.float32)
 
 
 def _last_linear(model: nn.Module, origin: str) -> tuple[str, nn.Linear]:

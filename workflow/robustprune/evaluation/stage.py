@@ -27,8 +27,9 @@ from robustprune.job import Job
 from robustprune.models.checkpoint import load_model
 from robustprune.pools.format import AnyLabels, Pool, open_pool
 from robustprune.settings import Pgd
-from robustprune.specs import EvaluationSpec
+from robustprune.specs import EvaluationSpec, ImportedModelSpec
 from robustprune.specs.evaluations import AUTOATTACK_CHUNK
+from robustprune.stagefile import read_spec
 
 AnyFlags = npt.NDArray[np.bool_]
 
@@ -81,7 +82,9 @@ class Target:
         model = load_model(job.upstream("models", spec.model), job.device, spec.weights)
         pool = open_pool(job.upstream("pools", spec.pool))
         target = cls(job, spec, model, pool, balanced_subset(pool.labels, spec.images, classes=pool.info.classes))
-        check_classifier(model, *target.first(), origin=spec.model)
+        # A network that was trained here and died is measured, and its zero gradients told, as one run of many.
+        foreign = isinstance(read_spec(job.upstream("models", spec.model)), ImportedModelSpec)
+        check_classifier(model, *target.first(), origin=spec.model, attacked=foreign and spec.attack != "clean")
         return target
 
     @property
@@ -123,7 +126,7 @@ class Target:
             left = collect(self._pass(attack, name, rows))["right"]
             broken_by[right & ~left] = position
             right &= left
-        yield {**found, "right": right, "broken_by": broken_by}
+        return iter([{**found, "right": right, "broken_by": broken_by}])
 
     def _one_attack(self, name: str, right: AnyFlags, first: int, start: int, stop: int) -> Columns:
         """``right`` begins at row ``first``; of the rows from ``start`` on, those that are right are attacked."""

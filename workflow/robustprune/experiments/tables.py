@@ -7,7 +7,6 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 from robustprune.experiments.rows import Row
 from robustprune.settings import Architecture, ArchitectureRole, AttackName, Norm, RecipeName, Settings, Weights
 from robustprune.settings.tables import (
-    ATTACKS,
     OF_METHODS,
     AccuracyName,
     Cells,
@@ -140,16 +139,6 @@ class Comparisons(Heading):
         for method in (name for row in self.rows for name in (row.row, row.against)):
             if method not in self.of.methods:
                 raise ValueError(f"{method!r} is not a method of {self.of.target}: {', '.join(self.of.methods)}")
-        return self
-
-    @model_validator(mode="after")
-    def _compares_what_is_measured(self) -> "Comparisons":
-        attacks = self.of.attacks
-        if attacks is not None and ATTACKS[self.quantity] not in (*attacks, "clean"):
-            raise ValueError(
-                f"quantity = {self.quantity} is measured under the attack {ATTACKS[self.quantity]}, and the models of "
-                f"{self.of.target} are attacked by {', '.join(attacks)}"
-            )
         return self
 
 

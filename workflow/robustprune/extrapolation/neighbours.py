@@ -14,7 +14,7 @@ from robustprune.settings import Metric
 
 DEFINITION = 1
 
-BLOCK_ROWS = 8192  # points compared at once on either side: 268 MB of inner products
+BLOCK_ROWS = 8192  # points compared with targets at once
 GROUP = 64  # inner products of which at first only the largest is looked at
 ROW_BITS = 32  # of a key
 LOWEST = torch.iinfo(torch.int64).min

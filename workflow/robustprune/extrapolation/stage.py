@@ -13,7 +13,7 @@ import torch
 from robustprune.blocks import Columns, RowPass, collect, compute_rows
 from robustprune.embeddings.files import open_embeddings
 from robustprune.extrapolation.choice import Found, Trial, best, merge, trials
-from robustprune.extrapolation.neighbours import BLOCK_ROWS, Embeddings, Points, Space, nearest
+from robustprune.extrapolation.neighbours import Embeddings, Points, Space, nearest
 from robustprune.extrapolation.overlap import refuse_shared
 from robustprune.extrapolation.regression import predict
 from robustprune.extrapolation.sources import Source, check_sources, chosen, hold_out, open_source
@@ -172,8 +172,9 @@ def _try(
             for name, values in vars(part).items()
         }
 
+    together = spec.shared_rows.together
     columns = collect(
-        compute_rows(job, len(held_out), search, what="choosing the settings", batch_size=BLOCK_ROWS, name="held-out")
+        compute_rows(job, len(held_out), search, what="choosing the settings", batch_size=together, name="held-out")
     )
     found = {
         (metric, name): merge(

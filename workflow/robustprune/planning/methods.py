@@ -105,8 +105,8 @@ class Methods:
         epsilon = self.config.threat.epsilon
         recipe = self.config.training.named(row.recipe)
         pools = self.pools.of(recipe)
-        if row.among == "synthetic" and len(pools) == 1:
-            raise UserError(f"{row.method}: among = synthetic, but it learns from {pools[0]} alone")
+        if (row.among == "synthetic" and len(pools) == 1) or (row.among == "real" and pools[0] != self.pools.train):
+            raise UserError(f"{row.method}: among = {row.among}, but it learns from {pools[0]} alone")
         by_difficulty = row.model_copy(update={"score": "difficulty", "imported": None})
         return self.stages.add(
             ManifestSpec(

@@ -1,6 +1,7 @@
 """Plans pools, and the generators that some are drawn from."""
 
 from collections.abc import Mapping
+from itertools import combinations
 from typing import TypeVar
 
 from robustprune.config import Config
@@ -40,7 +41,8 @@ class Pools:
         self.stages = stages
         self._real: dict[str, str] = root._real if root else {}
         self.train = self.real("train")
-        self.classifiers = Classifiers(config, stages, self.train)
+        # What a row changes for its own models must not change which images a selection has.
+        self.classifiers: Classifiers = root.classifiers if root else Classifiers(config, stages, self.train)
 
     def of(self, recipe: AnyRecipe) -> tuple[str, ...]:
         """The pools a recipe learns from, the real one first, where it learns from real images."""
@@ -181,13 +183,14 @@ class Pools:
 
     def _union(self, name: str, *, setting: str) -> str:
         data, union = self.config.data, _named(self.config.unions, name, "union", setting)
+        pools = {source: self.generated(source, setting=f"unions.{name}.of") for source in union.of}
+        for source, other in combinations(pools, 2):
+            if pools[source] == pools[other]:
+                raise UserError(f"unions.{name}.of: {source} and {other} are the same images, which would count twice")
         return self.stages.add(
             UnionPoolSpec(
                 dataset=data.name,
-                parts=tuple(
-                    UnionPart(pool=self.generated(source, setting=f"unions.{name}.of"), share=share)
-                    for source, share in union.of.items()
-                ),
+                parts=tuple(UnionPart(pool=pools[source], share=share) for source, share in union.of.items()),
                 classes=data.classes,
                 image_shape=data.image_shape,
             )

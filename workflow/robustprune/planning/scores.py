@@ -30,6 +30,7 @@ from robustprune.specs import (
     ModelEncoder,
     ModelSpec,
     ScoredPool,
+    Spec,
     TorchvisionEncoder,
 )
 
@@ -57,6 +58,7 @@ class Scores:
             return direct(row, pools)
         sources = (real,) if self.config.extrapolation.source == "none" else (real, self.pools.extrapolation_source())
         self._check_neighbours(sources)
+        self._refuse_copies(sources, synthetic)
         scores = direct(row, sources)
         extrapolated = ExtrapolatedScoreSpec(
             pool=synthetic,
@@ -80,6 +82,15 @@ class Scores:
         if None not in counts and (images := sum(filter(None, counts))) < max(neighbours.k):
             raise UserError(
                 f"extrapolation.neighbours.k = {max(neighbours.k)}, but neighbours are looked for among {images} images"
+            )
+
+    def _refuse_copies(self, sources: tuple[str, ...], target: str) -> None:
+        """The stage compares the images; what is known before they are scored is refused before."""
+        shared = [source for source in sources if self.stages.share_images(source, target)]
+        if shared and not self.config.extrapolation.neighbours.allow_overlap:
+            raise UserError(
+                f"images of {target}, to which scores are extrapolated, are in {shared[0]}, too, which is scored "
+                "directly; take disjoint pools, or set extrapolation.neighbours.allow_overlap: true"
             )
 
     def direct(self, row: Row, pools: tuple[str, ...]) -> tuple[str, ...]:
@@ -138,18 +149,24 @@ class Scores:
     def _imported(self, name: str, pools: tuple[str, ...]) -> tuple[str, ...]:
         """Scores of the real images and, where there are any, of the generated ones, from a file each."""
         settings = self._imported_settings(name)
-        return tuple(
-            self.stages.add(
-                ImportedScoreSpec(
-                    pool=pool,
-                    column=settings.column,
-                    unit=settings.unit,
-                    easy=settings.easy,
-                    **imported_scores(name, settings, "train" if pool == self.pools.train else "synthetic"),
-                )
+        found = []
+        for pool in pools:
+            role = "train" if pool == self.pools.train else "synthetic"
+            source = imported_scores(name, settings, role)
+            self._refuse_second_pool(source["location"], pool, f"imported.{name}.{role}")
+            spec = ImportedScoreSpec(
+                pool=pool, column=settings.column, unit=settings.unit, easy=settings.easy, **source
             )
-            for pool in pools
-        )
+            found.append(self.stages.add(spec))
+        return tuple(found)
+
+    def _refuse_second_pool(self, location: str, pool: str, setting: str) -> None:
+        """A file is about the images of one pool; others of the same number would get its lines without a word."""
+        for other in self.stages.values():
+            if _file_of(other) == location and (first := dict(other.upstream)["pools"]) != pool:
+                raise UserError(
+                    f"{setting}: {location} is about the images of {first}, so it cannot be about those of {pool}, too"
+                )
 
     def _losses(self, name: LossScoreName, row: Row, pools: tuple[str, ...]) -> tuple[str, ...]:
         config, model = self.config, self.scoring_model(row)
@@ -245,4 +262,14 @@ class Scores:
             encoder = ModelEncoder(model=model, weights=weights)
         else:
             encoder = encoder_source(settings, role=role)
+            if isinstance(encoder, FileEncoder):
+                self._refuse_second_pool(encoder.location, pool, "extrapolation.embedding.source")
         return self.stages.add(EmbeddingSpec(pool=pool, encoder=encoder, dtype=settings.dtype))
+
+
+def _file_of(spec: Spec) -> str | None:
+    """Where the file lies that has a line an image."""
+    match spec:
+        case ImportedScoreSpec(location=location) | EmbeddingSpec(encoder=FileEncoder(location=location)):
+            return location
+    return None

@@ -3,7 +3,15 @@
 from collections.abc import Mapping
 
 from robustprune.sources import planned_rows
-from robustprune.specs import GeneratedPoolSpec, IngestedPoolSpec, SelectedPoolSpec, Spec, SubsetPoolSpec, UnionPoolSpec
+from robustprune.specs import (
+    GeneratedPoolSpec,
+    IngestedPoolSpec,
+    SelectedPoolSpec,
+    Spec,
+    SubsetPoolSpec,
+    UnionPart,
+    UnionPoolSpec,
+)
 
 
 class Stages(dict[str, Spec]):
@@ -14,6 +22,26 @@ class Stages(dict[str, Spec]):
         stage_id = spec.id
         self.setdefault(stage_id, spec)
         return stage_id
+
+    def share_images(self, one: str, other: str) -> bool:
+        """Whether two pools are sure to have images in common; whether files have is not known before they are read."""
+        if self._has_all(one, other) or self._has_all(other, one):
+            return True
+        parts = [(part.pool, other) for part in self._parts(one)] + [(one, part.pool) for part in self._parts(other)]
+        return any(self.share_images(*pair) for pair in parts)
+
+    def _has_all(self, outer: str, inner: str) -> bool:
+        """Whether every image of ``inner`` is sure to be in ``outer``."""
+        spec = self[inner]
+        if outer == inner or any(self._has_all(part.pool, inner) for part in self._parts(outer)):
+            return True
+        if isinstance(spec, UnionPoolSpec):
+            return all(self._has_all(outer, part.pool) for part in spec.parts)
+        return isinstance(spec, SubsetPoolSpec | SelectedPoolSpec) and self._has_all(outer, spec.pool)
+
+    def _parts(self, pool: str) -> tuple[UnionPart, ...]:
+        spec = self[pool]
+        return spec.parts if isinstance(spec, UnionPoolSpec) else ()
 
 
 def rows_of(stages: Mapping[str, Spec], pool_id: str) -> int | None:

@@ -11,7 +11,7 @@ from robustprune.planning.claims import with_claims_on
 from robustprune.planning.hyperparameters import hyperparameters
 from robustprune.planning.methods import Methods
 from robustprune.planning.stages import Stages
-from robustprune.settings.tables import Cells
+from robustprune.settings.tables import ATTACKS, Cells
 from robustprune.specs import EmbeddingSpec, ExtrapolatedScoreSpec, RowSpec, RunSpec, TableSpec
 from robustprune.tables.printed import printed_row, read_printed
 
@@ -69,6 +69,9 @@ class Tables:
             )
 
     def _of_comparisons(self, table: Comparisons) -> Iterator[RowSpec]:
+        attacks = table.of.attacks or self.config.evaluation.attacks
+        if (attack := ATTACKS[table.quantity]) not in ("clean", *attacks):
+            raise UserError(f"{table.quantity} is measured under {attack}, and attacks = {', '.join(attacks)}")
         for row in table.rows:
             yield RowSpec(
                 method=row.method,

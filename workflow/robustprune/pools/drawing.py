@@ -1,5 +1,7 @@
 """Which rows of a pool a random subset has."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -43,13 +45,20 @@ def draw_rows(
         UserError: when there are too few rows, in all or of a class.
     """
     allowed = np.ones(len(labels), np.bool_) if excluded is None else ~excluded
-    keys = row_keys(len(labels), seed)
-    if not balanced:
-        return np.sort(_lowest(keys, np.flatnonzero(allowed), count, what=origin))
-    drawn = []
-    for label in range(classes):
-        share = count // classes + (label < count % classes)
-        rows = np.flatnonzero(allowed & (labels == label))
+    if balanced:
+        shares = [count // classes + (label < count % classes) for label in range(classes)]
+        return draw_of_each(labels, shares, seed=seed, allowed=allowed, origin=origin)
+    return np.sort(_lowest(row_keys(len(labels), seed), np.flatnonzero(allowed), count, what=origin))
+
+
+def draw_of_each(
+    labels: AnyLabels, shares: Sequence[int], *, seed: int, allowed: npt.NDArray[np.bool_] | None = None, origin: str
+) -> Rows:
+    """As ``draw_rows``, but so many of each class. Raises UserError where a class has fewer."""
+    keys, drawn = row_keys(len(labels), seed), []
+    for label, share in enumerate(shares):
+        there = labels == label
+        rows = np.flatnonzero(there if allowed is None else there & allowed)
         drawn.append(_lowest(keys, rows, share, what=f"class {label} of {origin}"))
     return np.sort(np.concatenate(drawn))
 

@@ -69,7 +69,7 @@ class EncodedImages:
             raise ValueError(f"{INDEX_FILE} is {self._places.dtype} {self._places.shape}, not a list of {PLACE}")
         self._image_shape = shape
         self._file = lru_cache(MAPPED_FILES)(partial(map_file, self._folder))
-        self._ahead: tuple[slice, Future[npt.NDArray[np.uint8]]] | None = None
+        self._ahead: tuple[range, Future[npt.NDArray[np.uint8]]] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -81,7 +81,7 @@ class EncodedImages:
 
     def __getitem__(self, index: Index) -> npt.NDArray[np.uint8]:
         if isinstance(index, slice):
-            return self._read_on(slice(*index.indices(len(self))))
+            return self._read_on(range(*index.indices(len(self))))
         if isinstance(index, (int, np.integer)):
             return self._decode(int(rows_of(np.array([index]), len(self))[0]))
         return self._decode_all(rows_of(index, len(self)))
@@ -115,17 +115,17 @@ class EncodedImages:
             pass
         return images
 
-    def _read_on(self, wanted: slice) -> npt.NDArray[np.uint8]:
+    def _read_on(self, wanted: range) -> npt.NDArray[np.uint8]:
         """The slice, perhaps decoded already, and begin with the next one."""
         ahead, self._ahead = self._ahead, None
-        images = ahead[1].result() if ahead is not None and ahead[0] == wanted else self._decode_slice(wanted)
-        following = slice(wanted.stop, min(2 * wanted.stop - wanted.start, len(self)), 1)
-        if wanted.step == 1 and following.stop > following.start and images.nbytes <= READ_AHEAD_BYTES:
-            self._ahead = (following, self._reader.submit(self._decode_slice, following))
+        images = ahead[1].result() if ahead is not None and ahead[0] == wanted else self._decode_range(wanted)
+        following = range(wanted.stop, min(2 * wanted.stop - wanted.start, len(self)))
+        if wanted.step == 1 and following and images.nbytes <= READ_AHEAD_BYTES:
+            self._ahead = (following, self._reader.submit(self._decode_range, following))
         return images
 
-    def _decode_slice(self, wanted: slice) -> npt.NDArray[np.uint8]:
-        return self._decode_all(rows_of(wanted, len(self)))
+    def _decode_range(self, wanted: range) -> npt.NDArray[np.uint8]:
+        return self._decode_all(np.arange(wanted.start, wanted.stop, wanted.step, dtype=np.int64))
 
     @cached_property
     def _decoders(self) -> ThreadPoolExecutor:

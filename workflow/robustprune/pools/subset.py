@@ -5,14 +5,16 @@ from typing import Any
 import numpy as np
 
 from robustprune.job import Job
-from robustprune.pools.drawing import draw_rows
+from robustprune.pools.drawing import draw_rows, row_keys
 from robustprune.pools.duplicates import rows_also_in
 from robustprune.pools.subpools import open_parent, publish_view
 from robustprune.specs import SubsetPoolSpec
 
+DEFINITION = 1
+
 
 def run(job: Job, spec: SubsetPoolSpec) -> dict[str, Any]:
-    """Draw the rows and publish the view.
+    """Draw the rows and publish the view, in the order they are drawn: of a parent in class order it is not in one.
 
     Returns:
         count, class_counts and digest of the pool; and how many of the parent's images are among those that it has to
@@ -36,6 +38,7 @@ def run(job: Job, spec: SubsetPoolSpec) -> dict[str, Any]:
         excluded=excluded,
         origin=spec.pool,
     )
+    rows = rows[np.argsort(row_keys(len(parent.pool), spec.seed)[rows], kind="stable")]
     source = f"{spec.count} images drawn from {spec.pool} with seed {spec.seed}"
     labels, digests, selected = parent.pool.labels[rows], parent.digests[rows], parent.pool.info.selected
     facts = publish_view(job, [parent.member()], labels, digests, rows, spec, source, selected)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from robustprune.blocks import Columns, collect, compute_rows
-from robustprune.embeddings.encoders import features_of
+from robustprune.embeddings.encoders import features_and_logits
 from robustprune.job import Job
 from robustprune.pools.drawing import draw_rows
 from robustprune.pools.format import Pool
@@ -53,16 +53,16 @@ class Judge:
     model: nn.Module
     origin: str
 
-    @torch.no_grad()
     def see(self, pool: Pool, rows: npt.NDArray[np.int64], device: torch.device) -> Columns:
         """The columns of ``Seen`` that the classifier decides."""
         images = torch.from_numpy(np.array(pool.images[rows])).to(device).to(torch.float32) / 255
         labels = torch.from_numpy(pool.labels[rows].astype(np.int64)).to(device)
-        probabilities = self.model(images).float().softmax(dim=1)
+        features, logits = features_and_logits(self.model, images, origin=self.origin)
+        probabilities = logits.softmax(dim=1)
         own = probabilities.gather(1, labels[:, None])[:, 0]
         return {
             "labels": labels.cpu().numpy(),
-            "features": features_of(self.model, images, origin=self.origin).cpu().numpy(),
+            "features": features.cpu().numpy(),
             "right": (probabilities.argmax(dim=1) == labels).cpu().numpy(),
             "probability": own.cpu().numpy(),
         }

@@ -3,22 +3,23 @@
 Distances are Euclidean, of pixels in [0, 1]. Images with more than 32 pixels a side are averaged down to 32.
 """
 
-from pathlib import Path
-
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from robustprune.blocks import Columns, compute_rows
 from robustprune.extrapolation.neighbours import Points, Space, nearest
+from robustprune.job import Job
 from robustprune.pools.format import Pool
+from robustprune.pools.growing import GrowingArray
 from robustprune.pools.images import PoolImages
 
 DEFINITION = 1
 
 LARGEST_SIDE = 32  # pixels
-AT_ONCE = 4096  # images
+PIXELS_FILE = "pixels.npy"
 Pixels = npt.NDArray[np.uint8]  # (N, D)
 
 
@@ -26,14 +27,13 @@ class RealNeighbours:
     """Finds the nearest real image.
 
     Args:
+        job: the running stage; the pixels are put into its ``partial/``, where they do not lie in one array already.
         train: the real images.
-        file: where their pixels are put, where they do not lie in one array already.
-        device: to compute on.
     """
 
-    def __init__(self, train: Pool, file: Path, device: torch.device) -> None:
-        self._device = device
-        self._points = Points(_flat_pixels(train, file), np.arange(len(train)))
+    def __init__(self, job: Job, train: Pool) -> None:
+        self._device = job.device
+        self._points = Points(_flat_pixels(job, train), np.arange(len(train)))
         self._space = Space("euclidean", self._points)
 
     def of(self, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
@@ -46,21 +46,26 @@ class RealNeighbours:
         return (np.sqrt(np.square(difference).sum(1)) / 255).astype(np.float32), rows
 
 
-def _flat_pixels(pool: Pool, file: Path) -> Pixels:
-    """All images, a line each: the pool's own array, or one that is written to ``file``."""
+def _flat_pixels(job: Job, pool: Pool) -> Pixels:
+    """All images, a line each: the pool's own array, or one that is written."""
     images = pool.images
     if isinstance(images, np.ndarray) and max(images.shape[2:]) <= LARGEST_SIDE:
         flat: Pixels = images.reshape(len(images), -1)
         return flat
-    return _written(images, file)
+    return _written(job, images)
 
 
-def _written(images: PoolImages, file: Path) -> Pixels:
-    length = _small(images[:1]).shape[1]
-    pixels: Pixels = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=(len(images), length))
-    for start in range(0, len(images), AT_ONCE):
-        pixels[start : start + AT_ONCE] = _small(images[start : start + AT_ONCE])
-    return pixels
+def _written(job: Job, images: PoolImages) -> Pixels:
+    def small(start: int, stop: int) -> Columns:
+        return {"pixels": _small(images[start:stop])}
+
+    file, shape = job.partial / PIXELS_FILE, (len(images), _small(images[:1]).shape[1])
+    blocks = compute_rows(job, len(images), small, what="reading training images", name="pixels")
+    with GrowingArray(file, shape, np.uint8, rows=0) as pixels:
+        for block in blocks:
+            pixels.append(block["pixels"])
+    mapped: Pixels = np.load(file, mmap_mode="r")
+    return mapped
 
 
 def _small(images: npt.NDArray[np.uint8]) -> Pixels:

@@ -27,7 +27,8 @@ def summary(generated: Seen, held_out: Seen, train: Seen) -> dict[str, Any]:
         agreement: share of generated images in which the judge sees their label.
         judge_accuracy: the same of held-out images.
         frechet: distance of generated images to held-out ones.
-        frechet_of_real: that of as many training images, or as there are: what a perfect generator would have.
+        frechet_of_real: that of as many training images, or as there are: a yardstick, not a bound, as the judge
+            learnt them.
         nearest, nearest_held_out: median distance to the nearest training image.
         near: share of generated images nearer to one than 99 % of the held-out images are; 0.01 is expected.
         copies: generated images that are a training image, pixel by pixel (above 32 pixels a side, of what both are

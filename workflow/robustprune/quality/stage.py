@@ -13,7 +13,7 @@ from robustprune.quality.report import by_class, report_table, summary
 from robustprune.quality.sheets import draw_class_sheets, draw_nearest
 from robustprune.specs import QualitySpec
 
-TABLE_FILE, SHEETS, NEAREST_FILE, PIXELS_FILE = "table.csv", "sheets", "nearest.png", "pixels.npy"
+TABLE_FILE, SHEETS, NEAREST_FILE = "table.csv", "sheets", "nearest.png"
 
 
 def run(job: Job, spec: QualitySpec) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def run(job: Job, spec: QualitySpec) -> dict[str, Any]:
     generated, train, test = (_open(job, pool_id) for pool_id in (spec.pool, spec.train, spec.test))
     judge = Judge(load_model(job.upstream("models", spec.model), job.device), spec.model)
     check_classifier(judge.model, *as_inputs(test, 0, min(CHECKED_IMAGES, len(test)), job.device), origin=spec.model)
-    neighbours = RealNeighbours(train, job.partial / PIXELS_FILE, job.device)
+    neighbours = RealNeighbours(job, train)
     seen = look(job, generated, judge, neighbours, images=spec.images, name="generated")
     held_out = look(job, test, judge, neighbours, images=spec.images, name="held-out")
     learnt = look(job, train, judge, None, images=spec.images, name="training")

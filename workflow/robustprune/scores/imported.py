@@ -19,13 +19,13 @@ from robustprune.npy import read_header
 from robustprune.pools.format import Pool, open_pool
 from robustprune.scores.files import publish_score
 from robustprune.scores.meaning import Meaning
+from robustprune.settings import INDEX
 from robustprune.specs import ImportedScoreSpec
 from robustprune.store import open_store
 from robustprune.store.layout import GROUP_FILE
 
 DEFINITION = 1
 
-INDEX = "index"  # the column of a table that says which image
 Values = npt.NDArray[np.float32]
 
 
@@ -78,7 +78,7 @@ def _of_npy(path: Path, _column: str, count: int) -> Values:
         with path.open("rb") as file:
             shape, _, dtype = read_header(file)
         if shape == (count,) and dtype.kind in "fiu":
-            return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False), np.float32)
+            return _float32(path, np.load(path, mmap_mode="r", allow_pickle=False))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is not a readable npy file: {error}") from None
     raise UserError(f"{path} is {dtype} {shape}, but should be numbers ({count},), one an image")
@@ -117,6 +117,15 @@ def _by_index(path: Path, index: npt.NDArray[np.int64], values: npt.NDArray[np.f
         if wrong.any():
             first = int(np.flatnonzero(wrong)[0])
             raise UserError(f"{path}: image {first} has a score {what}, as have {int(wrong.sum()) - 1} others")
-    ordered = np.empty(count, np.float32)
+    ordered = np.empty(count)
     ordered[index] = values
-    return ordered
+    return _float32(path, ordered)
+
+
+def _float32(path: Path, values: npt.NDArray[Any]) -> Values:
+    """A number that becomes infinite would stand for an image without a boundary."""
+    with np.errstate(over="ignore"):
+        rounded = np.asarray(values, np.float32)
+    if len(lost := np.flatnonzero(np.isinf(rounded) & np.isfinite(values))):
+        raise UserError(f"{path}: the score of image {lost[0]} is {values[lost[0]]}, which float32 cannot hold")
+    return rounded

@@ -19,7 +19,7 @@ from robustprune.settings.base import (
 from robustprune.settings.evaluation import AttackName, EvaluationSettings, Pgd
 from robustprune.settings.extrapolation import EmbeddingSettings, Metric, NeighbourSettings, Sources, Weighting
 from robustprune.settings.generation import GeneratorSettings, SamplerSettings
-from robustprune.settings.imported import ImportedScores, ScoreFormat
+from robustprune.settings.imported import INDEX, ImportedScores, ScoreFormat
 from robustprune.settings.layouts import LayoutSettings
 from robustprune.settings.margins import (
     AnyMarginSettings,
@@ -93,6 +93,7 @@ __all__ = [
     "DIGEST_PATTERN",
     "ENDS",
     "GENERATED_PATTERN",
+    "INDEX",
     "NORMALIZING",
     "PICTURE_FORMATS",
     "WITHOUT_BATCHNORM",

@@ -2,11 +2,12 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from robustprune.settings.base import COLUMN_PATTERN, Settings
 
 ScoreFormat = Literal["csv", "npy", "parquet", "zarr"]
+INDEX = "index"  # the column of a table that says which image
 
 
 class ImportedScores(Settings):
@@ -25,3 +26,10 @@ class ImportedScores(Settings):
         False,
         description="whether they are signed margins in the norm of the threat model, which radii can follow",
     )
+
+    @field_validator("column")
+    @classmethod
+    def _is_not_the_index(cls, column: str) -> str:
+        if column == INDEX:
+            raise ValueError(f"{INDEX} is the column that says which image; name the one with the score")
+        return column

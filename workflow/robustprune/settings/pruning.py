@@ -1,6 +1,6 @@
 """Settings of pruning: which images are dropped, and with what radius the rest is attacked."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -102,8 +102,16 @@ class MidTraining(Settings):
     )
     target: DeepFoolTarget = "rechosen"
     at: Literal["adversarial", "clean"] = Field(
-        "adversarial", description="whether images are scored after an RS-FGSM step or as they are (papers.md, K3, K4)"
+        "adversarial",
+        description="whether images are scored after an RS-FGSM step or as they are, as they are by default for "
+        "deepfool (papers.md, K3, K4)",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _deepfool_starts_at_the_image(cls, values: Any) -> Any:
+        by_deepfool = isinstance(values, dict) and values.get("score") == "deepfool"
+        return {"at": "clean", **values} if by_deepfool else values
 
     @model_validator(mode="after")
     def _scores_are_used(self) -> "MidTraining":

@@ -26,7 +26,7 @@ class ClassListSpec(Spec):
     """Classes of similar size, and which images are whose."""
 
     room = "classes.stage"
-    modules = ("classes.grouping", "classes.hierarchy", "classes.listing")
+    modules = ("classes.files", "classes.grouping", "classes.hierarchy", "classes.listing")
     kind: Literal["classes"] = "classes"
     dataset: str
     source: SynsetFolder

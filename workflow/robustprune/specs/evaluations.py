@@ -17,8 +17,6 @@ class EvaluationSpec(Spec):
     room = "evaluation.stage"
     modules = (
         "attacks.inputs",
-        "attacks.margin_loss",
-        "attacks.norms",
         "evaluation.accuracy",
         "evaluation.checks",
         "evaluation.outcome",
@@ -34,12 +32,17 @@ class EvaluationSpec(Spec):
     model: StageId
     weights: Weights = "last"
     threat: ThreatModel | None = Field(description="null, whatever is given, where nothing is attacked")
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0, description="0, whatever is given, where nothing is attacked")
 
     @field_validator("threat")
     @classmethod
     def _of_what_is_attacked(cls, threat: ThreatModel | None, info: ValidationInfo) -> ThreatModel | None:
         return None if info.data.get("attack") == "clean" else threat
+
+    @field_validator("seed")
+    @classmethod
+    def _of_the_attack(cls, seed: int, info: ValidationInfo) -> int:
+        return 0 if info.data.get("attack") == "clean" else seed
 
     @property
     def slug(self) -> str:
@@ -47,9 +50,10 @@ class EvaluationSpec(Spec):
 
     @property
     def decisive_modules(self) -> tuple[str, ...]:
-        if self.pgd is not None:
-            return (*self.modules, "attacks.pgd", "evaluation.pgd")
-        return (*self.modules, "evaluation.autoattack") if self.attack == "autoattack" else self.modules
+        if self.attack == "clean":
+            return self.modules
+        ours = ("evaluation.autoattack",) if self.pgd is None else ("attacks.pgd", "evaluation.pgd")
+        return (*self.modules, "attacks.margin_loss", "attacks.norms", *ours)
 
     @property
     def shared_rows(self) -> SharedRows:

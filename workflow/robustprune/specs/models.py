@@ -81,8 +81,9 @@ class ModelSpec(Spec):
     @classmethod
     def _of_what_is_attacked(cls, threat: ThreatModel | None, info: ValidationInfo) -> ThreatModel | None:
         recipe, midway, recording = (info.data.get(name) for name in ("training", "mid_training", "recording"))
-        attacked = isinstance(recipe, AdversarialRecipe) or (midway is not None and midway.at == "adversarial")
-        return threat if attacked or (recording is not None and recording.attacks) else None
+        scored = midway is not None and midway.strategy != "random" and midway.at == "adversarial"
+        recorded = recording is not None and recording.attacks
+        return threat if isinstance(recipe, AdversarialRecipe) or scored or recorded else None
 
     @property
     def slug(self) -> str:

@@ -55,7 +55,8 @@ class DigitsSource(Settings):
 SOURCE_MODULES = {
     "parquet": ("pools.decoding",),
     "imagefolder": ("pools.decoding", "pools.ingest.listing"),
-    "webdataset": ("pools.decoding",),
+    "torchvision": ("pools.ingest.idx",),
+    "webdataset": ("pools.decoding", "pools.ingest.listing"),
 }
 """What decides pixels besides a source's own module."""
 
@@ -191,7 +192,7 @@ class SubsetPoolSpec(Spec):
     """A random part of another pool; its images stay there."""
 
     room = "pools.subset"
-    modules = ("pools.drawing", "pools.subpools", "randomness")
+    modules = ("pools.drawing", "pools.subpools", "pools.subset", "randomness")
     kind: Literal["pools"] = "pools"
     origin: Literal["subset"] = "subset"
     dataset: str

@@ -113,12 +113,17 @@ class LossScoreSpec(ScoreSpec):
     weights: Weights = "last"
     attack: CrossEntropyAttack | None
     threat: ThreatModel | None = Field(description="null, whatever is given, where nothing is attacked")
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0, description="0, whatever is given, where nothing is attacked")
 
     @field_validator("threat")
     @classmethod
     def _of_what_is_attacked(cls, threat: ThreatModel | None, info: ValidationInfo) -> ThreatModel | None:
         return None if info.data.get("attack") is None else threat
+
+    @field_validator("seed")
+    @classmethod
+    def _of_the_attack(cls, seed: int, info: ValidationInfo) -> int:
+        return 0 if info.data.get("attack") is None else seed
 
     @property
     def slug(self) -> str:

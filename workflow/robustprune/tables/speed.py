@@ -4,7 +4,7 @@ import pandas as pd
 
 from robustprune.tables.runs import Run
 
-DEFINITION = 1
+DEFINITION = 2
 
 PATIENCE = 0.1  # of the epochs: the authors stop after 30 of 300 without an improvement in validation
 CRITERIA = ("validation_pgd", "validation_clean")  # the first that a training was validated by
@@ -31,6 +31,8 @@ def with_early_stopping(run: Run, baseline: Run) -> float | None:
 def epochs_until_stopped(history: pd.DataFrame) -> int:
     """Epochs trained when more than ``PATIENCE`` of all have passed without a better validation; all if never.
 
+    It stops at a validation only, as the authors' trainings do.
+
     Args:
         history: one row an epoch, with a column of CRITERIA that is NaN after epochs without a validation.
 
@@ -41,10 +43,11 @@ def epochs_until_stopped(history: pd.DataFrame) -> int:
     if column is None:
         return 0
     best, since = float("-inf"), 0
-    for epoch, accuracy in zip(history["epoch"], history[column], strict=True):
+    validated = history[history[column].notna()]
+    for epoch, accuracy in zip(validated["epoch"], validated[column], strict=True):
         if accuracy > best:
             best, since = accuracy, epoch
-        if epoch - since > PATIENCE * len(history):
+        elif epoch - since > PATIENCE * len(history):
             return int(epoch)
     return len(history)
 

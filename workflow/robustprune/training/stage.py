@@ -80,19 +80,26 @@ def _train(job: Job, spec: ModelSpec, kept: list[KeptImages], team: Team) -> dic
         job.publish(BEST_FILE)
     if spec.mid_training is not None:
         publish_choice(job)
-    pruned_online = training.history[-1].get("pruned", 0.0)
     return {
         "training_seconds": round(training.seconds, 3),
         **{f"{name}_seconds": round(seconds, 3) for name, seconds in training.apart.items()},
         **_validated(training),
         "steps": training.step,
-        "images_kept": round(sum(len(images) for images in training.kept) * (1 - pruned_online)),
+        "images_kept": _images_kept(training),
         "real_in_batch": spec.training.batch_size - synthetic,
         "synthetic_in_batch": synthetic,
         "processes": team.size,
         "compiled": training.compiled,
         "batchnorm": _statistics(training),
     }
+
+
+def _images_kept(training: Training) -> int | None:
+    """In the last epoch. None where images of two pools were pruned online: the share pruned is of what was drawn."""
+    pruned = training.history[-1].get("pruned", 0.0)
+    if pruned and len(training.kept) > 1:
+        return None
+    return round(sum(len(images) for images in training.kept) * (1 - pruned))
 
 
 def _record(recorder: Recorder, epoch: int, training: Training) -> None:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
 from robustprune.errors import UserError
 from robustprune.job import Job
@@ -15,6 +16,8 @@ from robustprune.pruning.manifest import read_manifest
 from robustprune.specs import ModelSpec
 
 DEFINITION = 1
+
+CHANCE = 1e-6  # that so many classes are missing among as many random images, below which it is no chance
 
 
 class Stratum(NamedTuple):
@@ -77,7 +80,8 @@ def load_training_images(job: Job, spec: ModelSpec) -> list[KeptImages]:
     Without a manifest every row is kept at the radius epsilon, but for the validation images.
 
     Raises:
-        UserError: when a pool is unreadable, the manifest belongs to other pools, or nothing of a pool is left.
+        UserError: when a pool is unreadable, the manifest belongs to other pools, nothing of a pool is left, or its
+            validation images lack classes that a fair sample would have.
     """
     pools = {pool_id: open_pool(job.upstream("pools", pool_id)) for pool_id in spec.pools}
     if spec.manifest is None:
@@ -90,8 +94,27 @@ def load_training_images(job: Job, spec: ModelSpec) -> list[KeptImages]:
             f"training.{spec.training.recipe}.validation_images = {spec.training.validation_images}, but {spec.real} "
             f"has {found} images"
         )
+    _refuse_unfair(spec, pools[spec.real])
     refuse_empty(spec, kept, advice="lower pruning.ratio or validation_images")
     return kept
+
+
+def _refuse_unfair(spec: ModelSpec, pool: Pool) -> None:
+    """The first images of a pool in the order of its classes are of few, which would be validated on and not learnt."""
+    recipe = spec.training
+    count = recipe.validation_images if recipe.validates else recipe.held_out_images
+    if count == 0:
+        return
+    images = np.bincount(pool.labels)
+    shares = images[images > 0] / len(pool)
+    missing = len(shares) - len(np.unique(pool.labels[:count]))
+    # How many classes are missing among random images is close to Poisson's distribution.
+    if missing and special.gammainc(missing, np.exp(count * np.log1p(-shares)).sum()) < CHANCE:
+        raise UserError(
+            f"training.{recipe.recipe}.validation_images = {count}, but the first {count} images of {spec.real} lack "
+            f"{missing} of its {len(shares)} classes, so they are no fair sample; take a subset, which is shuffled, or "
+            "set it to 0"
+        )
 
 
 def refuse_empty(spec: ModelSpec, kept: list[KeptImages], *, advice: str) -> None:

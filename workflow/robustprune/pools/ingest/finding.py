@@ -36,13 +36,27 @@ def _shards(folder: Path, split: str) -> list[Path]:
 
 
 def numbered_files(pattern: Path) -> list[Path]:
-    """The files that a name with ``*`` stands for, by the numbers in their names; none of these may be missing."""
-    numbers = {
-        file: [int(number) for number in re.findall(r"\d+", file.name)] for file in pattern.parent.glob(pattern.name)
-    }
+    """The files that a name with ``*`` stands for, by the numbers that stand there; none of these may be missing."""
+    starred = re.compile("(.*)".join(map(re.escape, pattern.name.split("*"))))
+    numbers = {}
+    for file in pattern.parent.glob(pattern.name):
+        match = starred.fullmatch(file.name)
+        numbers[file] = [int(number) for number in re.findall(r"\d+", " ".join(match.groups()) if match else file.name)]
     files = sorted(numbers, key=lambda file: (numbers[file], file.name))
-    _require_no_gap(files, [numbers[file][-1] for file in files if numbers[file]])
+    _require_no_gap(files, _part_numbers([numbers[file] for file in files if numbers[file]]))
+    stated = {int(match[1]) for file in files if (match := re.search(r"\d-of-(\d+)", file.name))}
+    if stated and stated != {len(files)}:
+        names = ", ".join(file.name for file in files[:10])
+        raise UserError(f"{pattern.parent} should hold all {max(stated)} shards of one set, but holds {names}")
     return files or [pattern]
+
+
+def _part_numbers(numbers: list[list[int]]) -> list[int]:
+    """Of the numbers in each file's name the one that says which part it is: the last, or the last that differs."""
+    if len({len(own) for own in numbers}) != 1:
+        return [own[-1] for own in numbers]
+    columns = list(zip(*numbers, strict=True))
+    return list(next((column for column in reversed(columns) if len(set(column)) > 1), columns[-1]))
 
 
 def _npz_parts(folder: Path, split: str) -> list[Path]:

@@ -62,7 +62,7 @@ class _Array:
         """The next rows of the opened member."""
         with _reading(self.path, self.key):
             content = file.read(count * self.dtype.itemsize * math.prod(self.shape[1:]))
-        return np.frombuffer(content, self.dtype).reshape(count, *self.shape[1:])
+            return np.frombuffer(content, self.dtype).reshape(count, *self.shape[1:])
 
 
 @dataclass(frozen=True)
