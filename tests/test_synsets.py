@@ -336,7 +336,7 @@ def test_cifar10_in_a_made_hierarchy(shared: Path) -> None:
         "margins": {"boundary_search": {"max_steps": 10}},
         "training": {"trades": {"epochs": 1, "epoch_images": 64, "batch_size": 32}},
     }
-    plan = plan_of(settings, PUMA)
+    plan = plan_of(settings, Row(method="PUMA", strategy="puma", radius="margin", ratio=0.2))
     # 120 animals are divided into birds, frogs (20 each) and mammals; with 80 vehicles four classes at most 4 : 1
     classes = {line["synset"]: int(line["images"]) for line in lines_of(run(plan, "classes") / "classes.csv")}
     assert classes == {"bird": 20, "frog": 20, "mammal": 80, "vehicle": 80}

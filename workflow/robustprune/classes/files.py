@@ -18,6 +18,7 @@ from robustprune.files import replacing
 DEFINITION = 1
 
 CLASSES_FILE, SYNSETS_FILE, LISTING_FILE = "classes.csv", "synsets.csv", "listing.parquet"
+ROW_GROUP = 2**16  # rows of the listing
 SCHEMA = pa.schema(
     [
         ("label", pa.int16()),
@@ -28,9 +29,6 @@ SCHEMA = pa.schema(
         ("test", pa.bool_()),
     ]
 )
-
-
-ROW_GROUP = 2**16  # rows of the listing
 
 
 class ClassImages(NamedTuple):

@@ -47,7 +47,9 @@ class EvaluationSettings(Settings):
         description="what models are measured under; each also tells the clean accuracy, clean tells nothing else",
     )
     images: int | None = Field(
-        None, gt=0, description="test images used, the same for every model, classes in equal number; null for all"
+        None,
+        gt=0,
+        description="test images used, the same for every model, as many of each class as can be; null for all",
     )
     autoattack_images: int | None = Field(None, gt=0, description="of these, images attacked by AutoAttack; null: all")
     cw: CwSettings = CwSettings()

@@ -28,7 +28,7 @@ class EvaluationSpec(Spec):
     attack: AttackName
     pgd: Pgd | None = Field(description="settings of an attack that is PGD")
     pool: StageId
-    images: int | None = Field(description="test images used, classes in equal number; null for all")
+    images: int | None = Field(description="test images used, as many of each class as can be; null for all")
     model: StageId
     weights: Weights = "last"
     threat: ThreatModel | None = Field(description="null, whatever is given, where nothing is attacked")
