@@ -16,18 +16,28 @@ from snakemake.utils import min_version
 min_version("9.20")
 
 
-configfile: "config.yaml"
-
-
-report: "workflow/report/workflow.rst"
-
-
 # This checkout's package, in jobs, too, even where another checkout's is installed.
 PACKAGE = str(Path(workflow.basedir) / "workflow")
 sys.path.insert(0, PACKAGE)
 os.environ["PYTHONPATH"] = os.pathsep.join(
     filter(None, [PACKAGE, os.environ.get("PYTHONPATH")])
 )
+
+from robustprune.config import CONFIG_FILE, read_yaml
+from robustprune.errors import UserError
+
+# Snakemake's own words on a broken or an empty file name neither it nor a line.
+try:
+    if CONFIG_FILE.is_file() and not read_yaml(CONFIG_FILE):
+        raise UserError(f"{CONFIG_FILE} has no key; keep at least its preset")
+except UserError as error:
+    raise WorkflowError(str(error))
+
+
+configfile: "config.yaml"
+
+
+report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"
@@ -55,6 +65,7 @@ onstart:
 
 
 rule all:
+    """What can be made; 'robustprune plan' says why the rest cannot."""
     default_target: True
     input:
-        [*PLAN.targets, *PLAN.problems],
+        list(PLAN.targets),

@@ -38,6 +38,8 @@ def test_plan_lists_stages_in_words(capsys: pytest.CaptureFixture[str]) -> None:
         (["plan", "--config", "pruning={ratio: 0.1, ratio: 0.5}"], "the key ratio is written twice"),
         (["run", "nowhere", "--log", "."], "--log .: Is a directory"),
         (["run", "nowhere", "--device", "tpu"], "--device tpu"),
+        (["calibrate", "--device", "gpu"], "--device gpu"),
+        (["plan", "--config", "preset=mnist", "preset=digits"], "--config preset=digits: preset was given before"),
         (["run", "nowhere", "--batch-size", "0"], "--batch-size 0"),
         (["run", "nowhere", "--threads", "0"], "--threads 0"),
         (["run", "nowhere/spec.json"], "nowhere/spec.json does not exist"),

@@ -54,6 +54,14 @@ BAD = [
     BadConfig("unknown norm", {"threat": {"norm": "L7"}}, ("threat.norm = 'L7'", "'Linf' or 'L2'")),
     BadConfig("unknown source", {"data": {"source": "ftp:x"}}, ("data.source = 'ftp:x'",)),
     BadConfig("the same seed twice", {"seeds": [1, 1]}, ("seeds = [1, 1]", "different")),
+    BadConfig("a seed alone", {"seeds": 3}, ("seeds = 3: should be a list",)),
+    BadConfig("a section without keys", {"data": None}, ("data = None: should be a section of keys",)),
+    BadConfig("a key with a dot", {"threat.epsilon": "8/255"}, ("is given as 'threat={epsilon: ...}'",)),
+    BadConfig(
+        "steps of another norm",
+        {"threat": {"norm": "L2", "epsilon": 2}, "other_threat": None},
+        ("training.pgd_at.attack_steps * step_size = 3/8 should be at least half of threat.epsilon = 2",),
+    ),
     BadConfig("no seed", {"seeds": []}, ("seeds = []",)),
     BadConfig(
         "a huge step",

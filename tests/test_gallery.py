@@ -95,7 +95,7 @@ def test_a_cut_is_the_dropped_score_nearest_to_the_kept_ones() -> None:
 
 def test_where_ties_are_partly_dropped_the_cut_is_at_their_score() -> None:
     assert found(VALUES, [False, True, False, False, False, False, False, False]) == [
-        Cut(group="all", side="below", at=1)
+        Cut(group="all", side="below", at=1, partly=True)
     ]
 
 

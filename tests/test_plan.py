@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 
 from robustprune import specs
@@ -19,6 +20,8 @@ from robustprune.planning.tables import Tables
 from robustprune.planview import describe_plan
 from robustprune.pruning.radii import RADIUS_RULES
 from robustprune.settings import ENDS, RadiusRule, RecipeName, ScoreName, Strategy
+from robustprune.sources import synthetic_source
+from robustprune.specs import FileSource
 from robustprune.stagefile import read_spec, write_spec
 from tiny import TABLE_1, table_of_scores
 
@@ -108,6 +111,7 @@ NEUTRAL = {
         "pools.contact_sheet",
         "pools.duplicates",
         "pools.encoded",
+        "pools.growing",
         "pools.images",
         "pools.limits",
         "pools.views",
@@ -269,14 +273,37 @@ def test_a_table_that_the_configuration_does_not_allow_is_told_of_when_it_is_ask
     assert set(plan.stages) == set(plan_of().stages)
     assert TARGET in plan.targets
     with pytest.raises(UserError, match=r"results/other.csv cannot be made: it takes more epochs"):
-        describe_plan(plan)
+        describe_plan(plan, ["results/other.csv"])
+    assert describe_plan(plan).splitlines()[-1] == "results/other.csv cannot be made: it takes more epochs"
     with pytest.raises(UserError, match=r"^it takes more epochs"):
         make_plan(load_config({}), {"other": other})
 
 
-def test_an_unknown_target_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(UserError, match=r"results/table9.csv .* results/table1.csv"):
-        describe_plan(plan_of(), ["results/table9.csv"])
+@pytest.mark.parametrize("target", ["results/table9.csv", "nothing alike"])
+def test_an_unknown_target_is_refused_with_a_known_one(target: str) -> None:
+    with pytest.raises(UserError, match=rf"{target} .* results/table1.csv|{target} .*mean 'results/table1.csv'"):
+        describe_plan(plan_of(), [target])
+
+
+def test_what_needs_a_source_that_is_none_stops_nothing_else() -> None:
+    plan = make_plan(load_config({"extrapolation": {"source": "none"}}), load_experiments())
+    assert "results/table1.csv" in plan.targets
+    assert "extrapolation.source = none, but images of it are asked for" in plan.problems["results/nieth/table3.csv"]
+
+
+def test_a_folder_of_generated_images_is_looked_at_once_a_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def counted(text: str, *, setting: str) -> FileSource:
+        asked.append(text)
+        return synthetic_source(text, setting=setting)
+
+    np.savez(tmp_path / "some.npz", image=np.zeros((20, 8, 8), np.uint8), label=np.arange(20) % 10)
+    monkeypatch.setattr("robustprune.planning.pools.synthetic_source", counted)
+    source = f"npz:{tmp_path}/some.npz"
+    settings = {"synthetic": {"source": source}, "extrapolation": {"source": "none"}}
+    assert make_plan(load_config(settings), load_experiments()).targets
+    assert asked == [source]
 
 
 def test_a_spec_file_survives_the_round_trip_and_refuses_changes(tmp_path: Path) -> None:
@@ -340,7 +367,7 @@ def test_a_control_that_learns_from_other_pools_is_refused() -> None:
             {"mid_training": {"keep": 0.5, "strategy": "random", "at": "clean"}},
             "score = loss and at = clean would change",
         ),
-        ({"mid_training": {"keep": 0.5, "strategy": "random", "score": "deepfool"}}, "score = deepfool and at = adver"),
+        ({"mid_training": {"keep": 0.5, "strategy": "random", "score": "deepfool"}}, "score = deepfool and at = clean"),
         ({"online": {"warm_up_epochs": 2}}, "warm_up_epochs = 2 needs a threshold"),
     ],
     ids=str,

@@ -23,12 +23,13 @@ from robustprune.errors import UserError
 from robustprune.execution import Execution
 from robustprune.experiments import Row, Table, load_experiments, load_figures
 from robustprune.figures.files import CAPTION_FILE, FIGURE_FILE
+from robustprune.gallery.cuts import Cut
 from robustprune.gallery.files import DROPPED, HELD_OUT, KEPT, Gallery, read_gallery
 from robustprune.job import Job, run_stage
 from robustprune.plan import Plan, make_plan
 from robustprune.pools.format import open_pool
 from robustprune.record import make_record, read_record
-from robustprune.report.explorer import is_margin
+from robustprune.report.explorer import _sentence, is_margin
 from robustprune.report.page import in_words
 from robustprune.report.provenance import SENTENCES
 from robustprune.scores.files import publish_score
@@ -202,6 +203,13 @@ def test_imported_distances_are_margins_only_where_they_are_used_as_radii(
     plan = make_plan(load_config(merge(SCORED, settings)), {"mine.t": table}, page=True)
     (gallery,) = (spec for spec in plan.stages.values() if isinstance(spec, GallerySpec))
     assert is_margin(MARGIN, gallery, plan.stages) == margin
+
+
+def test_a_cut_within_images_of_one_score_is_told_as_such() -> None:
+    cut = Cut(group="all", side="above", at=2.0)
+    assert _sentence(cut, MARGIN) == "It cuts at a margin of 2: from there up all are dropped."
+    partly = cut.model_copy(update={"partly": True})
+    assert _sentence(partly, MARGIN) == "It cuts at a margin of 2: all above are dropped, and some of those at it."
 
 
 def test_every_kind_of_stage_is_told_in_a_sentence() -> None:

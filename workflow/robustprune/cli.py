@@ -166,13 +166,7 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> None:
     from robustprune.job import run_part, run_stage  # imports torch, which planning does not need
 
-    settings = {name: value for name, value in vars(options).items() if name in Execution.model_fields}
-    try:
-        execution = Execution.model_validate(settings)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        option = str(problem["loc"][0]).replace("_", "-")
-        raise UserError(f"--{option} {problem['input']}: {problem['msg']}") from None
+    execution = _execution(options)
     if options.threads < 1:
         raise UserError(f"--threads {options.threads}: should be at least 1")
     live = sys.stderr.isatty() and options.log is None
@@ -180,6 +174,16 @@ def _run(options: argparse.Namespace) -> None:
         run_stage(options.spec, execution, threads=options.threads, live=live)
     else:
         run_part(options.spec, options.rows, execution, threads=options.threads, live=live)
+
+
+def _execution(options: argparse.Namespace) -> Execution:
+    settings = {name: value for name, value in vars(options).items() if name in Execution.model_fields}
+    try:
+        return Execution.model_validate(settings)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        option = str(problem["loc"][0]).replace("_", "-")
+        raise UserError(f"--{option} {problem['input']}: {problem['msg']}") from None
 
 
 def _rows(text: str) -> range:
@@ -208,8 +212,9 @@ def _calibrate(options: argparse.Namespace) -> None:
         raise UserError(
             f"--threads {options.threads} --seconds {options.seconds}: should be at least 1, and at least 0"
         )
+    execution = _execution(options)
     plan = _configured_plan(options)
-    device = prepare_device(options.device, threads=options.threads)
+    device = prepare_device(execution.device, threads=options.threads)
     rates = calibrate(plan, device, batch_size=plan.config.execution.batch_size, seconds=options.seconds)
     path = add_rates(plan.results.parent, describe(device), rates)
     print(f"{len(rates)} networks on {describe(device)}, written to {path}")
@@ -285,6 +290,8 @@ def _overrides(pairs: Sequence[str]) -> dict[str, Any]:
         key, separator, value = pair.partition("=")
         if not separator:
             raise UserError(f"--config {pair}: should be key=value, e.g. preset=mnist or 'seeds=[0, 1]'")
+        if key in overrides:
+            raise UserError(f"--config {pair}: {key} was given before")
         try:
             overrides[key] = parse_yaml(value)
         except yaml.YAMLError as error:

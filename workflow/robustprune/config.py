@@ -384,6 +384,12 @@ class Config(Settings):
                 f"training.{name}.step_size = {step_size} should be at most twice "
                 f"threat.epsilon = {self.threat.epsilon}"
             )
+        reach = step_size * getattr(getattr(self.training, name), "attack_steps", 1)
+        if step_size and 2 * reach < self.threat.epsilon:
+            raise ValueError(
+                f"training.{name}.attack_steps * step_size = {reach} should be at least half of threat.epsilon = "
+                f"{self.threat.epsilon}, as the attack reaches no further"
+            )
 
 
 def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
@@ -393,6 +399,13 @@ def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any
         old = merged.get(key)
         merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return merged
+
+
+def with_nulls(values: Any) -> Any:
+    """What Snakemake's ``--config`` gives, which reads null as a word, as YAML has it."""
+    if isinstance(values, Mapping):
+        return {key: with_nulls(value) for key, value in values.items()}
+    return None if values == "null" else values
 
 
 def load_config(overrides: Mapping[str, Any], *, origin: str = "config.yaml") -> Config:
@@ -406,7 +419,7 @@ def load_config(overrides: Mapping[str, Any], *, origin: str = "config.yaml") ->
     if not isinstance(preset, str) or not path.is_file():
         known = ", ".join(sorted(file.stem for file in PRESETS.glob("*.yaml")))
         raise UserError(
-            f"{origin}: preset = {preset!r} is not one of {known}{_suggestion(str(preset), known.split(', '))}"
+            f"{origin}: preset = {preset!r} is not one of {known}{suggestion(str(preset), known.split(', '))}"
         )
     return _validated({**merge(read_yaml(path), overrides), "preset": preset}, origin)
 
@@ -467,12 +480,24 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
+IN_WORDS = {
+    "tuple_type": "should be a list, such as [0, 1]",
+    "model_type": "should be a section of keys",
+    "model_attributes_type": "should be a section of keys",
+    "dict_type": "should be a section of keys",
+}
+"""What pydantic says in Python's words, by its type of error."""
+
+
 def _sentences(error: ValidationError, origin: str) -> Iterator[str]:
     for problem in error.errors():
         location = [part for part in problem["loc"] if isinstance(part, (str, int))]
         key = ".".join(str(part) for part in location)
         if problem["type"] == "extra_forbidden":
-            near = _suggestion(str(location[-1]), _allowed_keys(location[:-1]))
+            section, _, rest = str(location[-1]).partition(".")
+            near = suggestion(str(location[-1]), _allowed_keys(location[:-1]))
+            if rest:
+                near = f"; a key of a section is given as '{section}={{{rest}: ...}}'"
             yield f"{origin}: {key} = {without_credentials(repr(problem['input']))}: there is no such key{near}"
         elif problem["type"] == "missing":
             yield f"{origin}: {key} is missing"
@@ -480,7 +505,8 @@ def _sentences(error: ValidationError, origin: str) -> Iterator[str]:
             yield f"{origin}: {key + ': ' if key else ''}{problem['msg'].removeprefix('Value error, ')}"
         else:
             value = str(problem["input"]) if isinstance(problem["input"], Fraction) else repr(problem["input"])
-            yield f"{origin}: {key} = {without_credentials(value)}: {problem['msg'].removeprefix('Value error, ')}"
+            words = IN_WORDS.get(problem["type"], problem["msg"].removeprefix("Value error, "))
+            yield f"{origin}: {key} = {without_credentials(value)}: {words}"
 
 
 def _allowed_keys(section: list[str | int]) -> list[str]:
@@ -492,6 +518,7 @@ def _allowed_keys(section: list[str | int]) -> list[str]:
     return list(model.model_fields)
 
 
-def _suggestion(word: str, known: list[str]) -> str:
+def suggestion(word: str, known: list[str]) -> str:
+    """The end of a sentence on a word that is not among those known: which was meant, or which there are."""
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f" (did you mean {near[0]!r}?)" if near else f"; allowed are {', '.join(known)}"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from robustprune.config import Config, StageResources
+from robustprune.config import Config, StageResources, suggestion
 from robustprune.errors import UserError
 from robustprune.experiments import AnyFigure, AnyTable
 from robustprune.paths import POOL_FILE, RECORD_FILE, SPEC_FILE, stage_directory
@@ -216,5 +216,7 @@ def stages_of_target(plan: Plan, target: str) -> Iterator[str]:
     elif target in plan.stages:
         yield from plan.needed_for([target])
     else:
-        known = ", ".join(plan.targets)
-        raise UserError(f"{target} is neither a stage id of this configuration nor one of its files: {known}")
+        raise UserError(
+            f"{target} is neither a stage id of this configuration nor one of its files"
+            f"{suggestion(target, list(plan.targets))}"
+        )

@@ -18,7 +18,8 @@ def describe_plan(plan: Plan, targets: Collection[str] = ()) -> str:
     Raises:
         UserError: for an unknown target, or a damaged table of rates.
     """
-    targets = targets or [*plan.targets, *plan.problems]
+    problems = () if targets else [f"{target} cannot be made: {why}" for target, why in plan.problems.items()]
+    targets = targets or list(plan.targets)
     needed = list(dict.fromkeys(stage for name in targets for stage in stages_of_target(plan, name)))
     missing = _would_run(plan, needed, targets)
     lines = [_line(plan, stage, missing) for stage in needed]
@@ -28,7 +29,7 @@ def describe_plan(plan: Plan, targets: Collection[str] = ()) -> str:
     summary = f"{len(needed)} stages: {len(existing)} exist, {pulls}{len(missing - pulled)} would run"
     rates = read_throughput(plan.results.parent)
     costs = cost_lines(plan, needed, rates, existing=existing, missing=missing - pulled)
-    return "\n".join([*lines, f"{summary} (preset {plan.config.preset})", *costs])
+    return "\n".join([*lines, f"{summary} (preset {plan.config.preset})", *costs, *problems])
 
 
 def _line(plan: Plan, stage_id: str, missing: set[str]) -> str:

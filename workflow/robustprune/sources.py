@@ -185,6 +185,7 @@ def require_unchanged(source: FileSource, *, stop: Event | None = None) -> None:
         raise UserError(f"{names}: the content changed since the plan was made; bring it back or plan again")
 
 
+@cache
 def planned_rows(source: FileSource | TorchvisionSource | DigitsSource, split: str) -> int | None:
     """The number of images that a source holds of a split, as its files' headers say.
 

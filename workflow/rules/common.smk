@@ -1,7 +1,7 @@
 # What all rules share: the plan, and how a rule asks it for inputs and resources.
 import re
 
-from robustprune.config import load_config, read_yaml
+from robustprune.config import load_config, read_yaml, with_nulls
 from robustprune.errors import UserError
 from robustprune.experiments import load_experiments, load_figures
 from robustprune.paths import part_marker
@@ -15,7 +15,11 @@ try:
     for path in workflow.configfiles:
         read_yaml(Path(path))
     PLAN = make_plan(
-        load_config(config), load_experiments(), load_figures(), quality=True, page=True
+        load_config(with_nulls(config)),
+        load_experiments(),
+        load_figures(),
+        quality=True,
+        page=True,
     )
     # A job's own Snakemake, perhaps on a node that reaches nothing outside, asks no shared store.
     PLAN = with_pulls(PLAN, look_up=workflow.is_main_process)

@@ -40,7 +40,7 @@ class Conditions(Settings):
     drawn: Exact = Field(
         Fraction(1), gt=0, description="images drawn from the generator, in units of the config's synthetic.count"
     )
-    epochs: Exact = Field(Fraction(1), gt=0, description="of a training, in units of the recipe's")
+    epochs: Exact = Field(Fraction(1), gt=0, le=10, description="of a training, in units of the recipe's")
     one_pass: bool = Field(
         False, description="an epoch is one pass over what is kept (papers.md, N17), not the recipe's epoch_images"
     )

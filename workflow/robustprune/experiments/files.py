@@ -52,7 +52,13 @@ def _read(folder: Path) -> Iterator[Experiments]:
         try:
             yield Experiments.model_validate(read_yaml(path))
         except ValidationError as error:
-            problem = error.errors()[0]
-            key = ".".join(str(part) for part in problem["loc"] if part not in FORMS)
+            problem, *others = error.errors()
+            key = _key(problem["loc"])
             value = "" if isinstance(problem["input"], dict) else f" = {problem['input']!r}"
-            raise UserError(f"{path.name}: {key}{value}: {problem['msg'].removeprefix('Value error, ')}") from None
+            alike = [problem, *(other for other in others if _key(other["loc"]) == key)]  # all that it could be
+            words = dict.fromkeys(one["msg"].removeprefix("Value error, ") for one in alike)
+            raise UserError(f"{path.name}: {key}{value}: {'; or '.join(words)}") from None
+
+
+def _key(location: tuple[str | int, ...]) -> str:
+    return ".".join(str(part) for part in location if part not in FORMS and not str(part).startswith("literal["))

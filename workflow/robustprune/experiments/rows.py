@@ -49,7 +49,9 @@ class Row(Conditions):
     per: Per = Field("all", description="among which images a share is taken: all | class | source")
     radius: RadiusRule = Field("constant", description="how hard each image is attacked; see docs/pruning.md")
     gap: Exact = Field(Fraction(0), ge=0, description="taken off each margin (Eq. 3), in units of threat.epsilon")
-    epsilon: Exact = Field(Fraction(1), gt=0, description="largest radius, in units of threat.epsilon (PUMA, Table 5)")
+    epsilon: Exact = Field(
+        Fraction(1), ge=Fraction(1, 20), description="largest radius, in units of threat.epsilon (PUMA, Table 5)"
+    )
     mid_training: MidTraining | None = Field(None, description="pruning in the middle of the training")
     online: OnlinePuma | None = Field(None, description="radii and pruning by the margins of the model in training")
     extrapolated: bool = Field(

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from robustprune.settings import Among, Per, Settings
 
-DEFINITION = 1
+DEFINITION = 2
 
 Mask = npt.NDArray[np.bool_]
 
@@ -20,11 +20,13 @@ class Cut(Settings):
         group: ``all``, a class's number, or a pool's id.
         side: above or below which score.
         at: the score nearest to the kept ones that is dropped; None where no finite one is.
+        partly: whether images of that very score are kept, too.
     """
 
     group: str
     side: Literal["above", "below"]
     at: float | None
+    partly: bool = False
 
 
 def cuts(
@@ -55,13 +57,10 @@ def cuts(
         allowed[pools[0].stop :] = False
     elif among == "synthetic":
         allowed[pools[0]] = False
-    found = []
+    found: list[Cut] = []
     for name, members in _groups(labels, pools, per, names):
         own = allowed[members]
-        found += [
-            Cut(group=name, side=side, at=at)
-            for side, at in _sides(scores[members][own], dropped[members][own]).items()
-        ]
+        found += _sides(name, scores[members][own], dropped[members][own])
     return found
 
 
@@ -79,20 +78,18 @@ def _groups(
             yield str(label), members
 
 
-def _sides(scores: npt.NDArray[np.float32], dropped: Mask) -> dict[Literal["above", "below"], float | None]:
-    """Of one group. Where images of one score are partly dropped, that score is the cut."""
+def _sides(group: str, scores: npt.NDArray[np.float32], dropped: Mask) -> Iterator[Cut]:
+    """Of one group."""
     if dropped.all() or not dropped.any():
-        return {}
+        return
     kept, gone = scores[~dropped], scores[dropped]
     above, below = gone[gone >= kept.max()], gone[gone <= kept.min()]
     if len(above) + len(below) != len(gone):
-        return {}
-    sides: dict[Literal["above", "below"], float | None] = {}
+        return
     if len(above):
-        sides["above"] = _finite(above.min())
+        yield Cut(group=group, side="above", at=_finite(above.min()), partly=bool(above.min() == kept.max()))
     if len(below):
-        sides["below"] = _finite(below.max())
-    return sides
+        yield Cut(group=group, side="below", at=_finite(below.max()), partly=bool(below.max() == kept.min()))
 
 
 def _finite(value: np.float32) -> float | None:

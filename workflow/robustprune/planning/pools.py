@@ -33,13 +33,14 @@ class Pools:
     Args:
         config: the configuration.
         stages: where stages are put.
-        root: the pools of the user's own configuration, whose real images are the same: to list them takes long.
+        root: the pools of the user's own configuration, whose files are the same: to look at them takes long.
     """
 
     def __init__(self, config: Config, stages: Stages, root: "Pools | None" = None) -> None:
         self.config = config
         self.stages = stages
         self._real: dict[str, str] = root._real if root else {}
+        self._files: dict[str, FileSource] = root._files if root else {}
         self.train = self.real("train")
         # What a row changes for its own models must not change which images a selection has.
         self.classifiers: Classifiers = root.classifiers if root else Classifiers(config, stages, self.train)
@@ -147,7 +148,11 @@ class Pools:
                 return self._union(name, setting=setting)
             case "selection":
                 return self._selection(name, setting=setting)
-        return self._ready_made(synthetic_source(source, setting=setting))
+            case "none":
+                raise UserError(f"{setting} = none, but images of it are asked for; name a source, or leave them out")
+        if source not in self._files:
+            self._files[source] = synthetic_source(source, setting=setting)
+        return self._ready_made(self._files[source])
 
     def _is_drawn(self, source: str) -> bool:
         """Whether a source rests on the generator."""

@@ -223,12 +223,12 @@ class Explorer {
   drawMarks(svg, base) {
     const { cuts, epsilon } = this.data.choices[this.choice];
     if (epsilon !== null) this.drawMark(svg, epsilon, "epsilon", `ε = ${inWords(epsilon)}`, 32, TOP - 6, base);
-    for (const [place, side, at] of cuts) {
+    for (const [place, side, at, partly] of cuts) {
       if (at === null || (place.class !== undefined && place.class !== this.class)) continue;
       const rows = place.sources ?? [];
       const top = rows.length ? TOP + rows[0] * ROW_HEIGHT : TOP - 22;
       const bottom = rows.length ? TOP + (rows[rows.length - 1] + 1) * ROW_HEIGHT : base;
-      this.drawMark(svg, at, "cut", `dropped from ${inWords(at)} ${side === "above" ? "up" : "down"}`, rows.length ? top + 12 : 14, top, bottom);
+      this.drawMark(svg, at, "cut", partly ? `dropped ${side} ${inWords(at)}, in part at it` : `dropped from ${inWords(at)} ${side === "above" ? "up" : "down"}`, rows.length ? top + 12 : 14, top, bottom);
     }
   }
 

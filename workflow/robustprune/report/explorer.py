@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from robustprune.files import data_uri
+from robustprune.gallery.cuts import Cut
 from robustprune.gallery.files import Choice, Gallery, Source, read_gallery, sprite_file
 from robustprune.job import Job
 from robustprune.planning.reports import manifests_of
@@ -171,7 +172,7 @@ def _pruned(gallery: Gallery, choice: Choice, spec: ManifestSpec, names: str) ->
         sources=[Dropped(int(gone), int(images)) for gone, images in by_source],
         held_out=int(held_out.sum()),
         classes={name: Dropped(int(gone), int(images)) for name, gone, images in by_class},
-        cuts=[_sentence(cut.side, cut.at, gallery.score) for cut in choice.cuts if cut.group == "all"],
+        cuts=[_sentence(cut, gallery.score) for cut in choice.cuts if cut.group == "all"],
     )
 
 
@@ -196,12 +197,14 @@ def _end(end: End, meaning: Meaning) -> str:
     return f"those of {words} {column} (the {'easiest' if side == meaning.easy else 'most difficult'})"
 
 
-def _sentence(side: str, at: float | None, meaning: Meaning) -> str:
+def _sentence(cut: Cut, meaning: Meaning) -> str:
     column = meaning.column.replace("_", " ")
-    if at is None:
+    if cut.at is None:
         return f"It cuts among the images whose {column} is infinite."
-    direction = {"above": "up", "below": "down"}[side]
-    return f"It cuts at a {column} of {at:.{DIGITS}g}: from there {direction} all are dropped."
+    if cut.partly:
+        return f"It cuts at a {column} of {cut.at:.{DIGITS}g}: all {cut.side} are dropped, and some of those at it."
+    direction = {"above": "up", "below": "down"}[cut.side]
+    return f"It cuts at a {column} of {cut.at:.{DIGITS}g}: from there {direction} all are dropped."
 
 
 def is_margin(meaning: Meaning, gallery: GallerySpec, specs: Mapping[str, Spec]) -> bool:
@@ -245,7 +248,7 @@ def _data(
                 "dropped": choice.dropped,
                 "heldOut": choice.held_out,
                 "fates": ["".join(map(str, fates)) for fates in choice.shown],
-                "cuts": [[_place(cut.group, gallery), cut.side, cut.at] for cut in choice.cuts],
+                "cuts": [[_place(cut.group, gallery), cut.side, cut.at, cut.partly] for cut in choice.cuts],
                 "epsilon": epsilon,
             }
             for one, choice, epsilon in zip(pruned, gallery.choices, epsilons, strict=True)

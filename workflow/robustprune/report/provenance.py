@@ -23,7 +23,7 @@ SENTENCES = {
     "evaluations": "whether a model is right on each test image, clean and under an attack",
     "qualities": "how good generated images are, in the eyes of a classifier that saw none",
     "layouts": "images in a plane, and how far apart their classes lie",
-    "studies": "perceptrons that learn from pruned samples of a teacher, without images",
+    "studies": "small models, such as a perceptron and its teacher, that show what pruning does without images",
     "tables": "our numbers beside the printed ones, and whether they agree with the claims",
     "figures": "a picture with its data, and a caption that checks what is claimed",
     "galleries": "how scores are spread, what is pruned of them, and images of each part",
