@@ -141,6 +141,7 @@ SEARCH = {"margins": {"method": "boundary_search", "boundary_search": {"step_siz
 @pytest.mark.parametrize(
     ("row", "overrides", "says"),
     [
+        ({"strategy": "puma", "threshold": 26}, {}, r"m: threshold = 26 should be below 1, a margin in Linf: 26/255"),
         ({"strategy": "puma", "threshold": 0.3}, SEARCH, r"max_steps = 1/5 should be more than the threshold = 3/10"),
         (
             {"radius": "margin", "epsilon": "5/4", "gap": "1/4"},

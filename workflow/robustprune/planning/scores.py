@@ -98,6 +98,7 @@ class Scores:
         if row.imported is not None:
             return self._imported(row.imported, pools)
         if row.score == "margin":
+            self._check_thresholds(row)
             return self.margins(row, pools)
         if row.score in get_args(LossScoreName):
             return self._losses(cast(LossScoreName, row.score), row, pools)
@@ -123,6 +124,14 @@ class Scores:
             )
             for pool in pools
         )
+
+    def _check_thresholds(self, row: Row) -> None:
+        """No pixel is farther than 1 from another value, so beyond that are censored margins alone."""
+        if self.config.threat.norm != "Linf" or not isinstance(row.amount, DropBeyond):
+            return
+        if max(map(abs, row.amount.thresholds)) >= 1:
+            said = ", ".join(map(str, row.amount.thresholds))
+            raise UserError(f"{row.method}: threshold = {said} should be below 1, a margin in Linf: 26/255, not 26")
 
     def _check_reach(self, row: Row, settings: BoundarySearchSettings) -> None:
         """Margins beyond the reach are infinite, so what a row prunes or attacks by has to be within it."""
