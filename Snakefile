@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 from snakemake.utils import min_version
 
 min_version("9.20")
@@ -64,8 +65,14 @@ onstart:
     PLAN.write_specs()
 
 
+def all_targets(_):
+    """What can be made, with a word on each that cannot."""
+    for target, why in PLAN.problems.items():
+        logger.warning(f"left out: {target} cannot be made: {why}")
+    return list(PLAN.targets)
+
+
 rule all:
-    """What can be made; 'robustprune plan' says why the rest cannot."""
     default_target: True
     input:
-        list(PLAN.targets),
+        all_targets,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from robustprune.classes.grouping import Grouping, TooFewClasses, group_synsets
 from robustprune.classes.hierarchy import Hierarchy, read_hierarchy
-from robustprune.classes.listing import list_images, listing_digest, lowest_keys, synset_entries
+from robustprune.classes.listing import list_images, listing_digest, shuffled, synset_entries
 from robustprune.errors import UserError
 
 # entity
@@ -307,11 +307,9 @@ def test_what_is_no_picture_of_a_synset_is_refused(tmp_path: Path) -> None:
 def test_which_images_are_drawn_depends_on_seed_and_name_alone(tmp_path: Path) -> None:
     write_archive(tmp_path / "n01.tar", {f"{number}.JPEG": b"" for number in range(200)})
     images = list_images("n01", tmp_path / "n01.tar")
-    drawn = {images[place].name for place in lowest_keys(images, 20, seed=0)}
-    assert len(drawn) == 20
-    backwards = images[::-1]
-    assert {backwards[place].name for place in lowest_keys(backwards, 20, seed=0)} == drawn
-    assert {images[place].name for place in lowest_keys(images, 30, seed=0)} > drawn
-    fewer = [image for image in images if image.name in drawn or image.name.startswith("1")]
-    assert {fewer[place].name for place in lowest_keys(fewer, 20, seed=0)} == drawn
-    assert {images[place].name for place in lowest_keys(images, 20, seed=1)} != drawn
+    drawn = shuffled(images, seed=0)
+    assert drawn != images == sorted(drawn, key=images.index)
+    assert shuffled(images[::-1], seed=0) == drawn
+    fewer = [image for image in images if image.name.startswith("1")]
+    assert shuffled(fewer, seed=0) == [image for image in drawn if image in fewer]
+    assert shuffled(images, seed=1) != drawn

@@ -57,11 +57,7 @@ BAD = [
     BadConfig("a seed alone", {"seeds": 3}, ("seeds = 3: should be a list",)),
     BadConfig("a section without keys", {"data": None}, ("data = None: should be a section of keys",)),
     BadConfig("a key with a dot", {"threat.epsilon": "8/255"}, ("is given as 'threat={epsilon: ...}'",)),
-    BadConfig(
-        "steps of another norm",
-        {"threat": {"norm": "L2", "epsilon": 2}, "other_threat": None},
-        ("training.pgd_at.attack_steps * step_size = 3/8 should be at least half of threat.epsilon = 2",),
-    ),
+    BadConfig("keys with dots", {"training.trades.epochs": 3}, ("as 'training={trades: {epochs: ...}}'",)),
     BadConfig("no seed", {"seeds": []}, ("seeds = []",)),
     BadConfig(
         "a huge step",

@@ -32,7 +32,8 @@ from robustprune.job import Job
 from robustprune.models.checkpoint import load_weights
 from robustprune.pools.format import open_pool
 from robustprune.pools.writing import write_pool
-from robustprune.randomness import BatchNoise, per_sample
+from robustprune.randomness import BatchNoise
+from robustprune.sample_noise import per_sample
 from robustprune.settings import GeneratorSettings, SamplerSettings
 from robustprune.specs import GeneratorSpec
 from robustprune.stagefile import write_spec

@@ -158,6 +158,11 @@ SEARCH = {"margins": {"method": "boundary_search", "boundary_search": {"step_siz
             {"extrapolation": {"neighbours": {"k": [5, 100_000]}}},
             r"extrapolation.neighbours.k = 100000, but neighbours are looked for among 1\d{3} images",
         ),
+        (
+            {},
+            {"threat": {"norm": "L2", "epsilon": 2}, "other_threat": None},
+            r"training.trades.attack_steps \* step_size = 3/8 should be at least a quarter of threat.epsilon = 2",
+        ),
         *(
             (
                 {"strategy": "puma", "extrapolated": True, "synthetic": target},

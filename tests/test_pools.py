@@ -322,8 +322,7 @@ def _entry_states_more() -> bytes:
         archive.writestr("image.npy", whole.getvalue()[:-20])
         archive.writestr("label.npy", _save(np.arange(300) % 10))
         archive.getinfo("image.npy").file_size += 20
-    content = bytearray(file.getvalue())
-    return bytes(content)
+    return file.getvalue()
 
 
 def _npz_headers(image: str, label: str = "") -> bytes:

@@ -24,8 +24,8 @@ from robustprune.job import run_stage
 from robustprune.plan import Plan, make_plan
 from robustprune.pools.format import Member
 from robustprune.pruning.manifest import read_metadata
-from robustprune.randomness import per_sample
 from robustprune.record import read_record
+from robustprune.sample_noise import per_sample
 from robustprune.settings import MidTraining, OnlinePuma, RsFgsmRecipe, TradesRecipe
 from robustprune.settings.training import AnyRecipe
 from robustprune.specs import ModelSpec

@@ -22,8 +22,9 @@ from robustprune.files import digest, move_over, replacing, write_text
 from robustprune.interruption import Checkpoints
 from robustprune.job import Job
 from robustprune.progress import Progress
-from robustprune.randomness import derive_seed, generator, per_sample
+from robustprune.randomness import derive_seed, generator
 from robustprune.record import make_record, read_record
+from robustprune.sample_noise import per_sample
 from robustprune.state import load_state, save_state
 
 MakeJob = Callable[..., Job]

@@ -21,14 +21,14 @@ from robustprune.job import Job, run_stage
 from robustprune.models.checkpoint import load_model, load_weights
 from robustprune.plan import Plan
 from robustprune.pools.format import open_pool
-from robustprune.randomness import per_sample
 from robustprune.record import read_record
+from robustprune.sample_noise import per_sample
 from robustprune.settings import RecipeName
 from robustprune.specs import EvaluationSpec, MarginSpec, ModelSpec
 from robustprune.steps import ResumableSteps
 from robustprune.training.clock import Clock
 from robustprune.training.stage import _warn_of_unused_radii
-from robustprune.training.trainset import KeptImages
+from robustprune.training.trainset import KeptImages, missing_classes
 from robustprune.training.validation import Validation, catastrophic_overfitting_epoch
 from tiny import stage_of, tiny_plan
 
@@ -131,9 +131,21 @@ def test_validation_images_of_few_classes_are_refused(held_out: bool, tmp_path: 
         images = (digits.images[rows] * 15).astype(np.uint8)
         np.savez(tmp_path / f"{split}.npz", image=images, label=digits.target[rows])
     data = f"npz:{tmp_path}"
-    with pytest.raises(UserError, match=r"_images = 70, but the first 70 images of digits-train-\w+ lack 9 of its 10 "):
+    with pytest.raises(
+        UserError, match=r"_images = 70, but the first 70 images of digits-train-\w+ lack 9 of its classes"
+    ):
         trained(tmp_path / "results", data=data, validation_held_out=held_out)
     trained(tmp_path / "results", data=data, epochs=1, validation_images=0)
+
+
+def test_so_few_images_that_classes_are_missing_by_chance_are_fair() -> None:
+    random = np.random.default_rng(0).integers(0, 10, (200, 20))
+    assert {missing_classes([100] * 10, labels) for labels in random} == {0}
+    assert min(len(np.unique(labels)) for labels in random) < 8
+    assert missing_classes([100] * 10, np.repeat([0, 1], 10)) == 0  # not once in a million, but nearly
+    assert missing_classes([100] * 10, np.repeat([0, 1], 15)) == 8
+    assert missing_classes([100, 0, 100], np.array([0, 2])) == 0
+    assert missing_classes([100] * 10, np.array([], np.int16)) == 0
 
 
 def test_validating_changes_no_bit_of_the_training(tmp_path: Path, validated: tuple[Plan, Path]) -> None:

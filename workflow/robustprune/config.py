@@ -384,12 +384,6 @@ class Config(Settings):
                 f"training.{name}.step_size = {step_size} should be at most twice "
                 f"threat.epsilon = {self.threat.epsilon}"
             )
-        reach = step_size * getattr(getattr(self.training, name), "attack_steps", 1)
-        if step_size and 2 * reach < self.threat.epsilon:
-            raise ValueError(
-                f"training.{name}.attack_steps * step_size = {reach} should be at least half of threat.epsilon = "
-                f"{self.threat.epsilon}, as the attack reaches no further"
-            )
 
 
 def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
@@ -481,7 +475,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 IN_WORDS = {
-    "tuple_type": "should be a list, such as [0, 1]",
+    "tuple_type": "should be a list, in brackets",
     "model_type": "should be a section of keys",
     "model_attributes_type": "should be a section of keys",
     "dict_type": "should be a section of keys",
@@ -494,10 +488,10 @@ def _sentences(error: ValidationError, origin: str) -> Iterator[str]:
         location = [part for part in problem["loc"] if isinstance(part, (str, int))]
         key = ".".join(str(part) for part in location)
         if problem["type"] == "extra_forbidden":
-            section, _, rest = str(location[-1]).partition(".")
             near = suggestion(str(location[-1]), _allowed_keys(location[:-1]))
-            if rest:
-                near = f"; a key of a section is given as '{section}={{{rest}: ...}}'"
+            if "." in str(location[-1]):
+                first, *rest = key.split(".")
+                near = f"; it is given as '{first}={'{' + ': {'.join(rest)}: ...{'}' * len(rest)}'"
             yield f"{origin}: {key} = {without_credentials(repr(problem['input']))}: there is no such key{near}"
         elif problem["type"] == "missing":
             yield f"{origin}: {key} is missing"

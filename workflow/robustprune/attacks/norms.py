@@ -27,7 +27,7 @@ class NormGeometry(Protocol):
 
     @property
     def draw(self) -> Literal["uniform", "normal"]:
-        """The draw, as in ``randomness.per_sample``, that ``random_start`` takes."""
+        """The draw, as in ``sample_noise.per_sample``, that ``random_start`` takes."""
 
     def size(self, delta: Tensor) -> Tensor:
         """(N,): the norm of each perturbation."""

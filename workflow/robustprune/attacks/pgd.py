@@ -10,7 +10,7 @@ from torch import Tensor
 
 from robustprune.attacks.norms import NormGeometry, norm_named, per_pixel
 from robustprune.models.registry import Classifier
-from robustprune.randomness import per_sample
+from robustprune.sample_noise import per_sample
 from robustprune.settings import ThreatModel
 
 DEFINITION = 2

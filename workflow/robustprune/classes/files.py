@@ -35,12 +35,12 @@ class ClassImages(NamedTuple):
     """The images of one class.
 
     Attributes:
-        images: by synset, then by name.
-        test: the places of those that are for testing.
+        images: in random order.
+        test: how many of them, the first, are for testing.
     """
 
     images: list[ListedImage]
-    test: set[int]
+    test: int
 
 
 def write_classes(path: Path, classes: Sequence[SynsetClass], test_images: int, names: Mapping[str, str]) -> None:
@@ -76,7 +76,7 @@ def write_synsets(path: Path, classes: Sequence[SynsetClass], images: Mapping[st
 def write_listing(path: Path, classes: Iterator[ClassImages]) -> None:
     """listing.parquet: a row an image, in the order the images have in a pool.
 
-    Each class is spread evenly over it, so that the first so many images are of all classes.
+    Each class is spread evenly over it, so that the first so many images are a fair sample.
     """
     tables, places = [], []
     for label, (images, test) in enumerate(classes):
@@ -86,7 +86,7 @@ def write_listing(path: Path, classes: Iterator[ClassImages]) -> None:
             "name": [image.name for image in images],
             "size": [image.size for image in images],
             "offset": [image.offset for image in images],
-            "test": [place in test for place in range(len(images))],
+            "test": [place < test for place in range(len(images))],
         }
         tables.append(pa.table(columns, SCHEMA))
         places.append((np.arange(len(images)) + 0.5) / len(images))

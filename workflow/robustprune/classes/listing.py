@@ -136,7 +136,10 @@ def listing_digest(images: Iterable[ListedImage]) -> str:
     return hasher.hexdigest()
 
 
-def lowest_keys(images: list[ListedImage], count: int, *, seed: int) -> set[int]:
-    """The places of ``count`` images drawn at random; an image's luck depends on the seed and its name alone."""
-    keys = [hashlib.blake2b(f"{seed}\0{i.synset}\0{i.name}".encode(), digest_size=KEY_BYTES).digest() for i in images]
-    return set(sorted(range(len(images)), key=lambda place: (keys[place], place))[:count])
+def shuffled(images: list[ListedImage], *, seed: int) -> list[ListedImage]:
+    """The images in random order; an image's luck depends on the seed and its name alone."""
+
+    def key(image: ListedImage) -> bytes:
+        return hashlib.blake2b(f"{seed}\0{image.synset}\0{image.name}".encode(), digest_size=KEY_BYTES).digest()
+
+    return sorted(images, key=key)

@@ -17,7 +17,7 @@ from robustprune.classes.files import (
 )
 from robustprune.classes.grouping import Grouping, SynsetClass, TooFewClasses, group_synsets
 from robustprune.classes.hierarchy import Hierarchy, read_hierarchy
-from robustprune.classes.listing import ListedImage, list_images, lowest_keys, require_folder, synset_entries
+from robustprune.classes.listing import ListedImage, list_images, require_folder, shuffled, synset_entries
 from robustprune.errors import UserError
 from robustprune.files import digest, write_text
 from robustprune.job import Job
@@ -95,7 +95,7 @@ def _class_images(
             images: list[ListedImage] = []
             for member in one.members:
                 images += list_images(member, entries[member])
-            yield ClassImages(images, lowest_keys(images, spec.test_images, seed=spec.seed))
+            yield ClassImages(shuffled(images, seed=spec.seed), spec.test_images)
             progress.advance(1)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from robustprune.edm.network import NO_CLASS
 from robustprune.edm.preconditioning import Network, denoise, in_precision
-from robustprune.randomness import per_sample
+from robustprune.sample_noise import per_sample
 from robustprune.settings import SamplerSettings
 
 DEFINITION = 1

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from robustprune.attacks.norms import norm_named
 from robustprune.attacks.pgd import Objective
-from robustprune.randomness import per_sample
+from robustprune.sample_noise import per_sample
 from robustprune.settings import ThreatModel
 
 DEFINITION = 1

@@ -37,7 +37,8 @@ def even_shares(images: npt.NDArray[np.int64], count: int) -> list[int]:
         images: (K,) of each class, at least ``count`` in all.
         count: images wanted.
     """
-    level = int(np.searchsorted([np.minimum(images, level).sum() for level in range(images.max() + 1)], count))
+    most = min(int(images.max()), count)
+    level = int(np.searchsorted([np.minimum(images, level).sum() for level in range(most + 1)], count))
     shares = np.minimum(images, max(level - 1, 0))
     larger = np.flatnonzero(images > shares)[: count - int(shares.sum())]
     shares[larger] += 1

@@ -1,6 +1,7 @@
 """Reads the tables and figures of each paper."""
 
 from collections.abc import Iterable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import TypeVar, get_args
 
@@ -14,6 +15,7 @@ from robustprune.settings import Settings
 from robustprune.settings.tables import Form
 
 FORMS = (*get_args(Form), *FIGURE_FORMS)
+KINDS = ("float", "int", "str")
 """What pydantic puts into the place of an error, and readers of the file do not see."""
 
 
@@ -54,11 +56,13 @@ def _read(folder: Path) -> Iterator[Experiments]:
         except ValidationError as error:
             problem, *others = error.errors()
             key = _key(problem["loc"])
-            value = "" if isinstance(problem["input"], dict) else f" = {problem['input']!r}"
+            given = problem["input"]
+            value = "" if isinstance(given, dict) else f" = {given if isinstance(given, Fraction) else repr(given)}"
             alike = [problem, *(other for other in others if _key(other["loc"]) == key)]  # all that it could be
             words = dict.fromkeys(one["msg"].removeprefix("Value error, ") for one in alike)
             raise UserError(f"{path.name}: {key}{value}: {'; or '.join(words)}") from None
 
 
 def _key(location: tuple[str | int, ...]) -> str:
-    return ".".join(str(part) for part in location if part not in FORMS and not str(part).startswith("literal["))
+    """Where it is in the file, without the names of what it could be."""
+    return ".".join(str(part) for part in location if part not in (*FORMS, *KINDS) and "[" not in str(part))

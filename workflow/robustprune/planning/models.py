@@ -6,7 +6,7 @@ from robustprune.experiments import Row
 from robustprune.planning.pools import Pools
 from robustprune.planning.stages import Stages, rows_of
 from robustprune.settings import AnyRecipe, RecordingSettings, Weights
-from robustprune.settings.training import problem_of_processes
+from robustprune.settings.training import MultiStepRecipe, problem_of_processes
 from robustprune.specs import ModelSpec, UnionPoolSpec
 
 
@@ -31,6 +31,7 @@ class Models:
         config = self.config
         real, *synthetic = pools or self.pools.of(recipe)
         self._check_validation(recipe, real)
+        self._check_reach(recipe)
         self._check_processes(recipe)
         self._check_shares(real)
         return self.stages.add(
@@ -56,6 +57,17 @@ class Models:
             raise UserError(
                 f"training.{recipe.recipe}.validation_images = {recipe.validation_images}, but {real} has {rows} images"
                 + (", of which some should be left to train on" if recipe.validation_held_out else "")
+            )
+
+    def _check_reach(self, recipe: AnyRecipe) -> None:
+        """As where the threat is changed to another norm's and the steps are not."""
+        if not isinstance(recipe, MultiStepRecipe):
+            return
+        reach, epsilon = recipe.attack_steps * recipe.step_size, self.config.threat.epsilon
+        if 4 * reach < epsilon:
+            raise UserError(
+                f"training.{recipe.recipe}.attack_steps * step_size = {reach} should be at least a quarter of "
+                f"threat.epsilon = {epsilon}"
             )
 
     def _check_processes(self, recipe: AnyRecipe) -> None:

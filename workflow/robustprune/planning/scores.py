@@ -172,7 +172,9 @@ class Scores:
     def _refuse_second_pool(self, location: str, pool: str, setting: str) -> None:
         """A file is about the images of one pool; others of the same number would get its lines without a word."""
         for other in self.stages.values():
-            if _file_of(other) == location and (first := dict(other.upstream)["pools"]) != pool:
+            if _file_of(other) != location or (first := dict(other.upstream)["pools"]) == pool:
+                continue
+            if None in (counts := {rows_of(self.stages, first), rows_of(self.stages, pool)}) or len(counts) == 1:
                 raise UserError(
                     f"{setting}: {location} is about the images of {first}, so it cannot be about those of {pool}, too"
                 )

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from robustprune.blocks import Columns, compute_rows
+from robustprune.blocks import ranges
 from robustprune.extrapolation.neighbours import Points, Space, nearest
+from robustprune.files import write_text
 from robustprune.job import Job
 from robustprune.pools.format import Pool
 from robustprune.pools.growing import GrowingArray
@@ -19,7 +20,7 @@ from robustprune.pools.images import PoolImages
 DEFINITION = 1
 
 LARGEST_SIDE = 32  # pixels
-PIXELS_FILE = "pixels.npy"
+PIXELS_FILE, STATE_FILE = "pixels.npy", "pixels.txt"  # the second: how many rows the first has
 Pixels = npt.NDArray[np.uint8]  # (N, D)
 
 
@@ -56,14 +57,22 @@ def _flat_pixels(job: Job, pool: Pool) -> Pixels:
 
 
 def _written(job: Job, images: PoolImages) -> Pixels:
-    def small(start: int, stop: int) -> Columns:
-        return {"pixels": _small(images[start:stop])}
+    file, state = job.partial / PIXELS_FILE, job.partial / STATE_FILE
+    done = int(state.read_text()) if state.is_file() else 0
+    shape = (len(images), _small(images[:1]).shape[1])
+    progress = job.progress("reading training images", total=len(images), unit="images", done=done)
+    with GrowingArray(file, shape, np.uint8, rows=done) as pixels, progress, job.checkpoints:
 
-    file, shape = job.partial / PIXELS_FILE, (len(images), _small(images[:1]).shape[1])
-    blocks = compute_rows(job, len(images), small, what="reading training images", name="pixels")
-    with GrowingArray(file, shape, np.uint8, rows=0) as pixels:
-        for block in blocks:
-            pixels.append(block["pixels"])
+        def save() -> None:
+            pixels.sync()
+            write_text(state, str(done))
+
+        for start, stop in ranges(done, len(images), job.execution.batch_size):
+            pixels.append(_small(images[start:stop]))
+            done = stop
+            progress.advance(stop - start)
+            job.checkpoints.tick(save)
+        save()
     mapped: Pixels = np.load(file, mmap_mode="r")
     return mapped
 

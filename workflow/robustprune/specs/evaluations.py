@@ -53,7 +53,7 @@ class EvaluationSpec(Spec):
         if self.attack == "clean":
             return self.modules
         ours = ("evaluation.autoattack",) if self.pgd is None else ("attacks.pgd", "evaluation.pgd")
-        return (*self.modules, "attacks.margin_loss", "attacks.norms", *ours)
+        return (*self.modules, "attacks.margin_loss", "attacks.norms", "sample_noise", *ours)
 
     @property
     def shared_rows(self) -> SharedRows:

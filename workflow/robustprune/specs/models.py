@@ -47,6 +47,7 @@ class ModelSpec(Spec):
         "attacks.norms",
         "attacks.pgd",
         "randomness",
+        "sample_noise",
         "training.augmentation",
         "training.averaging",
         "training.batches",

@@ -55,7 +55,6 @@ class DigitsSource(Settings):
 SOURCE_MODULES = {
     "parquet": ("pools.decoding",),
     "imagefolder": ("pools.decoding", "pools.ingest.listing"),
-    "torchvision": ("pools.ingest.idx",),
     "webdataset": ("pools.decoding", "pools.ingest.listing"),
 }
 """What decides pixels besides a source's own module."""
@@ -84,7 +83,8 @@ class IngestedPoolSpec(Spec):
     @property
     def decisive_modules(self) -> tuple[str, ...]:
         form, writer = self.source.format, "pools.writing" if self.storage == "decoded" else "pools.encoding"
-        return ("pools.format", writer, f"pools.ingest.{form}", *SOURCE_MODULES.get(form, ()))
+        others = ("pools.ingest.idx",) if self.source.format == "torchvision" and "MNIST" in self.source.name else ()
+        return ("pools.format", writer, f"pools.ingest.{form}", *SOURCE_MODULES.get(form, others))
 
     @model_validator(mode="after")
     def _has_pictures(self) -> "IngestedPoolSpec":
@@ -164,7 +164,7 @@ class GeneratedPoolSpec(Spec):
         "pools.format",
         "pools.generated",
         "pools.writing",
-        "randomness",
+        "sample_noise",
     )
     kind: Literal["pools"] = "pools"
     origin: Literal["generated"] = "generated"

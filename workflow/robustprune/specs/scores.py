@@ -104,7 +104,7 @@ class LossScoreSpec(ScoreSpec):
         "attacks.margin_loss",
         "attacks.norms",
         "attacks.pgd",
-        "randomness",
+        "sample_noise",
         "scores.loss",
     )
     kind: Literal["scores"] = "scores"

@@ -79,6 +79,7 @@ class CloudsSpec(Spec):
         "pruning.candidates",
         "pruning.strategies",
         "randomness",
+        "sample_noise",
         "training.mid_training",
     )
     kind: Literal["studies"] = "studies"

@@ -1,6 +1,7 @@
 """The images a model learns from: the kept rows of each pool, each with its radius."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
@@ -11,7 +12,7 @@ from scipy import special
 
 from robustprune.errors import UserError
 from robustprune.job import Job
-from robustprune.pools.format import Images, Pool, open_pool
+from robustprune.pools.format import AnyLabels, Images, Pool, open_pool
 from robustprune.pruning.manifest import read_manifest
 from robustprune.specs import ModelSpec
 
@@ -103,18 +104,29 @@ def _refuse_unfair(spec: ModelSpec, pool: Pool) -> None:
     """The first images of a pool in the order of its classes are of few, which would be validated on and not learnt."""
     recipe = spec.training
     count = recipe.validation_images if recipe.validates else recipe.held_out_images
-    if count == 0:
-        return
-    images = np.bincount(pool.labels)
-    shares = images[images > 0] / len(pool)
-    missing = len(shares) - len(np.unique(pool.labels[:count]))
-    # How many classes are missing among random images is close to Poisson's distribution.
-    if missing and special.gammainc(missing, np.exp(count * np.log1p(-shares)).sum()) < CHANCE:
+    missing = missing_classes(pool.info.class_counts, pool.labels[:count])
+    if missing:
         raise UserError(
             f"training.{recipe.recipe}.validation_images = {count}, but the first {count} images of {spec.real} lack "
-            f"{missing} of its {len(shares)} classes, so they are no fair sample; take a subset, which is shuffled, or "
-            "set it to 0"
+            f"{missing} of its classes, so they are no fair sample; shuffle the images, of generated ones by a subset, "
+            "or set it to 0"
         )
+
+
+def missing_classes(images: Sequence[int], labels: AnyLabels) -> int:
+    """How many classes are missing among some images of a pool; 0 where so many may be missing among random ones.
+
+    Args:
+        images: of each class in the pool.
+        labels: of some of them.
+    """
+    shares = np.array([count for count in images if count]) / sum(images)
+    missing = len(shares) - len(np.unique(labels))
+    if not len(labels) or not missing:
+        return 0
+    # How many are missing among random images is close to Poisson's distribution.
+    expected = np.exp(len(labels) * np.log1p(-shares)).sum()
+    return missing if special.gammainc(missing, expected) < CHANCE else 0
 
 
 def refuse_empty(spec: ModelSpec, kept: list[KeptImages], *, advice: str) -> None:
