@@ -450,9 +450,8 @@ def test_without_a_generator_nothing_can_be_drawn(tmp_path: Path) -> None:
     overrides = {"synthetic": {"source": f"npz:{tmp_path}/some.npz"}, "extrapolation": {"source": "generate"}}
     with pytest.raises(UserError, match=r"extrapolation.source = generate, but synthetic.source = npz:.*some.npz"):
         plan_of(tmp_path, overrides)
-    plan = plan_of(tmp_path, {**overrides, "extrapolation": {"source": f"npz:{tmp_path}/some.npz"}})
-    (spec,) = [spec for spec in plan.stages.values() if isinstance(spec, ExtrapolatedScoreSpec)]
-    assert spec.sources[1].pool == spec.pool  # the stage will refuse what they share
+    with pytest.raises(UserError, match=r"images of digits-synthetic-.*, to which scores are extrapolated, are in"):
+        plan_of(tmp_path, {**overrides, "extrapolation": {"source": f"npz:{tmp_path}/some.npz"}})
 
 
 def test_the_examples_of_the_page_on_scores_are_valid(tmp_path: Path) -> None:
