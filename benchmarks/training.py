@@ -11,22 +11,23 @@ import multiprocessing
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from robustprune.attacks.norms import norm_named
 from robustprune.attacks.pgd import pgd
 from robustprune.config import load_config
-from robustprune.execution import Execution
+from robustprune.execution import Compile, Execution
 from robustprune.job import Job
 from robustprune.models.registry import build_model
 from robustprune.pools.format import Pool, PoolInfo
@@ -59,6 +60,9 @@ RESNET = Case("resnet18", (3, 32, 32), 64, "8/255", "2/255", "crop_flip", 2)
 MNIST = Case("fast_cnn", (1, 28, 28), 512, "3/10", "3/40", "none", 2)
 DIGITS = Case("small_cnn", (1, 8, 8), 128, "3/20", "3/80", "none", 1)
 STEP_CASES = (RESNET, MNIST, DIGITS)
+DEEP = {"resnet18": RESNET, "wrn28_10_swish": RESNET._replace(architecture="wrn28_10_swish")}
+SIDES = ["plain", "float32", "bfloat16", "bfloat16-kernels", "bfloat16-cuda_graphs"]
+MATRIX = 8192  # rows and columns of the product that tells a GPU's peak
 EPOCH_IMAGES = 5000  # of the comparison of precisions
 POOL_IMAGES = 50_000_000  # of 32 x 32 pixels, 154 GB
 
@@ -121,7 +125,14 @@ def build_plain(architecture: str, shape: tuple[int, int, int]) -> nn.Module:
 
 @contextmanager
 def training(
-    case: Case, images: Images, labels: npt.NDArray[Any], device: str, recipe: AnyRecipe, *, seed: int = 0
+    case: Case,
+    images: Images,
+    labels: npt.NDArray[Any],
+    device: str,
+    recipe: AnyRecipe,
+    *,
+    seed: int = 0,
+    compiled: Compile = "none",
 ) -> Iterator[Training]:
     """Our training of the case on these images."""
     info = PoolInfo(
@@ -134,7 +145,7 @@ def training(
         digest="",
     )
     with tempfile.TemporaryDirectory() as folder:
-        job = Job(Path(folder), Execution(device=device), threads=case.threads, live=False)
+        job = Job(Path(folder), Execution(device=device, compile=compiled), threads=case.threads, live=False)
         job.partial.mkdir()
         spec = ModelSpec(
             architecture=case.architecture,
@@ -246,6 +257,53 @@ def time_steps(device: str, rounds: int, threads: int | None) -> None:
                     flush=True,
                 )
         plain.pool.terminate()
+
+
+def time_deep(device: str, rounds: int, network: str, batch_sizes: Sequence[int], sides: Sequence[str]) -> None:
+    """TRADES of a deep network on a GPU: images a second, and the share of the GPU's own bfloat16 matrix product."""
+    peak = matrix_product(device, rounds)
+    print(
+        f"{torch.cuda.get_device_name()}, torch {torch.__version__}: "
+        f"{peak / 1e12:.0f} TFLOP/s of a product of bfloat16 matrices"
+    )
+    for size in batch_sizes:
+        case = DEEP[network]._replace(batch_size=size)
+        with (
+            training(case, *noise(4096, case.shape), device, trades(case)) as ours,
+            FlopCounterMode(display=False) as flops,
+        ):
+            ours.one_step()
+        for side in sides:
+            precision, _, compiled = side.partition("-")
+            began = time.perf_counter()
+            if side == "plain":
+                plain = PlainProcess(case, device)
+                seconds, said = steps_alone(plain.seconds, rounds), ""
+                plain.pool.terminate()
+            else:
+                recipe = trades(case, precision=precision)
+                asked = cast(Compile, compiled or "none")
+                with training(case, *noise(4096, case.shape), device, recipe, compiled=asked) as ours:
+                    seconds = steps_alone(partial(seconds_of, ours.one_step, device), rounds)
+                    said = f", compiled: {ours.compiled}" if compiled else ""
+            share = flops.get_total_flops() / seconds / peak
+            print(
+                f"    {network}, batch {size}, {side:20}: {size / seconds:8,.0f} images/s, {share:6.1%} of the peak; "
+                f"{time.perf_counter() - began:.0f} s with its start{said}",
+                flush=True,
+            )
+            torch.cuda.empty_cache()
+
+
+def matrix_product(device: str, rounds: int) -> float:
+    """Floating-point operations a second of a large product of bfloat16 matrices."""
+    left, right = (torch.randn(MATRIX, MATRIX, device=device, dtype=torch.bfloat16) for _ in range(2))
+    return 2 * MATRIX**3 / steps_alone(partial(seconds_of, lambda: left @ right, device), rounds)
+
+
+def steps_alone(step: Callable[[], Seconds], rounds: int) -> float:
+    """Median seconds of a step by the clock, after three that do not count."""
+    return statistics.median([step().clock for _ in range(3 + rounds)][3:])
 
 
 def time_data(device: str, rounds: int) -> None:
@@ -387,6 +445,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     benchmarks: dict[str, Callable[..., None]] = {
         "step": time_steps,
+        "deep": time_deep,
         "data": time_data,
         "precision": compare_precisions,
         "rs_fgsm": time_rs_fgsm,
@@ -397,9 +456,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="of step and rs_fgsm (default: each case's own, and 1)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="MNIST, for rs_fgsm")
+    parser.add_argument("--network", choices=DEEP, default="resnet18", help="of deep (default: %(default)s)")
+    parser.add_argument(
+        "--batch-sizes", type=int, nargs="+", default=[512, 1024], help="of deep (default: %(default)s)"
+    )
+    parser.add_argument("--sides", nargs="+", choices=SIDES, default=SIDES, help="of deep (default: all)")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    more = {"step": (options.threads,), "rs_fgsm": (options.data, options.threads)}
+    deep = (options.network, options.batch_sizes, options.sides)
+    more = {"step": (options.threads,), "deep": deep, "rs_fgsm": (options.data, options.threads)}
     benchmarks[options.what](options.device, options.rounds, *more.get(options.what, ()))
 
 

@@ -35,7 +35,10 @@ SMALLEST: dict[str, Any] = merge(
             "rs_fgsm": {"epochs": 5, "validation_images": 50},
         },
         "dynamics": {"uncertainty": {"window": 3}, "recording": {"attack": {"steps": 2, "step": 0.5}}},
-        "extrapolation": {"source_images": 200, "neighbours": {"k": [3, 5], "metric": ["cosine", "euclidean"]}},
+        "extrapolation": {
+            "source_images": 200,
+            "neighbours": {"k": [3, 5], "metric": ["cosine", "euclidean"], "held_out": 0.2},
+        },
         "margins": {"boundary_search": {"step_size": 0.02, "max_steps": 40}},
         "layout": {"images": None},
         "evaluation": {"autoattack_images": 1},
