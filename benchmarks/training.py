@@ -27,6 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from robustprune.attacks.norms import norm_named
 from robustprune.attacks.pgd import pgd
 from robustprune.config import load_config
+from robustprune.device import describe
 from robustprune.execution import Compile, Execution
 from robustprune.job import Job
 from robustprune.models.registry import build_model
@@ -60,9 +61,9 @@ RESNET = Case("resnet18", (3, 32, 32), 64, "8/255", "2/255", "crop_flip", 2)
 MNIST = Case("fast_cnn", (1, 28, 28), 512, "3/10", "3/40", "none", 2)
 DIGITS = Case("small_cnn", (1, 8, 8), 128, "3/20", "3/80", "none", 1)
 STEP_CASES = (RESNET, MNIST, DIGITS)
-DEEP = {"resnet18": RESNET, "wrn28_10_swish": RESNET._replace(architecture="wrn28_10_swish")}
-SIDES = ["plain", "float32", "bfloat16", "bfloat16-kernels", "bfloat16-cuda_graphs"]
-MATRIX = 8192  # rows and columns of the product that tells a GPU's peak
+NETWORKS = {"resnet18": RESNET, "wrn28_10_swish": RESNET._replace(architecture="wrn28_10_swish"), "fast_cnn": MNIST}
+SIDES = ["plain", "float32", "bfloat16", "float32-cuda_graphs", "bfloat16-kernels", "bfloat16-cuda_graphs"]
+MATRIX = 8192  # rows and columns of the product that tells a device's peak
 EPOCH_IMAGES = 5000  # of the comparison of precisions
 POOL_IMAGES = 50_000_000  # of 32 x 32 pixels, 154 GB
 
@@ -259,40 +260,49 @@ def time_steps(device: str, rounds: int, threads: int | None) -> None:
         plain.pool.terminate()
 
 
-def time_deep(device: str, rounds: int, network: str, batch_sizes: Sequence[int], sides: Sequence[str]) -> None:
-    """TRADES of a deep network on a GPU: images a second, and the share of the GPU's own bfloat16 matrix product."""
+def time_network(device: str, rounds: int, network: str, batch_sizes: Sequence[int], sides: Sequence[str]) -> None:
+    """TRADES of one network by the clock: images a second, and the share of the device's own bfloat16 matrix product.
+
+    A step counts as 26 forward passes, 20 of them for the gradients of the attack and 6 for the loss there and back.
+    """
     peak = matrix_product(device, rounds)
-    print(
-        f"{torch.cuda.get_device_name()}, torch {torch.__version__}: "
-        f"{peak / 1e12:.0f} TFLOP/s of a product of bfloat16 matrices"
-    )
+    machine = describe(torch.device(device))
+    print(f"{machine}, torch {torch.__version__}: {peak / 1e12:.2f} TFLOP/s of a product of bfloat16 matrices")
     for size in batch_sizes:
-        case = DEEP[network]._replace(batch_size=size)
-        with (
-            training(case, *noise(4096, case.shape), device, trades(case)) as ours,
-            FlopCounterMode(display=False) as flops,
-        ):
-            ours.one_step()
+        case = NETWORKS[network]._replace(batch_size=size)
+        work = 26 * forward_operations(case)
         for side in sides:
-            precision, _, compiled = side.partition("-")
             began = time.perf_counter()
-            if side == "plain":
-                plain = PlainProcess(case, device)
-                seconds, said = steps_alone(plain.seconds, rounds), ""
-                plain.pool.terminate()
-            else:
-                recipe = trades(case, precision=precision)
-                asked = cast(Compile, compiled or "none")
-                with training(case, *noise(4096, case.shape), device, recipe, compiled=asked) as ours:
-                    seconds = steps_alone(partial(seconds_of, ours.one_step, device), rounds)
-                    said = f", compiled: {ours.compiled}" if compiled else ""
-            share = flops.get_total_flops() / seconds / peak
+            seconds, said = time_side(case, device, side, rounds)
             print(
-                f"    {network}, batch {size}, {side:20}: {size / seconds:8,.0f} images/s, {share:6.1%} of the peak; "
-                f"{time.perf_counter() - began:.0f} s with its start{said}",
+                f"    {network}, batch {size}, {side:20}: {size / seconds:8,.0f} images/s, "
+                f"{work / seconds / peak:6.1%} of the peak; {time.perf_counter() - began:.0f} s with its start{said}",
                 flush=True,
             )
-            torch.cuda.empty_cache()
+
+
+def time_side(case: Case, device: str, side: str, rounds: int) -> tuple[float, str]:
+    """Seconds of a step of one of ``SIDES``, and what became of its compilation."""
+    if side == "plain":
+        plain = PlainProcess(case, device)
+        try:
+            return steps_alone(plain.seconds, rounds), ""
+        finally:
+            plain.pool.terminate()
+    precision, _, asked = side.partition("-")
+    compiled = cast(Compile, asked or "none")
+    recipe = trades(case, precision=precision)
+    with training(case, *noise(4096, case.shape), device, recipe, compiled=compiled) as ours:
+        seconds = steps_alone(partial(seconds_of, ours.one_step, device), rounds)
+        return seconds, f", compiled: {ours.compiled}" if asked else ""
+
+
+def forward_operations(case: Case) -> int:
+    """Floating-point operations of a forward pass of a batch."""
+    model = build_plain(case.architecture, case.shape).eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.zeros(1, *case.shape))
+    return case.batch_size * int(counter.get_total_flops())
 
 
 def matrix_product(device: str, rounds: int) -> float:
@@ -445,7 +455,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     benchmarks: dict[str, Callable[..., None]] = {
         "step": time_steps,
-        "deep": time_deep,
+        "network": time_network,
         "data": time_data,
         "precision": compare_precisions,
         "rs_fgsm": time_rs_fgsm,
@@ -456,15 +466,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="of step and rs_fgsm (default: each case's own, and 1)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="MNIST, for rs_fgsm")
-    parser.add_argument("--network", choices=DEEP, default="resnet18", help="of deep (default: %(default)s)")
+    parser.add_argument("--network", choices=NETWORKS, default="resnet18", help="of network (default: %(default)s)")
     parser.add_argument(
-        "--batch-sizes", type=int, nargs="+", default=[512, 1024], help="of deep (default: %(default)s)"
+        "--batch-sizes", type=int, nargs="+", default=[512, 1024], help="of network (default: %(default)s)"
     )
-    parser.add_argument("--sides", nargs="+", choices=SIDES, default=SIDES, help="of deep (default: all)")
+    parser.add_argument("--sides", nargs="+", choices=SIDES, default=SIDES, help="of network (default: all)")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    deep = (options.network, options.batch_sizes, options.sides)
-    more = {"step": (options.threads,), "deep": deep, "rs_fgsm": (options.data, options.threads)}
+    network = (options.network, options.batch_sizes, options.sides)
+    more = {"step": (options.threads,), "network": network, "rs_fgsm": (options.data, options.threads)}
     benchmarks[options.what](options.device, options.rounds, *more.get(options.what, ()))
 
 
