@@ -20,7 +20,7 @@ from robustprune.costs.calibration import calibrate
 from robustprune.costs.report import NO_RATES, in_units
 from robustprune.costs.storage import bytes_of
 from robustprune.costs.throughput import THROUGHPUT_FILE, Rates, add_rates, read_throughput
-from robustprune.costs.work import UnknownSizeError, Work, network_of, work_of
+from robustprune.costs.work import UnknownSizeError, Work, network_of, networks, work_of
 from robustprune.errors import UserError
 from robustprune.evaluation.autoattack import STANDARD, withstands_one
 from robustprune.evaluation.pgd import withstands_pgd
@@ -225,6 +225,23 @@ def test_a_generator_is_measured_as_it_is_trained(tmp_path: Path) -> None:
     (edm,) = [rate for name, rate in rates.items() if name.startswith("edm")]
     assert min(edm.forwards, edm.updates) > 0
     assert edm.gradients is None
+
+
+def test_each_arithmetic_of_a_network_has_rates_of_its_own() -> None:
+    training = {"training": {"trades": {"precision": "bfloat16"}}}
+    drawing = {"synthetic": {"generator": {"precision": "bfloat16"}}}
+    plan = plan_of(Row(method="all", recipe="trades"), **training, **drawing)
+    assert {name.partition("8x8")[2] for name in networks(plan) if name.startswith("small_cnn")} == {"", ", bfloat16"}
+    assert [name.rpartition(", ")[2] for name in networks(plan) if name.startswith("edm")] == ["bfloat16", "1x8x8"]
+    used = {kind: work_of(plan, stage_of(plan, kind)).network for kind in ("models", "generators", "evaluations")}
+    assert {kind: name.endswith("bfloat16") for kind, name in used.items()} == {
+        "models": True,
+        "generators": True,
+        "evaluations": False,
+    }
+    assert {work_of(plan, stage).network for stage in plan.stages} <= {"", *networks(plan)}
+    rates = calibrate(plan, torch.device("cpu"), batch_size=8, seconds=0)
+    assert set(rates) == set(networks(plan))
 
 
 def test_the_size_of_a_pool_that_is_made_is_in_the_costs(tmp_path: Path) -> None:

@@ -9,14 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from robustprune.costs.throughput import Rates
-from robustprune.costs.work import network_of
+from robustprune.costs.work import NetworkSpec, networks
 from robustprune.edm.augmentation import LABELS
 from robustprune.edm.network import UNet, build_network
 from robustprune.errors import UserError
 from robustprune.models.registry import build_model
 from robustprune.plan import Plan
+from robustprune.precision import arithmetic, memory_format
 from robustprune.randomness import BatchNoise, generator
-from robustprune.specs import GeneratorSpec, ImportedModelSpec, ModelSpec
+from robustprune.settings import Precision
+from robustprune.specs import GeneratorSpec
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +27,7 @@ Pass = Callable[[Tensor], object]
 
 
 def calibrate(plan: Plan, device: torch.device, *, batch_size: int, seconds: float) -> dict[str, Rates]:
-    """Measure each network of a plan, in float32 and with fresh weights.
+    """Measure each network of a plan with fresh weights, in each arithmetic that something computes in.
 
     Args:
         plan: its models and generators are measured, each network once.
@@ -36,12 +38,10 @@ def calibrate(plan: Plan, device: torch.device, *, batch_size: int, seconds: flo
     Returns:
         rates by network.
     """
-    specs = [spec for spec in plan.stages.values() if isinstance(spec, ModelSpec | ImportedModelSpec | GeneratorSpec)]
-    networks = {network_of(spec): spec for spec in specs}
-    rates = {}
-    for position, (name, spec) in enumerate(networks.items()):
-        rates[name] = _measure(spec, device, batch_size=batch_size, seconds=seconds)
-        logger.info("%d of %d, %s: %s", position + 1, len(networks), name, _told(rates[name]))
+    found, rates = networks(plan), {}
+    for position, (name, (spec, precision)) in enumerate(found.items()):
+        rates[name] = _measure(spec, precision, device, batch_size=batch_size, seconds=seconds)
+        logger.info("%d of %d, %s: %s", position + 1, len(found), name, _told(rates[name]))
     return rates
 
 
@@ -51,15 +51,21 @@ def _told(rates: Rates) -> str:
 
 
 def _measure(
-    spec: ModelSpec | ImportedModelSpec | GeneratorSpec, device: torch.device, *, batch_size: int, seconds: float
+    spec: NetworkSpec, precision: Precision, device: torch.device, *, batch_size: int, seconds: float
 ) -> Rates:
     if isinstance(spec, GeneratorSpec):
-        denoiser = build_network(spec.settings, spec.image_shape, spec.classes).to(device)
+        denoiser = build_network(spec.settings, spec.image_shape, spec.classes)
         network: nn.Module = denoiser
-        call = _as_denoiser(denoiser, augmented=spec.settings.augmentation_probability > 0)
+        function = _as_denoiser(denoiser, augmented=spec.settings.augmentation_probability > 0)
     else:
-        network = build_model(spec.architecture, image_shape=spec.image_shape, classes=spec.classes).to(device)
-        call = network
+        network = build_model(spec.architecture, image_shape=spec.image_shape, classes=spec.classes)
+        function = network
+    network.to(device).to(memory_format=memory_format(network, precision, device))
+
+    def call(images: Tensor) -> Tensor:
+        with arithmetic(precision, device):
+            outputs: Tensor = function(images)
+        return outputs
 
     def fastest(way: Pass) -> float:
         return _fastest(way, spec.image_shape, device, batch_size=batch_size, seconds=seconds)

@@ -73,7 +73,7 @@ def _recordings(plan: Plan, spec: ModelSpec) -> int:
 
 
 def _weights(spec: ModelSpec | ImportedModelSpec | GeneratorSpec, rates: Mapping[str, Rates]) -> int:
-    network = network_of(spec)
+    network = network_of(spec, spec.settings.precision if isinstance(spec, GeneratorSpec) else "float32")
     if network not in rates:
         raise UnknownSizeError(network)
     return rates[network].parameters * FLOAT_BYTES

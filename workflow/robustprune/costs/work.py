@@ -6,7 +6,14 @@ Where a number depends on what will be found, it is the most there can be, and f
 from dataclasses import dataclass, replace
 
 from robustprune.plan import Plan
-from robustprune.settings import AdversarialRecipe, BoundarySearchSettings, DropShare, MultiStepRecipe, TradesRecipe
+from robustprune.settings import (
+    AdversarialRecipe,
+    BoundarySearchSettings,
+    DropShare,
+    MultiStepRecipe,
+    Precision,
+    TradesRecipe,
+)
 from robustprune.specs import (
     EmbeddingSpec,
     EvaluationSpec,
@@ -24,6 +31,8 @@ from robustprune.specs import (
 
 DEEPFOOL_GRADIENTS = 10  # an image, at slope_ratio 1.75 and ten classes: an estimate
 APGD_STEPS, FAB_STEPS, SQUARE_QUERIES, TARGETS = 100, 100, 5000, 9  # of the standard AutoAttack
+
+NetworkSpec = ModelSpec | ImportedModelSpec | GeneratorSpec
 
 
 class UnknownSizeError(Exception):
@@ -55,8 +64,32 @@ class Work:
         return replace(self, **counts)
 
 
-def network_of(spec: ModelSpec | ImportedModelSpec | GeneratorSpec) -> str:
+def networks(plan: Plan) -> dict[str, tuple[NetworkSpec, Precision]]:
+    """Each network that images go through, with the arithmetic of what they go through it for."""
+    found: list[tuple[NetworkSpec, Precision]] = []
+    for spec in plan.stages.values():
+        match spec:
+            case ModelSpec(training=recipe):
+                found += [
+                    (spec, recipe.precision),
+                    (spec, "float32"),
+                ]  # learning, and all that looks at what was learnt
+            case ImportedModelSpec():
+                found.append((spec, "float32"))
+            case GeneratorSpec(settings=settings):
+                found.append((spec, settings.precision))
+            case GeneratedPoolSpec(generator=generator, sampler=sampler):
+                found.append((_network_spec(plan, generator), sampler.precision))
+    return {network_of(spec, precision): (spec, precision) for spec, precision in found}
+
+
+def network_of(spec: NetworkSpec, precision: Precision = "float32") -> str:
     """What decides how fast a network is, in words."""
+    name = _architecture_of(spec)
+    return name if precision == "float32" else f"{name}, {precision}"
+
+
+def _architecture_of(spec: NetworkSpec) -> str:
     shape = "x".join(str(side) for side in spec.image_shape)
     if not isinstance(spec, GeneratorSpec):
         return f"{spec.architecture}, {spec.classes} classes, {shape}"
@@ -77,9 +110,10 @@ def work_of(plan: Plan, stage_id: str) -> Work:
         case ModelSpec() as spec:
             return _training(plan, spec)
         case GeneratorSpec(settings=settings) as spec:
-            return Work(network_of(spec), updates=settings.steps * settings.batch_size)
+            return Work(network_of(spec, settings.precision), updates=settings.steps * settings.batch_size)
         case GeneratedPoolSpec(generator=generator, count=count, sampler=sampler):
-            return Work(_network(plan, generator), forwards=count * sampler.evaluations)
+            network = network_of(_network_spec(plan, generator), sampler.precision)
+            return Work(network, forwards=count * sampler.evaluations)
         case MarginSpec() | LossScoreSpec() | EvaluationSpec() | EmbeddingSpec(encoder=ModelEncoder()) as spec:
             return replace(_image(spec), network=_network(plan, _model_of(spec))) * _rows(plan, spec)
         case EmbeddingSpec(encoder=TorchvisionEncoder(name=name)) as spec:
@@ -112,7 +146,7 @@ def _training(plan: Plan, spec: ModelSpec) -> Work:
     attack_steps = recipe.attack_steps if isinstance(recipe, MultiStepRecipe) else 1
     attacked = isinstance(recipe, AdversarialRecipe)
     learnt = Work(
-        network_of(spec),
+        network_of(spec, recipe.precision),
         gradients=attack_steps * attacked,
         updates=2 if isinstance(recipe, TradesRecipe) else 1,
     )
@@ -185,6 +219,10 @@ def _model_of(spec: MarginSpec | LossScoreSpec | EvaluationSpec | EmbeddingSpec)
 
 
 def _network(plan: Plan, stage_id: str) -> str:
+    return network_of(_network_spec(plan, stage_id))
+
+
+def _network_spec(plan: Plan, stage_id: str) -> NetworkSpec:
     spec = plan.stages[stage_id]
-    assert isinstance(spec, ModelSpec | ImportedModelSpec | GeneratorSpec)
-    return network_of(spec)
+    assert isinstance(spec, NetworkSpec)
+    return spec

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from robustprune.precision import arithmetic
 from robustprune.settings.base import Precision
 
 DEFINITION = 1
@@ -83,7 +84,7 @@ def in_precision(network: Network, precision: Precision, device: torch.device) -
     """The network with its arithmetic in ``precision``; what goes in and comes out of the preconditioning is not."""
 
     def narrowed(x: Tensor, c_noise: Tensor, labels: Tensor) -> Tensor:
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        with arithmetic(precision, device):
             return network(x, c_noise, labels)
 
     return narrowed

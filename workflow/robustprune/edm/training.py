@@ -15,6 +15,7 @@ from robustprune.edm.preconditioning import Network, denoising_losses, in_precis
 from robustprune.errors import UserError
 from robustprune.job import Job
 from robustprune.pools.format import Pool
+from robustprune.precision import memory_format
 from robustprune.randomness import BatchNoise, derive_seed, generator
 from robustprune.settings import GeneratorSettings
 from robustprune.specs import GeneratorSpec
@@ -58,8 +59,7 @@ class GeneratorTraining(ResumableSteps):
             )
         torch.manual_seed(derive_seed(self.settings.seed, "initialisation"))
         network = build_network(self.settings, spec.image_shape, spec.classes)
-        narrow_on_gpu = self.settings.precision == "bfloat16" and job.device.type == "cuda"
-        layout = torch.channels_last if narrow_on_gpu else torch.preserve_format
+        layout = memory_format(network, self.settings.precision, job.device)
         self.network = network.to(job.device).to(memory_format=layout).train()
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         self.optimizer = torch.optim.Adam(self.network.parameters(), betas=BETAS, fused=True)

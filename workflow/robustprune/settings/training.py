@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from robustprune.settings.base import Radius, Settings
+from robustprune.settings.base import Precision, Radius, Settings
 
 RecipeName = Literal["standard", "pgd_at", "trades", "rs_fgsm"]
 """How a model is trained; each is a key of the section ``training``, and an experiment's row names one."""
@@ -63,7 +63,7 @@ class Recipe(Settings):
     augmentation: Literal["none", "crop_flip"] = Field(
         "none", description="crop_flip: random crop after zero padding by 4 pixels, mirrored with probability 1/2"
     )
-    precision: Literal["float32", "bfloat16"] = Field(
+    precision: Precision = Field(
         "float32",
         description="of the network's arithmetic; bfloat16 (weights, loss and attack stay in float32) is for GPUs "
         "and the CPUs that are faster at it",

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from robustprune.errors import Interrupted, UserError
 from robustprune.job import Job
 from robustprune.models.registry import build_model
+from robustprune.precision import arithmetic, memory_format
 from robustprune.randomness import BatchNoise, derive_seed, generator
 from robustprune.specs import ModelSpec
 from robustprune.steps import ResumableSteps
 from robustprune.training.augmentation import crop_flip
 from robustprune.training.averaging import WeightAverage, averaging_decay
 from robustprune.training.batches import Batch, open_batches
-from robustprune.training.batchnorm import fewest_images, has_batchnorm, set_statistics_momentum, take_statistics
+from robustprune.training.batchnorm import fewest_images, set_statistics_momentum, take_statistics
 from robustprune.training.clock import Clock, Position
 from robustprune.training.compilation import compiled
 from robustprune.training.mid_training import dropped_of, prune_midway
@@ -48,7 +49,7 @@ class Training(ResumableSteps):
         torch.manual_seed(derive_seed(spec.seed, "initialisation"))
         model = build_model(spec.architecture, image_shape=spec.image_shape, classes=spec.classes)
         take_statistics(model, shares=settings.batchnorm_shares, team=team)
-        layout = memory_format(model, job.device, settings.precision)
+        layout = memory_format(model, settings.precision, job.device)
         self.model: nn.Module = model.to(job.device).to(memory_format=layout).train()
         self.recipe = build_recipe(settings, spec.threat, spec.online)
         self.optimizer = build_optimizer(self.model, settings)
@@ -157,7 +158,7 @@ class Training(ResumableSteps):
             images = crop_flip(images, self._noise("augmentation", whole))
         images = images.to(torch.float32) / 255
         noise = self._noise("attack", whole)
-        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
+        with arithmetic(settings.precision, device):
             return self.recipe.losses(self.network, images, batch.labels, batch.epsilon, noise)
 
     def _noise(self, purpose: str, whole: int) -> BatchNoise:
@@ -261,12 +262,6 @@ def clock_of(spec: ModelSpec, real_images: int) -> Clock:
         shorter = settings.steps_per_epoch(real_images - dropped_of(real_images, midway))
         steps[midway.after_epoch :] = [shorter] * (settings.epochs - midway.after_epoch)
     return Clock(tuple(steps))
-
-
-def memory_format(model: nn.Module, device: torch.device, precision: str) -> torch.memory_format:
-    """The faster order of a network's tensors: channels last for deep ones on CPUs, and for bfloat16 on GPUs."""
-    faster = has_batchnorm(model) if device.type == "cpu" else precision == "bfloat16"
-    return torch.channels_last if faster else torch.preserve_format
 
 
 def sums_of(losses: Tensor, right: Tensor, pruned: Tensor) -> Tensor:

@@ -1,0 +1,19 @@
+"""The arithmetic of a network: float32, or bfloat16 by torch's autocast, with weights in float32."""
+
+import torch
+from torch import nn
+
+from robustprune.settings.base import Precision
+
+
+def arithmetic(precision: Precision, device: torch.device) -> torch.autocast:
+    """The context in which a network on this device is called."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def memory_format(network: nn.Module, precision: Precision, device: torch.device) -> torch.memory_format:
+    """The faster order of a network's tensors: channels last for bfloat16 on GPUs, and with BatchNorm on CPUs."""
+    if device.type != "cpu":
+        return torch.channels_last if precision == "bfloat16" else torch.preserve_format
+    deep = any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+    return torch.channels_last if deep else torch.preserve_format
