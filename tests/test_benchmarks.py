@@ -20,6 +20,10 @@ PRINTED = {
     "data": r"batch of 16 from 1,000 images \(0 GB\): \d+\.\d\d ms, \d+\.\d\d% of a step; memory of .*: \d\.\d GiB\n",
     "precision": r"(\w+ +clean \d+\.\d\d \+- \d+\.\d\d %, PGD-40 \d+\.\d\d \+- \d+\.\d\d %, 2 seeds\n){2}",
     "rs_fgsm": r"(RS-FGSM, 10 epochs of 200 images, seed [01], 1 threads: .* by the clock; clean .* of 200\n){2}",
+    "network --batch-sizes 16 --sides plain bfloat16 float32-cuda_graphs": r"cpu, .*, torch .* TFLOP/s of a .*\n"
+    r"    resnet18, batch 16, plain .* images/s, .*% of the peak; \d+ s with its start\n"
+    r"    resnet18, batch 16, bfloat16 .* with its start\n"
+    r"    resnet18, batch 16, float32-cuda_graphs .*, compiled: no: CUDA graphs are for GPUs, and this is cpu\n",
     "seeds": r"16 networks, batch 100 each: sequence \d+ ms, vmap \d+ ms, ratio \d+\.\d\d\n",
 }
 
@@ -32,11 +36,13 @@ def test_benchmarks_of_training(what: str, monkeypatch: pytest.MonkeyPatch, caps
     monkeypatch.setattr(training, "RESNET", small)
     monkeypatch.setattr(training, "DIGITS", small)
     monkeypatch.setattr(training, "STEP_CASES", (small,))
+    monkeypatch.setattr(training, "NETWORKS", {"resnet18": small})
+    monkeypatch.setattr(training, "MATRIX", 64)
     monkeypatch.setattr(training, "EPOCH_IMAGES", 32)
     monkeypatch.setattr(training, "POOL_IMAGES", 1000)
     monkeypatch.setattr(training, "read_mnist", lambda *_: training.noise(200, training.MNIST.shape))
     rounds = "2" if what in ("precision", "rs_fgsm") else "1"
-    monkeypatch.setattr(sys, "argv", ["training.py", what, "--rounds", rounds])
+    monkeypatch.setattr(sys, "argv", ["training.py", *what.split(), "--rounds", rounds])
     training.main()
     assert re.fullmatch(PRINTED[what], capsys.readouterr().out)
 

@@ -40,7 +40,10 @@ ELSEWHERE = {
     "snakemake --profile slurm results/table1.csv": "test_slurm.py",
     **{
         f"python benchmarks/training.py {what}": "test_benchmarks.py, with smaller cases"
-        for what in ("step", "data", "precision", "rs_fgsm", "seeds")
+        for what in (
+            *("step", "data", "precision", "rs_fgsm", "seeds", "seeds --device cuda", "network --device cuda"),
+            "network --device cuda --network fast_cnn --batch-sizes 512 --rounds 20",
+        )
     },
     "python benchmarks/ingest.py": "test_benchmarks.py, with fewer images",
     "python benchmarks/manifest.py": "test_benchmarks.py, with fewer margins",
