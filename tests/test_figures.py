@@ -311,6 +311,12 @@ CHECK = {"quantity": "accuracy", "row": "random", "at": 0.1, "above": 5}
     [
         ({"values": [0.5, 0.1]}, "figures.first: values = [0.5, 0.1] should rise"),
         ({"values": [0.5, 1]}, "figures.first: 'random' with ratio = 1: ratio = 1.0 should be at least 0, and below 1"),
+        ({"serie": []}, "figures.first.serie = []: there is no such key here (did you mean 'series'?)"),
+        ({"series": [{"method": "r", "seeds": 1}]}, "figures.first.series.0.seeds = 1: there is no such key here"),
+        (
+            {"series": [{"method": "r", "strateggy": "puma"}]},
+            "figures.first.series.0.strateggy = 'puma': there is no such key here (did you mean 'strategy'?)",
+        ),
         ({"over": "ratios"}, "figures.first: 'random' with ratios = 0.1: Extra inputs are not permitted"),
         ({"quantities": ["speed_steps"]}, "figures.first: quantities: speed_steps is no number of a run"),
         ({"beside": [{"method": "random"}]}, "figures.first: two methods have the same name: random, random"),

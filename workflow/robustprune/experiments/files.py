@@ -1,15 +1,19 @@
 """Reads the tables and figures of each paper."""
 
+import difflib
+import functools
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 from pydantic import Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from robustprune.config import EXPERIMENTS, read_yaml
 from robustprune.errors import UserError
 from robustprune.experiments.figures import FIGURE_FORMS, AnyFigure
+from robustprune.experiments.rows import Row
 from robustprune.experiments.tables import AnyTable
 from robustprune.settings import Settings
 from robustprune.settings.tables import Form
@@ -59,8 +63,34 @@ def _read(folder: Path) -> Iterator[Experiments]:
             given = problem["input"]
             value = "" if isinstance(given, dict) else f" = {given if isinstance(given, Fraction) else repr(given)}"
             alike = [problem, *(other for other in others if _key(other["loc"]) == key)]  # all that it could be
-            words = dict.fromkeys(one["msg"].removeprefix("Value error, ") for one in alike)
+            words = dict.fromkeys(_words(one) for one in alike)
             raise UserError(f"{path.name}: {key}{value}: {'; or '.join(words)}") from None
+
+
+def _words(problem: ErrorDetails) -> str:
+    """What is wrong, with what may have been meant."""
+    if problem["type"] != "extra_forbidden":
+        return problem["msg"].removeprefix("Value error, ")
+    key = str(problem["loc"][-1])
+    section = Row if {"rows", "series", "beside"} & set(problem["loc"]) else Experiments
+    near = difflib.get_close_matches(key, _keys_within(section) - {key}, n=1)
+    return "there is no such key here" + (f" (did you mean {near[0]!r}?)" if near else "")
+
+
+@functools.cache
+def _keys_within(annotation: Any) -> frozenset[str]:
+    """Every key that a section, or one within it, may have."""
+    keys: set[str] = set()
+    left, seen = [annotation], set()
+    while left:
+        part = left.pop()
+        fields = getattr(part, "model_fields", {})
+        if part in seen:
+            continue
+        seen.add(part)
+        keys |= set(fields)
+        left += [field.annotation for field in fields.values()] + list(get_args(part))
+    return frozenset(keys)
 
 
 def _key(location: tuple[str | int, ...]) -> str:
