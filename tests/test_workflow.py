@@ -338,7 +338,14 @@ def test_mnist_runs_on_idx_files(shared: Path, tmp_path: Path) -> None:
         "data": {"source": "idx:raw"},
         "synthetic": {
             "count": 100,
-            "generator": {"base_channels": 8, "blocks": 1, "steps": 5, "batch_size": 16},
+            "generator": {
+                "base_channels": 8,
+                "channel_multipliers": [1],
+                "attention_resolutions": [],
+                "blocks": 1,
+                "steps": 5,
+                "batch_size": 16,
+            },
             "sampler": {"steps": 4},
         },
         "training": {
@@ -352,7 +359,7 @@ def test_mnist_runs_on_idx_files(shared: Path, tmp_path: Path) -> None:
             }
         },
         "margins": {"method": "boundary_search", "boundary_search": {"step_size": 0.1, "max_steps": 5}},
-        "evaluation": {"images": 50, "cw": {"steps": 5}, "autoattack_images": 4},
+        "evaluation": {"images": 50, "cw": {"steps": 5}, "attacks": ["cw"]},
     }
     checkout.file("config.yaml").write_text(yaml.safe_dump(reduced))
     checkout.snakemake(TABLE)
