@@ -20,13 +20,14 @@ from robustprune.costs.calibration import calibrate
 from robustprune.costs.report import NO_RATES, in_units
 from robustprune.costs.storage import bytes_of
 from robustprune.costs.throughput import THROUGHPUT_FILE, Rates, add_rates, read_throughput
-from robustprune.costs.work import UnknownSizeError, Work, network_of, networks, work_of
+from robustprune.costs.work import UnknownSizeError, Work, network_of, networks, works_of
 from robustprune.errors import UserError
 from robustprune.evaluation.autoattack import STANDARD, withstands_one
 from robustprune.evaluation.pgd import withstands_pgd
 from robustprune.experiments import Row, Table, load_experiments
 from robustprune.plan import Plan, make_plan
 from robustprune.planview import describe_plan
+from robustprune.precision import memory_format
 from robustprune.settings import Pgd, ThreatModel
 from robustprune.specs import EmbeddingSpec, ModelSpec, TorchvisionEncoder
 from tiny import stage_of
@@ -65,7 +66,13 @@ def plan_of(row: Row, **overrides: Any) -> Plan:
 
 
 def work(plan: Plan, kind: str, word: str = "") -> Work:
-    return work_of(plan, stage_of(plan, kind, word))
+    return total(plan, stage_of(plan, kind, word))
+
+
+def total(plan: Plan, stage: str) -> Work:
+    """All that a stage costs, under the name of its first network."""
+    works = works_of(plan, stage)
+    return sum(works, start=Work(works[0].network if works else ""))
 
 
 def test_pgd_takes_what_is_planned() -> None:
@@ -156,7 +163,7 @@ def test_embedding_by_torchvision_takes_a_pass_of_a_network_of_its_own() -> None
     encoder = TorchvisionEncoder(name="resnet50", digest="0" * 64, resize=224, location="resnet50.pth")
     other = plan.stages[stage].model_copy(update={"encoder": encoder})
     plan = replace(plan, stages={**plan.stages, stage: other})
-    assert work_of(plan, stage) == Work("torchvision's resnet50", forwards=1297)
+    assert total(plan, stage) == Work("torchvision's resnet50", forwards=1297)
 
 
 def test_bytes_by_hand() -> None:
@@ -192,7 +199,7 @@ def test_the_view_tells_hours_where_something_was_calibrated_and_says_so_where_n
     last = describe_plan(plan, [target]).splitlines()[-1]
     assert last.startswith("hours of one one GPU: about ")
     assert "without what was not calibrated there: edm of 16-32 channels" in last
-    counted = [work_of(plan, stage) for stage in plan.needed_for([plan.targets[target]])]
+    counted = [work for stage in plan.needed_for([plan.targets[target]]) for work in works_of(plan, stage)]
     hours = sum(RATES.hours(one) for one in counted if one.network == network)
     assert float(last.split("about ")[1].split(",")[0]) == pytest.approx(hours, rel=0.01)
     record = plan.record(stage_of(plan, "models", "puma"))
@@ -233,15 +240,19 @@ def test_each_arithmetic_of_a_network_has_rates_of_its_own() -> None:
     plan = plan_of(Row(method="all", recipe="trades"), **training, **drawing)
     assert {name.partition("8x8")[2] for name in networks(plan) if name.startswith("small_cnn")} == {"", ", bfloat16"}
     assert [name.rpartition(", ")[2] for name in networks(plan) if name.startswith("edm")] == ["bfloat16", "1x8x8"]
-    used = {kind: work_of(plan, stage_of(plan, kind)).network for kind in ("models", "generators", "evaluations")}
-    assert {kind: name.endswith("bfloat16") for kind, name in used.items()} == {
-        "models": True,
-        "generators": True,
-        "evaluations": False,
+    used = {
+        kind: [work.network.endswith("bfloat16") for work in works_of(plan, stage_of(plan, kind))]
+        for kind in ("models", "generators", "evaluations")
     }
-    assert {work_of(plan, stage).network for stage in plan.stages} <= {"", *networks(plan)}
+    assert used == {"models": [True, False], "generators": [True], "evaluations": [False]}  # it is validated in float32
+    assert {work.network for stage in plan.stages for work in works_of(plan, stage)} <= set(networks(plan))
     rates = calibrate(plan, torch.device("cpu"), batch_size=8, seconds=0)
     assert set(rates) == set(networks(plan))
+    of_generator = {name: rate for name, rate in rates.items() if not name.startswith("edm") or "bfloat16" in name}
+    (edm,) = (rate for name, rate in of_generator.items() if name.startswith("edm"))
+    assert bytes_of(plan, stage_of(plan, "generators"), of_generator) == 4 * edm.parameters
+    assert memory_format(torch.nn.Linear(1, 1), "bfloat16", torch.device("cuda")) == torch.channels_last
+    assert memory_format(torch.nn.BatchNorm2d(1), "float32", torch.device("cuda")) == torch.preserve_format
 
 
 def test_the_size_of_a_pool_that_is_made_is_in_the_costs(tmp_path: Path) -> None:
@@ -252,11 +263,11 @@ def test_the_size_of_a_pool_that_is_made_is_in_the_costs(tmp_path: Path) -> None
     plan = replace(plan_of(row, synthetic={"source": f"webdataset:{shards}"}), results=tmp_path)
     score = stage_of(plan, "scores", "synthetic")
     with pytest.raises(UnknownSizeError):
-        work_of(plan, score)
+        works_of(plan, score)
     pool = plan.directory(stage_of(plan, "pools", "synthetic"))
     pool.mkdir(parents=True)
     (pool / "pool.json").write_text('{"count": 5000}')
-    assert work_of(plan, score).gradients == 5000 * 10
+    assert total(plan, score).gradients == 5000 * 10
 
 
 def test_only_what_computes_on_a_gpu_asks_for_one() -> None:

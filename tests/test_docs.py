@@ -41,8 +41,9 @@ ELSEWHERE = {
     **{
         f"python benchmarks/training.py {what}": "test_benchmarks.py, with smaller cases"
         for what in (
-            *("step", "data", "precision", "rs_fgsm", "seeds", "seeds --device cuda", "network --device cuda"),
-            "network --device cuda --network fast_cnn --batch-sizes 512 --rounds 20",
+            *("step", "data", "precision", "rs_fgsm", "seeds", "seeds --device cuda"),
+            "network --device cuda --sides plain float32 bfloat16",
+            "network --device cuda --network fast_cnn --batch-sizes 512 --rounds 20 \\",
         )
     },
     "python benchmarks/ingest.py": "test_benchmarks.py, with fewer images",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from robustprune.costs.storage import bytes_of
 from robustprune.costs.throughput import Rates, Table
-from robustprune.costs.work import UnknownSizeError, Work, work_of
+from robustprune.costs.work import UnknownSizeError, Work, works_of
 from robustprune.plan import Plan
 
 COLUMNS = ("stages", "exist", "to run", "gradients", "updates", "forwards", "disk")
@@ -17,7 +17,7 @@ NO_RATES = "hours: not known, as nothing was calibrated; run 'robustprune calibr
 class Cost:
     """Of one missing stage; None where a size is not known before another stage has run."""
 
-    work: Work | None
+    works: tuple[Work, ...] | None
     size: int | None
 
 
@@ -45,18 +45,18 @@ def cost_lines(
 
 
 def _cost(plan: Plan, stage: str, sizes: dict[str, Rates]) -> Cost:
-    work, size = None, None
+    works, size = None, None
     try:
-        work = work_of(plan, stage)
+        works = works_of(plan, stage)
         size = bytes_of(plan, stage, sizes)
     except UnknownSizeError:
         pass
-    return Cost(work, size)
+    return Cost(works, size)
 
 
 def _line(name: str, members: list[str], exist: int, costs: dict[str, Cost]) -> str:
     found = [costs[stage] for stage in members if stage in costs]
-    works = [cost.work for cost in found if cost.work is not None]
+    works = [work for cost in found for work in cost.works or ()]
     passes = (
         sum(work.gradients for work in works),
         sum(work.updates for work in works),
@@ -70,7 +70,7 @@ def _line(name: str, members: list[str], exist: int, costs: dict[str, Cost]) -> 
 
 def _not_counted(costs: dict[str, Cost]) -> list[str]:
     lines = []
-    if uncounted := sum(cost.work is None for cost in costs.values()):
+    if uncounted := sum(cost.works is None for cost in costs.values()):
         lines.append(f"not counted: {uncounted} stages, how many images they have is known when their pool is there")
     if unsized := sum(cost.size is None for cost in costs.values()):
         unknown = "encoded images, embeddings, and the weights of networks that were not calibrated"
@@ -80,7 +80,7 @@ def _not_counted(costs: dict[str, Cost]) -> list[str]:
 
 def _hours(costs: dict[str, Cost], table: Table) -> list[str]:
     """A line a device; one that says so where there is none."""
-    works = [cost.work for cost in costs.values() if cost.work is not None and cost.work.network]
+    works = [work for cost in costs.values() for work in cost.works or ()]
     if not works:
         return []
     return [_on_device(device, rates, works) for device, rates in table.items()] or [NO_RATES]

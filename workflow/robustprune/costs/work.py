@@ -26,6 +26,7 @@ from robustprune.specs import (
     ModelEncoder,
     ModelSpec,
     QualitySpec,
+    Spec,
     TorchvisionEncoder,
 )
 
@@ -55,6 +56,11 @@ class Work:
     gradients: int = 0
     updates: int = 0
 
+    @property
+    def passes(self) -> int:
+        """Of images, whichever way."""
+        return self.forwards + self.gradients + self.updates
+
     def __mul__(self, times: int) -> "Work":
         counts = {name: getattr(self, name) * times for name in ("forwards", "gradients", "updates")}
         return replace(self, **counts)
@@ -66,14 +72,11 @@ class Work:
 
 def networks(plan: Plan) -> dict[str, tuple[NetworkSpec, Precision]]:
     """Each network that images go through, with the arithmetic of what they go through it for."""
-    found: list[tuple[NetworkSpec, Precision]] = []
+    found: list[tuple[NetworkSpec, Precision]] = []  # a model looks at images in float32, however it learns
     for spec in plan.stages.values():
         match spec:
             case ModelSpec(training=recipe):
-                found += [
-                    (spec, recipe.precision),
-                    (spec, "float32"),
-                ]  # learning, and all that looks at what was learnt
+                found += [(spec, recipe.precision), (spec, "float32")]
             case ImportedModelSpec():
                 found.append((spec, "float32"))
             case GeneratorSpec(settings=settings):
@@ -100,15 +103,19 @@ def _architecture_of(spec: NetworkSpec) -> str:
     return f"edm of {channels} channels, {settings.blocks} blocks, attention {attention}, {patch}, {shape}"
 
 
-def work_of(plan: Plan, stage_id: str) -> Work:
-    """What a stage costs; nothing for those that only read and write.
+def works_of(plan: Plan, stage_id: str) -> tuple[Work, ...]:
+    """What a stage costs, by network and its arithmetic; empty for stages that only read and write.
 
     Raises:
         UnknownSizeError: when the size of a pool is not known yet.
     """
-    match plan.stages[stage_id]:
-        case ModelSpec() as spec:
-            return _training(plan, spec)
+    spec = plan.stages[stage_id]
+    works = [_learning(plan, spec), _looking_on(plan, spec)] if isinstance(spec, ModelSpec) else [_work(plan, spec)]
+    return tuple(work for work in works if work.passes)
+
+
+def _work(plan: Plan, spec: Spec) -> Work:
+    match spec:
         case GeneratorSpec(settings=settings) as spec:
             return Work(network_of(spec, settings.precision), updates=settings.steps * settings.batch_size)
         case GeneratedPoolSpec(generator=generator, count=count, sampler=sampler):
@@ -141,7 +148,8 @@ def _image(spec: MarginSpec | LossScoreSpec | EvaluationSpec | EmbeddingSpec) ->
     return Work(forwards=1)
 
 
-def _training(plan: Plan, spec: ModelSpec) -> Work:
+def _learning(plan: Plan, spec: ModelSpec) -> Work:
+    """What the steps of a training cost."""
     recipe, images = spec.training, images_learnt_from(plan, spec)
     attack_steps = recipe.attack_steps if isinstance(recipe, MultiStepRecipe) else 1
     attacked = isinstance(recipe, AdversarialRecipe)
@@ -152,7 +160,12 @@ def _training(plan: Plan, spec: ModelSpec) -> Work:
     )
     if spec.online is not None:
         learnt += Work(forwards=spec.online.bisection_steps, gradients=1)
-    return learnt * images + _validations(spec) + _recordings(plan, spec) + _pruning_midway(plan, spec)
+    return learnt * images
+
+
+def _looking_on(plan: Plan, spec: ModelSpec) -> Work:
+    """What a training costs beside its steps, all of it in float32."""
+    return Work(network_of(spec)) + _validations(spec) + _recordings(plan, spec) + _pruning_midway(plan, spec)
 
 
 def images_learnt_from(plan: Plan, spec: ModelSpec) -> int:
