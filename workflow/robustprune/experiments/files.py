@@ -1,19 +1,17 @@
 """Reads the tables and figures of each paper."""
 
-import difflib
-import functools
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from robustprune.config import EXPERIMENTS, read_yaml
+from robustprune.config import EXPERIMENTS, read_yaml, suggestion
 from robustprune.errors import UserError
 from robustprune.experiments.figures import FIGURE_FORMS, AnyFigure
-from robustprune.experiments.rows import Row
 from robustprune.experiments.tables import AnyTable
 from robustprune.settings import Settings
 from robustprune.settings.tables import Form
@@ -58,11 +56,13 @@ def _read(folder: Path) -> Iterator[Experiments]:
         try:
             yield Experiments.model_validate(read_yaml(path))
         except ValidationError as error:
-            problem, *others = error.errors()
+            problems = error.errors()
+            problem = next((one for one in problems if one["type"] == "extra_forbidden"), problems[0])
             key = _key(problem["loc"])
             given = problem["input"]
-            value = "" if isinstance(given, dict) else f" = {given if isinstance(given, Fraction) else repr(given)}"
-            alike = [problem, *(other for other in others if _key(other["loc"]) == key)]  # all that it could be
+            section = isinstance(given, dict) or (isinstance(given, list) and problem["type"] == "extra_forbidden")
+            value = "" if section else f" = {given if isinstance(given, Fraction) else repr(given)}"
+            alike = [one for one in problems if _key(one["loc"]) == key]  # all that it could be
             words = dict.fromkeys(_words(one) for one in alike)
             raise UserError(f"{path.name}: {key}{value}: {'; or '.join(words)}") from None
 
@@ -71,26 +71,30 @@ def _words(problem: ErrorDetails) -> str:
     """What is wrong, with what may have been meant."""
     if problem["type"] != "extra_forbidden":
         return problem["msg"].removeprefix("Value error, ")
-    key = str(problem["loc"][-1])
-    section = Row if {"rows", "series", "beside"} & set(problem["loc"]) else Experiments
-    near = difflib.get_close_matches(key, _keys_within(section) - {key}, n=1)
-    return "there is no such key here" + (f" (did you mean {near[0]!r}?)" if near else "")
+    *section, key = problem["loc"]
+    return f"there is no such key{suggestion(str(key), sorted(_keys_at(section)))}"
 
 
-@functools.cache
-def _keys_within(annotation: Any) -> frozenset[str]:
-    """Every key that a section, or one within it, may have."""
-    keys: set[str] = set()
-    left, seen = [annotation], set()
-    while left:
-        part = left.pop()
-        fields = getattr(part, "model_fields", {})
-        if part in seen:
-            continue
-        seen.add(part)
-        keys |= set(fields)
-        left += [field.annotation for field in fields.values()] + list(get_args(part))
-    return frozenset(keys)
+def _keys_at(location: list[str | int]) -> set[str]:
+    """The keys of the section at a place in the file, where it can be one of several those of all."""
+    here: list[Any] = [Experiments]
+    for part in location:
+        here = [found for section in here for found in _within(section, part)] or here  # else it names what it could be
+    return {key for section in here for key in getattr(section, "model_fields", ())}
+
+
+def _within(section: Any, part: str | int) -> list[Any]:
+    if get_origin(section) in (dict, tuple):
+        *_, value = [argument for argument in get_args(section) if argument is not Ellipsis]
+        return _alternatives(value)
+    fields = getattr(section, "model_fields", {})
+    return _alternatives(fields[part].annotation) if part in fields else []
+
+
+def _alternatives(annotation: Any) -> list[Any]:
+    if get_origin(annotation) in (Annotated, Union, UnionType):
+        return [found for argument in get_args(annotation) for found in _alternatives(argument)]
+    return [annotation]
 
 
 def _key(location: tuple[str | int, ...]) -> str:
