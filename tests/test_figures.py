@@ -311,12 +311,12 @@ CHECK = {"quantity": "accuracy", "row": "random", "at": 0.1, "above": 5}
     [
         ({"values": [0.5, 0.1]}, "figures.first: values = [0.5, 0.1] should rise"),
         ({"values": [0.5, 1]}, "figures.first: 'random' with ratio = 1: ratio = 1.0 should be at least 0, and below 1"),
-        ({"serie": []}, "figures.first.serie: there is no such key (did you mean 'series'?)"),
+        ({"seriez": []}, "figures.first.seriez: there is no such key (did you mean 'series'?)"),
         (
             {"series": [{"method": "r", "seeds": 1}]},
             "figures.first.series.0.seeds = 1: there is no such key; allowed are",
         ),
-        ({"series": [{"metod": "r"}]}, "series.0.metod = 'r': there is no such key (did you mean 'method'?)"),
+        ({"series": [{"methood": "r"}]}, "series.0.methood = 'r': there is no such key (did you mean 'method'?)"),
         (
             {"series": [{"method": "r", "margin_model": {"method": "m", "strateggy": "puma"}}]},
             "series.0.margin_model.strateggy = 'puma': there is no such key (did you mean 'strategy'?)",
