@@ -2,11 +2,12 @@
 
 import difflib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
 from pydantic import (
@@ -488,7 +489,7 @@ def _sentences(error: ValidationError, origin: str) -> Iterator[str]:
         location = [part for part in problem["loc"] if isinstance(part, (str, int))]
         key = ".".join(str(part) for part in location)
         if problem["type"] == "extra_forbidden":
-            near = suggestion(str(location[-1]), _allowed_keys(location[:-1]))
+            near = suggestion(str(location[-1]), keys_at(Config, location[:-1]))
             if "." in str(location[-1]):
                 first, *rest = key.split(".")
                 near = f"; it is given as '{first}={'{' + ': {'.join(rest)}: ...{'}' * len(rest)}'"
@@ -503,13 +504,31 @@ def _sentences(error: ValidationError, origin: str) -> Iterator[str]:
             yield f"{origin}: {key} = {without_credentials(value)}: {words}"
 
 
-def _allowed_keys(section: list[str | int]) -> list[str]:
-    model: Any = Config
-    for name in section:
-        model = get_args(model)[1] if get_origin(model) is dict else model.model_fields[str(name)].annotation
-        if type(None) in get_args(model):  # a section or null
-            model = get_args(model)[0]
-    return list(model.model_fields)
+def keys_at(model: type[BaseModel], location: Iterable[str | int]) -> list[str]:
+    """The keys of a section, of all that it can be where that is not known.
+
+    Args:
+        model: of the whole file.
+        location: of the section in it, as pydantic tells it.
+    """
+    here: list[Any] = [model]
+    for part in location:
+        here = [found for section in here for found in _within(section, part)] or here  # else it names what it could be
+    return list(dict.fromkeys(key for section in here for key in getattr(section, "model_fields", ())))
+
+
+def _within(section: Any, part: str | int) -> list[Any]:
+    if get_origin(section) in (dict, tuple):
+        *_, value = [argument for argument in get_args(section) if argument is not Ellipsis]
+        return _alternatives(value)
+    fields = getattr(section, "model_fields", {})
+    return _alternatives(fields[part].annotation) if part in fields else []
+
+
+def _alternatives(annotation: Any) -> list[Any]:
+    if get_origin(annotation) in (Annotated, Union, UnionType):
+        return [found for argument in get_args(annotation) for found in _alternatives(argument)]
+    return [annotation]
 
 
 def suggestion(word: str, known: list[str]) -> str:

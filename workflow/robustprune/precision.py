@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from robustprune.settings.base import Precision
+from robustprune.training.batchnorm import has_batchnorm
 
 
 def arithmetic(precision: Precision, device: torch.device) -> torch.autocast:
@@ -15,5 +16,4 @@ def memory_format(network: nn.Module, precision: Precision, device: torch.device
     """The faster order of a network's tensors: channels last for bfloat16 on GPUs, and with BatchNorm on CPUs."""
     if device.type != "cpu":
         return torch.channels_last if precision == "bfloat16" else torch.preserve_format
-    deep = any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
-    return torch.channels_last if deep else torch.preserve_format
+    return torch.channels_last if has_batchnorm(network) else torch.preserve_format

@@ -3,13 +3,12 @@
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import TypeVar, get_args
 
 from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from robustprune.config import EXPERIMENTS, read_yaml, suggestion
+from robustprune.config import EXPERIMENTS, keys_at, read_yaml, suggestion
 from robustprune.errors import UserError
 from robustprune.experiments.figures import FIGURE_FORMS, AnyFigure
 from robustprune.experiments.tables import AnyTable
@@ -72,29 +71,7 @@ def _words(problem: ErrorDetails) -> str:
     if problem["type"] != "extra_forbidden":
         return problem["msg"].removeprefix("Value error, ")
     *section, key = problem["loc"]
-    return f"there is no such key{suggestion(str(key), sorted(_keys_at(section)))}"
-
-
-def _keys_at(location: list[str | int]) -> set[str]:
-    """The keys of the section at a place in the file, where it can be one of several those of all."""
-    here: list[Any] = [Experiments]
-    for part in location:
-        here = [found for section in here for found in _within(section, part)] or here  # else it names what it could be
-    return {key for section in here for key in getattr(section, "model_fields", ())}
-
-
-def _within(section: Any, part: str | int) -> list[Any]:
-    if get_origin(section) in (dict, tuple):
-        *_, value = [argument for argument in get_args(section) if argument is not Ellipsis]
-        return _alternatives(value)
-    fields = getattr(section, "model_fields", {})
-    return _alternatives(fields[part].annotation) if part in fields else []
-
-
-def _alternatives(annotation: Any) -> list[Any]:
-    if get_origin(annotation) in (Annotated, Union, UnionType):
-        return [found for argument in get_args(annotation) for found in _alternatives(argument)]
-    return [annotation]
+    return f"there is no such key{suggestion(str(key), keys_at(Experiments, section))}"
 
 
 def _key(location: tuple[str | int, ...]) -> str:
