@@ -6,6 +6,8 @@ from torch import nn
 from robustprune.settings.base import Precision
 from robustprune.training.batchnorm import has_batchnorm
 
+DEFINITION = 1
+
 
 def arithmetic(precision: Precision, device: torch.device) -> torch.autocast:
     """The context in which a network on this device is called."""

@@ -46,6 +46,7 @@ class ModelSpec(Spec):
         "attacks.margin_loss",
         "attacks.norms",
         "attacks.pgd",
+        "precision",
         "randomness",
         "sample_noise",
         "training.augmentation",

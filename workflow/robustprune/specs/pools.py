@@ -131,6 +131,7 @@ class GeneratorSpec(Spec):
         "edm.network",
         "edm.preconditioning",
         "edm.training",
+        "precision",
         "randomness",
         "training.batches",
         "training.optimizers",
@@ -164,6 +165,7 @@ class GeneratedPoolSpec(Spec):
         "pools.format",
         "pools.generated",
         "pools.writing",
+        "precision",
         "sample_noise",
     )
     kind: Literal["pools"] = "pools"
