@@ -28,8 +28,9 @@ from robustprune.experiments import Row, Table, load_experiments
 from robustprune.plan import Plan, make_plan
 from robustprune.planview import describe_plan
 from robustprune.precision import memory_format
-from robustprune.settings import Pgd, ThreatModel
+from robustprune.settings import OnlinePuma, Pgd, Precision, ThreatModel
 from robustprune.specs import EmbeddingSpec, ModelSpec, TorchvisionEncoder
+from robustprune.training.online import move_to_margins
 from tiny import stage_of
 
 THREAT = ThreatModel(norm="Linf", epsilon=Fraction("1e-4"))  # so small that everything is withstood to the end
@@ -114,6 +115,20 @@ def test_trainings_by_hand() -> None:
     assert found == Work(
         "small_cnn, 10 classes, 1x8x8", forwards=30 * 200 * 2, gradients=30 * (1297 + 200 * 40), updates=30 * 1297
     )
+
+
+def test_online_margins_take_what_is_planned() -> None:
+    network, images, labels = a_network()
+    for threshold in (None, Fraction(1)):
+        online = OnlinePuma(threshold=threshold, bisection_steps=5)
+        network.seen.clear()
+        move_to_margins(network, images, images, labels, settings=online)
+        row = Row(method="m", recipe="trades")
+        plain, planned = (work(plan_of(one), "models") for one in (row, row.model_copy(update={"online": online})))
+        added = (planned.forwards - plain.forwards, planned.gradients - plain.gradients)
+        shown = 20 * 40 * 128
+        assert added == (shown * network.seen["forwards"] // COUNT, 0)
+        assert set(network.seen) == {"forwards"}
 
 
 def test_pruning_midway_saves_what_it_drops() -> None:
@@ -242,17 +257,35 @@ def test_each_arithmetic_of_a_network_has_rates_of_its_own() -> None:
     assert [name.rpartition(", ")[2] for name in networks(plan) if name.startswith("edm")] == ["bfloat16", "1x8x8"]
     used = {
         kind: [work.network.endswith("bfloat16") for work in works_of(plan, stage_of(plan, kind))]
-        for kind in ("models", "generators", "evaluations")
+        for kind in ("generators", "evaluations")
     }
-    assert used == {"models": [True, False], "generators": [True], "evaluations": [False]}  # it is validated in float32
+    assert used == {"generators": [True], "evaluations": [False]}
+    network, shown = "small_cnn, 10 classes, 1x8x8", 20 * 40 * 128  # it is validated in float32
+    assert works_of(plan, stage_of(plan, "models")) == (
+        Work(f"{network}, bfloat16", gradients=10 * shown, updates=2 * shown),
+        Work(network, forwards=20 * 100 * 2, gradients=20 * 100 * 40),
+    )
     assert {work.network for stage in plan.stages for work in works_of(plan, stage)} <= set(networks(plan))
     rates = calibrate(plan, torch.device("cpu"), batch_size=8, seconds=0)
     assert set(rates) == set(networks(plan))
     of_generator = {name: rate for name, rate in rates.items() if not name.startswith("edm") or "bfloat16" in name}
     (edm,) = (rate for name, rate in of_generator.items() if name.startswith("edm"))
     assert bytes_of(plan, stage_of(plan, "generators"), of_generator) == 4 * edm.parameters
-    assert memory_format(torch.nn.Linear(1, 1), "bfloat16", torch.device("cuda")) == torch.channels_last
-    assert memory_format(torch.nn.BatchNorm2d(1), "float32", torch.device("cuda")) == torch.preserve_format
+
+
+@pytest.mark.parametrize(
+    ("layer", "precision", "device", "order"),
+    [
+        (nn.Linear(1, 1), "bfloat16", "cuda", torch.channels_last),
+        (nn.BatchNorm2d(1), "float32", "cuda", torch.preserve_format),
+        (nn.BatchNorm2d(1), "float32", "cpu", torch.channels_last),
+        (nn.Linear(1, 1), "bfloat16", "cpu", torch.preserve_format),
+    ],
+)
+def test_the_order_of_tensors_is_the_faster_one(
+    layer: nn.Module, precision: Precision, device: str, order: torch.memory_format
+) -> None:
+    assert memory_format(layer, precision, torch.device(device)) == order
 
 
 def test_the_size_of_a_pool_that_is_made_is_in_the_costs(tmp_path: Path) -> None:

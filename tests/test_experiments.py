@@ -318,6 +318,12 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"form": "comparisons", "of": TABLE, "quantity": "accuracy",
       "rows": [{"method": "x", "row": "a", "against": "z"}]}, "'z' is not a method of t.csv: a, b"),
     ({"form": "extrapolations"}, "the row 'a' lacks extrapolated: true"),
+    ({"quantity": "accuracy"}, "table1.quantity = 'accuracy': there is no such key (did you mean 'quantities'?)"),
+    ({"form": "layouts", "attacks": ["cw"]}, "table1.attacks: there is no such key; allowed are title, target, "),
+    ({"rows": [{"method": "a", "margin_model": {"method": "m", "data": "rael"}}]},
+     "table1.rows.0.margin_model.data = 'rael': Input should be 'all', 'real', "),
+    ({"baseline": {"L3": "a"}}, "table1.baseline.L3 = 'L3': Input should be 'Linf' or 'L2'"),
+    ({"rows": "a"}, "table1.rows = 'a': should be a list, in brackets"),
 ]  # fmt: skip
 
 
@@ -331,6 +337,13 @@ def test_a_table_that_makes_no_sense_is_refused_by_file_and_key(
         load_experiments(tmp_path)
     assert str(caught.value).startswith("mine.yaml: tables.table1")
     assert says in str(caught.value)
+
+
+def test_an_entry_that_has_the_name_of_a_form_keeps_it_in_a_message(tmp_path: Path) -> None:
+    content = {"paper": "mine", "tables": {"layouts": {**TABLE, "rows": [{"method": "a", "ratio": [0.1, "x"]}]}}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(UserError, match=r"^mine.yaml: tables.layouts.rows.0.ratio.1 = 'x': Input should be a valid"):
+        load_experiments(tmp_path)
 
 
 def test_a_table_without_keys_is_refused_by_file_and_key(tmp_path: Path) -> None:

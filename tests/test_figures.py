@@ -325,10 +325,16 @@ CHECK = {"quantity": "accuracy", "row": "random", "at": 0.1, "above": 5}
             {"claims": [{"clam": "c", "checks": [CHECK]}]},
             "claims.0.clam = 'c': there is no such key (did you mean 'claim'",
         ),
-        ({"over": "ratios"}, "figures.first: 'random' with ratios = 0.1: Extra inputs are not permitted"),
+        ({"over": "ratios"}, "'random' with ratios = 0.1: there is no such key (did you mean 'ratio'?)"),
         ({"quantities": ["speed_steps"]}, "figures.first: quantities: speed_steps is no number of a run"),
         ({"beside": [{"method": "random"}]}, "figures.first: two methods have the same name: random, random"),
-        ({"form": "curve"}, "figures.first"),
+        ({"form": "curve"}, "figures.first: there is no form 'curve' (did you mean 'curves'?)"),
+        ({"form": None}, "figures.first: there is no form 'None'; allowed are perceptron, phase_map, curves,"),
+        (
+            {"rows": []},
+            "figures.first.rows: there is no such key; allowed are title, target, weights, attacks, claims,",
+        ),
+        ({"claim": "c"}, "figures.first.claim = 'c': there is no such key (did you mean 'claims'?)"),
         (
             {"claims": [{"claim": "c", "checks": [{**CHECK, "row": "PE"}]}]},
             "claims: there is no 'PE'; there are random",

@@ -119,6 +119,7 @@ NEUTRAL = {
         "quality.sheets",
         "scores.distribution",
         "scores.figure",
+        "wording",
     ),
 }
 """Modules that decide no numbers: they carry them, describe them, or draw them."""

@@ -1,13 +1,11 @@
 """``config.yaml`` and the presets: one closed model, checked before anything is planned."""
 
-import difflib
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -59,6 +57,7 @@ from robustprune.settings.clouds import CloudSettings
 from robustprune.settings.feature_model import FeatureModelSettings
 from robustprune.settings.perceptron import PerceptronSettings
 from robustprune.settings.report import ReportSettings
+from robustprune.wording import suggestion, what_is_wrong
 
 WORKFLOW = Path(__file__).resolve().parents[1]
 YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # with libyaml, in a tenth of the time
@@ -475,63 +474,20 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-IN_WORDS = {
-    "tuple_type": "should be a list, in brackets",
-    "model_type": "should be a section of keys",
-    "model_attributes_type": "should be a section of keys",
-    "dict_type": "should be a section of keys",
-}
-"""What pydantic says in Python's words, by its type of error."""
-
-
 def _sentences(error: ValidationError, origin: str) -> Iterator[str]:
     for problem in error.errors():
         location = [part for part in problem["loc"] if isinstance(part, (str, int))]
         key = ".".join(str(part) for part in location)
+        words = what_is_wrong(problem, Config)
         if problem["type"] == "extra_forbidden":
-            near = suggestion(str(location[-1]), keys_at(Config, location[:-1]))
             if "." in str(location[-1]):
                 first, *rest = key.split(".")
-                near = f"; it is given as '{first}={'{' + ': {'.join(rest)}: ...{'}' * len(rest)}'"
-            yield f"{origin}: {key} = {without_credentials(repr(problem['input']))}: there is no such key{near}"
+                words = f"there is no such key; it is given as '{first}={'{' + ': {'.join(rest)}: ...{'}' * len(rest)}'"
+            yield f"{origin}: {key} = {without_credentials(repr(problem['input']))}: {words}"
         elif problem["type"] == "missing":
-            yield f"{origin}: {key} is missing"
+            yield f"{origin}: {key} {words}"
         elif not location or isinstance(problem["input"], (dict, BaseModel)):
-            yield f"{origin}: {key + ': ' if key else ''}{problem['msg'].removeprefix('Value error, ')}"
+            yield f"{origin}: {key + ': ' if key else ''}{words}"
         else:
             value = str(problem["input"]) if isinstance(problem["input"], Fraction) else repr(problem["input"])
-            words = IN_WORDS.get(problem["type"], problem["msg"].removeprefix("Value error, "))
             yield f"{origin}: {key} = {without_credentials(value)}: {words}"
-
-
-def keys_at(model: type[BaseModel], location: Iterable[str | int]) -> list[str]:
-    """The keys of a section, of all that it can be where that is not known.
-
-    Args:
-        model: of the whole file.
-        location: of the section in it, as pydantic tells it.
-    """
-    here: list[Any] = [model]
-    for part in location:
-        here = [found for section in here for found in _within(section, part)] or here  # else it names what it could be
-    return list(dict.fromkeys(key for section in here for key in getattr(section, "model_fields", ())))
-
-
-def _within(section: Any, part: str | int) -> list[Any]:
-    if get_origin(section) in (dict, tuple):
-        *_, value = [argument for argument in get_args(section) if argument is not Ellipsis]
-        return _alternatives(value)
-    fields = getattr(section, "model_fields", {})
-    return _alternatives(fields[part].annotation) if part in fields else []
-
-
-def _alternatives(annotation: Any) -> list[Any]:
-    if get_origin(annotation) in (Annotated, Union, UnionType):
-        return [found for argument in get_args(annotation) for found in _alternatives(argument)]
-    return [annotation]
-
-
-def suggestion(word: str, known: list[str]) -> str:
-    """The end of a sentence on a word that is not among those known: which was meant, or which there are."""
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f" (did you mean {near[0]!r}?)" if near else f"; allowed are {', '.join(known)}"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from robustprune.config import Config, StageResources, suggestion
+from robustprune.config import Config, StageResources
 from robustprune.errors import UserError
 from robustprune.experiments import AnyFigure, AnyTable
 from robustprune.paths import POOL_FILE, RECORD_FILE, SPEC_FILE, stage_directory
@@ -31,6 +31,7 @@ from robustprune.specs import (
     UnionPoolSpec,
 )
 from robustprune.stagefile import write_spec
+from robustprune.wording import suggestion
 
 BROUGHT_IN = (
     IngestedPoolSpec,

@@ -71,7 +71,10 @@ class Work:
 
 
 def networks(plan: Plan) -> dict[str, tuple[NetworkSpec, Precision]]:
-    """Each network that images go through, with the arithmetic of what they go through it for."""
+    """Each network of the plan's own that images go through, with the arithmetic of what they go through it for.
+
+    Torchvision's are not among them: their weights lie where the jobs run, so they cannot be built for a measurement.
+    """
     found: list[tuple[NetworkSpec, Precision]] = []  # a model looks at images in float32, however it learns
     for spec in plan.stages.values():
         match spec:
@@ -159,7 +162,8 @@ def _learning(plan: Plan, spec: ModelSpec) -> Work:
         updates=2 if isinstance(recipe, TradesRecipe) else 1,
     )
     if spec.online is not None:
-        learnt += Work(forwards=spec.online.bisection_steps, gradients=1)
+        tried = spec.online.bisection_steps + 2 + (spec.online.threshold is not None)  # both ends, too
+        learnt += Work(forwards=tried)
     return learnt * images
 
 

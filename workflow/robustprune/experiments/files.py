@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import TypeVar, get_args
 
 from pydantic import Field, ValidationError
-from pydantic_core import ErrorDetails
 
-from robustprune.config import EXPERIMENTS, keys_at, read_yaml, suggestion
+from robustprune.config import EXPERIMENTS, read_yaml
 from robustprune.errors import UserError
 from robustprune.experiments.figures import FIGURE_FORMS, AnyFigure
 from robustprune.experiments.tables import AnyTable
 from robustprune.settings import Settings
 from robustprune.settings.tables import Form
+from robustprune.wording import what_is_wrong
 
 FORMS = (*get_args(Form), *FIGURE_FORMS)
 KINDS = ("float", "int", "str")
@@ -55,25 +55,27 @@ def _read(folder: Path) -> Iterator[Experiments]:
         try:
             yield Experiments.model_validate(read_yaml(path))
         except ValidationError as error:
-            problems = error.errors()
-            problem = next((one for one in problems if one["type"] == "extra_forbidden"), problems[0])
-            key = _key(problem["loc"])
-            given = problem["input"]
-            section = isinstance(given, dict) or (isinstance(given, list) and problem["type"] == "extra_forbidden")
-            value = "" if section else f" = {given if isinstance(given, Fraction) else repr(given)}"
-            alike = [one for one in problems if _key(one["loc"]) == key]  # all that it could be
-            words = dict.fromkeys(_words(one) for one in alike)
-            raise UserError(f"{path.name}: {key}{value}: {'; or '.join(words)}") from None
+            raise UserError(f"{path.name}: {_sentence(error)}") from None
 
 
-def _words(problem: ErrorDetails) -> str:
-    """What is wrong, with what may have been meant."""
-    if problem["type"] != "extra_forbidden":
-        return problem["msg"].removeprefix("Value error, ")
-    *section, key = problem["loc"]
-    return f"there is no such key{suggestion(str(key), keys_at(Experiments, section))}"
+def _sentence(error: ValidationError) -> str:
+    """What is wrong with one key, with all that it could be instead."""
+    problems = error.errors()
+    keys = [_key(problem["loc"]) for problem in problems]
+    deepest = (
+        one for one, key in zip(problems, keys, strict=True) if not any(other.startswith(f"{key}.") for other in keys)
+    )
+    problem = next((one for one in problems if one["type"] == "extra_forbidden"), next(deepest))
+    key, given = _key(problem["loc"]), problem["input"]
+    section = isinstance(given, dict) or (isinstance(given, list) and problem["type"] == "extra_forbidden")
+    value = "" if section else f" = {given if isinstance(given, Fraction) else repr(given)}"
+    alike = (one for one in problems if _key(one["loc"]) == key)
+    words = dict.fromkeys(what_is_wrong(one, Experiments) for one in alike)
+    return f"{key}{value}{' ' if problem['type'] == 'missing' else ': '}{'; or '.join(words)}"
 
 
 def _key(location: tuple[str | int, ...]) -> str:
-    """Where it is in the file, without the names of what it could be."""
-    return ".".join(str(part) for part in location if part not in (*FORMS, *KINDS) and "[" not in str(part))
+    """Where it is in the file, without the names of what it could be: the form comes after the entry's own name."""
+    kind, *name = location[:2]
+    below = [part for part in location[2:] if part not in KINDS and "[" not in str(part)]
+    return ".".join(str(part) for part in (kind, *name, *(below[1:] if below[:1] and below[0] in FORMS else below)))

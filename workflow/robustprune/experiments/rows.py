@@ -24,6 +24,7 @@ from robustprune.settings import (
     Weights,
 )
 from robustprune.settings.tables import Cells
+from robustprune.wording import what_is_wrong
 
 PRUNING_KEYS = {"strategy", "score", "ratio", "among", "per"}
 """What a row that drops nothing does not need."""
@@ -178,7 +179,7 @@ class Row(Conditions):
         try:
             return Row.model_validate(values)
         except ValidationError as error:
-            problem = error.errors()[0]["msg"].removeprefix("Value error, ")
+            problem = what_is_wrong(error.errors()[0], Row)
             raise ValueError(f"{self.method!r} with {key} = {value:g}: {problem}") from None
 
     @model_validator(mode="after")
