@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -14,6 +15,8 @@ from torch import nn
 from robustprune.cli import main
 from robustprune.config import Config, merge
 from robustprune.experiments import Row
+from robustprune.pools.ingest import npz
+from test_pools import everything, planned
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -180,6 +183,23 @@ def test_the_examples_of_sharing_are_valid_config_and_rows() -> None:
         Config.model_validate(merge(preset, {"preset": "cifar10", **block}))
     (row,) = (Row.model_validate(row) for row in blocks[2])
     assert row.imported in blocks[1]["imported"]
+
+
+def test_the_example_that_shares_generated_images_writes_what_can_be_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (source,) = (block for block in examples("python", "sharing.md") if "np.savez" in block)
+    pool = tmp_path / re.findall(r'pool = "(.*)"', source)[0]
+    pool.mkdir(parents=True)
+    images = np.arange(2 * 3 * 4 * 4, dtype=np.uint8).reshape(2, 3, 4, 4)
+    np.save(pool / "images.npy", images)
+    np.save(pool / "labels.npy", np.array([1, 0], np.int16))
+    monkeypatch.chdir(tmp_path)
+    exec(source, {})
+    Path("train.npz").write_bytes(Path("generated.npz").read_bytes())
+    read, labels = everything(npz, planned("npz:.", shape=(3, 4, 4)))
+    assert np.array_equal(read, images)
+    assert labels.tolist() == [1, 0]
 
 
 def test_the_example_of_an_architecture_is_one() -> None:

@@ -88,7 +88,7 @@ def evaluation(attack: AttackName, **changed: Any) -> EvaluationSpec:
         attack=attack,
         pgd=SETTINGS.pgd_named(attack),
         pool=POOL.id,
-        images=SETTINGS.images_under(attack),
+        images=SETTINGS.images_under(attack, None),
         model=MODEL.id,
         threat=THREAT,
         seed=SETTINGS.seed,

@@ -16,6 +16,7 @@ from robustprune.settings import ThreatModel
 from robustprune.settings.tables import Printed
 from robustprune.sources import real_source
 from robustprune.specs import EvaluationSpec, MarginSpec, ModelSpec, TableSpec
+from robustprune.tables.rows import printed_beside
 
 OTHER = {"other_threat": {"norm": "L2", "epsilon": "1/2", "step_size": "1/10"}}
 
@@ -352,6 +353,36 @@ def test_a_table_without_keys_is_refused_by_file_and_key(tmp_path: Path) -> None
         load_experiments(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("paper", "table", "says"),
+    [("Smith2024", "first", "paper = 'Smith2024': "), ("ours", "my table", "tables.my table")],
+)
+def test_a_name_that_cannot_be_part_of_an_id_is_refused(tmp_path: Path, paper: str, table: str, says: str) -> None:
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"paper": paper, "tables": {table: TABLE}}))
+    with pytest.raises(UserError, match=rf"mine.yaml: {says}.*String should match pattern"):
+        load_experiments(tmp_path)
+
+
+def evaluated(evaluation: dict[str, Any], *attacks: str) -> list[tuple[str, int | None]]:
+    """Attack and number of images of each evaluation of a row."""
+    table = Table.model_validate({**TABLE, "rows": [{"method": "a"}], "attacks": attacks or None})
+    plan = make_plan(load_config({"seeds": [0], "evaluation": evaluation}), {"t.t": table})
+    return [(spec.attack, spec.images) for spec in plan.stages.values() if isinstance(spec, EvaluationSpec)]
+
+
+def test_clean_accuracy_is_of_all_images_where_attacks_are_of_fewer() -> None:
+    few = {"images": 400, "autoattack_images": 100}
+    assert evaluated(few, "autoattack") == [("clean", 400), ("autoattack", 100)]
+    assert evaluated(few, "cw", "autoattack") == [("cw", 400), ("autoattack", 100)]
+    assert evaluated({"images": 400, "autoattack_images": 400}, "autoattack") == [("autoattack", 400)]
+
+
+def test_as_many_images_as_there_are_is_all_of_them() -> None:
+    """The digits have 500 for testing."""
+    asked = [evaluated({"images": images}, "cw") for images in (None, 500, 600, 499)]
+    assert asked == [[("cw", None)]] * 3 + [[("cw", 499)]]
+
+
 def test_two_files_with_a_table_of_one_name_are_refused(tmp_path: Path) -> None:
     for name in ("mine", "yours"):
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({"paper": "ours", "tables": {"table1": TABLE}}))
@@ -385,6 +416,19 @@ def test_printed_numbers_that_are_not_there_are_told_of_before_anything_runs(
     with pytest.raises(UserError) as caught:
         make_plan(load_config({}), {"t.t": table})
     assert says in str(caught.value)
+
+
+def test_printed_numbers_without_a_row_are_refused_and_a_short_row_is_empty_at_its_end(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("robustprune.tables.printed.REFERENCE", tmp_path)
+    (tmp_path / "none.csv").write_text("method,accuracy\n")
+    (tmp_path / "short.csv").write_text("method,accuracy,robustness\na,1\n")
+    printed = Printed(file="none.csv", setting="any", beside={"accuracy": "accuracy", "robustness_cw": "robustness"})
+    with pytest.raises(UserError, match=r"none.csv has no row of printed numbers"):
+        printed_beside(printed, "a")
+    beside = printed_beside(printed.model_copy(update={"file": "short.csv"}), "a")
+    assert {name: one.value for name, one in beside.items()} == {"accuracy": 1.0, "robustness_cw": None}
 
 
 def test_what_a_paper_says_of_one_data_set_is_judged_on_that_alone() -> None:

@@ -32,7 +32,7 @@ from robustprune.models.registry import ARCHITECTURES, build_model
 from robustprune.plan import Plan, make_plan
 from robustprune.settings import NORMALIZING, Architecture, NormalizationSettings, ThreatModel
 from robustprune.settings.models import WITHOUT_NORMALIZATION
-from robustprune.specs import ImportedModelSpec
+from robustprune.specs import ImportedModelSpec, MarginSpec, TableSpec
 from robustprune.stagefile import write_spec
 from tiny import TINY
 
@@ -278,6 +278,20 @@ def test_a_checkpoint_is_evaluated_and_measures_margins_without_training_anythin
     assert [("models", stage) in spec.upstream for spec in scores] == [True, True]
     evaluated = [spec.upstream for spec in plan.stages.values() if spec.kind == "evaluations"]
     assert sum(("models", stage) in upstream for upstream in evaluated) == len(plan.config.evaluation.attacks)
+
+
+def test_a_checkpoint_is_paired_with_no_run(small_checkpoint: Path) -> None:
+    rows = (Row(method="theirs", checkpoint="theirs"), Row(method="ours"))
+    plan = make_plan(config_with(small_checkpoint, {"seeds": [0, 1]}), table_of(*rows))
+    (table,) = (spec for spec in plan.stages.values() if isinstance(spec, TableSpec))
+    seeds = [{run.seed for run in row.runs} for row in table.rows]
+    assert [len(found) for found in seeds] == [1, 2]
+    assert not seeds[0] & seeds[1]
+    measured = Row(method="PUMA", strategy="puma", radius="margin", margin_model=rows[0])
+    plan = make_plan(config_with(small_checkpoint), table_of(measured))
+    assert {spec.model for spec in plan.stages.values() if isinstance(spec, MarginSpec)} == {
+        table.rows[0].runs[0].model
+    }
 
 
 def test_a_row_can_have_a_margin_model_of_its_own(small_checkpoint: Path) -> None:

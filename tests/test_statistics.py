@@ -67,6 +67,12 @@ def test_paired_differences_are_scipys() -> None:
     assert bounds(difference) == pytest.approx(tuple(interval))
 
 
+def test_differences_that_tie_do_not_tell_their_spread() -> None:
+    difference = paired_difference({0: 60.0, 1: 70.0}, {0: 59.0, 1: 69.0})
+    assert (difference.n, difference.mean, difference.std, difference.ci95) == (2, 1.0, None, None)
+    assert paired_difference({0: 3.0, 1: 3.0}, {0: 2.0, 1: 2.0}).std == 0  # what does not spread at all is no chance
+
+
 def test_pairs_are_made_by_seed_and_not_by_place() -> None:
     difference = paired_difference({7: 3.0, 1: 1.0, 9: 100.0}, {1: 0.0, 7: 1.0})
     assert (difference.n, difference.mean) == (2, 1.5)

@@ -340,6 +340,17 @@ def test_the_p_value_is_scipys(results: TableResults) -> None:
     assert table["gain_mean"] == pytest.approx(100 * (mean(first) - mean(second)), abs=1e-3)
 
 
+def test_gains_that_tie_tell_nothing(results: TableResults) -> None:
+    runs, against = (
+        tuple(results.run(seed, summary(0.9, 0.6, robust)) for seed, robust in enumerate(values))
+        for values in ([0.6, 0.7], [0.59, 0.69])
+    )
+    row = RowSpec(method="a > b", runs=runs, against=against)
+    claim = Claim[Check](claim="more", checks=(Check(quantity="gain", row="a > b", above=0),))
+    spec = table_spec(row, form="comparisons", compared="autoattack", quantities=("p_value", "gain"), claims=(claim,))
+    assert [one["verdict"] for one in run(results.job, spec)["claims"]] == ["cannot tell"]
+
+
 def test_what_was_not_measured_has_no_p_value(results: TableResults) -> None:
     runs = tuple(results.run(seed, {"clean": {"accuracy": 0.9, "images": 10}}) for seed in range(2))
     row = RowSpec(method="a > b", runs=runs, against=runs)

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import Annotated, TypeVar, get_args
 
-from pydantic import Field, ValidationError
+from pydantic import Field, StringConstraints, ValidationError
 
 from robustprune.config import EXPERIMENTS, read_yaml
 from robustprune.errors import UserError
@@ -23,12 +23,16 @@ KINDS = ("float", "int", "str")
 Entry = TypeVar("Entry")
 
 
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(_[a-z0-9]+)*$")]
+"""Of a paper, table or figure: part of a stage's id."""
+
+
 class Experiments(Settings):
     """The tables and figures of one paper."""
 
-    paper: str
-    tables: dict[str, AnyTable] = Field(default_factory=dict)
-    figures: dict[str, AnyFigure] = Field(default_factory=dict)
+    paper: Name
+    tables: dict[Name, AnyTable] = Field(default_factory=dict)
+    figures: dict[Name, AnyFigure] = Field(default_factory=dict)
 
 
 def load_experiments(folder: Path = EXPERIMENTS) -> dict[str, AnyTable]:

@@ -7,9 +7,12 @@ from robustprune.experiments.conditions import Conditions
 from robustprune.planning.models import Models
 from robustprune.planning.pools import Pools
 from robustprune.planning.scores import Scores
-from robustprune.planning.stages import Stages
+from robustprune.planning.stages import Stages, rows_of
 from robustprune.settings import AnyAmount, AnyRecipe, AttackName, DropAsMany, DropShare, RadiusSettings, Weights
 from robustprune.specs import EvaluationSpec, LayoutSpec, ManifestSpec, RunSpec
+
+OF_CHECKPOINT = -1
+"""Stands for the seed of a network that was trained elsewhere, so that it is paired with no run."""
 
 
 class Methods:
@@ -59,9 +62,9 @@ class Methods:
         )
 
     def trained(self, row: Row, table: Table | None, seeds: tuple[int, ...]) -> dict[int, str]:
-        """The model of a row for each of some seeds; a checkpoint is of the first alone."""
+        """The model of a row for each of some seeds; a checkpoint is of none of them."""
         if row.checkpoint is not None:
-            return {seeds[0]: self.models.imported(row.checkpoint)}
+            return {OF_CHECKPOINT: self.models.imported(row.checkpoint)}
         recipe = self.config.training.named(row.recipe)
         self._check_mid_training(row, recipe)
         manifest = self.manifest(row, table) if row.uses_manifest else None
@@ -87,7 +90,8 @@ class Methods:
         """
         named = row.margin_model or self.config.margin_model
         if isinstance(named, Row):
-            return self.under(named).trained(named, None, self.config.seeds[:1])[self.config.seeds[0]]
+            (model,) = self.under(named).trained(named, None, self.config.seeds[:1]).values()
+            return model
         if named is not None:
             return self.models.imported(named)
         return self.models.trained(self.config.training.trades, None, self.config.seeds[0])
@@ -144,20 +148,23 @@ class Methods:
         return DropAsMany(manifest=other.manifest(followed, table))
 
     def _evaluations(self, model: str, asked: Weights, attacks: tuple[AttackName, ...] | None) -> tuple[str, ...]:
-        """The stages that attack a model, one an attack."""
-        settings = self.config.evaluation
+        """The stages that attack a model, one an attack; where all attack fewer images, clean ones are seen, too."""
+        settings, pool = self.config.evaluation, self.pools.real("test")
+        asked_for = attacks or settings.attacks
+        images = {attack: settings.images_under(attack, rows_of(self.stages, pool)) for attack in ("clean", *asked_for)}
+        whole = any(images[attack] == images["clean"] for attack in asked_for)
         return tuple(
             self.stages.add(
                 EvaluationSpec(
                     attack=attack,
                     pgd=settings.pgd_named(attack),
-                    pool=self.pools.real("test"),
-                    images=settings.images_under(attack),
+                    pool=pool,
+                    images=images[attack],
                     model=model,
                     weights=self.models.weights(model, asked),
                     threat=self.config.threat,
                     seed=settings.seed,
                 )
             )
-            for attack in attacks or settings.attacks
+            for attack in (asked_for if whole else ("clean", *asked_for))
         )

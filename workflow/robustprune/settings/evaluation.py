@@ -69,7 +69,13 @@ class EvaluationSettings(Settings):
             return None
         return Pgd(**dict(getattr(self, attack)), objective="margin" if attack == "cw" else "cross_entropy")
 
-    def images_under(self, attack: AttackName) -> int | None:
-        """How many test images are measured under an attack; None for all."""
+    def images_under(self, attack: AttackName, there: int | None) -> int | None:
+        """How many test images are measured under an attack; None for all.
+
+        Args:
+            attack: the attack.
+            there: how many there are, where that is known.
+        """
         limits = (self.images, self.autoattack_images if attack == "autoattack" else None)
-        return min((limit for limit in limits if limit is not None), default=None)
+        asked = min((limit for limit in limits if limit is not None), default=None)
+        return None if asked is not None and there is not None and asked >= there else asked

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from robustprune.tables.statistics import Summary
 
-DEFINITION = 1
+DEFINITION = 2
 
 
 @dataclass(frozen=True)
@@ -14,14 +14,17 @@ class Sample:
 
     Attributes:
         values: by the run's seed, at least one.
+        tied: whether they are differences whose spread is not known (``statistics.tie``).
     """
 
     values: Mapping[int, float]
+    tied: bool = False
 
     @property
     def summary(self) -> Summary:
         """Mean, spread and number of runs."""
-        return Summary.of(list(self.values.values()))
+        summary = Summary.of(list(self.values.values()))
+        return summary.without_spread() if self.tied else summary
 
 
 Cell = Sample | float | int | str | None

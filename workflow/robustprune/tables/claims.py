@@ -9,7 +9,7 @@ from robustprune.settings.tables import Check, Claim, Relation
 from robustprune.tables.cells import Cell, Sample
 from robustprune.tables.quantities import QUANTITIES
 from robustprune.tables.rows import Shown
-from robustprune.tables.statistics import Summary, paired_difference, welch_test
+from robustprune.tables.statistics import paired_difference, welch_test
 
 DEFINITION = 3
 
@@ -22,7 +22,6 @@ RULE = (
     "is. A claim agrees where all of its checks do, and disagrees where one does."
 )
 
-NO_SPREAD = 1e-9  # of that of the runs, which is what rounding leaves of none
 
 Verdict = Literal["agrees", "disagrees", "cannot tell"]
 
@@ -131,19 +130,13 @@ def _between_samples(cell: Sample, other: Sample) -> Interval:
     first, second = cell.summary, other.summary
     if len(cell.values.keys() & other.values.keys()) > 1:
         paired = paired_difference(cell.values, other.values)
-        assert paired.ci95 is not None
-        if not _tie(paired, first, second):
+        if paired.ci95 is not None:
             return Interval(paired.mean, paired.ci95, f"paired, n = {paired.n}")
     numbers = f"n = {first.n} and {second.n}"
     if min(first.n, second.n) < 2 or not (first.std or second.std):
         return Interval(first.mean - second.mean, math.inf, numbers)
     test = welch_test(first, second)
     return Interval(test.difference, test.ci95, f"Welch, {numbers}")
-
-
-def _tie(paired: Summary, *runs: Summary) -> bool:
-    """Whether differences are all the same though runs spread: by chance, as accuracies come in steps of an image."""
-    return (paired.std or 0.0) < NO_SPREAD * max(one.std or 0.0 for one in runs)
 
 
 def _in_words(interval: Interval, decimals: int) -> str:

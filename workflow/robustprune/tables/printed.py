@@ -24,7 +24,7 @@ def read_printed(path: Path) -> tuple[Mapping[str, str], ...]:
     """
     try:
         with path.open(newline="") as file:
-            return tuple(csv.DictReader(file))
+            return tuple(csv.DictReader(file, restval=""))
     except FileNotFoundError:
         raise UserError(f"printed numbers: there is no {path.name} in {path.parent}") from None
 
@@ -40,6 +40,8 @@ def printed_row(printed: Printed, cells: Cells) -> Mapping[str, str]:
         UserError: where there is no such file, column or row, or there are several such rows.
     """
     rows = read_printed(REFERENCE / printed.file)
+    if not rows:
+        raise UserError(f"{printed.file} has no row of printed numbers")
     columns = list(rows[0])
     wanted: Mapping[str, str] = cells if isinstance(cells, dict) else {columns[0]: cells}
     for column in (*wanted, *printed.beside.values()):

@@ -9,9 +9,9 @@ from robustprune.settings.tables import ATTACKS, QuantityName
 from robustprune.tables.cells import Cell, Sample
 from robustprune.tables.runs import RowRuns, Run
 from robustprune.tables.speed import of_an_epoch, of_steps, with_early_stopping
-from robustprune.tables.statistics import Summary, runs_below_chance, welch_test
+from robustprune.tables.statistics import Summary, runs_below_chance, tie, welch_test
 
-DEFINITION = 2
+DEFINITION = 3
 
 COLLAPSED_AT = "catastrophic_overfitting_epoch"
 """What a model's record calls it; see ``training.validation``."""
@@ -152,11 +152,11 @@ def _accuracy(row: RowRuns) -> Callable[[Run], float | None]:
 
 def _gain(row: RowRuns) -> Cell:
     of = _accuracy(row)
-    return over_pairs(lambda run, other: _difference(of(run), of(other)))(row)
-
-
-def _difference(first: float | None, second: float | None) -> float | None:
-    return None if first is None or second is None else first - second
+    ours, others = (
+        {run.seed: value for run in runs if (value := of(run)) is not None} for runs in (row.runs, row.against)
+    )
+    gains = {seed: value - others[seed] for seed, value in ours.items() if seed in others}
+    return Sample(gains, tied=tie(ours, others)) if gains else None
 
 
 def _grid(name: str) -> Callable[[Run], Any]:

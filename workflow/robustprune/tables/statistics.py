@@ -5,15 +5,16 @@ Every interval is the 95 % interval of Student's t, given as the half width arou
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 from scipy import special  # not scipy.stats, which takes longer to import than a table to make
 
-DEFINITION = 1
+DEFINITION = 2
 
 LEVEL = 0.95  # of every interval
+NO_SPREAD = 1e-9  # of that of the runs, which is what rounding leaves of none
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Summary:
     Attributes:
         n: runs, at least 1.
         mean: their mean.
-        std: their standard deviation, ddof 1; None for a single run.
+        std: their standard deviation, ddof 1; None where it is not known, as of a single run.
         ci95: half width of the 95 % interval of the mean; None where ``std`` is.
         median: their median.
     """
@@ -46,9 +47,13 @@ class Summary:
         std = float(array.std(ddof=1))
         return cls(n=len(array), mean=mean, std=std, ci95=std * _widths(len(array)), median=median)
 
+    def without_spread(self) -> Self:
+        """The same where it is not known how far the values spread."""
+        return replace(self, std=None, ci95=None)
+
     @property
     def standard_error(self) -> float:
-        """Of the mean. Raises ValueError for a single run, which has none."""
+        """Of the mean. Raises ValueError where the spread is not known."""
         if self.std is None:
             raise ValueError(f"the spread of {self.n} run is not known")
         return self.std / math.sqrt(self.n)
@@ -78,7 +83,7 @@ def paired_difference(ours: Mapping[int, float], baseline: Mapping[int, float]) 
     """Ours minus the baseline, seed by seed, over the seeds that both have.
 
     Runs of one seed share their initial weights and order of images as far as the methods allow, so that their
-    difference spreads less than the runs do.
+    difference spreads less than the runs do. Where differences ``tie`` their spread is not known.
 
     Args:
         ours: a value for each seed.
@@ -90,7 +95,21 @@ def paired_difference(ours: Mapping[int, float], baseline: Mapping[int, float]) 
     shared = sorted(ours.keys() & baseline.keys())
     if not shared:
         raise ValueError(f"no seed is among both {sorted(ours)} and {sorted(baseline)}")
-    return Summary.of([ours[seed] - baseline[seed] for seed in shared])
+    difference = Summary.of([ours[seed] - baseline[seed] for seed in shared])
+    return difference.without_spread() if tie(ours, baseline) else difference
+
+
+def tie(ours: Mapping[int, float], baseline: Mapping[int, float]) -> bool:
+    """Whether the differences of two runs or more are all the same though the runs spread.
+
+    That is chance, as accuracies come in steps of an image, and says nothing of how far differences spread.
+    """
+    shared = ours.keys() & baseline.keys()
+    if len(shared) < 2:
+        return False
+    spread = max(float(np.std(list(runs.values()), ddof=1)) for runs in (ours, baseline))
+    differences = [ours[seed] - baseline[seed] for seed in shared]
+    return bool(np.std(differences, ddof=1) < NO_SPREAD * spread)
 
 
 @dataclass(frozen=True)
