@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from robustprune.attacks.cross_entropy import attack_cross_entropy
+from robustprune.attacks.cross_entropy import losses as cross_entropies
+from robustprune.attacks.inputs import as_inputs
 from robustprune.attacks.norms import norm_named
 from robustprune.errors import UserError
 from robustprune.execution import Execution
@@ -81,6 +83,25 @@ def test_an_attack_raises_the_loss_and_distance_is_its_inverse(losses: Finished)
     store = open_store(losses.plan.directory(losses.stages["loss"]) / STORE_NAME)
     np.testing.assert_allclose(store.read("distance") * clean, 1, rtol=1e-5)
     assert read_score(store.path.parent, pool_digest=losses.pool().info.digest)[1].easy == "low"
+
+
+def test_the_attacked_loss_is_at_the_step_that_rs_fgsm_trains_with(losses: Finished) -> None:
+    """The digits' start is not clipped before the gradient, as MNIST's is not (Wong et al. 2020)."""
+    spec, pool = losses.spec("loss_adversarial"), losses.pool()
+    assert (losses.spec("loss").clip_start, spec.clip_start) == (True, False)
+    assert spec.attack is not None
+    assert spec.threat is not None
+    model = load_model(losses.plan.directory(spec.model), torch.device("cpu"))
+    images, labels = as_inputs(pool, 0, len(pool), torch.device("cpu"))
+    attack, threat, ids = spec.attack, spec.threat, torch.arange(len(pool))
+    measured = losses.read("loss_adversarial")
+    for clip_start in (False, True):
+        attacked = attack_cross_entropy(
+            model, images, labels, ids,
+            attack=attack, threat=threat, seed=spec.seed, purpose="loss start", clip_start=clip_start,
+        )  # fmt: skip
+        expected = cross_entropies(model, attacked, labels).numpy()
+        assert np.allclose(measured, expected, rtol=1e-4, atol=1e-5) != clip_start
 
 
 def test_losses_read_the_averaged_model_that_margins_read(losses: Finished) -> None:

@@ -1,4 +1,4 @@
-"""Computing something for each row of a pool so that a killed job loses at most a minute's rows; jobs may share rows.
+"""Computing something for each row of a pool so that a killed job loses a minute or a batch; jobs may share rows.
 
 Rows are computed in batches whose borders are multiples of the batch size; finished batches are put into block files in
 ``partial/``, each written whole. A resumed job computes the rows that no block has, in the batches an unbroken one

@@ -19,7 +19,9 @@ class Execution(Settings):
 
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto takes a GPU where there is one")
     batch_size: int = Field(512, gt=0, description="images at once in generating, scoring and evaluating")
-    checkpoint_seconds: float = Field(60.0, ge=0, description="longest work lost when a job is killed, seconds")
+    checkpoint_seconds: float = Field(
+        60.0, ge=0, description="longest work lost when a job is killed, seconds, or one batch"
+    )
     processes: int = Field(
         1,
         ge=1,

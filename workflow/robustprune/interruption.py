@@ -28,7 +28,7 @@ class Checkpoints:
         self._handlers: list[dict[signal.Signals, Any]] = []  # of each loop, as a step may be a loop of its own
 
     def __enter__(self) -> Self:
-        """Remember signals from now on; a second one ends the process at once."""
+        """Remember signals from now on; a second Ctrl-C ends the process at once."""
         self._handlers.append({number: signal.signal(number, self._remember) for number in SIGNALS})
         return self
 
@@ -47,6 +47,6 @@ class Checkpoints:
             self._last = time.monotonic()
 
     def _remember(self, number: int, _frame: FrameType | None) -> None:
-        if self._signal is not None:
+        if self._signal is not None and number == signal.SIGINT:  # SLURM's SIGTERM after its SIGUSR1 is no impatience
             raise KeyboardInterrupt
         self._signal = signal.Signals(number)

@@ -191,6 +191,7 @@ class Scores:
                     weights=self.models.weights(model, config.weights),
                     threat=config.threat,
                     attack=attack,
+                    clip_start=config.training.rs_fgsm.clip_start,
                     seed=config.seeds[0],
                 )
             )

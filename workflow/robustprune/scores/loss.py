@@ -62,7 +62,15 @@ def _measure(job: Job, spec: LossScoreSpec, model: nn.Module, pool: Pool, start:
         assert spec.threat is not None
         ids = torch.arange(start, stop)
         images = attack_cross_entropy(
-            model, images, labels, ids, attack=spec.attack, threat=spec.threat, seed=spec.seed, purpose="loss start"
+            model,
+            images,
+            labels,
+            ids,
+            attack=spec.attack,
+            threat=spec.threat,
+            seed=spec.seed,
+            purpose="loss start",
+            clip_start=spec.clip_start,
         )
     loss = losses(model, images, labels).cpu().numpy()
     return {"loss": loss, "distance": (1 / np.maximum(loss, EPS_LOSS)).astype(np.float32)}

@@ -112,8 +112,14 @@ class LossScoreSpec(ScoreSpec):
     model: StageId
     weights: Weights = "last"
     attack: CrossEntropyAttack | None
+    clip_start: bool = Field(True, description="of the attack; true, whatever is given, where nothing is attacked")
     threat: ThreatModel | None = Field(description="null, whatever is given, where nothing is attacked")
     seed: int = Field(ge=0, description="0, whatever is given, where nothing is attacked")
+
+    @field_validator("clip_start")
+    @classmethod
+    def _of_a_start(cls, clip_start: bool, info: ValidationInfo) -> bool:
+        return info.data.get("attack") is None or clip_start
 
     @field_validator("threat")
     @classmethod

@@ -21,7 +21,7 @@ from robustprune.files import write_text
 from robustprune.job import Job
 from robustprune.paths import dynamics_name
 from robustprune.pools.format import open_pool
-from robustprune.settings import RecordingSettings
+from robustprune.settings import RecordingSettings, Trajectory
 from robustprune.specs import ModelSpec
 from robustprune.store import StoreWriter, recut
 from robustprune.store.layout import SHARD_ROWS
@@ -64,14 +64,16 @@ class Recorder:
         Raises:
             Interrupted: after a signal, with the finished rows saved.
         """
-        models = {"raw": training.model, "averaged": training.average.averaged_model()}
-        frozen = {name: copy.deepcopy(model).eval().requires_grad_(False) for name, model in models.items()}
+        copies = {"raw": partial(copy.deepcopy, training.model), "averaged": training.average.averaged_model}
+        wanted = {_weights_of(trajectory) for trajectory in self.settings.trajectories}
+        frozen = {name: copies[name]().eval().requires_grad_(False) for name in wanted}
         for number, pool_id in enumerate(self.spec.pools):
             task = self.after.index(epoch) * len(self.pools) + number
             if task == self._done:
                 self._record_pool(epoch, pool_id, frozen)
                 self._done = task + 1
                 write_text(self.job.partial / STATE_FILE, json.dumps({"pools_recorded": self._done}))
+                shutil.rmtree(self.job.partial / _blocks_of(epoch, pool_id))
 
     def publish(self) -> None:
         """State what the stores hold, and publish them, but for those that a killed attempt has published."""
@@ -90,18 +92,16 @@ class Recorder:
             self.job.publish(name)
 
     def _record_pool(self, epoch: int, pool_id: str, models: dict[str, nn.Module]) -> None:
-        name = f"recording-{epoch}-{pool_id}"
         blocks = compute_rows(
             self.job,
             len(self.pools[pool_id]),
             partial(self._observe, epoch, pool_id, models),
             what=f"recording epoch {epoch} of {self.spec.training.epochs}",
-            name=name,
+            name=_blocks_of(epoch, pool_id),
         )
         writer = self._writer(pool_id)
         for start, columns in self._shards(blocks):
             writer.write(columns, start=start, epoch=self.after.index(epoch))
-        shutil.rmtree(self.job.partial / name)
 
     @staticmethod
     def _shards(blocks: Iterator[Columns]) -> Iterator[tuple[int, Columns]]:
@@ -116,9 +116,8 @@ class Recorder:
         columns: Columns = {}
         images, labels = as_inputs(self.pools[pool_id], start, stop, self.job.device)
         for trajectory in self.settings.trajectories:
-            attack, _, average = trajectory.partition("_")
-            model, seen = models[average or "raw"], images
-            if attack == "adversarial":
+            model, seen = models[_weights_of(trajectory)], images
+            if trajectory.startswith("adversarial"):
                 assert self.spec.threat is not None
                 seen = attack_cross_entropy(
                     model,
@@ -137,6 +136,14 @@ class Recorder:
         """Pools that earlier attempts have recorded, epoch after epoch."""
         path = self.job.partial / STATE_FILE
         return int(json.loads(path.read_text())["pools_recorded"]) if path.is_file() else 0
+
+
+def _blocks_of(epoch: int, pool_id: str) -> str:
+    return f"recording-{epoch}-{pool_id}"
+
+
+def _weights_of(trajectory: Trajectory) -> str:
+    return trajectory.partition("_")[2] or "raw"
 
 
 @torch.no_grad()
