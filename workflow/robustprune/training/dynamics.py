@@ -7,7 +7,7 @@ on within its epoch. Nothing here touches the model in training or its random dr
 import copy
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
@@ -64,7 +64,10 @@ class Recorder:
         Raises:
             Interrupted: after a signal, with the finished rows saved.
         """
-        copies = {"raw": partial(copy.deepcopy, training.model), "averaged": training.average.averaged_model}
+        copies: dict[str, Callable[[], nn.Module]] = {
+            "raw": partial(copy.deepcopy, training.model),
+            "averaged": training.average.averaged_model,
+        }
         wanted = {_weights_of(trajectory) for trajectory in self.settings.trajectories}
         frozen = {name: copies[name]().eval().requires_grad_(False) for name in wanted}
         for number, pool_id in enumerate(self.spec.pools):
