@@ -158,6 +158,18 @@ def test_printed_numbers_and_differences_stand_beside_ours(results: TableResults
     assert r"91.37 +- 0.21 & -1.37" in (results.job.directory / "table.tex").read_text()
 
 
+def test_where_spreads_differ_the_page_says_what_stands_beside_which_mean(results: TableResults) -> None:
+    runs = tuple(results.run(seed, evaluation) for seed, evaluation in enumerate(SUMMARIES))
+    row = RowSpec(method="random", runs=runs, printed="Random")
+    of_kaufmann = Printed(file="kaufmann2_table1.csv", setting="MNIST", beside={"accuracy": "accuracy"})
+    results.table(row, printed=of_kaufmann, printed_digest="0" * 64, quantities=("accuracy", "robustness_cw"))
+    legend = [line for line in (results.job.directory / "table.md").read_text().splitlines() if line.startswith("+-")]
+    assert legend == [
+        "+- of clean accuracy, %: half of the 95 % interval of the mean over n runs.",
+        "+- of PGD on the CW margin, %: standard deviation over n runs.",
+    ]
+
+
 def test_latex_is_escaped(results: TableResults) -> None:
     results.table(RowSpec(method="22 % of_it & more", runs=(results.run(0),)))
     assert r"22 \% of\_it \& more" in (results.job.directory / "table.tex").read_text()

@@ -13,7 +13,7 @@ from robustprune.tables.quantities import QUANTITIES
 from robustprune.tables.rows import Beside, Row, difference
 from robustprune.tables.statistics import Summary
 
-DEFINITION = 2
+DEFINITION = 3
 
 CLAIM_COLUMNS = r"p{.4\linewidth}p{.4\linewidth}l"
 MEDIAN_FROM = 10  # runs, from which on a median says something that mean and spread do not
@@ -142,9 +142,14 @@ def _spread(name: QuantityName, rows: Sequence[Row]) -> str:
 
 
 def _legend(spec: TableSpec, rows: Sequence[Row]) -> list[str]:
-    samples = [name for name in rows[0].cells if any(isinstance(row.cells[name], Sample) for row in rows)]
-    spreads = dict.fromkeys(_spread(name, rows) for name in samples)
-    lines = [f"+-: {SPREAD_WORDS[spread]}." for spread in spreads]
+    shown_by: dict[str, list[str]] = {}
+    for name in rows[0].cells:
+        if any(isinstance(row.cells[name], Sample) for row in rows):
+            shown_by.setdefault(_spread(name, rows), []).append(QUANTITIES[name].heading)
+    of_which = {
+        spread: f" of {'; '.join(headings)}" if len(shown_by) > 1 else "" for spread, headings in shown_by.items()
+    }
+    lines = [f"+-{which}: {SPREAD_WORDS[spread]}." for spread, which in of_which.items()]
     if spec.printed is not None:
         lines.append(f"Printed: {spec.printed.setting}. Difference: ours minus printed.")
     if baselines := dict.fromkeys(row.baseline for row in spec.rows if row.baseline is not None):
