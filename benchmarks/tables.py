@@ -27,7 +27,7 @@ def main() -> None:
     """Print what planning takes, then making the tables with Snakemake on two cores."""
     with tempfile.TemporaryDirectory() as folder:
         checkout = Path(folder)
-        for name in ("Snakefile", "workflow", "config.yaml"):
+        for name in ("Snakefile", "workflow", "profiles", "config.yaml"):
             copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
             copy(ROOT / name, checkout / name)
         (checkout / "config.yaml").write_text(f"preset: {PRESET}\n")

@@ -212,11 +212,18 @@ def test_the_view_tells_hours_where_something_was_calibrated_and_says_so_where_n
     assert network in {network_of(spec) for spec in plan.stages.values() if isinstance(spec, ModelSpec)}
     add_rates(tmp_path, "one GPU", {network: RATES})
     last = describe_plan(plan, [target]).splitlines()[-1]
-    assert last.startswith("hours of one one GPU: about ")
+    assert last.startswith("hours of one one GPU: at least ")
     assert "without what was not calibrated there: edm of 16-32 channels" in last
     counted = [work for stage in plan.needed_for([plan.targets[target]]) for work in works_of(plan, stage)]
     hours = sum(RATES.hours(one) for one in counted if one.network == network)
-    assert float(last.split("about ")[1].split(",")[0]) == pytest.approx(hours, rel=0.01)
+    assert float(last.split("at least ")[1].split(",")[0]) == pytest.approx(hours, rel=0.01)
+    (other,) = {name for name in networks(plan) if name.startswith("edm")}
+    add_rates(tmp_path, "other GPU", {other.replace("16-32", "17-32"): RATES})
+    *_, known, unknown = describe_plan(plan, [target]).splitlines()
+    assert known == last
+    assert unknown.startswith(
+        "hours of one other GPU: not known, for lack of what was not calibrated there: edm of 16-"
+    )
     record = plan.record(stage_of(plan, "models", "puma"))
     record.parent.mkdir(parents=True)
     record.touch()

@@ -79,7 +79,7 @@ MODEL = ModelSpec(
     seed=0,
 )
 THREAT = ThreatModel.model_validate({"norm": "Linf", "epsilon": "0.02"})
-SETTINGS = EvaluationSettings.model_validate({"cw": {"steps": 5}, "pgd": {"steps": 3, "restarts": 3}, "seed": 3})
+SETTINGS = EvaluationSettings.model_validate({"cw": {"steps": 5}, "pgd": {"steps": 4, "restarts": 3}, "seed": 3})
 
 
 def evaluation(attack: AttackName, **changed: Any) -> EvaluationSpec:

@@ -9,7 +9,7 @@ import yaml
 
 from robustprune.config import EXPERIMENTS, Config, load_config
 from robustprune.errors import UserError
-from robustprune.experiments import Comparisons, Row, Table, load_experiments, load_figures
+from robustprune.experiments import Comparisons, Hyperparameters, Row, Table, load_experiments, load_figures
 from robustprune.experiments.figures import PhaseMap
 from robustprune.plan import Plan, make_plan
 from robustprune.settings import ThreatModel
@@ -209,11 +209,51 @@ def test_a_search_that_reaches_beyond_all_that_a_row_goes_by_is_planned() -> Non
     assert plan_of({"method": "m", "strategy": "puma", "threshold": 0.19}, overrides=SEARCH).targets
 
 
-@pytest.mark.parametrize("target", ["quality.csv", "digits/first.csv"])
+@pytest.mark.parametrize("target", ["quality.csv", "digits/first.csv", "mnist/first.csv"])
 def test_a_target_that_is_taken_is_refused(target: str) -> None:
     table = Table(title="t", target=target, rows=(Row(method="m"),))
-    with pytest.raises(UserError, match=r"the same target, quality|results/digits is the stages'"):
+    with pytest.raises(UserError, match=r"the same target, quality|results/(digits|mnist) is the stages'"):
         make_plan(load_config({}), {"t.t": table})
+
+
+def test_a_table_of_settings_reads_none_that_its_rows_do_not_name() -> None:
+    def table(setting: str) -> Hyperparameters:
+        return Hyperparameters.model_validate(
+            {
+                "form": "hyperparameters",
+                "title": "t",
+                "target": "t.csv",
+                "recipe": "standard",
+                "quantities": ["configured"],
+                "rows": [{"method": "m", "setting": setting}],
+            }
+        )
+
+    plan = make_plan(load_config({}), {"t.t": table("epochs")})
+    (spec,) = (spec for spec in plan.stages.values() if isinstance(spec, TableSpec))
+    assert spec.rows[0].told == {"configured": str(load_config({}).training.standard.epochs)}
+    with pytest.raises(UserError, match="recipe = standard attacks nothing, so it has no attack step"):
+        make_plan(load_config({}), {"t.t": table("attack_step")})
+
+
+def test_a_table_says_what_its_rows_are_measured_on_and_with() -> None:
+    evaluation = {"images": 40, "pgd_50_10": {"steps": 100}}
+    table = Table(
+        title="t", target="t.csv", attacks=("clean", "cw", "pgd_50_10", "autoattack"),
+        rows=(Row(method="m"), Row(method="other", norm="L2")),
+    )  # fmt: skip
+    plan = make_plan(load_config({**OTHER, "evaluation": evaluation}), {"t.t": table})
+    (spec,) = (spec for spec in plan.stages.values() if isinstance(spec, TableSpec))
+    linf = load_config({}).threat.epsilon
+    assert spec.setting.split("; ") == [
+        "digits",
+        f"cw in Linf of {linf}, 40 steps of 1/4 epsilon",
+        f"pgd-50-10 in Linf of {linf}, 100 steps of 1/4 epsilon, 10 starts",
+        f"autoattack in Linf of {linf}",
+        "cw in L2 of 1/2, 40 steps of 1/4 epsilon",
+        "pgd-50-10 in L2 of 1/2, 100 steps of 1/4 epsilon, 10 starts",
+        "autoattack in L2 of 1/2",
+    ]
 
 
 def test_a_norm_that_is_not_configured_is_refused_and_no_other_table_suffers() -> None:
@@ -307,7 +347,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"claims": [{"claim": "c", "checks": [{**CHECK, "quantity": "k"}]}]}, "there is no column k"),
     ({"claims": [{"claim": "c", "checks": [{**CHECK, "below": 1}]}]}, "one of above, below and near"),
     ({"claims": [{"claim": "c", "checks": [{"quantity": "accuracy", "row": "a", "near": "b"}]}]}, "near needs within"),
-    ({"baseline": {"L2": "a"}}, "baseline has no method for 'a', whose norm is None"),
+    ({"baseline": {"L2": "a"}}, "baseline names a method for each norm, and none for 'a', which names no norm"),
     ({"rows": [{"method": "a"}, {"method": "b", "score": "loss"}]}, "b: score would change nothing"),
     ({"rows": [{"method": "a", "among": "real", "per": "class"}]}, "a: among, per would change nothing"),
     ({"rows": [{"method": "a", "extrapolated": True}]}, "a: extrapolated would change nothing"),
@@ -325,6 +365,20 @@ BAD: list[tuple[dict[str, Any], str]] = [
      "table1.rows.0.margin_model.data = 'rael': Input should be 'all', 'real', "),
     ({"baseline": {"L3": "a"}}, "table1.baseline.L3 = 'L3': Input should be 'Linf' or 'L2'"),
     ({"rows": "a"}, "table1.rows = 'a': should be a list, in brackets"),
+    ({"rows": [{"method": "a", "strategy": "random", "score": "loss"}]}, "a: score would change nothing, as its strat"),
+    ({"rows": [{"method": "a", "checkpoint": "theirs", "architecture": "wide", "recipe": "standard"}]},
+     "a row with a checkpoint trains nothing, so architecture, recipe would change nothing"),
+    ({"quantities": ["accuracy", "p_value"]}, "quantities.1 = 'p_value': Input should be 'accuracy', "),
+    ({"form": "hyperparameters", "recipe": "trades", "quantities": ["gain"]}, "Input should be 'configured', 'mnist'"),
+    ({"quantities": ["accuracy", "accuracy"]}, "quantities has accuracy twice"),
+    ({"attacks": ["cw", "cw"]}, "attacks = ['cw', 'cw'] should name each attack once"),
+    ({"attacks": ["cw"], "quantities": ["autoattack"]}, "autoattack is measured under autoattack, and attacks = cw"),
+    ({"quantities": ["accuracy"], "printed": {"file": "p.csv", "setting": "s", "beside": {"autoattack": "x"}}},
+     "printed.beside: there is no column autoattack; there are accuracy"),
+    ({"claims": [{"claim": "c", "data": "MNIST", "checks": [CHECK]}]}, "claims.0.data = 'MNIST': String should match"),
+    ({"title": "two\nlines"}, "title = 'two\\nlines': String should match"),
+    ({"target": "/t.csv"}, "target = '/t.csv'"),
+    ({"target": ".csv"}, "target = '.csv'"),
 ]  # fmt: skip
 
 
@@ -359,8 +413,18 @@ def test_a_table_without_keys_is_refused_by_file_and_key(tmp_path: Path) -> None
 )
 def test_a_name_that_cannot_be_part_of_an_id_is_refused(tmp_path: Path, paper: str, table: str, says: str) -> None:
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"paper": paper, "tables": {table: TABLE}}))
-    with pytest.raises(UserError, match=rf"mine.yaml: {says}.*String should match pattern"):
+    with pytest.raises(
+        UserError, match=rf"mine.yaml: {says}.* should be of lower-case letters and digits, with _ or - between"
+    ):
         load_experiments(tmp_path)
+
+
+def test_a_name_may_have_a_hyphen(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"paper": "smith-2024", "tables": {"my-table": TABLE}}))
+    tables = load_experiments(tmp_path)
+    assert list(tables) == ["smith-2024.my-table"]
+    plan = make_plan(load_config({"preset": "digits"}), tables, results=tmp_path)
+    assert any(stage.startswith("smith-2024-my-table-") for stage in plan.stages)
 
 
 def evaluated(evaluation: dict[str, Any], *attacks: str) -> list[tuple[str, int | None]]:

@@ -289,10 +289,15 @@ def test_the_loss_is_the_mean_over_what_is_kept(tmp_path: Path, monkeypatch: pyt
 def test_impossible_combinations_are_refused_by_name() -> None:
     with pytest.raises(ValueError, match="online takes the place of the radius"):
         Row(method="m", online=OnlinePuma(), radius="margin")
-    row = Row(method="m", recipe="rs_fgsm", mid_training=MidTraining(keep=0.5, strategy="random", after_epoch=30))
-    table = Table(title="t", target="t.csv", rows=(row,))
-    with pytest.raises(UserError, match=r"after_epoch = 30 should be below training.rs_fgsm.epochs = 30"):
-        make_plan(load_config({}), {"t.t": table})
+    midway = Row(method="m", recipe="rs_fgsm", mid_training=MidTraining(keep=0.5, strategy="random", after_epoch=30))
+    late = Row(method="m", online=OnlinePuma(threshold=2, warm_up_epochs=500))
+    for row, says in (
+        (midway, "mid_training.after_epoch = 30 should be below training.rs_fgsm.epochs = 30"),
+        (late, r"online.warm_up_epochs = 500 should be below training.trades.epochs = \d+"),
+        (Row(method="m", epsilon=20), "m: epsilon = 20 of threat.epsilon = 3/20 should be below 1 in Linf"),
+    ):
+        with pytest.raises(UserError, match=says):
+            make_plan(load_config({}), {"t.t": Table(title="t", target="t.csv", rows=(row,))})
 
 
 def test_a_share_that_keeps_no_image_is_refused_before_the_training(tmp_path: Path) -> None:

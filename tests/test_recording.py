@@ -31,6 +31,7 @@ from robustprune.stagefile import read_spec
 from robustprune.state import load_state
 from robustprune.steps import CHECKPOINT_FILE
 from robustprune.store import Store, open_store
+from robustprune.training.dynamics import STATE_FILE, Recorder
 from tiny import plan_of_scores, run_upstream
 
 EXECUTION = Execution(device="cpu", batch_size=256)
@@ -171,6 +172,52 @@ def test_killed_in_training_and_in_recording_it_ends_in_the_same_bytes(
     (_, ours, _), (_, theirs, _) = spec_and_store(plan.directory(model)), spec_and_store(recorded)
     assert ours.files == theirs.files
     assert ours.attributes == theirs.attributes
+
+
+def test_killed_when_a_pool_is_recorded_it_still_has_its_rows(
+    recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That a pool is recorded is noted before its rows go, and a note that was not written costs no row."""
+    plan = plan_of_scores(tmp_path, "difficulty")
+    (model,) = models_of(plan, "recorded-trades")
+    run_upstream(plan, model)
+    directory = plan.directory(model)
+    for killed_in in ("write_text", "shutil.rmtree"):
+        monkeypatch.setattr(f"robustprune.training.dynamics.{killed_in}", raising_killed)
+        with pytest.raises(Killed):
+            run_stage(directory / "spec.json", EXECUTION)
+        monkeypatch.undo()
+        assert len({file.parent for file in (directory / "partial").glob("recording-*/*.npz")}) == 1
+        assert (directory / "partial" / STATE_FILE).exists() == (killed_in == "shutil.rmtree")
+    run_stage(directory / "spec.json", EXECUTION)
+    (_, ours, _), (_, theirs, _) = spec_and_store(directory), spec_and_store(recorded)
+    assert ours.files == theirs.files
+
+
+def raising_killed(*arguments: Any, **options: Any) -> None:
+    raise Killed
+
+
+@pytest.mark.parametrize("weights", ["raw", "averaged"])
+def test_only_weights_that_a_trajectory_asks_for_are_copied(
+    weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trajectory = "clean" if weights == "raw" else "clean_averaged"
+    copied: list[str] = []
+    original = Recorder._record_pool
+
+    def listening(self: Recorder, epoch: int, pool: str, frozen: dict[str, nn.Module]) -> None:
+        copied.extend(frozen)
+        original(self, epoch, pool, frozen)
+
+    monkeypatch.setattr(Recorder, "_record_pool", listening)
+    plan = plan_of_scores(
+        tmp_path,
+        "difficulty",
+        overrides={"dynamics": {"recording": {"trajectories": [trajectory]}, "difficulty": {"weights": weights}}},
+    )
+    run(plan, models_of(plan, "recorded-trades")[0])
+    assert set(copied) == {weights}
 
 
 @pytest.mark.parametrize("killed_in", ["make_record", "move_over"])

@@ -30,7 +30,7 @@ SMALL: dict[str, Any] = merge(
     {
         "synthetic": {"source": "none"},
         "training": {"trades": {"epochs": 1, "epoch_images": 256, "synthetic_fraction": 0, "attack_steps": 1}},
-        "evaluation": {"images": 20, "cw": {"steps": 2}, "autoattack_images": 4},
+        "evaluation": {"images": 20, "cw": {"steps": 4}, "autoattack_images": 4},
     },
 )
 """Real digits alone, so that no generator is needed."""

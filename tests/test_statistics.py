@@ -70,7 +70,14 @@ def test_paired_differences_are_scipys() -> None:
 def test_differences_that_tie_do_not_tell_their_spread() -> None:
     difference = paired_difference({0: 60.0, 1: 70.0}, {0: 59.0, 1: 69.0})
     assert (difference.n, difference.mean, difference.std, difference.ci95) == (2, 1.0, None, None)
-    assert paired_difference({0: 3.0, 1: 3.0}, {0: 2.0, 1: 2.0}).std == 0  # what does not spread at all is no chance
+
+
+@pytest.mark.parametrize(("ours", "other", "n"), [(3.0, 2.0, 2), (62.3, 61.3, 3), (11.35, 98.0, 10), (9.8, 98.0, 10)])
+def test_what_does_not_spread_at_all_is_no_chance(ours: float, other: float, n: int) -> None:
+    """NumPy's standard deviation of ten times 11.35 is not 0, that of ten times 9.8 is."""
+    difference = paired_difference(dict.fromkeys(range(n), ours), dict.fromkeys(range(n), other))
+    assert difference.ci95 == pytest.approx(0, abs=1e-12)
+    assert Summary.of([ours] * n).std == 0
 
 
 def test_pairs_are_made_by_seed_and_not_by_place() -> None:

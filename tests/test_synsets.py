@@ -40,7 +40,7 @@ TINY: dict[str, Any] = {
     "data": {"classes": 4, "image_shape": [3, 8, 8], "hierarchy": {"test_images": 2}},
     "architecture": "small_cnn",
     "training": {"trades": {"epochs": 2, "epoch_images": 16, "batch_size": 8, "validation_images": 0}},
-    "evaluation": {"attacks": ["cw"], "cw": {"steps": 2}},
+    "evaluation": {"attacks": ["cw"], "cw": {"steps": 4}},
 }
 
 

@@ -50,7 +50,7 @@ def table_spec(*rows: RowSpec, **settings: Any) -> TableSpec:
         "name": "puma.table1", "title": "A table", "form": "methods", "classes": 10, "printed": None,
         "printed_digest": None, "claims": (), "quantities": ("accuracy", "robustness_cw", "autoattack"), **settings,
     }  # fmt: skip
-    return TableSpec(rows=rows, **given)
+    return TableSpec(rows=rows, **{"setting": "digits", **given})
 
 
 @pytest.fixture
@@ -175,6 +175,17 @@ def test_latex_is_escaped(results: TableResults) -> None:
     assert r"22 \% of\_it \& more" in (results.job.directory / "table.tex").read_text()
 
 
+def test_characters_that_part_cells_or_have_no_glyph_are_written_out(results: TableResults) -> None:
+    results.table(RowSpec(method="a | b > c", runs=(results.run(0),)))
+    assert r"| a \| b > c " in (results.job.directory / "table.md").read_text()
+    assert r"a \textbar{} b \textgreater{} c &" in (results.job.directory / "table.tex").read_text()
+
+
+def test_ours_and_the_papers_setting_stand_below(results: TableResults) -> None:
+    results.table(RowSpec(method="all", runs=(results.run(0),)), setting="digits; cw in Linf of 3/20")
+    assert "\nOurs: digits; cw in Linf of 3/20.\n" in (results.job.directory / "table.md").read_text()
+
+
 def test_collapsed_runs_are_counted_where_all_runs_were_watched(results: TableResults) -> None:
     name = "catastrophic_overfitting_epoch"
     watched = [results.run(seed, training={**TRAINED, name: epoch}) for seed, epoch in enumerate((None, 4, 9))]
@@ -252,6 +263,7 @@ def sample(*values: float) -> Sample:
 CELLS: dict[str, Cell] = {
     "high": sample(90, 91, 92), "low": sample(80, 81, 82.5), "wild": sample(20, 99, 50), "one": sample(95),
     "none": None, "other seeds": Sample({7: 80, 8: 81, 9: 82}), "number": 85.0,
+    "tied": Sample({0: 95, 1: 95, 2: 95}, tied=True),
 }  # fmt: skip
 
 VERDICTS = [
@@ -273,6 +285,9 @@ VERDICTS = [
     ({"row": "high", "below": "low", "within": 9.7}, "cannot tell"),
     ({"row": "high", "above": 85.0}, "agrees"),
     ({"row": "wild", "above": 50.0}, "cannot tell"),
+    ({"row": "tied", "above": "low"}, "cannot tell"),  # nor have differences that tie
+    ({"row": "low", "below": "tied"}, "cannot tell"),
+    ({"row": "tied", "above": 50.0}, "cannot tell"),
     ({"row": "number", "below": 86.0}, "agrees"),
     ({"row": "number", "below": 85.0}, "cannot tell"),
 ]

@@ -29,6 +29,7 @@ from robustprune.settings import (
     Architecture,
     ArchitectureRoles,
     CheckpointSettings,
+    DataName,
     DynamicsSettings,
     EmbeddingSettings,
     EvaluationSettings,
@@ -85,7 +86,7 @@ HttpFolder = Annotated[str, StringConstraints(pattern=r"^https?://.+$")]
 class DataSettings(Settings):
     """The real images."""
 
-    name: str = Field(pattern=r"^[a-z0-9]+$", description="short name of the data set, used in folder names")
+    name: DataName = Field(description="short name of the data set, used in folder names")
     source: str = Field(
         pattern=SOURCE_PATTERN,
         description="where the images come from: digits | torchvision (downloads into data/) | torchvision:FOLDER "

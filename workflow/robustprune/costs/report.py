@@ -89,8 +89,10 @@ def _hours(costs: dict[str, Cost], table: Table) -> list[str]:
 def _on_device(device: str, rates: dict[str, Rates], works: list[Work]) -> str:
     hours = sum(rates[work.network].hours(work) for work in works if work.network in rates)
     lacking = sorted({work.network for work in works if work.network not in rates})
-    without = f", without what was not calibrated there: {'; '.join(lacking)}" if lacking else ""
-    return f"hours of one {device}: about {hours:.3g}{without}"
+    if not lacking:
+        return f"hours of one {device}: about {hours:.3g}"
+    known = f"at least {hours:.3g}, without" if hours else "not known, for lack of"
+    return f"hours of one {device}: {known} what was not calibrated there: {'; '.join(lacking)}"
 
 
 def in_units(size: float) -> str:

@@ -1,11 +1,12 @@
 """Reads the tables and figures of each paper."""
 
+import re
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, TypeVar, get_args
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from robustprune.config import EXPERIMENTS, read_yaml
 from robustprune.errors import UserError
@@ -23,7 +24,13 @@ KINDS = ("float", "int", "str")
 Entry = TypeVar("Entry")
 
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(_[a-z0-9]+)*$")]
+def _checked_name(name: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]+([_-][a-z0-9]+)*", name):
+        raise ValueError(f"{name!r} should be of lower-case letters and digits, with _ or - between them")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_checked_name)]
 """Of a paper, table or figure: part of a stage's id."""
 
 

@@ -30,6 +30,8 @@ PRUNING_KEYS = {"strategy", "score", "ratio", "among", "per"}
 """What a row that drops nothing does not need."""
 MARGIN_KEYS = {"margin_model", "margins", "imported"}
 """What such a row needs for its margins alone."""
+OF_CHECKPOINT = {"method", "checkpoint", "norm", "printed"}
+"""What a row can have whose network was trained elsewhere."""
 
 
 class Row(Conditions):
@@ -84,8 +86,9 @@ class Row(Conditions):
 
     @model_validator(mode="after")
     def _checkpoints_are_used(self) -> "Row":
-        if self.checkpoint is not None and (self.uses_manifest or self.mid_training or self.online):
-            raise ValueError("a row with a checkpoint trains nothing: it has no strategy and no radius")
+        unused = [name for name in type(self).model_fields if name in self.model_fields_set - OF_CHECKPOINT]
+        if self.checkpoint is not None and unused:
+            raise ValueError(f"a row with a checkpoint trains nothing, so {', '.join(unused)} would change nothing")
         measured = self.uses_score and self.score not in get_args(DynamicsScoreName)
         if self.margin_model is not None and not (measured or self.uses_margins):
             raise ValueError(
@@ -134,10 +137,11 @@ class Row(Conditions):
 
     @property
     def unused_keys(self) -> tuple[str, ...]:
-        """Keys that were given and say by what images are dropped, where none are."""
-        if self.strategy != "none":
+        """Keys that were given and say by what images are dropped, where none are, or chance decides."""
+        if self.uses_score:
             return ()
-        unused = self.model_fields_set & self._without_pruning
+        keys = self._without_pruning if self.strategy == "none" else self._without_pruning - {"among", "per"}
+        unused = self.model_fields_set & keys
         return tuple(key for key in ("score", "among", "per", "extrapolated") if key in unused)
 
     @property

@@ -13,21 +13,27 @@ from robustprune.settings.tables import (
     Check,
     Claim,
     Form,
+    OfComparison,
+    OfExtrapolation,
+    OfLayout,
+    OfMethod,
+    OfSetting,
     Printed,
     QuantityName,
+    refuse_unmeasured,
 )
 
 
 class Heading(Settings):
     """What a table of any form has."""
 
-    title: str
+    title: str = Field(pattern=r"^[^\n]+$", description="one line")
     target: str = Field(
-        pattern=r"^[\w/-]+\.csv$", description="file under results/ that shows the configured preset's table"
+        pattern=r"^[\w-]+(/[\w-]+)*\.csv$", description="file under results/ that shows the configured preset's table"
     )
     printed: Printed | None = Field(None, description="the paper's own numbers; none where it prints none")
     claims: tuple[Claim[Check], ...] = ()
-    quantities: tuple[QuantityName, ...] = Field(OF_METHODS, min_length=1, description="the columns")
+    quantities: tuple[QuantityName, ...] = Field(description="the columns")
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -50,6 +56,15 @@ class Heading(Settings):
         return self
 
     @model_validator(mode="after")
+    def _columns_are_shown_once(self) -> "Heading":
+        if twice := [name for name in self.quantities if self.quantities.count(name) > 1]:
+            raise ValueError(f"quantities has {twice[0]} twice")
+        for name in self.printed.beside if self.printed else ():
+            if name not in self.quantities:
+                raise ValueError(f"printed.beside: there is no column {name}; there are {', '.join(self.quantities)}")
+        return self
+
+    @model_validator(mode="after")
     def _claims_name_what_there_is(self) -> "Heading":
         for check in (check for claim in self.claims for check in claim.checks):
             rows = [check.row, *([check.other] if isinstance(check.other, str) else [])]
@@ -65,6 +80,7 @@ class Table(Heading):
     """Methods: each row's models are trained once for each seed, and evaluated."""
 
     form: Literal["methods"] = "methods"
+    quantities: tuple[OfMethod, ...] = Field(OF_METHODS, min_length=1, description="the columns")
     weights: Weights | None = Field(None, description="which weights of its rows' models are evaluated")
     attacks: tuple[AttackName, ...] | None = Field(
         None, min_length=1, description="what its rows' models are measured under; evaluation.attacks where absent"
@@ -89,16 +105,27 @@ class Table(Heading):
     def _baselines_are_rows(self) -> "Table":
         for row in self.rows:
             if isinstance(self.baseline, dict) and row.norm not in self.baseline:
-                raise ValueError(f"baseline has no method for {row.method!r}, whose norm is {row.norm}")
+                norm = f"whose norm is {row.norm}" if row.norm else "which names no norm"
+                raise ValueError(f"baseline names a method for each norm, and none for {row.method!r}, {norm}")
             if (method := self.compared_with(row)) not in self.methods:
                 raise ValueError(f"baseline = {method!r} is not among the rows: {', '.join(self.methods)}")
+        return self
+
+    @model_validator(mode="after")
+    def _columns_are_measured(self) -> "Table":
+        if self.attacks is not None and len(set(self.attacks)) < len(self.attacks):
+            raise ValueError(f"attacks = {list(self.attacks)} should name each attack once")
+        if self.attacks is not None and "quantities" in self.model_fields_set:
+            refuse_unmeasured(self.quantities, self.attacks)
         return self
 
     @model_validator(mode="after")
     def _what_rows_go_by_is_used(self) -> "Table":
         for row in self.rows:
             if unused := row.unused_keys:
-                raise ValueError(f"{row.method}: {', '.join(unused)} would change nothing, as its strategy is none")
+                raise ValueError(
+                    f"{row.method}: {', '.join(unused)} would change nothing, as its strategy is {row.strategy}"
+                )
         return self
 
     @model_validator(mode="after")
@@ -131,7 +158,7 @@ class Comparisons(Heading):
     form: Literal["comparisons"]
     of: Table = Field(description="the table whose rows are compared")
     quantity: AccuracyName = Field(description="what is compared")
-    quantities: tuple[QuantityName, ...] = Field(("p_value", "gain"), min_length=1)
+    quantities: tuple[OfComparison, ...] = Field(("p_value", "gain"), min_length=1)
     rows: tuple[Comparison, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -168,7 +195,7 @@ class Hyperparameters(Heading):
     form: Literal["hyperparameters"]
     recipe: RecipeName
     architecture: ArchitectureRole | Architecture | None = None
-    quantities: tuple[QuantityName, ...] = Field(("configured", "mnist", "cifar10"), min_length=1)
+    quantities: tuple[OfSetting, ...] = Field(("configured", "mnist", "cifar10"), min_length=1)
     rows: tuple[HyperparameterRow, ...] = Field(min_length=1)
 
 
@@ -189,7 +216,7 @@ class Layouts(Heading):
     """How the classes lie: of all real images, or of those that are kept in the middle of a training."""
 
     form: Literal["layouts"]
-    quantities: tuple[QuantityName, ...] = Field(("density", "separation"), min_length=1)
+    quantities: tuple[OfLayout, ...] = Field(("density", "separation"), min_length=1)
     rows: tuple[LayoutRow, ...] = Field(min_length=1)
 
 
@@ -197,7 +224,7 @@ class Extrapolations(Heading):
     """The settings with which scores are extrapolated best, a row for each score."""
 
     form: Literal["extrapolations"]
-    quantities: tuple[QuantityName, ...] = Field(
+    quantities: tuple[OfExtrapolation, ...] = Field(
         ("k", "encoding", "metric", "sources", "mae", "mae_ratio", "rank_correlation"), min_length=1
     )
     rows: tuple[Row, ...] = Field(min_length=1)

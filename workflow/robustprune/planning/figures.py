@@ -25,7 +25,7 @@ from robustprune.planning.methods import Methods
 from robustprune.planning.stages import Stages
 from robustprune.settings.perceptron import InputScale, PerceptronGrid
 from robustprune.settings.scores import UncertaintySettings
-from robustprune.settings.tables import ATTACKS
+from robustprune.settings.tables import refuse_unmeasured
 from robustprune.specs import (
     CloudsFigureSpec,
     CloudsSpec,
@@ -132,9 +132,10 @@ class Figures:
 
     def _of_curves(self, name: str, figure: Curves) -> str:
         attacks = figure.attacks or self.config.evaluation.attacks
-        for quantity in figure.quantities:
-            if (attack := ATTACKS.get(quantity)) not in (None, "clean", *attacks):
-                raise UserError(f"{quantity} is measured under {attack}, and attacks = {', '.join(attacks)}")
+        try:
+            refuse_unmeasured(figure.quantities, attacks)
+        except ValueError as error:
+            raise UserError(str(error)) from None
         table = figure.table
         curves = [
             SeriesSpec(

@@ -20,20 +20,27 @@ BEGINNING = Position(number=0, epoch=0, step=0, steps=100, epochs=100)
 PIXEL = 255
 
 
-def hyperparameters(table: Hyperparameters, config: Config) -> dict[HyperparameterName, str]:
-    """Every setting that such a table can show, of a configuration."""
+def hyperparameter(name: HyperparameterName, table: Hyperparameters, config: Config) -> str:
+    """What a setting of the table's recipe is in a configuration. Raises UserError where the recipe has none."""
     config = Conditions(architecture=table.architecture).under(config, origin=table.target)
     recipe, epsilon = config.training.named(table.recipe), config.threat.epsilon
-    return {
-        "architecture": NETWORKS.get(config.architecture, config.architecture),
-        "optimizer": OPTIMIZERS[recipe.optimizer],
-        "momentum": "n/a" if recipe.optimizer == "adam" else f"{cycle_point(recipe, BEGINNING).momentum:g}",
-        "weight_decay": f"{recipe.weight_decay:g}",
-        "epochs": str(recipe.epochs),
-        "learning_rate": f"{recipe.learning_rate:g}",
-        "epsilon": radius(epsilon),
-        "attack_step": radius(_attack_step(recipe, epsilon, table)),
-    }
+    match name:
+        case "architecture":
+            return NETWORKS.get(config.architecture, config.architecture)
+        case "optimizer":
+            return OPTIMIZERS[recipe.optimizer]
+        case "momentum":
+            return "n/a" if recipe.optimizer == "adam" else f"{cycle_point(recipe, BEGINNING).momentum:g}"
+        case "weight_decay":
+            return f"{recipe.weight_decay:g}"
+        case "epochs":
+            return str(recipe.epochs)
+        case "learning_rate":
+            return f"{recipe.learning_rate:g}"
+        case "epsilon":
+            return radius(epsilon)
+        case "attack_step":
+            return radius(_attack_step(recipe, epsilon, table))
 
 
 def _attack_step(recipe: AnyRecipe, epsilon: Fraction, table: Hyperparameters) -> Fraction:

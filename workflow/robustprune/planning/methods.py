@@ -12,7 +12,7 @@ from robustprune.settings import AnyAmount, AnyRecipe, AttackName, DropAsMany, D
 from robustprune.specs import EvaluationSpec, LayoutSpec, ManifestSpec, RunSpec
 
 OF_CHECKPOINT = -1
-"""Stands for the seed of a network that was trained elsewhere, so that it is paired with no run."""
+"""Stands for the seed of a network that was trained elsewhere: it is paired with no run, only with another such."""
 
 
 class Methods:
@@ -66,7 +66,7 @@ class Methods:
         if row.checkpoint is not None:
             return {OF_CHECKPOINT: self.models.imported(row.checkpoint)}
         recipe = self.config.training.named(row.recipe)
-        self._check_mid_training(row, recipe)
+        self._check_epochs(row, recipe)
         manifest = self.manifest(row, table) if row.uses_manifest else None
         return {seed: self.models.trained(recipe, manifest, seed, row) for seed in seeds}
 
@@ -96,8 +96,14 @@ class Methods:
             return self.models.imported(named)
         return self.models.trained(self.config.training.trades, None, self.config.seeds[0])
 
-    def _check_mid_training(self, row: Row, recipe: AnyRecipe) -> None:
-        midway = row.mid_training
+    def _check_epochs(self, row: Row, recipe: AnyRecipe) -> None:
+        """Refuse what would begin after the last epoch."""
+        midway, online = row.mid_training, row.online
+        if online is not None and online.warm_up_epochs >= recipe.epochs:
+            raise UserError(
+                f"{row.method}: online.warm_up_epochs = {online.warm_up_epochs} should be below "
+                f"training.{recipe.recipe}.epochs = {recipe.epochs}"
+            )
         if midway is not None and midway.after_epoch >= recipe.epochs:
             raise UserError(
                 f"{row.method}: mid_training.after_epoch = {midway.after_epoch} should be below "
@@ -111,6 +117,10 @@ class Methods:
         pools = self.pools.of(recipe)
         if (row.among == "synthetic" and len(pools) == 1) or (row.among == "real" and pools[0] != self.pools.train):
             raise UserError(f"{row.method}: among = {row.among}, but it learns from {pools[0]} alone")
+        if self.config.threat.norm == "Linf" and epsilon * row.epsilon >= 1:
+            raise UserError(
+                f"{row.method}: epsilon = {row.epsilon} of threat.epsilon = {epsilon} should be below 1 in Linf"
+            )
         by_difficulty = row.model_copy(update={"score": "difficulty", "imported": None})
         return self.stages.add(
             ManifestSpec(

@@ -1,6 +1,6 @@
 """Plans tables: what each form of them reads for its rows."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import cast
 
 from robustprune.config import PRESETS, REFERENCE, Config, load_config
@@ -8,11 +8,11 @@ from robustprune.errors import UserError
 from robustprune.experiments import AnyTable, Comparisons, Extrapolations, Hyperparameters, Layouts, Row, Table
 from robustprune.files import digest
 from robustprune.planning.claims import with_claims_on
-from robustprune.planning.hyperparameters import hyperparameters
+from robustprune.planning.hyperparameters import hyperparameter
 from robustprune.planning.methods import Methods
 from robustprune.planning.stages import Stages
-from robustprune.settings.tables import ATTACKS, Cells
-from robustprune.specs import EmbeddingSpec, ExtrapolatedScoreSpec, RowSpec, RunSpec, TableSpec
+from robustprune.settings.tables import Cells, QuantityName, refuse_unmeasured
+from robustprune.specs import EmbeddingSpec, EvaluationSpec, ExtrapolatedScoreSpec, RowSpec, RunSpec, TableSpec
 from robustprune.tables.printed import printed_row, read_printed
 
 
@@ -29,6 +29,7 @@ class Tables:
         table, printed = with_claims_on(self.config.data.name, table), table.printed
         if printed is not None:
             read_printed(REFERENCE / printed.file)
+        rows = tuple(self._rows(table))
         return self.stages.add(
             TableSpec(
                 name=name,
@@ -40,9 +41,16 @@ class Tables:
                 printed=printed,
                 printed_digest=digest(REFERENCE / printed.file) if printed else None,
                 claims=table.claims,
-                rows=tuple(self._rows(table)),
+                setting=self._setting(rows),
+                rows=rows,
             )
         )
+
+    def _setting(self, rows: Iterable[RowSpec]) -> str:
+        """What rows are measured on and with, for readers."""
+        stages = dict.fromkeys(stage for row in rows for run in row.runs for stage in run.evaluations)
+        specs = [cast(EvaluationSpec, self.stages[stage]) for stage in stages]
+        return "; ".join([self.config.data.name, *dict.fromkeys(spec.attack_in_words for spec in specs if spec.threat)])
 
     def _rows(self, table: AnyTable) -> Iterator[RowSpec]:
         match table:
@@ -69,9 +77,10 @@ class Tables:
             )
 
     def _of_comparisons(self, table: Comparisons) -> Iterator[RowSpec]:
-        attacks = table.of.attacks or self.config.evaluation.attacks
-        if (attack := ATTACKS[table.quantity]) not in ("clean", *attacks):
-            raise UserError(f"{table.quantity} is measured under {attack}, and attacks = {', '.join(attacks)}")
+        try:
+            refuse_unmeasured([table.quantity], table.of.attacks or self.config.evaluation.attacks)
+        except ValueError as error:
+            raise UserError(str(error)) from None
         for row in table.rows:
             yield RowSpec(
                 method=row.method,
@@ -83,12 +92,11 @@ class Tables:
     def _of_hyperparameters(self, table: Hyperparameters) -> Iterator[RowSpec]:
         """A column for this configuration and one for each preset that the table names."""
         presets = {path.stem for path in PRESETS.glob("*.yaml")}
-        columns = {
-            name: hyperparameters(table, load_config({"preset": name}) if name in presets else self.config)
-            for name in table.quantities
-        }
+        configs = {name: load_config({"preset": name}) if name in presets else self.config for name in table.quantities}
         for row in table.rows:
-            told = {name: settings[row.setting] for name, settings in columns.items()}
+            told: dict[QuantityName, str] = {
+                name: hyperparameter(row.setting, table, config) for name, config in configs.items()
+            }
             yield RowSpec(method=row.method, told=told, printed=self._printed(table, row.printed))
 
     def _of_layouts(self, table: Layouts) -> Iterator[RowSpec]:

@@ -40,6 +40,7 @@ from robustprune.settings.models import (
 from robustprune.settings.pools import (
     GENERATED_PATTERN,
     PICTURE_FORMATS,
+    DataName,
     HierarchySettings,
     Overlap,
     SelectionSettings,
@@ -110,6 +111,7 @@ __all__ = [
     "BoundarySearchSettings",
     "CheckpointSettings",
     "CrossEntropyAttack",
+    "DataName",
     "DeepFoolSettings",
     "DropAsMany",
     "DropBeyond",

@@ -63,6 +63,16 @@ class EvaluationSettings(Settings):
             raise ValueError(f"attacks = {list(self.attacks)} should name each attack once")
         return self
 
+    @model_validator(mode="after")
+    def _attacks_reach_epsilon(self) -> "EvaluationSettings":
+        for name, attack in (("cw", self.cw), ("pgd", self.pgd), ("pgd_50_10", self.pgd_50_10)):
+            if (reach := attack.steps * attack.step) < 1:
+                raise ValueError(
+                    f"{name}.steps * {name}.step = {reach} should be at least 1, in units of epsilon, or robustness is "
+                    "overstated"
+                )
+        return self
+
     def pgd_named(self, attack: AttackName) -> Pgd | None:
         """The settings of an attack that is PGD; None for the others."""
         if attack in ("clean", "autoattack"):

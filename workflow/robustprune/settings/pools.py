@@ -22,6 +22,9 @@ Storage = Literal["decoded", "encoded"]
 Overlap = Literal["refused", "allowed"]
 """What is done where an image for training is also one for testing."""
 
+DataName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+$")]
+"""Of a data set, short, as in the names of folders."""
+
 Source = Annotated[str, StringConstraints(pattern=f"^({GENERATED_PATTERN})$")]
 
 

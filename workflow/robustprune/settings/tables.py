@@ -1,17 +1,18 @@
 """What a table shows: quantities, the printed numbers beside them, and what its paper claims."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Generic, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
 from robustprune.settings.base import Settings
 from robustprune.settings.evaluation import AttackName
+from robustprune.settings.pools import DataName
 
 AccuracyName = Literal["accuracy", "robustness_cw", "robustness_pgd", "robustness_pgd_50_10", "autoattack"]
 """The columns that methods can be compared by."""
 
-QuantityName = Literal[
+OfMethod = Literal[
     AccuracyName,
     "doubtful_runs",
     "square_gain",
@@ -25,22 +26,14 @@ QuantityName = Literal[
     "speed_steps",
     "speed_stopped",
     "speed_epoch",
-    "p_value",
-    "gain",
-    "density",
-    "separation",
-    "k",
-    "encoding",
-    "metric",
-    "sources",
-    "mae",
-    "mae_ratio",
-    "rank_correlation",
-    "configured",
-    "mnist",
-    "cifar10",
 ]
-"""The columns there are; ``tables.quantities`` says what each is."""
+OfComparison = Literal["p_value", "gain"]
+OfSetting = Literal["configured", "mnist", "cifar10"]
+OfLayout = Literal["density", "separation"]
+OfExtrapolation = Literal["k", "encoding", "metric", "sources", "mae", "mae_ratio", "rank_correlation"]
+
+QuantityName = Literal[OfMethod, OfComparison, OfSetting, OfLayout, OfExtrapolation]
+"""The columns there are, by what a table's rows are; ``tables.quantities`` says what each is."""
 
 ATTACKS: Mapping[QuantityName, AttackName] = {
     "accuracy": "clean",
@@ -54,10 +47,18 @@ ATTACKS: Mapping[QuantityName, AttackName] = {
 }
 """What is measured under one attack and no other; each attack measures the clean accuracy, too."""
 
+
+def refuse_unmeasured(quantities: Iterable[QuantityName], attacks: Sequence[AttackName]) -> None:
+    """Raise ValueError for a column that is measured under an attack that is not among these."""
+    for quantity in quantities:
+        if (attack := ATTACKS.get(quantity)) not in (None, "clean", *attacks):
+            raise ValueError(f"{quantity} is measured under {attack}, and attacks = {', '.join(attacks)}")
+
+
 Form = Literal["methods", "comparisons", "hyperparameters", "layouts", "extrapolations"]
 """What the rows of a table are."""
 
-OF_METHODS: tuple[QuantityName, ...] = (
+OF_METHODS: tuple[OfMethod, ...] = (
     *("accuracy", "robustness_cw", "robustness_pgd", "robustness_pgd_50_10", "autoattack"),
     *("doubtful_runs", "square_gain", "zero_gradients", "training_seconds", "collapsed_runs"),
     *("images_kept", "test_images", "autoattack_images"),
@@ -74,7 +75,7 @@ class Printed(Settings):
     file: str = Field(pattern=r"^\w+\.csv$", description="in workflow/reference")
     setting: str = Field(description="what they were measured on and with, for readers")
     beside: dict[QuantityName, str] = Field(description="the file's column that stands beside a quantity of ours")
-    instead: dict[str, dict[str, str | None]] = Field(
+    instead: dict[DataName, dict[str, str | None]] = Field(
         {},
         description="by the name of our data set: cells of the file that stand in for those that rows name; null: none",
     )
@@ -116,7 +117,7 @@ class Claim(Settings, Generic[AnyCheck]):
     """What a paper says of a table or a figure, and when a run agrees with it."""
 
     claim: str = Field(min_length=1, description="a sentence")
-    data: str | None = Field(None, description="the one data set that it is said of; it is not judged on others")
+    data: DataName | None = Field(None, description="the one data set that it is said of; it is not judged on others")
     checks: Annotated[tuple[AnyCheck, ...], Field(min_length=1)]
 
 

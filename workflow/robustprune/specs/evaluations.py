@@ -45,6 +45,17 @@ class EvaluationSpec(Spec):
         return 0 if info.data.get("attack") == "clean" else seed
 
     @property
+    def attack_in_words(self) -> str:
+        """The attack, its ball and its steps, for readers."""
+        words = self.attack.replace("_", "-")
+        if self.threat is not None:
+            words += f" in {self.threat.norm} of {self.threat.epsilon}"
+        if self.pgd is not None:
+            words += f", {self.pgd.steps} steps of {self.pgd.step} epsilon"
+            words += f", {self.pgd.restarts} starts" if self.pgd.restarts > 1 else ""
+        return words
+
+    @property
     def slug(self) -> str:
         return f"{self.attack.replace('_', '-')}-{slug_of(self.model)}"
 

@@ -11,15 +11,15 @@ from robustprune.tables.quantities import QUANTITIES
 from robustprune.tables.rows import Shown
 from robustprune.tables.statistics import paired_difference, welch_test
 
-DEFINITION = 3
+DEFINITION = 4
 
 RULE = (
     "A check agrees where the whole 95 % interval of the difference lies on the claimed side (for *near*: within the "
     "stated distance), disagrees where the whole interval lies on the other side (beyond the distance), and cannot "
     "tell otherwise. *Above* and *below* with a distance take what is at most so far on the other side, too. "
     "Differences are taken seed by seed where two rows share two seeds or more, else, and where these differences all "
-    "tie, by Welch's interval; a single run has no interval and cannot tell; a number without spread is compared as it "
-    "is. A claim agrees where all of its checks do, and disagrees where one does."
+    "tie, by Welch's interval; a single run, and gains that all tie, have no interval and cannot tell; a number "
+    "without spread is compared as it is. A claim agrees where all of its checks do, and disagrees where one does."
 )
 
 
@@ -128,11 +128,13 @@ def interval_between(cell: Cell, other: Cell) -> Interval | None:
 
 def _between_samples(cell: Sample, other: Sample) -> Interval:
     first, second = cell.summary, other.summary
+    numbers = f"n = {first.n} and {second.n}"
+    if cell.tied or other.tied:
+        return Interval(first.mean - second.mean, math.inf, numbers)
     if len(cell.values.keys() & other.values.keys()) > 1:
         paired = paired_difference(cell.values, other.values)
         if paired.ci95 is not None:
             return Interval(paired.mean, paired.ci95, f"paired, n = {paired.n}")
-    numbers = f"n = {first.n} and {second.n}"
     if min(first.n, second.n) < 2 or not (first.std or second.std):
         return Interval(first.mean - second.mean, math.inf, numbers)
     test = welch_test(first, second)

@@ -13,7 +13,7 @@ from robustprune.tables.quantities import QUANTITIES
 from robustprune.tables.rows import Beside, Row, difference
 from robustprune.tables.statistics import Summary
 
-DEFINITION = 3
+DEFINITION = 4
 
 CLAIM_COLUMNS = r"p{.4\linewidth}p{.4\linewidth}l"
 MEDIAN_FROM = 10  # runs, from which on a median says something that mean and spread do not
@@ -84,10 +84,10 @@ def markdown(shown: ShownTable) -> str:
 
 def latex(shown: ShownTable) -> str:
     """The same as ``tabular`` environments, for a paper with the package booktabs."""
-    parts = [f"% {shown.title}", table_for_people(shown).to_latex(index=False, escape=True)]
+    parts = [f"% {shown.title}", _tabular(table_for_people(shown))]
     parts += [f"% {line}" for line in shown.legend]
     if shown.claims:
-        parts.append(_claims(shown.claims).to_latex(index=False, escape=True, column_format=CLAIM_COLUMNS))
+        parts.append(_tabular(_claims(shown.claims), CLAIM_COLUMNS))
         parts.append(f"% {shown.rule}")
     return "\n".join(parts) + "\n"
 
@@ -150,12 +150,13 @@ def _legend(spec: TableSpec, rows: Sequence[Row]) -> list[str]:
         spread: f" of {'; '.join(headings)}" if len(shown_by) > 1 else "" for spread, headings in shown_by.items()
     }
     lines = [f"+-{which}: {SPREAD_WORDS[spread]}." for spread, which in of_which.items()]
+    lines.append(f"Ours: {spec.setting}.")
     if spec.printed is not None:
         lines.append(f"Printed: {spec.printed.setting}. Difference: ours minus printed.")
     if baselines := dict.fromkeys(row.baseline for row in spec.rows if row.baseline is not None):
         of_its_norm = " (the one of a row's own norm)" if len(baselines) > 1 else ""
         compared = f"{' and '.join(baselines)}{of_its_norm}"
-        lines.append(f"The columns *_change_* of the CSV are differences to {compared}, seed by seed.")
+        lines.append(f"The columns *_change_* of the CSV are differences to {compared}, over the seeds that both have.")
     return lines
 
 
@@ -165,5 +166,11 @@ def _claims(judged: Sequence[Judged]) -> pd.DataFrame:
     )
 
 
+def _tabular(table: pd.DataFrame, column_format: str | None = None) -> str:
+    """For LaTeX; pandas leaves three characters that its default fonts show as others."""
+    text: str = table.to_latex(index=False, escape=True, column_format=column_format)
+    return text.replace("<", r"\textless{}").replace(">", r"\textgreater{}").replace("|", r"\textbar{}")
+
+
 def _piped(table: pd.DataFrame) -> str:
-    return table.to_markdown(index=False, disable_numparse=True)
+    return table.replace({r"\|": r"\|"}, regex=True).to_markdown(index=False, disable_numparse=True)

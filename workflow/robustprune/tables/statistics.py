@@ -4,14 +4,14 @@ Every interval is the 95 % interval of Student's t, given as the half width arou
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 from scipy import special  # not scipy.stats, which takes longer to import than a table to make
 
-DEFINITION = 2
+DEFINITION = 3
 
 LEVEL = 0.95  # of every interval
 NO_SPREAD = 1e-9  # of that of the runs, which is what rounding leaves of none
@@ -44,7 +44,7 @@ class Summary:
         mean, median = float(array.mean()), float(np.median(array))
         if len(array) == 1:
             return cls(n=1, mean=mean, std=None, ci95=None, median=median)
-        std = float(array.std(ddof=1))
+        std = _spread(values)
         return cls(n=len(array), mean=mean, std=std, ci95=std * _widths(len(array)), median=median)
 
     def without_spread(self) -> Self:
@@ -67,6 +67,11 @@ class Summary:
         """Cells of a table's row, none without ``<name>_n``: mean, std, ci95, median, n."""
         told = {"mean": self.mean, "std": self.std, "ci95": self.ci95, "median": self.median, "n": self.n}
         return {f"{name}_{statistic}": value for statistic, value in told.items()}
+
+
+def _spread(values: Collection[float]) -> float:
+    """Standard deviation, ddof 1; exactly 0 where all are the same, of which NumPy leaves a rounding error."""
+    return 0.0 if len(set(values)) == 1 else float(np.std(list(values), ddof=1))
 
 
 def _widths(n: int) -> float:
@@ -107,9 +112,8 @@ def tie(ours: Mapping[int, float], baseline: Mapping[int, float]) -> bool:
     shared = ours.keys() & baseline.keys()
     if len(shared) < 2:
         return False
-    spread = max(float(np.std(list(runs.values()), ddof=1)) for runs in (ours, baseline))
-    differences = [ours[seed] - baseline[seed] for seed in shared]
-    return bool(np.std(differences, ddof=1) < NO_SPREAD * spread)
+    spread = max(_spread([runs[seed] for seed in shared]) for runs in (ours, baseline))
+    return _spread([ours[seed] - baseline[seed] for seed in shared]) < NO_SPREAD * spread
 
 
 @dataclass(frozen=True)
