@@ -221,9 +221,7 @@ def test_the_view_tells_hours_where_something_was_calibrated_and_says_so_where_n
     add_rates(tmp_path, "other GPU", {other.replace("16-32", "17-32"): RATES})
     *_, known, unknown = describe_plan(plan, [target]).splitlines()
     assert known == last
-    assert unknown.startswith(
-        "hours of one other GPU: not known, for lack of what was not calibrated there: edm of 16-"
-    )
+    assert unknown.startswith("hours of one other GPU: not known, without what was not calibrated there: edm of 16-")
     record = plan.record(stage_of(plan, "models", "puma"))
     record.parent.mkdir(parents=True)
     record.touch()

@@ -231,9 +231,23 @@ def test_a_table_of_settings_reads_none_that_its_rows_do_not_name() -> None:
 
     plan = make_plan(load_config({}), {"t.t": table("epochs")})
     (spec,) = (spec for spec in plan.stages.values() if isinstance(spec, TableSpec))
+    assert spec.setting == ""
     assert spec.rows[0].told == {"configured": str(load_config({}).training.standard.epochs)}
     with pytest.raises(UserError, match="recipe = standard attacks nothing, so it has no attack step"):
         make_plan(load_config({}), {"t.t": table("attack_step")})
+
+
+def test_text_for_people_is_one_line() -> None:
+    table = Table(title="A long\n title\n", target="t.csv", rows=(Row(method="a\nb"),))
+    assert (table.title, table.methods) == ("A long title", ("a b",))
+
+
+@pytest.mark.parametrize("target", ["/t.svg", "/digits/t.svg", "a//t.svg", ".svg"])
+def test_a_figure_that_would_lie_elsewhere_is_refused(tmp_path: Path, target: str) -> None:
+    content = {"paper": "mine", "figures": {"first": {"form": "phase_map", "title": "t", "target": target}}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(UserError, match=rf"figures.first.target = '{target}'"):
+        load_figures(tmp_path)
 
 
 def test_a_table_says_what_its_rows_are_measured_on_and_with() -> None:
@@ -247,12 +261,12 @@ def test_a_table_says_what_its_rows_are_measured_on_and_with() -> None:
     linf = load_config({}).threat.epsilon
     assert spec.setting.split("; ") == [
         "digits",
-        f"cw in Linf of {linf}, 40 steps of 1/4 epsilon",
-        f"pgd-50-10 in Linf of {linf}, 100 steps of 1/4 epsilon, 10 starts",
-        f"autoattack in Linf of {linf}",
-        "cw in L2 of 1/2, 40 steps of 1/4 epsilon",
-        "pgd-50-10 in L2 of 1/2, 100 steps of 1/4 epsilon, 10 starts",
-        "autoattack in L2 of 1/2",
+        f"PGD on the CW margin in Linf of {linf}, 40 steps of 1/4 epsilon",
+        f"PGD-50-10 in Linf of {linf}, 100 steps of 1/4 epsilon, 10 starts",
+        f"AutoAttack in Linf of {linf}",
+        "PGD on the CW margin in L2 of 1/2, 40 steps of 1/4 epsilon",
+        "PGD-50-10 in L2 of 1/2, 100 steps of 1/4 epsilon, 10 starts",
+        "AutoAttack in L2 of 1/2",
     ]
 
 
@@ -376,7 +390,12 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"quantities": ["accuracy"], "printed": {"file": "p.csv", "setting": "s", "beside": {"autoattack": "x"}}},
      "printed.beside: there is no column autoattack; there are accuracy"),
     ({"claims": [{"claim": "c", "data": "MNIST", "checks": [CHECK]}]}, "claims.0.data = 'MNIST': String should match"),
-    ({"title": "two\nlines"}, "title = 'two\\nlines': String should match"),
+    ({"attacks": ["cw"], "claims": [{"claim": "c", "checks": [{**CHECK, "quantity": "autoattack"}]}]},
+     "autoattack is measured under autoattack, and attacks = cw"),
+    ({"attacks": ["cw"], "printed": {"file": "p.csv", "setting": "s", "beside": {"autoattack": "x"}}},
+     "autoattack is measured under autoattack, and attacks = cw"),
+    ({"form": "comparisons", "of": {**TABLE, "attacks": ["cw"]}, "quantity": "autoattack",
+      "rows": [{"method": "x", "row": "a", "against": "b"}]}, "autoattack is measured under autoattack, and att"),
     ({"target": "/t.csv"}, "target = '/t.csv'"),
     ({"target": ".csv"}, "target = '.csv'"),
 ]  # fmt: skip
@@ -414,7 +433,7 @@ def test_a_table_without_keys_is_refused_by_file_and_key(tmp_path: Path) -> None
 def test_a_name_that_cannot_be_part_of_an_id_is_refused(tmp_path: Path, paper: str, table: str, says: str) -> None:
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"paper": paper, "tables": {table: TABLE}}))
     with pytest.raises(
-        UserError, match=rf"mine.yaml: {says}.* should be of lower-case letters and digits, with _ or - between"
+        UserError, match=rf"mine.yaml: {says}.*should be of lower-case letters and digits, with _ or - between"
     ):
         load_experiments(tmp_path)
 

@@ -226,12 +226,14 @@ def test_all_papers_have_their_figures() -> None:
 
 def test_a_quantity_that_no_attack_of_the_figure_measures_is_told_of_before_anything_runs() -> None:
     row = Row(method="PUMA", strategy="puma")
-    figure = Curves(
-        form="curves", title="f", target="f.svg", quantities=("accuracy", "autoattack"), attacks=("cw",),
-        over="ratio", values=(0.1, 0.2), axis="share", series=(row,),
-    )  # fmt: skip
-    with pytest.raises(UserError, match=r"autoattack is measured under autoattack, and attacks = cw"):
-        make_plan(load_config({}), {}, {"f.f": figure})
+    keys: dict[str, Any] = {
+        "form": "curves", "title": "f", "target": "f.svg", "quantities": ("accuracy", "autoattack"),
+        "over": "ratio", "values": (0.1, 0.2), "axis": "share", "series": (row,),
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="autoattack is measured under autoattack, and attacks = cw"):
+        Curves(**keys, attacks=("cw",))
+    with pytest.raises(UserError, match="autoattack is measured under autoattack, and attacks = cw"):
+        make_plan(load_config({"evaluation": {"attacks": ["cw"]}}), {}, {"f.f": Curves(**keys)})
 
 
 def test_a_figure_has_the_very_runs_of_the_tables() -> None:

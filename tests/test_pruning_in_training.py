@@ -292,9 +292,9 @@ def test_impossible_combinations_are_refused_by_name() -> None:
     midway = Row(method="m", recipe="rs_fgsm", mid_training=MidTraining(keep=0.5, strategy="random", after_epoch=30))
     late = Row(method="m", online=OnlinePuma(threshold=2, warm_up_epochs=500))
     for row, says in (
-        (midway, "mid_training.after_epoch = 30 should be below training.rs_fgsm.epochs = 30"),
-        (late, r"online.warm_up_epochs = 500 should be below training.trades.epochs = \d+"),
-        (Row(method="m", epsilon=20), "m: epsilon = 20 of threat.epsilon = 3/20 should be below 1 in Linf"),
+        (midway, "mid_training.after_epoch = 30 should be below 30, the epochs of its training"),
+        (late, "online.warm_up_epochs = 500 should be below"),
+        (Row(method="m", epsilon=20), "m: epsilon = 20 is a radius of 3, and should be below 1 in Linf"),
     ):
         with pytest.raises(UserError, match=says):
             make_plan(load_config({}), {"t.t": Table(title="t", target="t.csv", rows=(row,))})

@@ -70,6 +70,7 @@ def test_paired_differences_are_scipys() -> None:
 def test_differences_that_tie_do_not_tell_their_spread() -> None:
     difference = paired_difference({0: 60.0, 1: 70.0}, {0: 59.0, 1: 69.0})
     assert (difference.n, difference.mean, difference.std, difference.ci95) == (2, 1.0, None, None)
+    assert paired_difference({0: 60.0, 1: 60.0, 2: 61.0}, {0: 59.0, 1: 59.0, 5: 70.0}).ci95 is None
 
 
 @pytest.mark.parametrize(("ours", "other", "n"), [(3.0, 2.0, 2), (62.3, 61.3, 3), (11.35, 98.0, 10), (9.8, 98.0, 10)])

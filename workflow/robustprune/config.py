@@ -403,6 +403,11 @@ def with_nulls(values: Any) -> Any:
     return None if values == "null" else values
 
 
+def preset_names() -> list[str]:
+    """Of the presets that there are."""
+    return sorted(file.stem for file in PRESETS.glob("*.yaml"))
+
+
 def load_config(overrides: Mapping[str, Any], *, origin: str = "config.yaml") -> Config:
     """The preset that ``overrides`` names, with the other keys put over it.
 
@@ -412,9 +417,9 @@ def load_config(overrides: Mapping[str, Any], *, origin: str = "config.yaml") ->
     preset = overrides.get("preset", "digits")
     path = PRESETS / f"{preset}.yaml"
     if not isinstance(preset, str) or not path.is_file():
-        known = ", ".join(sorted(file.stem for file in PRESETS.glob("*.yaml")))
+        known = preset_names()
         raise UserError(
-            f"{origin}: preset = {preset!r} is not one of {known}{suggestion(str(preset), known.split(', '))}"
+            f"{origin}: preset = {preset!r} is not one of {', '.join(known)}{suggestion(str(preset), known)}"
         )
     return _validated({**merge(read_yaml(path), overrides), "preset": preset}, origin)
 

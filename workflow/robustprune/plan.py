@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from robustprune.config import PRESETS, Config, StageResources
+from robustprune.config import Config, StageResources, preset_names
 from robustprune.errors import UserError
 from robustprune.experiments import AnyFigure, AnyTable
 from robustprune.paths import POOL_FILE, RECORD_FILE, SPEC_FILE, stage_directory
@@ -194,7 +194,7 @@ def make_plan(
 def _check_targets(entries: Mapping[str, AnyTable | AnyFigure], preset: str) -> None:
     """Raise UserError for two that write the same files, each with a .csv and a .md beside it, or among the stages."""
     owners = {Path(target).stem: f"the target {target}" for target in (QUALITY_TARGET, REPORT_TARGET)}
-    of_stages = {preset, *(path.stem for path in PRESETS.glob("*.yaml"))}
+    of_stages = {preset, *preset_names()}
     for name, entry in entries.items():
         folder, _, _ = entry.target.partition("/")
         if folder in of_stages:

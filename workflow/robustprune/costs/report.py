@@ -81,18 +81,18 @@ def _not_counted(costs: dict[str, Cost]) -> list[str]:
 def _hours(costs: dict[str, Cost], table: Table) -> list[str]:
     """A line a device; one that says so where there is none."""
     works = [work for cost in costs.values() for work in cost.works or ()]
-    if not works:
+    uncounted = any(cost.works is None for cost in costs.values())
+    if not works and not uncounted:
         return []
-    return [_on_device(device, rates, works) for device, rates in table.items()] or [NO_RATES]
+    return [_on_device(device, rates, works, uncounted) for device, rates in table.items()] or [NO_RATES]
 
 
-def _on_device(device: str, rates: dict[str, Rates], works: list[Work]) -> str:
+def _on_device(device: str, rates: dict[str, Rates], works: list[Work], uncounted: bool) -> str:
     hours = sum(rates[work.network].hours(work) for work in works if work.network in rates)
     lacking = sorted({work.network for work in works if work.network not in rates})
-    if not lacking:
-        return f"hours of one {device}: about {hours:.3g}"
-    known = f"at least {hours:.3g}, without" if hours else "not known, for lack of"
-    return f"hours of one {device}: {known} what was not calibrated there: {'; '.join(lacking)}"
+    known = f"{'at least' if lacking or uncounted else 'about'} {hours:.3g}" if hours else "not known"
+    without = f", without what was not calibrated there: {'; '.join(lacking)}" if lacking else ""
+    return f"hours of one {device}: {known}{without}"
 
 
 def in_units(size: float) -> str:

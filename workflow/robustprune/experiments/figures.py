@@ -6,12 +6,12 @@ from typing import Annotated, ClassVar, Literal, get_args
 from pydantic import Field, model_validator
 
 from robustprune.experiments.rows import Row
-from robustprune.experiments.tables import LayoutRow, Table
-from robustprune.settings import AttackName, Metric, Settings, Sources, Weights
+from robustprune.experiments.tables import LayoutRow, Table, target_pattern
+from robustprune.settings import AttackName, DataName, Line, Metric, Settings, Sources, Weights
 from robustprune.settings.clouds import CloudPruning
 from robustprune.settings.figures import SOURCE_WORDS, CourseName, CurveClaim, MeasureClaim, MeasureName
 from robustprune.settings.perceptron import InputScale
-from robustprune.settings.tables import AccuracyName, QuantityName
+from robustprune.settings.tables import AccuracyName, QuantityName, refuse_unmeasured
 
 OVER_RUNS: tuple[QuantityName, ...] = (
     *get_args(AccuracyName),
@@ -24,9 +24,9 @@ OVER_RUNS: tuple[QuantityName, ...] = (
 class FigureHeading(Settings):
     """What a figure of any form has."""
 
-    title: str
+    title: Line
     target: str = Field(
-        pattern=r"^[\w/-]+\.svg$", description="file under results/ that shows it; data and caption lie beside"
+        pattern=target_pattern("svg"), description="file under results/ that shows it; data and caption lie beside"
     )
 
 
@@ -34,7 +34,7 @@ class PerceptronFigure(FigureHeading):
     """Errors of perceptrons over alpha, under one attack (PUMA, section 2)."""
 
     form: Literal["perceptron"]
-    claim: str = Field(description="what the paper says of it")
+    claim: Line = Field(description="what the paper says of it")
     epsilon: float = Field(ge=0, description="size of the attack in L-infinity, in units of the inputs")
     filtered: bool = Field(False, description="whether samples of a margin below epsilon are removed first")
     inputs: tuple[InputScale, ...] = Field(
@@ -104,7 +104,7 @@ class Scatter(FigureOfScores):
 class OverlapPair(Settings):
     """Two methods that prune the same images."""
 
-    method: str = Field(description="the pair's name")
+    method: Line = Field(description="the pair's name")
     first: Row
     second: Row
 
@@ -180,7 +180,7 @@ class CloudsFigure(FigureHeading):
     """Two clouds in a plane, and the boundary between them with and without pruning."""
 
     form: Literal["clouds"]
-    claim: str = Field(description="what the paper says of it")
+    claim: Line = Field(description="what the paper says of it")
     panels: tuple[CloudPruning, ...] = Field(min_length=1, description="what is dropped, a panel each")
 
 
@@ -188,7 +188,7 @@ class LayoutsFigure(FigureHeading):
     """Images in a plane: all real ones, or those that a training keeps in its middle; a panel a row."""
 
     form: Literal["layouts"]
-    claim: str = Field(description="what the paper says of it")
+    claim: Line = Field(description="what the paper says of it")
     rows: tuple[LayoutRow, ...] = Field(min_length=1)
 
 
@@ -196,10 +196,10 @@ class LossDistance(FigureHeading):
     """Loss against 1 / distance of the images, under the network that is pruned by either in its training."""
 
     form: Literal["loss_distance"]
-    claim: str = Field(description="what the paper says of it")
+    claim: Line = Field(description="what the paper says of it")
     loss: Row
     distance: Row
-    printed: dict[str, float] = Field({}, description="the paper's correlation, by the name of the data set")
+    printed: dict[DataName, float] = Field({}, description="the paper's correlation, by the name of the data set")
 
     @model_validator(mode="after")
     def _one_training_with_two_scores(self) -> "LossDistance":
@@ -306,6 +306,8 @@ class Curves(FigureOfRuns):
         for name in self.quantities:
             if name not in OVER_RUNS:
                 raise ValueError(f"quantities: {name} is no number of a run; there are {', '.join(OVER_RUNS)}")
+        if self.attacks is not None:
+            refuse_unmeasured(self.quantities, self.attacks)
         if len({*self.curves, *self.levels}) < len(self.curves + self.levels):
             raise ValueError(f"two methods have the same name: {', '.join(self.curves + self.levels)}")
         assert self.table.rows

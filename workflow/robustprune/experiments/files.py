@@ -26,7 +26,7 @@ Entry = TypeVar("Entry")
 
 def _checked_name(name: str) -> str:
     if not re.fullmatch(r"[a-z0-9]+([_-][a-z0-9]+)*", name):
-        raise ValueError(f"{name!r} should be of lower-case letters and digits, with _ or - between them")
+        raise ValueError("should be of lower-case letters and digits, with _ or - between them")
     return name
 
 

@@ -13,6 +13,7 @@ from robustprune.settings import (
     DropShare,
     DynamicsScoreName,
     Exact,
+    Line,
     MarginMethod,
     MidTraining,
     OnlinePuma,
@@ -30,14 +31,14 @@ PRUNING_KEYS = {"strategy", "score", "ratio", "among", "per"}
 """What a row that drops nothing does not need."""
 MARGIN_KEYS = {"margin_model", "margins", "imported"}
 """What such a row needs for its margins alone."""
-OF_CHECKPOINT = {"method", "checkpoint", "norm", "printed"}
+KEYS_OF_CHECKPOINT = {"method", "checkpoint", "norm", "printed"}
 """What a row can have whose network was trained elsewhere."""
 
 
 class Row(Conditions):
     """A method: what is dropped by which score, how hard the rest is attacked, and under which conditions."""
 
-    method: str = Field(description="the method's name in our table")
+    method: Line = Field(description="the method's name in our table")
     recipe: RecipeName = Field("trades", description="how the model is trained; a key of the section training")
     strategy: Strategy = Field("none", description="which images are dropped; see docs/pruning.md")
     score: ScoreName = Field("margin", description="what the strategy goes by; see docs/scores.md")
@@ -86,7 +87,7 @@ class Row(Conditions):
 
     @model_validator(mode="after")
     def _checkpoints_are_used(self) -> "Row":
-        unused = [name for name in type(self).model_fields if name in self.model_fields_set - OF_CHECKPOINT]
+        unused = [name for name in type(self).model_fields if name in self.model_fields_set - KEYS_OF_CHECKPOINT]
         if self.checkpoint is not None and unused:
             raise ValueError(f"a row with a checkpoint trains nothing, so {', '.join(unused)} would change nothing")
         measured = self.uses_score and self.score not in get_args(DynamicsScoreName)

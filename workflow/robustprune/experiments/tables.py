@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, cast, get_args
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from robustprune.experiments.rows import Row
-from robustprune.settings import Architecture, ArchitectureRole, AttackName, Norm, RecipeName, Settings, Weights
+from robustprune.settings import Architecture, ArchitectureRole, AttackName, Line, Norm, RecipeName, Settings, Weights
 from robustprune.settings.tables import (
     OF_METHODS,
     AccuracyName,
@@ -24,12 +24,17 @@ from robustprune.settings.tables import (
 )
 
 
+def target_pattern(suffix: str) -> str:
+    """Of a file in ``results`` or in a folder there."""
+    return rf"^[\w-]+(/[\w-]+)*\.{suffix}$"
+
+
 class Heading(Settings):
     """What a table of any form has."""
 
-    title: str = Field(pattern=r"^[^\n]+$", description="one line")
+    title: Line
     target: str = Field(
-        pattern=r"^[\w-]+(/[\w-]+)*\.csv$", description="file under results/ that shows the configured preset's table"
+        pattern=target_pattern("csv"), description="file under results/ that shows the configured preset's table"
     )
     printed: Printed | None = Field(None, description="the paper's own numbers; none where it prints none")
     claims: tuple[Claim[Check], ...] = ()
@@ -115,8 +120,10 @@ class Table(Heading):
     def _columns_are_measured(self) -> "Table":
         if self.attacks is not None and len(set(self.attacks)) < len(self.attacks):
             raise ValueError(f"attacks = {list(self.attacks)} should name each attack once")
-        if self.attacks is not None and "quantities" in self.model_fields_set:
-            refuse_unmeasured(self.quantities, self.attacks)
+        if self.attacks is not None:
+            claimed = [check.quantity for claim in self.claims for check in claim.checks]
+            shown = self.quantities if "quantities" in self.model_fields_set else ()
+            refuse_unmeasured([*shown, *claimed, *(self.printed.beside if self.printed else ())], self.attacks)
         return self
 
     @model_validator(mode="after")
@@ -146,7 +153,7 @@ class Table(Heading):
 class Comparison(Settings):
     """One method against another, by their runs."""
 
-    method: str = Field(description="what is claimed, in words")
+    method: Line = Field(description="what is claimed, in words")
     row: str = Field(description="the method that should have more of the quantity")
     against: str = Field(description="the method that should have less")
     printed: Cells | None = None
@@ -166,6 +173,8 @@ class Comparisons(Heading):
         for method in (name for row in self.rows for name in (row.row, row.against)):
             if method not in self.of.methods:
                 raise ValueError(f"{method!r} is not a method of {self.of.target}: {', '.join(self.of.methods)}")
+        if self.of.attacks is not None:
+            refuse_unmeasured([self.quantity], self.of.attacks)
         return self
 
 
@@ -184,7 +193,7 @@ HyperparameterName = Literal[
 class HyperparameterRow(Settings):
     """A setting that a paper prints."""
 
-    method: str = Field(description="its name in our table")
+    method: Line = Field(description="its name in our table")
     setting: HyperparameterName
     printed: Cells | None = None
 

@@ -25,7 +25,6 @@ from robustprune.planning.methods import Methods
 from robustprune.planning.stages import Stages
 from robustprune.settings.perceptron import InputScale, PerceptronGrid
 from robustprune.settings.scores import UncertaintySettings
-from robustprune.settings.tables import refuse_unmeasured
 from robustprune.specs import (
     CloudsFigureSpec,
     CloudsSpec,
@@ -131,11 +130,7 @@ class Figures:
         )
 
     def _of_curves(self, name: str, figure: Curves) -> str:
-        attacks = figure.attacks or self.config.evaluation.attacks
-        try:
-            refuse_unmeasured(figure.quantities, attacks)
-        except ValueError as error:
-            raise UserError(str(error)) from None
+        self.methods.check_measured(figure.quantities, figure.attacks)
         table = figure.table
         curves = [
             SeriesSpec(

@@ -1,5 +1,7 @@
 """Plans the rows of tables: the manifests, models and evaluations of a method, under the row's own conditions."""
 
+from collections.abc import Iterable
+
 from robustprune.config import Config
 from robustprune.errors import UserError
 from robustprune.experiments import Row, Table
@@ -9,6 +11,7 @@ from robustprune.planning.pools import Pools
 from robustprune.planning.scores import Scores
 from robustprune.planning.stages import Stages, rows_of
 from robustprune.settings import AnyAmount, AnyRecipe, AttackName, DropAsMany, DropShare, RadiusSettings, Weights
+from robustprune.settings.tables import QuantityName, refuse_unmeasured
 from robustprune.specs import EvaluationSpec, LayoutSpec, ManifestSpec, RunSpec
 
 OF_CHECKPOINT = -1
@@ -96,19 +99,25 @@ class Methods:
             return self.models.imported(named)
         return self.models.trained(self.config.training.trades, None, self.config.seeds[0])
 
+    def check_measured(self, quantities: Iterable[QuantityName], attacks: tuple[AttackName, ...] | None) -> None:
+        """Raise UserError for a quantity of an attack that is not among ``attacks``, or those that are configured."""
+        try:
+            refuse_unmeasured(quantities, attacks or self.config.evaluation.attacks)
+        except ValueError as error:
+            raise UserError(str(error)) from None
+
     def _check_epochs(self, row: Row, recipe: AnyRecipe) -> None:
         """Refuse what would begin after the last epoch."""
         midway, online = row.mid_training, row.online
-        if online is not None and online.warm_up_epochs >= recipe.epochs:
-            raise UserError(
-                f"{row.method}: online.warm_up_epochs = {online.warm_up_epochs} should be below "
-                f"training.{recipe.recipe}.epochs = {recipe.epochs}"
-            )
-        if midway is not None and midway.after_epoch >= recipe.epochs:
-            raise UserError(
-                f"{row.method}: mid_training.after_epoch = {midway.after_epoch} should be below "
-                f"training.{recipe.recipe}.epochs = {recipe.epochs}"
-            )
+        begins = {
+            "mid_training.after_epoch": midway.after_epoch if midway else 0,
+            "online.warm_up_epochs": online.warm_up_epochs if online else 0,
+        }
+        for key, epoch in begins.items():
+            if epoch >= recipe.epochs:
+                raise UserError(
+                    f"{row.method}: {key} = {epoch} should be below {recipe.epochs}, the epochs of its training"
+                )
 
     def manifest(self, row: Row, table: Table | None) -> str:
         """What a row keeps, and how hard it is attacked."""
@@ -118,8 +127,9 @@ class Methods:
         if (row.among == "synthetic" and len(pools) == 1) or (row.among == "real" and pools[0] != self.pools.train):
             raise UserError(f"{row.method}: among = {row.among}, but it learns from {pools[0]} alone")
         if self.config.threat.norm == "Linf" and epsilon * row.epsilon >= 1:
+            product = row.epsilon * epsilon
             raise UserError(
-                f"{row.method}: epsilon = {row.epsilon} of threat.epsilon = {epsilon} should be below 1 in Linf"
+                f"{row.method}: epsilon = {row.epsilon} is a radius of {product}, and should be below 1 in Linf"
             )
         by_difficulty = row.model_copy(update={"score": "difficulty", "imported": None})
         return self.stages.add(

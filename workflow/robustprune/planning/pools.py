@@ -127,8 +127,7 @@ class Pools:
         if not self._is_drawn(config.synthetic.source):
             raise UserError(
                 f"extrapolation.source = generate, but synthetic.source = {config.synthetic.source}, so there is no "
-                "generator to draw from; name a file, or none where it is for extrapolated scores alone and no row has "
-                "data: source or real_and_source"
+                "generator to draw from; name a file, or none if only extrapolated scores need it"
             )
         return self._drawn(config.extrapolation.source_images, seed=config.synthetic.sampler.seed + 1)
 

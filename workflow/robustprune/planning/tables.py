@@ -1,9 +1,9 @@
 """Plans tables: what each form of them reads for its rows."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
-from robustprune.config import PRESETS, REFERENCE, Config, load_config
+from robustprune.config import REFERENCE, Config, load_config, preset_names
 from robustprune.errors import UserError
 from robustprune.experiments import AnyTable, Comparisons, Extrapolations, Hyperparameters, Layouts, Row, Table
 from robustprune.files import digest
@@ -11,7 +11,7 @@ from robustprune.planning.claims import with_claims_on
 from robustprune.planning.hyperparameters import hyperparameter
 from robustprune.planning.methods import Methods
 from robustprune.planning.stages import Stages
-from robustprune.settings.tables import Cells, QuantityName, refuse_unmeasured
+from robustprune.settings.tables import Cells, QuantityName
 from robustprune.specs import EmbeddingSpec, EvaluationSpec, ExtrapolatedScoreSpec, RowSpec, RunSpec, TableSpec
 from robustprune.tables.printed import printed_row, read_printed
 
@@ -46,8 +46,10 @@ class Tables:
             )
         )
 
-    def _setting(self, rows: Iterable[RowSpec]) -> str:
-        """What rows are measured on and with, for readers."""
+    def _setting(self, rows: Sequence[RowSpec]) -> str:
+        """What rows are measured on and with, for readers; nothing where nothing was measured."""
+        if not any(row.runs for row in rows):
+            return ""
         stages = dict.fromkeys(stage for row in rows for run in row.runs for stage in run.evaluations)
         specs = [cast(EvaluationSpec, self.stages[stage]) for stage in stages]
         return "; ".join([self.config.data.name, *dict.fromkeys(spec.attack_in_words for spec in specs if spec.threat)])
@@ -77,10 +79,7 @@ class Tables:
             )
 
     def _of_comparisons(self, table: Comparisons) -> Iterator[RowSpec]:
-        try:
-            refuse_unmeasured([table.quantity], table.of.attacks or self.config.evaluation.attacks)
-        except ValueError as error:
-            raise UserError(str(error)) from None
+        self.methods.check_measured([table.quantity], table.of.attacks)
         for row in table.rows:
             yield RowSpec(
                 method=row.method,
@@ -91,7 +90,7 @@ class Tables:
 
     def _of_hyperparameters(self, table: Hyperparameters) -> Iterator[RowSpec]:
         """A column for this configuration and one for each preset that the table names."""
-        presets = {path.stem for path in PRESETS.glob("*.yaml")}
+        presets = preset_names()
         configs = {name: load_config({"preset": name}) if name in presets else self.config for name in table.quantities}
         for row in table.rows:
             told: dict[QuantityName, str] = {

@@ -4,7 +4,16 @@ import re
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationInfo,
+    field_validator,
+)
 
 DIGEST_PATTERN = "^[0-9a-f]{64}$"
 COLUMN_PATTERN = "^[a-z][a-z0-9_]{0,63}$"
@@ -31,6 +40,14 @@ def _parse_fraction(value: Any) -> Fraction:
 
 Exact = Annotated[Fraction, BeforeValidator(_parse_fraction), PlainSerializer(str, return_type=str)]
 """A number kept exactly as it was written: ``8/255`` stays ``8/255``, 0.1 is 1/10."""
+
+
+def _in_one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+Line = Annotated[str, Field(min_length=1), AfterValidator(_in_one_line)]
+"""Text for people, which stands in a cell or a comment: its whitespace is single spaces."""
 
 Radius = Annotated[Exact, Field(ge=0, description="a distance between images with pixels in [0, 1]")]
 """A distance in units of the pixel range [0, 1]."""

@@ -1,5 +1,6 @@
 """Settings of evaluating a trained model."""
 
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Literal
 
@@ -9,6 +10,15 @@ from robustprune.settings.base import Exact, Settings
 
 AttackName = Literal["clean", "cw", "pgd", "pgd_50_10", "autoattack"]
 """What a model is measured under; ``clean`` is no attack."""
+
+ATTACK_WORDS: Mapping[AttackName, str] = {
+    "clean": "no attack",
+    "cw": "PGD on the CW margin",
+    "pgd": "PGD",
+    "pgd_50_10": "PGD-50-10",
+    "autoattack": "AutoAttack",
+}
+"""As readers know them."""
 
 
 class PgdSettings(Settings):

@@ -5,7 +5,7 @@ from typing import Annotated, Generic, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
-from robustprune.settings.base import Settings
+from robustprune.settings.base import Line, Settings
 from robustprune.settings.evaluation import AttackName
 from robustprune.settings.pools import DataName
 
@@ -73,7 +73,7 @@ class Printed(Settings):
     """The numbers that a paper prints."""
 
     file: str = Field(pattern=r"^\w+\.csv$", description="in workflow/reference")
-    setting: str = Field(description="what they were measured on and with, for readers")
+    setting: Line = Field(description="what they were measured on and with, for readers")
     beside: dict[QuantityName, str] = Field(description="the file's column that stands beside a quantity of ours")
     instead: dict[DataName, dict[str, str | None]] = Field(
         {},
@@ -116,7 +116,7 @@ AnyCheck = TypeVar("AnyCheck", bound=Relation)
 class Claim(Settings, Generic[AnyCheck]):
     """What a paper says of a table or a figure, and when a run agrees with it."""
 
-    claim: str = Field(min_length=1, description="a sentence")
+    claim: Line = Field(description="a sentence")
     data: DataName | None = Field(None, description="the one data set that it is said of; it is not judged on others")
     checks: Annotated[tuple[AnyCheck, ...], Field(min_length=1)]
 

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from robustprune.settings import AttackName, Pgd, ThreatModel, Weights
+from robustprune.settings.evaluation import ATTACK_WORDS
 from robustprune.specs.base import SharedRows, Spec, StageId, slug_of
 
 AUTOATTACK_CHUNK = 250
@@ -47,7 +48,7 @@ class EvaluationSpec(Spec):
     @property
     def attack_in_words(self) -> str:
         """The attack, its ball and its steps, for readers."""
-        words = self.attack.replace("_", "-")
+        words = ATTACK_WORDS[self.attack]
         if self.threat is not None:
             words += f" in {self.threat.norm} of {self.threat.epsilon}"
         if self.pgd is not None:

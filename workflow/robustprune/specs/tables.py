@@ -62,7 +62,7 @@ class TableSpec(Spec):
     printed: Printed | None
     printed_digest: str | None = Field(description="digest of that file, so that a corrected number makes a new table")
     claims: tuple[Claim[Check], ...]
-    setting: str = Field(description="what ours are measured on and with, for readers")
+    setting: str = Field("", description="what ours are measured on and with, for readers")
     rows: tuple[RowSpec, ...]
 
     @property

@@ -150,7 +150,8 @@ def _legend(spec: TableSpec, rows: Sequence[Row]) -> list[str]:
         spread: f" of {'; '.join(headings)}" if len(shown_by) > 1 else "" for spread, headings in shown_by.items()
     }
     lines = [f"+-{which}: {SPREAD_WORDS[spread]}." for spread, which in of_which.items()]
-    lines.append(f"Ours: {spec.setting}.")
+    if spec.setting:
+        lines.append(f"Ours: {spec.setting}.")
     if spec.printed is not None:
         lines.append(f"Printed: {spec.printed.setting}. Difference: ours minus printed.")
     if baselines := dict.fromkeys(row.baseline for row in spec.rows if row.baseline is not None):
@@ -167,10 +168,11 @@ def _claims(judged: Sequence[Judged]) -> pd.DataFrame:
 
 
 def _tabular(table: pd.DataFrame, column_format: str | None = None) -> str:
-    """For LaTeX; pandas leaves three characters that its default fonts show as others."""
+    """For LaTeX, whose default fonts show others for three characters that pandas does not escape."""
     text: str = table.to_latex(index=False, escape=True, column_format=column_format)
     return text.replace("<", r"\textless{}").replace(">", r"\textgreater{}").replace("|", r"\textbar{}")
 
 
 def _piped(table: pd.DataFrame) -> str:
-    return table.replace({r"\|": r"\|"}, regex=True).to_markdown(index=False, disable_numparse=True)
+    escaped = table.map(lambda cell: cell.replace("|", r"\|"))  # a bare one ends a cell
+    return escaped.to_markdown(index=False, disable_numparse=True)

@@ -112,7 +112,7 @@ def tie(ours: Mapping[int, float], baseline: Mapping[int, float]) -> bool:
     shared = ours.keys() & baseline.keys()
     if len(shared) < 2:
         return False
-    spread = max(_spread([runs[seed] for seed in shared]) for runs in (ours, baseline))
+    spread = max(_spread(runs.values()) for runs in (ours, baseline))
     return _spread([ours[seed] - baseline[seed] for seed in shared]) < NO_SPREAD * spread
 
 
