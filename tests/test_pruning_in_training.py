@@ -314,7 +314,7 @@ def test_every_way_to_prune_runs_from_the_pools_to_weights(tmp_path: Path) -> No
     table = load_experiments()["pruning.strategies"]
     difficult = Row(method="difficult", strategy="prune_easy", score="loss", radius="weak_if_difficult")
     at_once = Row(method="online at once", online=OnlinePuma(threshold=Fraction(1, 1000)))
-    tiny = merge(TINY, {"training": {"rs_fgsm": {"epochs": 2}}})
+    tiny = merge(TINY, {"training": {"trades": {"epochs": 3}, "rs_fgsm": {"epochs": 2}}})
     tables = {"pruning.strategies": table.model_copy(update={"rows": (*table.rows, difficult, at_once)})}
     plan = make_plan(load_config(tiny), tables, results=tmp_path)
     plan.write_specs()
