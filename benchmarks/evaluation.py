@@ -29,6 +29,7 @@ from robustprune.files import sha256
 from robustprune.job import Job, run_stage
 from robustprune.plan import Plan, make_plan
 from robustprune.specs import EvaluationSpec
+from robustprune.specs.evaluations import AUTOATTACK_CHUNK
 
 CPU = Execution(device="cpu")
 IMAGES = {"autoattack": 500, "pgd": 10_000}
@@ -47,7 +48,7 @@ def main() -> None:
     """Print the figures of one comparison."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=IMAGES)
-    parser.add_argument("--images", type=int)
+    parser.add_argument("--images", type=int, help="of autoattack at least 500, a chunk of 250 for each of two shards")
     parser.add_argument("--epsilon", default="0.3", help="of the attacks, L-infinity")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     options = parser.parse_args()
@@ -115,7 +116,9 @@ def directly(job: Job, spec: EvaluationSpec) -> int:
 
 def in_shards(plan: Plan, stage: str, images: int) -> Cost:
     """Two processes, each with half of the chunks; counted are the longer one and the job that ends the stage."""
-    middle = images // 2 // 250 * 250
+    middle = images // 2 // AUTOATTACK_CHUNK * AUTOATTACK_CHUNK
+    if not middle:
+        sys.exit(f"--images = {images}: two shards need at least {2 * AUTOATTACK_CHUNK}")
     command = [sys.executable, "-m", "robustprune", "run", str(plan.directory(stage)), "--device", "cpu"]
     began = time.monotonic()
     running = [
