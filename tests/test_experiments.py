@@ -379,7 +379,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
      "table1.rows.0.margin_model.data = 'rael': Input should be 'all', 'real', "),
     ({"baseline": {"L3": "a"}}, "table1.baseline.L3 = 'L3': Input should be 'Linf' or 'L2'"),
     ({"rows": "a"}, "table1.rows = 'a': should be a list, in brackets"),
-    ({"rows": [{"method": "a", "strategy": "random", "score": "loss"}]}, "a: score would change nothing, as its strat"),
+    ({"rows": [{"method": "a", "strategy": "random", "score": "loss"}]}, "a: score would change nothing, as its"),
     ({"rows": [{"method": "a", "checkpoint": "theirs", "architecture": "wide", "recipe": "standard"}]},
      "a row with a checkpoint trains nothing, so architecture, recipe would change nothing"),
     ({"quantities": ["accuracy", "p_value"]}, "quantities.1 = 'p_value': Input should be 'accuracy', "),

@@ -15,9 +15,9 @@ from robustprune.settings.tables import (
     Form,
     OfComparison,
     OfExtrapolation,
+    OfHyperparameter,
     OfLayout,
     OfMethod,
-    OfSetting,
     Printed,
     QuantityName,
     refuse_unmeasured,
@@ -204,7 +204,7 @@ class Hyperparameters(Heading):
     form: Literal["hyperparameters"]
     recipe: RecipeName
     architecture: ArchitectureRole | Architecture | None = None
-    quantities: tuple[OfSetting, ...] = Field(("configured", "mnist", "cifar10"), min_length=1)
+    quantities: tuple[OfHyperparameter, ...] = Field(("configured", "mnist", "cifar10"), min_length=1)
     rows: tuple[HyperparameterRow, ...] = Field(min_length=1)
 
 

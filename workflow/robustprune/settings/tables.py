@@ -28,11 +28,11 @@ OfMethod = Literal[
     "speed_epoch",
 ]
 OfComparison = Literal["p_value", "gain"]
-OfSetting = Literal["configured", "mnist", "cifar10"]
+OfHyperparameter = Literal["configured", "mnist", "cifar10"]
 OfLayout = Literal["density", "separation"]
 OfExtrapolation = Literal["k", "encoding", "metric", "sources", "mae", "mae_ratio", "rank_correlation"]
 
-QuantityName = Literal[OfMethod, OfComparison, OfSetting, OfLayout, OfExtrapolation]
+QuantityName = Literal[OfMethod, OfComparison, OfHyperparameter, OfLayout, OfExtrapolation]
 """The columns there are, by what a table's rows are; ``tables.quantities`` says what each is."""
 
 ATTACKS: Mapping[QuantityName, AttackName] = {
