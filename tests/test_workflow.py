@@ -359,7 +359,7 @@ def test_mnist_runs_on_idx_files(shared: Path, tmp_path: Path) -> None:
             }
         },
         "margins": {"method": "boundary_search", "boundary_search": {"step_size": 0.1, "max_steps": 5}},
-        "evaluation": {"images": 50, "cw": {"steps": 5}, "attacks": ["cw"]},
+        "evaluation": {"images": 50, "cw": {"steps": 15}, "attacks": ["cw"]},
     }
     checkout.file("config.yaml").write_text(yaml.safe_dump(reduced))
     checkout.snakemake(TABLE)
