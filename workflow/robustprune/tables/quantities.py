@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from robustprune.evaluation.summary import doubts
+from robustprune.settings.evaluation import ATTACK_WORDS
 from robustprune.settings.tables import ATTACKS, QuantityName
 from robustprune.tables.cells import Cell, Sample
 from robustprune.tables.runs import RowRuns, Run
@@ -182,10 +183,14 @@ def _mae_ratio(run: Run) -> float | None:
 
 QUANTITIES: dict[QuantityName, Quantity] = {
     "accuracy": Quantity("clean accuracy, %", 2, over_runs(_percent("clean")), against_baseline=True),
-    "robustness_cw": Quantity("PGD on the CW margin, %", 2, over_runs(_percent("cw")), against_baseline=True),
-    "robustness_pgd": Quantity("PGD, %", 2, over_runs(_percent("pgd")), against_baseline=True),
-    "robustness_pgd_50_10": Quantity("PGD-50-10, %", 2, over_runs(_percent("pgd_50_10")), against_baseline=True),
-    "autoattack": Quantity("AutoAttack, %", 2, over_runs(_percent("autoattack")), against_baseline=True),
+    "robustness_cw": Quantity(f"{ATTACK_WORDS['cw']}, %", 2, over_runs(_percent("cw")), against_baseline=True),
+    "robustness_pgd": Quantity(f"{ATTACK_WORDS['pgd']}, %", 2, over_runs(_percent("pgd")), against_baseline=True),
+    "robustness_pgd_50_10": Quantity(
+        f"{ATTACK_WORDS['pgd_50_10']}, %", 2, over_runs(_percent("pgd_50_10")), against_baseline=True
+    ),
+    "autoattack": Quantity(
+        f"{ATTACK_WORDS['autoattack']}, %", 2, over_runs(_percent("autoattack")), against_baseline=True
+    ),
     "doubtful_runs": Quantity("doubtful runs", 0, _doubtful),
     "square_gain": Quantity("gained by Square, points", 2, over_runs(_square_gain)),
     "zero_gradients": Quantity("images without gradient", 1, over_runs(_zero_gradients)),
