@@ -385,7 +385,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"quantities": ["accuracy", "p_value"]}, "quantities.1 = 'p_value': Input should be 'accuracy', "),
     ({"form": "hyperparameters", "recipe": "trades", "quantities": ["gain"]}, "Input should be 'configured', 'mnist'"),
     ({"quantities": ["accuracy", "accuracy"]}, "quantities has accuracy twice"),
-    ({"attacks": ["cw", "cw"]}, "attacks = ['cw', 'cw'] should name each attack once"),
+    ({"attacks": ["cw", "cw"]}, "table1.attacks = ['cw', 'cw']: should name each attack once"),
     ({"attacks": ["cw"], "quantities": ["autoattack"]}, "autoattack is measured under autoattack, and attacks = cw"),
     ({"quantities": ["accuracy"], "printed": {"file": "p.csv", "setting": "s", "beside": {"autoattack": "x"}}},
      "printed.beside: there is no column autoattack; there are accuracy"),

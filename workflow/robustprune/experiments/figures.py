@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from robustprune.experiments.rows import Row
 from robustprune.experiments.tables import LayoutRow, Table, target_pattern
-from robustprune.settings import AttackName, DataName, Line, Metric, Settings, Sources, Weights
+from robustprune.settings import AttackNames, DataName, Line, Metric, Settings, Sources, Weights
 from robustprune.settings.clouds import CloudPruning
 from robustprune.settings.figures import SOURCE_WORDS, CourseName, CurveClaim, MeasureClaim, MeasureName
 from robustprune.settings.perceptron import InputScale
@@ -218,8 +218,8 @@ class FigureOfRuns(FigureHeading):
     """What figures have whose curves are of methods, as tables' rows are: trained once for each seed."""
 
     weights: Weights | None = Field(None, description="which weights of its models are evaluated")
-    attacks: tuple[AttackName, ...] | None = Field(
-        None, min_length=1, description="what its models are measured under; evaluation.attacks where absent"
+    attacks: AttackNames | None = Field(
+        None, description="what its models are measured under; evaluation.attacks where absent"
     )
     claims: tuple[CurveClaim, ...] = ()
 
@@ -319,7 +319,7 @@ class Courses(FigureOfRuns):
 
     form: Literal["courses"]
     quantities: tuple[CourseName, ...] = Field(("validation_clean", "validation_pgd"), min_length=1)
-    attacks: tuple[AttackName, ...] | None = Field(("cw",), min_length=1, description="on the last weights")
+    attacks: AttackNames | None = Field(("cw",), description="on the last weights")
     series: tuple[Row, ...] = Field(min_length=1, description="methods, a curve each")
 
     @cached_property

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, cast, get_args
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from robustprune.experiments.rows import Row
-from robustprune.settings import Architecture, ArchitectureRole, AttackName, Line, Norm, RecipeName, Settings, Weights
+from robustprune.settings import Architecture, ArchitectureRole, AttackNames, Line, Norm, RecipeName, Settings, Weights
 from robustprune.settings.tables import (
     OF_METHODS,
     AccuracyName,
@@ -87,8 +87,8 @@ class Table(Heading):
     form: Literal["methods"] = "methods"
     quantities: tuple[OfMethod, ...] = Field(OF_METHODS, min_length=1, description="the columns")
     weights: Weights | None = Field(None, description="which weights of its rows' models are evaluated")
-    attacks: tuple[AttackName, ...] | None = Field(
-        None, min_length=1, description="what its rows' models are measured under; evaluation.attacks where absent"
+    attacks: AttackNames | None = Field(
+        None, description="what its rows' models are measured under; evaluation.attacks where absent"
     )
     baseline: str | dict[Norm, str] | None = Field(
         None,
@@ -118,8 +118,6 @@ class Table(Heading):
 
     @model_validator(mode="after")
     def _columns_are_measured(self) -> "Table":
-        if self.attacks is not None and len(set(self.attacks)) < len(self.attacks):
-            raise ValueError(f"attacks = {list(self.attacks)} should name each attack once")
         if self.attacks is not None:
             claimed = [check.quantity for claim in self.claims for check in claim.checks]
             shown = self.quantities if "quantities" in self.model_fields_set else ()

@@ -17,7 +17,7 @@ from robustprune.settings.base import (
     ThreatModel,
     Weights,
 )
-from robustprune.settings.evaluation import AttackName, EvaluationSettings, Pgd
+from robustprune.settings.evaluation import AttackName, AttackNames, EvaluationSettings, Pgd
 from robustprune.settings.extrapolation import EmbeddingSettings, Metric, NeighbourSettings, Sources, Weighting
 from robustprune.settings.generation import GeneratorSettings, SamplerSettings
 from robustprune.settings.imported import INDEX, ImportedScores, ScoreFormat
@@ -109,6 +109,7 @@ __all__ = [
     "ArchitectureRole",
     "ArchitectureRoles",
     "AttackName",
+    "AttackNames",
     "BoundarySearchSettings",
     "CheckpointSettings",
     "CrossEntropyAttack",

@@ -2,14 +2,23 @@
 
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from robustprune.settings.base import Exact, Settings
 
 AttackName = Literal["clean", "cw", "pgd", "pgd_50_10", "autoattack"]
 """What a model is measured under; ``clean`` is no attack."""
+
+
+def _each_once(attacks: tuple[AttackName, ...]) -> tuple[AttackName, ...]:
+    if len(set(attacks)) < len(attacks):
+        raise ValueError("should name each attack once")
+    return attacks
+
+
+AttackNames = Annotated[tuple[AttackName, ...], Field(min_length=1), AfterValidator(_each_once)]
 
 ATTACK_WORDS: Mapping[AttackName, str] = {
     "clean": "no attack",
@@ -51,9 +60,8 @@ class Pgd(PgdSettings):
 class EvaluationSettings(Settings):
     """The attacks on a trained model, and on how many test images."""
 
-    attacks: tuple[AttackName, ...] = Field(
+    attacks: AttackNames = Field(
         ("cw", "autoattack"),
-        min_length=1,
         description="what models are measured under; each also tells the clean accuracy, clean tells nothing else",
     )
     images: int | None = Field(
@@ -66,12 +74,6 @@ class EvaluationSettings(Settings):
     pgd: PgdSettings = PgdSettings()
     pgd_50_10: Pgd50From10Settings = Pgd50From10Settings()
     seed: int = Field(0, ge=0, description="seed of the attacks")
-
-    @model_validator(mode="after")
-    def _distinct_attacks(self) -> "EvaluationSettings":
-        if len(set(self.attacks)) != len(self.attacks):
-            raise ValueError(f"attacks = {list(self.attacks)} should name each attack once")
-        return self
 
     @model_validator(mode="after")
     def _attacks_reach_epsilon(self) -> "EvaluationSettings":
