@@ -1,4 +1,4 @@
-"""An image folder: a sub-folder for each class, pictures in it, as torchvision's ``ImageFolder`` has them."""
+"""Image folders with one sub-folder per class, as torchvision's ``ImageFolder`` reads them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,22 +14,20 @@ DEFINITION = 1
 
 
 def open_stream(spec: IngestedPoolSpec) -> ImageStream:
-    """The pictures of the folder of ``spec.source``, classes mixed (``listing.image_files``); its names as a fact.
+    """Return the images of the folder of ``spec.source`` in the order of ``image_files``, with ``class_names`` as fact.
 
     Raises:
-        UserError: naming the folder, when it has another number of classes than ``spec``, or no pictures; in its
-            blocks, a picture that cannot be decoded or has another size.
+        UserError: if the number of classes differs from ``spec.classes`` or there are no images; in the blocks, if an
+            image cannot be decoded or has another size.
     """
     assert isinstance(spec.source, FileSource)
     (folder,) = planned_files(spec.source)
     names, files = class_names(folder), image_files(folder)
     if len(names) != spec.classes:
-        found = f"{len(names)} sub-folders ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
-        raise UserError(
-            f"{folder} should have a sub-folder for each class, but has {found}; data.classes is {spec.classes}"
-        )
+        actual = f"{len(names)} sub-folders ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
+        raise UserError(f"{folder} has {actual}, but data.classes is {spec.classes}; use one sub-folder per class")
     if not files:
-        raise UserError(f"{folder} has no pictures in its sub-folders")
+        raise UserError(f"{folder} has no images in its sub-folders")
 
     def encoded(first: int) -> Iterator[EncodedImage]:
         for file in files[first:]:
