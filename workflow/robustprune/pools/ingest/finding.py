@@ -36,10 +36,7 @@ def numbered_files(pattern: Path) -> list[Path]:
         match = starred.fullmatch(file.name)
         numbers[file] = [int(number) for number in re.findall(r"\d+", " ".join(match.groups()) if match else file.name)]
     files = sorted(numbers, key=lambda file: (numbers[file], file.name))
-    _require_no_gap(files, _part_numbers([numbers[file] for file in files if numbers[file]]))
-    totals = {int(match[1]) for file in files if (match := re.search(r"\d-of-(\d+)", file.name))}
-    if totals and totals != {len(files)}:
-        raise UserError(_incomplete(files, f"all {max(totals)} shards of one set"))
+    _require_complete(files, _part_numbers([numbers[file] for file in files if numbers[file]]))
     return files or [pattern]
 
 
@@ -52,14 +49,9 @@ def _part_numbers(numbers: list[list[int]]) -> list[int]:
 
 
 def _shards(folder: Path, split: str) -> list[Path]:
-    pattern = re.compile(rf"{split}-(\d+)-of-(\d+)(?:-[0-9a-f]+)?\.parquet")
-    matches = [match for file in sorted(folder.glob("*.parquet")) if (match := pattern.fullmatch(file.name))]
-    if not matches:
-        return [folder / f"{split}-00000-of-00001.parquet"]
-    files, count = [folder / match[0] for match in matches], int(matches[0][2])
-    if [(int(match[1]), int(match[2])) for match in matches] != [(index, count) for index in range(count)]:
-        raise UserError(_incomplete(files, f"each of the {count} {split} shards of one set"))
-    return files
+    """Return ``train-00000-of-00002.parquet`` and so on, or the same with a hash before the suffix."""
+    pattern = rf"{split}-(\d+)-of-\d+(?:-[0-9a-f]+)?\.parquet"
+    return _parts(folder, pattern) or [folder / f"{split}-00000-of-00001.parquet"]
 
 
 def _npz_parts(folder: Path, split: str) -> list[Path]:
@@ -78,7 +70,7 @@ def _parts(folder: Path, pattern: str) -> list[Path]:
     names = (file.name for file in folder.glob("*"))
     parts = sorted((int(match[1]), match[0]) for name in names if (match := re.fullmatch(pattern, name)))
     files = [folder / name for _, name in parts]
-    _require_no_gap(files, [number for number, _ in parts])
+    _require_complete(files, [number for number, _ in parts])
     return files
 
 
@@ -87,14 +79,15 @@ def _class_folder(folder: Path, split: str) -> list[Path]:
     return [folder / ("val" if split == "test" and not (folder / "test").is_dir() else split)]
 
 
-def _require_no_gap(files: Sequence[Path], numbers: Sequence[int]) -> None:
-    if numbers and (numbers[0] > 1 or list(numbers) != list(range(numbers[0], numbers[0] + len(numbers)))):
-        raise UserError(_incomplete(files, "all parts of one set, numbered from 0 or 1"))
-
-
-def _incomplete(files: Sequence[Path], expected: str) -> str:
-    names = ", ".join(file.name for file in files[:10])
-    return f"{files[0].parent} should contain {expected}, but contains {names}"
+def _require_complete(files: Sequence[Path], numbers: Sequence[int]) -> None:
+    """Raise UserError unless ``numbers`` are consecutive from 0 or 1, and their count is N if names state ``-of-N``."""
+    totals = {int(match[1]) for file in files if (match := re.search(r"\d-of-(\d+)", file.name))}
+    consecutive = not numbers or (numbers[0] <= 1 and list(numbers) == [numbers[0] + n for n in range(len(numbers))])
+    if not consecutive or (totals and totals != {len(files)}):
+        names, count = ", ".join(file.name for file in files[:10]), f"{max(totals)} " if totals else ""
+        raise UserError(
+            f"{files[0].parent} should contain all {count}parts of one set, numbered from 0 or 1, but contains {names}"
+        )
 
 
 SPLIT_FILES: dict[str, Callable[[Path, str], list[Path]]] = {

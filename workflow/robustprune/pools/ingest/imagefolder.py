@@ -1,7 +1,6 @@
 """Image folders with one sub-folder per class, as torchvision's ``ImageFolder`` reads them."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from robustprune.errors import UserError
 from robustprune.pools.encoding import EncodedImage
@@ -31,13 +30,10 @@ def open_stream(spec: IngestedPoolSpec) -> ImageStream:
 
     def encoded(first: int) -> Iterator[EncodedImage]:
         for file in files[first:]:
-            yield EncodedImage(_read(folder / file.path), file.label, file.path)
+            try:
+                content = (folder / file.path).read_bytes()
+            except OSError as error:
+                raise UserError(f"{folder / file.path} cannot be read: {error.strerror}") from None
+            yield EncodedImage(content, file.label, file.path)
 
     return decoding_stream(len(files), Pictures(folder, encoded), shape=spec.image_shape, facts={"class_names": names})
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None

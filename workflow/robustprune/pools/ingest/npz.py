@@ -26,7 +26,6 @@ from robustprune.specs import FileSource, IngestedPoolSpec
 from robustprune.specs.base import ImageShape
 
 DEFINITION = 2
-CHANNELS_AT_ONCE = 256  # images transposed at once, so that they stay in the CPU cache
 
 
 def open_stream(spec: IngestedPoolSpec) -> ImageStream:
@@ -102,7 +101,7 @@ def _refuse_floats(array: _Array) -> None:
     """Raise UserError with the range of the first values, which shows how to convert them to uint8."""
     with zipfile.ZipFile(array.path) as archive, archive.open("image.npy") as file:
         _npy_header(file)
-        first = array.rows(file, min(array.shape[0], CHANNELS_AT_ONCE))
+        first = array.rows(file, min(array.shape[0], 256))
     values = "hold NaN" if np.isnan(first).any() else f"go from {first.min():.4g} to {first.max():.4g}"
     raise UserError(f"{array.path}: images are {array.dtype} and {values}, but should be uint8 in 0 ... 255")
 
@@ -157,7 +156,8 @@ def _blocks(part: _Part, first: int, length: int) -> Iterator[Block]:
             pixels, numbers = part.image.rows(images, stop - start), part.label.rows(labels, stop - start)
             if stop > first:
                 skipped = max(0, first - start)
-                yield _channels_first(pixels[skipped:]), numbers[skipped:]
+                channels_first = pixels[skipped:, None] if pixels.ndim == 3 else pixels[skipped:].transpose(0, 3, 1, 2)
+                yield np.ascontiguousarray(channels_first), numbers[skipped:]
         for array, file in ((part.image, images), (part.label, labels)):
             with _reading(part.path, array.key):
                 file.read(1)  # zipfile verifies the checksum at the end
@@ -171,14 +171,3 @@ def _channels_first_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
         case count, height, width, channels:
             return count, channels, height, width
     return shape
-
-
-def _channels_first(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    if images.ndim == 3:
-        return images[:, None]
-    moved = np.empty(_channels_first_shape(images.shape), images.dtype)
-    for start in range(0, len(images), CHANNELS_AT_ONCE):
-        for channel in range(images.shape[3]):
-            part = slice(start, start + CHANNELS_AT_ONCE)
-            moved[part, channel] = images[part, :, :, channel]
-    return moved

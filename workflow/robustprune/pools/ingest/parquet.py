@@ -1,7 +1,9 @@
 """Parquet image sets in the layout of Hugging Face: encoded images in ``img`` or ``image``, integers in ``label``."""
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
@@ -83,7 +85,9 @@ def _rows(shard: _Shard, first: int) -> Iterator[EncodedImage]:
     """Iterate from row ``first`` on; earlier row groups are not read."""
     path = shard.path
     with _opened(path) as file:
-        groups, start = _groups_from(file, first)
+        ends = list(accumulate(file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)))
+        skipped = bisect_right(ends, first)
+        start, groups = ends[skipped - 1] if skipped else 0, range(skipped, len(ends))
         for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=groups, columns=[f"{shard.column}.bytes", "label"]):
             encoded = pc.struct_field(batch[shard.column], "bytes")
             for row, (data, label) in enumerate(zip(encoded, batch["label"], strict=True), start):
@@ -93,17 +97,6 @@ def _rows(shard: _Shard, first: int) -> Iterator[EncodedImage]:
                     raise UserError(f"{path}: row {row} has no {'label' if data.is_valid else 'image'}")
                 yield EncodedImage(data.as_py(), label.as_py(), f"{path.name}: the image in row {row}")
             start += len(batch)
-
-
-def _groups_from(file: pq.ParquetFile, first: int) -> tuple[list[int], int]:
-    """Return the row groups with row ``first`` and later rows, and their first row."""
-    start = 0
-    for group in range(file.num_row_groups):
-        rows = file.metadata.row_group(group).num_rows
-        if start + rows > first:
-            return list(range(group, file.num_row_groups)), start
-        start += rows
-    return [], start
 
 
 def _image_column(schema: pa.Schema, path: Path) -> str:

@@ -59,9 +59,10 @@ def open_stream(spec: IngestedPoolSpec) -> ImageStream:
         _download(source.name, root, source.location.mirrors)
     folder = root / TORCHVISION_FOLDERS[source.name]
     if source.name in IDX_SETS:
-        return _idx_stream(source.name, folder, spec)
-    images, labels = _svhn(folder, spec.split) if source.name == "SVHN" else _cifar(source.name, folder, spec.split)
-    return ImageStream(len(images), in_blocks(images, labels))
+        images, labels = (_verified(source.name, path) for path in idx_files(folder, spec.split))
+        return stream_files(images, labels, spec.image_shape)
+    pixels, numbers = _svhn(folder, spec.split) if source.name == "SVHN" else _cifar(source.name, folder, spec.split)
+    return ImageStream(len(pixels), in_blocks(pixels, numbers))
 
 
 def _files(name: str) -> dict[str, str]:
@@ -115,12 +116,7 @@ def _unpack(archive: Path, folder: Path, name: str) -> None:
     archive.unlink()
 
 
-def _idx_stream(name: str, folder: Path, spec: IngestedPoolSpec) -> ImageStream:
-    images, labels = (_checked(name, path) for path in idx_files(folder, spec.split))
-    return stream_files(images, labels, spec.image_shape)
-
-
-def _checked(name: str, path: Path) -> Path:
+def _verified(name: str, path: Path) -> Path:
     """Return the file to read after verifying its MD5: of the unpacked file for MNIST, of the .gz for Fashion-MNIST."""
     stem = path.name.removesuffix(".gz")
     if name == "MNIST":
