@@ -1,11 +1,9 @@
 """Classes from a hierarchy: known results, a comparison with an independent implementation, and damaged archives."""
 
-import io
 import os
 import tarfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +14,7 @@ from robustprune.classes.grouping import Grouping, TooFewClasses, group_synsets
 from robustprune.classes.hierarchy import Hierarchy, read_hierarchy
 from robustprune.classes.listing import list_images, listing_digest, shuffled, synset_entries
 from robustprune.errors import UserError
+from test_folders import member_of, tar_of, write_large, write_tar
 
 # entity
 #   animal            (2)
@@ -175,21 +174,12 @@ def test_a_broken_hierarchy_is_refused(tmp_path: Path, content: bytes | None, pr
 # ---- the folder of synsets
 
 
-def write_archive(path: Path, members: Mapping[str, bytes]) -> Path:
-    with tarfile.open(path, "w") as archive:
-        for name, content in members.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return path
-
-
 def test_folders_and_archives_of_synsets_are_listed(tmp_path: Path) -> None:
     folder = tmp_path / "n02"
     folder.mkdir()
     for name in ("b.JPEG", "a.jpg", "notes.txt"):
         (folder / name).write_bytes(name.encode())
-    write_archive(tmp_path / "n01.tar", {"y.JPEG": b"yyy", "../../x.JPEG": b"xx", "readme": b"r"})
+    write_tar(tmp_path / "n01.tar", {"y.JPEG": b"yyy", "../../x.JPEG": b"xx", "readme": b"r"})
     (tmp_path / "wordnet.is_a.txt").write_text("n00 n01\n")
     entries = synset_entries(tmp_path)
     assert list(entries) == ["n01", "n02"]
@@ -203,17 +193,12 @@ def test_folders_and_archives_of_synsets_are_listed(tmp_path: Path) -> None:
 
 
 def test_a_listing_digest_depends_on_names_and_sizes(tmp_path: Path) -> None:
-    def digest(members: Mapping[str, bytes]) -> str:
-        return listing_digest(list_images("n01", write_archive(tmp_path / "n01.tar", members)))
+    def digest(contents: dict[str, bytes]) -> str:
+        return listing_digest(list_images("n01", write_tar(tmp_path / "n01.tar", contents)))
 
     first = digest({"a.JPEG": b"1", "b.JPEG": b"22"})
     assert digest({"b.JPEG": b"33", "a.JPEG": b"4"}) == first
     assert digest({"a.JPEG": b"12", "b.JPEG": b"2"}) != first
-
-
-def _both(folder: Path) -> None:
-    write_archive(folder / "n01.tar", {})
-    (folder / "n01").mkdir()
 
 
 @pytest.mark.parametrize(
@@ -221,7 +206,7 @@ def _both(folder: Path) -> None:
     [
         (Path.rmdir, "no folder .*synsets"),
         (lambda folder: None, r"synsets .*\.tar"),
-        (_both, r"synsets .*n01 .*n01\.tar"),
+        (lambda folder: write_tar(folder / "n01.tar", {}).with_suffix("").mkdir(), r"synsets .*n01 .*n01\.tar"),
         (lambda folder: (folder / os.fsdecode(b"n\xe9.tar")).touch(), r"synsets .*b'n\\xe9\.tar'.*UTF-8"),
         (lambda folder: os.mkfifo(folder / "n01.tar"), r"synsets/n01\.tar .*neither"),
     ],
@@ -235,21 +220,6 @@ def test_a_broken_folder_of_synsets_is_refused(damage: Callable[[Path], None], p
         synset_entries(folder)
 
 
-def tar_of(*members: tarfile.TarInfo) -> bytes:
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w") as archive:
-        for member in members:
-            archive.addfile(member)
-    return file.getvalue()
-
-
-def _member(**attributes: Any) -> tarfile.TarInfo:
-    member = tarfile.TarInfo("a.JPEG")
-    for key, value in attributes.items():
-        setattr(member, key, value)
-    return member
-
-
 @pytest.mark.parametrize(
     ("damage", "problem"),
     [
@@ -258,29 +228,24 @@ def _member(**attributes: Any) -> tarfile.TarInfo:
         (lambda whole: whole[: 7 * 512], ""),
         (lambda whole: b"<html>not found</html>" * 40, ""),
         (lambda whole: whole + whole, "after the end"),
-        (lambda _: tar_of(_member(type=tarfile.LNKTYPE, linkname="b.JPEG")), r"'a\.JPEG' .*regular file"),
-        (lambda _: tar_of(_member(), _member()), r"a\.JPEG twice"),
-        (lambda _: tar_of(_member(pax_headers={"size": "-1536"})), r"'a\.JPEG' .*size"),
+        (lambda _: tar_of(member_of("a.JPEG", type=tarfile.LNKTYPE, linkname="b.JPEG")), r"'a\.JPEG' .*regular file"),
+        (lambda _: tar_of(member_of("a.JPEG"), member_of("a.JPEG")), r"a\.JPEG twice"),
+        (lambda _: tar_of(member_of("a.JPEG", pax_headers={"size": "-1536"})), r"'a\.JPEG' .*size"),
     ],
     ids=["in_an_image", "no_end", "between_members", "web_page", "two_archives", "link", "twice", "endless"],
 )
 def test_a_broken_archive_is_refused(damage: Callable[[bytes], bytes], problem: str, tmp_path: Path) -> None:
-    path = write_archive(tmp_path / "n01.tar", {"a.JPEG": b"1" * 3000})
+    path = write_tar(tmp_path / "n01.tar", {"a.JPEG": b"1" * 3000})
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(UserError, match=rf"n01\.tar.*{problem}"):
         list_images("n01", path)
-
-
-def _write_large(path: Path) -> None:
-    with path.open("wb") as file:
-        file.truncate(2**26 + 1)
 
 
 @pytest.mark.parametrize(
     ("name", "damage", "problem"),
     [
         ("a.JPEG", os.mkfifo, r"n01/a\.JPEG .*regular file"),
-        ("a.JPEG", _write_large, r"n01/a\.JPEG .*67,108,865 bytes.*67,108,864"),
+        ("a.JPEG", write_large, r"n01/a\.JPEG .*67,108,865 bytes.*67,108,864"),
         (os.fsdecode(b"ros\xe9.JPEG"), Path.touch, r"n01 .*b'ros\\xe9\.JPEG'.*UTF-8"),
         ("a.JPEG", lambda path: path.symlink_to("gone"), "n01 .*No such file"),
     ],
@@ -297,7 +262,7 @@ def test_a_file_that_cannot_be_an_image_is_refused(
 
 
 def test_the_order_of_images_depends_on_seed_and_name_only(tmp_path: Path) -> None:
-    images = list_images("n01", write_archive(tmp_path / "n01.tar", {f"{number}.JPEG": b"" for number in range(200)}))
+    images = list_images("n01", write_tar(tmp_path / "n01.tar", {f"{number}.JPEG": b"" for number in range(200)}))
     drawn = shuffled(images, seed=0)
     assert drawn != images == sorted(drawn, key=images.index)
     assert shuffled(images[::-1], seed=0) == drawn

@@ -117,7 +117,7 @@ def refuse(spec: IngestedPoolSpec, message: str, make_job: Make) -> None:
     assert "\n" not in str(refusal.value)
 
 
-def _write_large(path: Path) -> None:
+def write_large(path: Path) -> None:
     with path.open("wb") as file:
         file.truncate(2**26 + 1)
 
@@ -132,7 +132,7 @@ def _write_large(path: Path) -> None:
         ("gone.png", lambda path: path.symlink_to("../gone.png"), r"class3/gone\.png .*No such file or directory"),
         ("pipe.png", os.mkfifo, r"class3/pipe\.png .*regular file"),
         ("zero.png", lambda path: path.symlink_to("/dev/zero"), r"class3/zero\.png .*regular file"),
-        ("large.png", _write_large, r"class3/large\.png .*67,108,865 bytes.*67,108,864"),
+        ("large.png", write_large, r"class3/large\.png .*67,108,865 bytes.*67,108,864"),
     ],
     ids=["in_itself", "name_of_image", "name_of_class", "round", "gone", "pipe", "device", "large"],
 )
@@ -172,15 +172,28 @@ def test_an_image_changed_after_the_plan_is_refused(make_job: Make) -> None:
     refuse(spec, r"mine/train: .*changed", make_job)
 
 
-def write_tar(path: Path, members: dict[str, bytes], **info: Any) -> None:
+def member_of(name: str, **attributes: Any) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    for key, value in attributes.items():
+        setattr(member, key, value)
+    return member
+
+
+def tar_of(*members: tarfile.TarInfo, **options: Any) -> bytes:
+    """Return a tar file of empty members, whatever size their headers state."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", **options) as archive:
+        for member in members:
+            archive.addfile(member)
+    return file.getvalue()
+
+
+def write_tar(path: Path, contents: dict[str, bytes], **attributes: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w") as archive:
-        for name, content in members.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            for key, value in info.items():
-                setattr(member, key, value)
-            archive.addfile(member, io.BytesIO(content))
+        for name, content in contents.items():
+            archive.addfile(member_of(name, size=len(content), **attributes), io.BytesIO(content))
+    return path
 
 
 def samples(numbers: range, form: str = "cls", images: npt.NDArray[np.uint8] = IMAGES) -> dict[str, bytes]:
@@ -269,16 +282,7 @@ def test_a_bad_member_is_refused(members: dict[str, bytes], info: Any, message: 
     refuse(planned("webdataset:shards"), rf"train-0\.tar.*{message}", make_job)
 
 
-def tar_of(name: str, size: int = 0, **options: Any) -> bytes:
-    """Return a tar file with one empty member whose header states ``size``."""
-    file, member = io.BytesIO(), tarfile.TarInfo(name)
-    member.size = size
-    with tarfile.open(fileobj=file, mode="w", **options) as archive:
-        archive.addfile(member)
-    return file.getvalue()
-
-
-LONG = f"{'x' * 2**17}.png"
+LONG = member_of(f"{'x' * 2**17}.png")
 
 
 @pytest.mark.parametrize(
@@ -293,8 +297,8 @@ LONG = f"{'x' * 2**17}.png"
         (lambda whole: (packed := gzip.compress(whole))[:-8] + bytes([packed[-8] ^ 1]) + packed[-7:], "CRC"),
         (lambda _: tar_of(LONG, format=tarfile.GNU_FORMAT), r"131,\d+ bytes"),
         (lambda _: tar_of(LONG, format=tarfile.PAX_FORMAT), r"131,\d+ bytes"),
-        (lambda _: tar_of("0.png", -512, format=tarfile.GNU_FORMAT), "-512 bytes"),
-        (lambda _: tar_of("0.png", format=tarfile.PAX_FORMAT, pax_headers={"size": str(2**20)}), r"'0\.png' .*size"),
+        (lambda _: tar_of(member_of("0.png", size=-512), format=tarfile.GNU_FORMAT), "-512 bytes"),
+        (lambda _: tar_of(member_of("0.png"), pax_headers={"size": str(2**20)}), r"'0\.png' .*size"),
     ],
     ids=[
         "no_end", "in_an_image", "between_members", "web_page", "two_archives", "checksum", "long_name_gnu",

@@ -102,7 +102,7 @@ def lines_of(path: Path) -> list[dict[str, str]]:
 
 
 def listing_of(plan: Plan) -> pd.DataFrame:
-    return pq.read_table(run(plan, "classes") / "listing.parquet").to_pandas()
+    return pd.read_parquet(run(plan, "classes") / "listing.parquet")
 
 
 # ---- the class list
