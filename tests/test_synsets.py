@@ -83,9 +83,13 @@ def plan_of(overrides: dict[str, Any] | None = None, *rows: Row, results: str = 
     return plan
 
 
+def stage_of(plan: Plan, kind: str, word: str = "") -> str:
+    return next(stage for stage, spec in plan.stages.items() if spec.kind == kind and word in stage)
+
+
 def run(plan: Plan, kind: str, word: str = "") -> Path:
     """Run a stage of a kind and its upstream stages."""
-    stage_id = next(stage for stage, spec in plan.stages.items() if spec.kind == kind and word in stage)
+    stage_id = stage_of(plan, kind, word)
     for stage in plan.needed_for([stage_id]):
         run_stage(plan.directory(stage), Execution(device="cpu"))
     return plan.directory(stage_id)
@@ -183,13 +187,10 @@ def test_a_folder_changed_after_the_plan_is_refused(folder: Path) -> None:
 
 
 def test_a_changed_folder_changes_the_id(folder: Path) -> None:
-    def class_list() -> str:
-        return next(stage for stage, spec in plan_of().stages.items() if spec.kind == "classes")
-
-    first = class_list()
-    assert class_list() == first
+    first = stage_of(plan_of(), "classes")
+    assert stage_of(plan_of(), "classes") == first
     (folder / "n11" / "n11_9.JPEG").write_bytes(jpeg(9))
-    assert class_list() != first
+    assert stage_of(plan_of(), "classes") != first
 
 
 def test_a_killed_count_is_resumed(folder: Path) -> None:
@@ -252,7 +253,7 @@ def test_the_plan_splits_the_rows_of_an_existing_pool(folder: Path) -> None:
     row = Row(method="PUMA", strategy="puma", radius="margin")
     settings = {"execution": {"part_rows": 1, "batch_size": 1}}
     plan = plan_of(settings, row)
-    score = next(stage for stage, spec in plan.stages.items() if spec.kind == "scores")
+    score = stage_of(plan, "scores")
     assert plan.parts(score) == []
     run(plan, "pools", "train")
     assert plan_of(settings, row).parts(score) == [range(0, 8), range(8, 16), range(16, 21)]

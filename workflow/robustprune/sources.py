@@ -84,12 +84,12 @@ def real_source(
     Raises:
         UserError: if a file is missing, with the key and a hint where to get the file.
     """
-    form, _, place = text.partition(":")
+    form, _, path = text.partition(":")
     if form == "digits":
         return DigitsSource()
     if form == "torchvision":
-        return _torchvision_source(place, name=name, mirrors=mirrors)
-    files, setting = SPLIT_FILES[form](Path(place), split), f"data.source = {text}"
+        return _torchvision_source(path, name=name, mirrors=mirrors)
+    files, setting = SPLIT_FILES[form](Path(path), split), f"data.source = {text}"
     if form == "imagefolder":
         _require_same_classes(files[0], setting)
     return _file_source(form, files, setting=setting)
@@ -97,8 +97,8 @@ def real_source(
 
 def synthetic_source(text: str, *, setting: str = "synthetic.source") -> FileSource:
     """Return the source of generated images that the key ``setting`` names. Raises UserError if a file is missing."""
-    form, _, place = text.partition(":")
-    files = numbered_files(Path(place)) if "*" in place else [Path(place)]
+    form, _, path = text.partition(":")
+    files = numbered_files(Path(path)) if "*" in path else [Path(path)]
     if form == "imagefolder" and len(files) > 1:
         names = ", ".join(file.name for file in files[:5])
         raise UserError(f"{setting} = {text} matches {len(files)} folders ({names}), but should match one; use a union")
@@ -115,9 +115,9 @@ def encoder_source(settings: EmbeddingSettings, *, role: str) -> TorchvisionEnco
     Raises:
         UserError: if a file is missing.
     """
-    form, _, place = settings.source.partition(":")
-    name, _, weights = place.partition(":")
-    path = Path(place, f"{role}.npy") if form == "file" else Path(weights)
+    form, _, value = settings.source.partition(":")
+    name, _, weights = value.partition(":")
+    path = Path(value, f"{role}.npy") if form == "file" else Path(weights)
     if not path.is_file():
         hint = "an npy file with one row per image" if form == "file" else "weights are not downloaded"
         raise UserError(f"extrapolation.embedding.source = {settings.source}: there is no file {path}; {hint}")
@@ -133,15 +133,15 @@ def imported_scores(name: str, settings: ImportedScores, role: str) -> dict[str,
     Raises:
         UserError: if the key is missing, the file is missing, or its suffix is not a known format.
     """
-    key, place = f"imported.{name}.{role}", getattr(settings, role)
-    if place is None:
+    key, location = f"imported.{name}.{role}", getattr(settings, role)
+    if location is None:
         raise UserError(f"{key} is missing, but a row prunes {role} images by these scores; set it to a file")
-    path, form = Path(place), Path(place).suffix.removeprefix(".")
+    path, form = Path(location), Path(location).suffix.removeprefix(".")
     if form not in get_args(ScoreFormat):
-        raise UserError(f"{key} = {place} should end in .{', .'.join(get_args(ScoreFormat))}")
+        raise UserError(f"{key} = {location} should end in .{', .'.join(get_args(ScoreFormat))}")
     file = path / "zarr.json" if form == "zarr" else path
     if not file.is_file():
-        raise UserError(f"{key} = {place}: there is no file {file}")
+        raise UserError(f"{key} = {location}: there is no file {file}")
     return {"format": form, "digest": file_digest(file), "location": str(path.absolute())}
 
 
@@ -221,17 +221,17 @@ HEADERS: dict[str, Callable[[list[Path]], int]] = {
 """Function of each source format that counts the images in the files of a split."""
 
 
-def _torchvision_source(place: str, *, name: str, mirrors: tuple[str, ...]) -> TorchvisionSource:
+def _torchvision_source(path: str, *, name: str, mirrors: tuple[str, ...]) -> TorchvisionSource:
     if name not in TORCHVISION_NAMES:
         known = ", ".join(TORCHVISION_NAMES)
         raise UserError(f"data.name = {name!r} is not available from data.source = torchvision; use one of {known}")
     dataset = TORCHVISION_NAMES[name]
-    folder = Path(place) / TORCHVISION_FOLDERS[dataset]
-    if place and not folder.is_dir():
-        raise UserError(f"data.source = torchvision:{place}: there is no folder {folder}; {HINTS['torchvision']}")
-    root = str(Path(place or "data").absolute())
+    folder = Path(path) / TORCHVISION_FOLDERS[dataset]
+    if path and not folder.is_dir():
+        raise UserError(f"data.source = torchvision:{path}: there is no folder {folder}; {HINTS['torchvision']}")
+    root = str(Path(path or "data").absolute())
     return TorchvisionSource(
-        name=dataset, location=TorchvisionLocation(folder=root, download=not place, mirrors=mirrors)
+        name=dataset, location=TorchvisionLocation(folder=root, download=not path, mirrors=mirrors)
     )
 
 
@@ -252,9 +252,9 @@ def _file_source(form: str, files: list[Path], *, setting: str) -> FileSource:
     return FileSource.model_validate({"format": form, "digest": joint, "location": location})
 
 
-def synset_folder(place: str, *, setting: str) -> SynsetFolder:
+def synset_folder(location: str, *, setting: str) -> SynsetFolder:
     """Return a folder of synsets, fingerprinted by the names and sizes of its files. Raises UserError if invalid."""
-    folder = Path(place)
+    folder = Path(location)
     try:
         entries = synset_entries(folder)
     except UserError as error:
@@ -264,9 +264,9 @@ def synset_folder(place: str, *, setting: str) -> SynsetFolder:
     return SynsetFolder(digest=fingerprint, location=str(folder.absolute()))
 
 
-def hierarchy_file(place: str, settings: HierarchySettings) -> HierarchyFile:
-    """Return ``data.hierarchy.file``, or the file in the folder ``place``. Raises UserError if it is missing."""
-    path = Path(settings.file) if settings.file is not None else Path(place, HIERARCHY_NAME)
+def hierarchy_file(location: str, settings: HierarchySettings) -> HierarchyFile:
+    """Return ``data.hierarchy.file``, or the file in the folder ``location``. Raises UserError if it is missing."""
+    path = Path(settings.file) if settings.file is not None else Path(location, HIERARCHY_NAME)
     if not path.is_file():
         raise UserError(f"data.hierarchy.file: there is no file {path}; {HINTS['imagenet21k']}")
     return HierarchyFile(digest=file_digest(path), location=str(path.absolute()))
