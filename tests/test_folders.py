@@ -1,4 +1,4 @@
-"""Image folders and WebDataset's tar files: read as they are, and each broken one refused in one sentence."""
+"""Image folders and WebDataset tar files: contents, ids, and a one-line error for each kind of damage."""
 
 import gzip
 import io
@@ -40,22 +40,21 @@ IMAGES = some_images(40, 4, 5)
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work in a folder of its own."""
     monkeypatch.chdir(tmp_path)
 
 
 def write_folder(folder: Path, images: npt.NDArray[np.uint8] = IMAGES) -> None:
-    """Image k is of class k modulo 10."""
+    """Write image k into class k modulo 10."""
     for number, image in enumerate(images):
         path = folder / NAMES[number % 10] / f"{number:03}.PNG"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(png(image))
 
 
-def test_an_image_folder_is_read_with_its_classes_mixed() -> None:
+def test_an_image_folder_is_read_with_mixed_classes() -> None:
     write_folder(Path("mine/train"))
-    Path("mine/train/class0/notes.txt").write_text("no picture")
-    Path("mine/train/class0/.hidden.png").write_bytes(b"no picture")
+    Path("mine/train/class0/notes.txt").write_text("no image")
+    Path("mine/train/class0/.hidden.png").write_bytes(b"no image")
     spec = planned("imagefolder:mine")
     images, labels = everything(imagefolder, spec)
     files = image_files(Path("mine/train"))
@@ -68,45 +67,39 @@ def test_an_image_folder_is_read_with_its_classes_mixed() -> None:
     assert imagefolder.open_stream(spec).facts == {"class_names": tuple(NAMES)}
 
 
-def test_an_image_folders_id_follows_its_pictures_and_their_names() -> None:
+def test_the_digest_of_an_image_folder_depends_on_images_and_names() -> None:
     write_folder(Path("a"))
     write_folder(Path("b"))
-    digests = [synthetic_source(f"imagefolder:{folder}").digest for folder in ("a", "b")]
+    first, equal = (synthetic_source(f"imagefolder:{folder}").digest for folder in ("a", "b"))
     Path("b/class3/003.PNG").write_bytes(png(IMAGES[4]))
-    digests.append(synthetic_source("imagefolder:b").digest)
     Path("a/class3/003.PNG").rename("a/class3/004.PNG")
-    digests.append(synthetic_source("imagefolder:a").digest)
-    assert digests[0] == digests[1]
-    assert len(set(digests)) == 3
+    renamed, changed = (synthetic_source(f"imagefolder:{folder}").digest for folder in ("a", "b"))
+    assert first == equal
+    assert len({first, renamed, changed}) == 3
 
 
-def test_an_image_folder_may_call_its_test_images_val() -> None:
+def test_the_test_images_may_be_in_val() -> None:
     for split in ("train", "val"):
         write_folder(Path("mine") / split)
     source = real_source("imagefolder:mine", name="mine", split="test")
     assert Path(source.model_dump()["location"][0]).name == "val"
 
 
-def test_a_class_that_only_one_split_has_is_refused_by_the_plan() -> None:
+def test_the_plan_refuses_a_class_in_one_split_only() -> None:
     write_folder(Path("mine/train"))
     write_folder(Path("mine/test"), IMAGES[:9])
-    with pytest.raises(
-        UserError, match=r"data\.source = imagefolder:mine: class9 should be a class of both .*train and"
-    ):
+    with pytest.raises(UserError, match=r"data\.source = imagefolder:mine: class9 .*mine/train.*mine/test"):
         real_source("imagefolder:mine", name="mine", split="test")
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (
-            lambda folder: (folder / "more").mkdir(),
-            r"train should have a sub-folder for each class, but has 11 sub",
-        ),
-        (lambda folder: (folder / "class1/001.PNG").write_bytes(b"<html>"), r"class1/001\.PNG cannot be decoded: "),
+        (lambda folder: (folder / "more").mkdir(), r"mine/train .*11 .*data\.classes is 10"),
+        (lambda folder: (folder / "class1/001.PNG").write_bytes(b"<html>"), r"class1/001\.PNG .*decoded"),
         (
             lambda folder: (folder / "class1/001.PNG").write_bytes(png(np.zeros((5, 4), np.uint8))),
-            r"class1/001\.PNG is 4 x 5 pixels, but data\.image_shape asks for 5 x 4",
+            r"class1/001\.PNG .*4 x 5.*data\.image_shape.*5 x 4",
         ),
     ],
     ids=["class_too_many", "web_page", "other_size"],
@@ -114,72 +107,52 @@ def test_a_class_that_only_one_split_has_is_refused_by_the_plan() -> None:
 def test_a_broken_image_folder_is_refused(damage: Callable[[Path], Any], message: str, make_job: Make) -> None:
     write_folder(Path("mine/train"))
     damage(Path("mine/train"))
-    spec = planned("imagefolder:mine")
+    refuse(planned("imagefolder:mine"), message, make_job)
+
+
+def refuse(spec: IngestedPoolSpec, message: str, make_job: Make) -> None:
+    """Ingest, and expect an error of one line."""
     with pytest.raises(UserError, match=message) as refusal:
         stage.run(make_job("pools", spec.id), spec)
     assert "\n" not in str(refusal.value)
 
 
-def test_a_folder_that_lies_within_itself_is_refused() -> None:
-    write_folder(Path("mine/train"))
-    Path("mine/train/class3/all").symlink_to(Path("mine/train").absolute())
-    with pytest.raises(UserError, match=r"mine/train/class3/all is a link to .*/mine/train, in which it lies itself"):
-        planned("imagefolder:mine")
-
-
-@pytest.mark.parametrize("name", [b"class3/ros\xe9.png", b"ros\xe9/1.png"], ids=["picture", "class"])
-def test_a_name_that_is_not_utf8_is_refused(name: bytes) -> None:
-    write_folder(Path("mine/train"))
-    path = Path("mine/train", os.fsdecode(name))
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(png(IMAGES[0]))
-    with pytest.raises(UserError, match=r"mine/train.* has the name b'ros\\xe9.*', which is not UTF-8; rename it"):
-        planned("imagefolder:mine")
+def write_large(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(2**26 + 1)
 
 
 @pytest.mark.parametrize(
-    ("name", "to", "problem"),
+    ("name", "damage", "message"),
     [
-        ("round", "round", "Too many levels of symbolic links"),
-        ("gone.png", "../moved/gone.png", "No such file or directory"),
+        ("all", lambda path: path.symlink_to(path.parents[1].absolute()), r"class3/all .*/mine/train"),
+        (os.fsdecode(b"ros\xe9.png"), Path.touch, r"class3 .*b'ros\\xe9\.png'.*UTF-8"),
+        (os.fsdecode(b"../ros\xe9"), Path.mkdir, r"mine/train .*b'ros\\xe9'.*UTF-8"),
+        ("round", lambda path: path.symlink_to("round"), r"class3/round .*Too many levels of symbolic links"),
+        ("gone.png", lambda path: path.symlink_to("../gone.png"), r"class3/gone\.png .*No such file or directory"),
+        ("pipe.png", os.mkfifo, r"class3/pipe\.png .*regular file"),
+        ("zero.png", lambda path: path.symlink_to("/dev/zero"), r"class3/zero\.png .*regular file"),
+        ("large.png", write_large, r"class3/large\.png .*67,108,865 bytes.*67,108,864"),
     ],
+    ids=["in_itself", "name_of_image", "name_of_class", "round", "gone", "pipe", "device", "large"],
 )
-def test_a_link_that_leads_nowhere_is_refused(name: str, to: str, problem: str) -> None:
+def test_the_plan_refuses_files_that_cannot_be_images(name: str, damage: Callable[[Path], Any], message: str) -> None:
     write_folder(Path("mine/train"))
-    Path("mine/train/class3/notes").symlink_to("gone.txt")  # which is no picture, and does not matter
-    Path("mine/train/class3", name).symlink_to(to)
-    with pytest.raises(UserError, match=rf"mine/train/class3/{name} cannot be read: {problem}"):
+    Path("mine/train/class3/notes").symlink_to("gone.txt")  # not an image, so it is ignored
+    damage(Path("mine/train/class3", name))
+    with pytest.raises(UserError, match=message):
         planned("imagefolder:mine")
 
 
-def test_what_is_no_picture_is_refused_by_the_plan_and_not_read() -> None:
-    write_folder(Path("mine/train"))
-    pipe = Path("mine/train/class3/pipe.png")
-    os.mkfifo(pipe)
-    with pytest.raises(UserError, match=r"class3/pipe\.png should be a picture, but is no plain file"):
-        planned("imagefolder:mine")
-    pipe.unlink()
-    pipe.symlink_to("/dev/zero")
-    with pytest.raises(UserError, match=r"class3/pipe\.png should be a picture, but is no plain file"):
-        planned("imagefolder:mine")
-    pipe.unlink()
-    with pipe.open("wb") as file:
-        file.truncate(2**26 + 1)
-    with pytest.raises(UserError, match=r"class3/pipe\.png has 67,108,865 bytes; 67,108,864 are allowed"):
-        planned("imagefolder:mine")
-
-
-def test_generated_images_in_several_folders_are_refused_by_the_plan() -> None:
+def test_the_plan_refuses_generated_images_in_several_folders() -> None:
     for number in range(2):
         write_folder(Path(f"gen{number}"))
-    with pytest.raises(
-        UserError, match=r"synthetic\.source = imagefolder:gen\* is 2 folders \(gen0, gen1\), but should be"
-    ):
+    with pytest.raises(UserError, match=r"synthetic\.source = imagefolder:gen\* .*2 folders \(gen0, gen1\)"):
         synthetic_source("imagefolder:gen*")
 
 
 def test_generated_images_of_other_classes_are_refused(make_job: Make) -> None:
-    """As many folders, but another name, so that all labels from class3 on are of another class."""
+    """The number of folders is equal, but one has another name, so the labels from class3 on differ."""
     write_folder(Path("mine/train"))
     real = planned("imagefolder:mine")
     directory = make_job("pools", real.id).directory
@@ -189,35 +162,45 @@ def test_generated_images_of_other_classes_are_refused(make_job: Make) -> None:
     Path("generated/class3").rename("generated/zebra")
     made = {**real.model_dump(), "split": "synthetic", "source": synthetic_source("imagefolder:generated").model_dump()}
     spec = IngestedPoolSpec.model_validate({**made, "train": real.id})
-    message = rf"generated: class3, zebra should be a class both of it and of the pool {real.id}"
-    with pytest.raises(UserError, match=message):
-        stage.run(make_job("pools", spec.id), spec)
+    refuse(spec, rf"generated: class3, zebra .*{real.id}", make_job)
 
 
-def test_a_picture_changed_after_the_plan_is_refused(make_job: Make) -> None:
+def test_an_image_changed_after_the_plan_is_refused(make_job: Make) -> None:
     write_folder(Path("mine/train"))
     spec = planned("imagefolder:mine")
     Path("mine/train/class1/001.PNG").write_bytes(png(IMAGES[2]))
-    with pytest.raises(UserError, match=r"mine/train: the content changed since the plan was made"):
-        stage.run(make_job("pools", spec.id), spec)
+    refuse(spec, r"mine/train: .*changed", make_job)
 
 
-def write_tar(path: Path, members: dict[str, bytes], **info: Any) -> None:
+def member_of(name: str, **attributes: Any) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    for key, value in attributes.items():
+        setattr(member, key, value)
+    return member
+
+
+def tar_of(*members: tarfile.TarInfo, **options: Any) -> bytes:
+    """Return a tar file of empty members, whatever size their headers state."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", **options) as archive:
+        for member in members:
+            archive.addfile(member)
+    return file.getvalue()
+
+
+def write_tar(path: Path, contents: dict[str, bytes], **attributes: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w") as archive:
-        for name, content in members.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            for key, value in info.items():
-                setattr(member, key, value)
-            archive.addfile(member, io.BytesIO(content))
+        for name, content in contents.items():
+            archive.addfile(member_of(name, size=len(content), **attributes), io.BytesIO(content))
+    return path
 
 
-def samples(numbers: range, form: str = "cls") -> dict[str, bytes]:
+def samples(numbers: range, form: str = "cls", images: npt.NDArray[np.uint8] = IMAGES) -> dict[str, bytes]:
     members: dict[str, bytes] = {}
     for number in numbers:
         label = str(number % 10).encode() if form == "cls" else json.dumps({"label": number % 10}).encode()
-        members |= {f"./a/{number:04}.png": png(IMAGES[number]), f"./a/{number:04}.{form}": label}
+        members |= {f"./a/{number:04}.png": png(images[number]), f"./a/{number:04}.{form}": label}
     return members
 
 
@@ -230,15 +213,15 @@ def test_webdataset_shards_are_read_in_order(form: str) -> None:
     assert labels.tolist() == [number % 10 for number in range(40)]
 
 
-def test_a_packed_shard_is_read() -> None:
+def test_a_compressed_shard_is_read() -> None:
     write_tar(Path("plain.tar"), samples(range(40)))
     Path("shards").mkdir()
     Path("shards/train-0.tar.gz").write_bytes(gzip.compress(Path("plain.tar").read_bytes()))
     assert np.array_equal(everything(webdataset, planned("webdataset:shards"))[0], IMAGES[:, None])
 
 
-def test_a_packed_shard_is_unpacked_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """To go back, gzip begins anew; only the file's end is looked at again."""
+def test_a_compressed_shard_is_unpacked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seeking back in gzip restarts at the beginning."""
     large = {f"{number}.{suffix}": bytes(2**15) for number in range(20) for suffix in ("png", "cls")}
     write_tar(Path("plain.tar"), large)
     Path("train-0.tar.gz").write_bytes(gzip.compress(Path("plain.tar").read_bytes()))
@@ -258,7 +241,7 @@ def test_a_packed_shard_is_unpacked_once(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(backwards) == 2  # counting and reading
 
 
-GOOD = samples(range(3))
+WITHOUT_LABEL = {"0.png": png(IMAGES[0])}
 SPARSE_1_0 = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}
 BOMB = {"0.png": bytes(2**26 + 1), "0.cls": b"1"}
 
@@ -266,27 +249,27 @@ BOMB = {"0.png": bytes(2**26 + 1), "0.cls": b"1"}
 @pytest.mark.parametrize(
     ("members", "info", "message"),
     [
-        ({"../../0.png": png(IMAGES[0])}, {}, r"the member '\.\./\.\./0\.png' lies outside the tar file"),
-        ({"/etc/0.png": png(IMAGES[0])}, {}, r"the member '/etc/0\.png' lies outside the tar file"),
-        ({"0.png": b""}, {"type": tarfile.SYMTYPE, "linkname": "/etc/passwd"}, r"'0\.png' is a link or a device"),
-        (BOMB, {}, r"the member '0\.png' has 67,108,865 bytes; 67,108,864 are allowed"),
-        ({"0.png": png(IMAGES[0])}, {}, r"the sample 0 should have one picture, and \.cls .*, but has \.png$"),
-        ({"0.cls": b"1"}, {}, r"the sample 0 should have one picture, .* but has \.cls"),
-        ({"0.png": png(IMAGES[0]), "0.cls": b"cat"}, {}, r"the sample 0 has no whole number as its label in \.cls"),
-        ({"0.png": png(IMAGES[0]), "0.json": b"[]"}, {}, r"the sample 0 has no whole number as its label in \.json"),
-        ({"0.png": b"<html>", "0.cls": b"1"}, {}, r"the sample 0 cannot be decoded"),
-        ({"0.png": png(IMAGES[0]), "0.cls": b"10"}, {}, r"labels go from 10 to 10, but data\.classes"),
-        ({"0.png": png(IMAGES[0]), "0.json": b"[" * 200_000}, {}, r"as its label in \.json, but b'\[\["),
-        ({".0.png": b""}, {"pax_headers": {"size": "-1536"}}, r"the member '\.0\.png' is not of the size that"),
-        ({"0.png": b""}, {"pax_headers": {"GNU.sparse.size": "abc"}}, r"is not a whole tar file: a member is a sparse"),
-        ({"0.png": b""}, {"pax_headers": {"GNU.sparse.map": "0,1"}}, r"is not a whole tar file: a member is a sparse"),
-        ({"0.png": b""}, {"pax_headers": SPARSE_1_0}, r"is not a whole tar file: a member is a sparse file"),
-        ({"0.png": b""}, {"type": tarfile.GNUTYPE_SPARSE}, r"is not a whole tar file: a member is a sparse file"),
-        ({"0.png": b""}, {"pax_headers": {"size": "x" * 9}}, r"the sample 0 should have one picture, and \.cls"),
-        ({"0.png": png(IMAGES[0]), "0.PNG": b"", "0.cls": b"1"}, {}, r"the sample 0 has \.png twice"),
-        ({"0.png": png(IMAGES[0]), "0.cls": b"1", "./0.cls": b"2"}, {}, r"the sample 0 has \.cls twice"),
-        ({"0.png": png(IMAGES[0]), "0.json": b'{"label": true}'}, {}, r"no whole number as its label in \.json, but"),
-        ({"ros\udce9.png": b""}, {}, r"the member b'ros\\xe9\.png' has a name that is not UTF-8"),
+        ({"../../0.png": png(IMAGES[0])}, {}, r"'\.\./\.\./0\.png'"),
+        ({"/etc/0.png": png(IMAGES[0])}, {}, r"'/etc/0\.png'"),
+        ({"0.png": b""}, {"type": tarfile.SYMTYPE, "linkname": "/etc/passwd"}, r"'0\.png' is not a regular file"),
+        (BOMB, {}, r"'0\.png' has 67,108,865 bytes.*67,108,864"),
+        (WITHOUT_LABEL, {}, r"sample 0 .*\.cls .*has \.png$"),
+        ({"0.cls": b"1"}, {}, r"sample 0 .*one image .*has \.cls$"),
+        ({**WITHOUT_LABEL, "0.cls": b"cat"}, {}, r"sample 0: .*\.cls .*b'cat'"),
+        ({**WITHOUT_LABEL, "0.json": b"[]"}, {}, r"sample 0: .*\.json .*b'\[\]'"),
+        ({"0.png": b"<html>", "0.cls": b"1"}, {}, r"sample 0 .*decoded"),
+        ({**WITHOUT_LABEL, "0.cls": b"10"}, {}, r"10.*data\.classes"),
+        ({**WITHOUT_LABEL, "0.json": b"[" * 200_000}, {}, r"\.json .*b'\[\["),
+        ({".0.png": b""}, {"pax_headers": {"size": "-1536"}}, r"'\.0\.png' .*size"),
+        ({"0.png": b""}, {"pax_headers": {"GNU.sparse.size": "abc"}}, r"sparse"),
+        ({"0.png": b""}, {"pax_headers": {"GNU.sparse.map": "0,1"}}, r"sparse"),
+        ({"0.png": b""}, {"pax_headers": SPARSE_1_0}, r"sparse"),
+        ({"0.png": b""}, {"type": tarfile.GNUTYPE_SPARSE}, r"sparse"),
+        ({"0.png": b""}, {"pax_headers": {"size": "x" * 9}}, r"sample 0 .*\.cls"),
+        ({**WITHOUT_LABEL, "0.PNG": b"", "0.cls": b"1"}, {}, r"sample 0 .*\.png"),
+        ({**WITHOUT_LABEL, "0.cls": b"1", "./0.cls": b"2"}, {}, r"sample 0 .*\.cls"),
+        ({**WITHOUT_LABEL, "0.json": b'{"label": true}'}, {}, r"sample 0: .*\.json .*true"),
+        ({"ros\udce9.png": b""}, {}, r"b'ros\\xe9\.png'.*UTF-8"),
     ],
     ids=[
         "traversal", "absolute", "link", "bomb", "no_label", "no_picture", "text_label", "no_json_label", "web_page",
@@ -296,72 +279,48 @@ BOMB = {"0.png": bytes(2**26 + 1), "0.cls": b"1"}
 )  # fmt: skip
 def test_a_bad_member_is_refused(members: dict[str, bytes], info: Any, message: str, make_job: Make) -> None:
     write_tar(Path("shards/train-0.tar"), members, **info)
-    spec = planned("webdataset:shards")
-    with pytest.raises(UserError, match=rf"train-0\.tar.*{message}") as refusal:
-        stage.run(make_job("pools", spec.id), spec)
-    assert "\n" not in str(refusal.value)
+    refuse(planned("webdataset:shards"), rf"train-0\.tar.*{message}", make_job)
 
 
-@pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT], ids=["gnu", "pax"])
-def test_a_name_that_fills_the_memory_is_refused(form: int) -> None:
-    with tarfile.open("train-0.tar", "w", format=form) as archive:
-        archive.addfile(tarfile.TarInfo(f"{'x' * 2**17}.png"))
-    with pytest.raises(UserError, match=r"train-0\.tar is not a whole tar file: a member states 131,\d+ bytes; a long"):
-        webdataset.open_stream(planned("webdataset:."))
-
-
-def test_a_size_below_nought_is_refused() -> None:
-    member = tarfile.TarInfo("0.png")
-    member.size = -512
-    Path("train-0.tar").write_bytes(member.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
-    with pytest.raises(UserError, match=r"train-0\.tar is not a whole tar file: a member states -512 bytes"):
-        webdataset.open_stream(planned("webdataset:."))
+LONG = member_of(f"{'x' * 2**17}.png")
 
 
 @pytest.mark.parametrize(
-    "damage",
-    [lambda raw: raw[:-10240], lambda raw: raw[:700], lambda raw: raw[: 4 * 512], lambda raw: b"<html>" * 200],
-    ids=["no_end", "in_a_picture", "between_members", "web_page"],
-)
-def test_a_tar_file_that_is_not_whole_is_refused(damage: Callable[[bytes], bytes]) -> None:
-    path = Path("shards/train-0.tar")
-    write_tar(path, GOOD)
+    ("damage", "message"),
+    [
+        (lambda whole: whole[:-10240], ""),
+        (lambda whole: whole[:700], ""),
+        (lambda whole: whole[: 4 * 512], ""),
+        (lambda whole: b"<html>" * 200, ""),
+        (lambda whole: 2 * whole, "after the end"),
+        # gzip's checksum follows the last block of zeros, while the members end at the first
+        (lambda whole: (packed := gzip.compress(whole))[:-8] + bytes([packed[-8] ^ 1]) + packed[-7:], "CRC"),
+        (lambda _: tar_of(LONG, format=tarfile.GNU_FORMAT), r"131,\d+ bytes"),
+        (lambda _: tar_of(LONG, format=tarfile.PAX_FORMAT), r"131,\d+ bytes"),
+        (lambda _: tar_of(member_of("0.png", size=-512), format=tarfile.GNU_FORMAT), "-512 bytes"),
+        (lambda _: tar_of(member_of("0.png"), pax_headers={"size": str(2**20)}), r"'0\.png' .*size"),
+    ],
+    ids=[
+        "no_end", "in_an_image", "between_members", "web_page", "two_archives", "checksum", "long_name_gnu",
+        "long_name_pax", "negative_size", "size_of_all_members",
+    ],
+)  # fmt: skip
+def test_a_broken_tar_file_is_refused(damage: Callable[[bytes], bytes], message: str) -> None:
+    path = Path("train-0.tar")
+    write_tar(path, samples(range(3)))
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(UserError, match=r"shards/train-0\.tar is not a whole tar file: "):
-        everything(webdataset, planned("webdataset:shards"))
-
-
-def test_the_checksum_of_a_packed_shard_is_compared() -> None:
-    """It comes after the last block of zeros, at the first of which the members end."""
-    write_tar(Path("plain.tar"), GOOD)
-    packed = gzip.compress(Path("plain.tar").read_bytes())
-    Path("train-0.tar.gz").write_bytes(packed[:-8] + bytes([packed[-8] ^ 1]) + packed[-7:])
-    with pytest.raises(UserError, match=r"train-0\.tar\.gz is not a whole tar file: CRC check failed"):
-        webdataset.open_stream(planned("webdataset:."))
-
-
-def test_two_tar_files_in_one_are_refused() -> None:
-    write_tar(Path("train-0.tar"), GOOD)
-    Path("train-0.tar").write_bytes(2 * Path("train-0.tar").read_bytes())
-    with pytest.raises(UserError, match=r"train-0\.tar has more after the end of its tar file; unpack"):
-        webdataset.open_stream(planned("webdataset:."))
-
-
-def test_a_size_for_all_members_is_refused_where_it_is_not_theirs() -> None:
-    with tarfile.open("train-0.tar", "w", format=tarfile.PAX_FORMAT, pax_headers={"size": str(2**20)}) as archive:
-        archive.addfile(tarfile.TarInfo("0.png"))
-    with pytest.raises(UserError, match=r"train-0\.tar: the member '0\.png' is not of the size that its header states"):
-        webdataset.open_stream(planned("webdataset:."))
+    with pytest.raises(UserError, match=rf"train-0\.tar.*{message}"):
+        everything(webdataset, planned("webdataset:."))
 
 
 def test_a_gap_in_the_shards_is_refused() -> None:
     for number in (0, 2):
-        write_tar(Path(f"shards/train-{number}.tar"), GOOD)
-    with pytest.raises(UserError, match=r"shards should hold all parts of one set, numbered from 0 or 1, but holds"):
+        write_tar(Path(f"shards/train-{number}.tar"), samples(range(3)))
+    with pytest.raises(UserError, match=r"shards .*train-0\.tar, train-2\.tar"):
         planned("webdataset:shards")
 
 
-def test_a_whole_image_folder_becomes_a_pool(make_job: Make) -> None:
+def test_an_image_folder_becomes_a_pool(make_job: Make) -> None:
     write_folder(Path("mine/train"))
     spec = planned("imagefolder:mine")
     job = make_job("pools", spec.id)
@@ -373,13 +332,11 @@ def test_a_whole_image_folder_becomes_a_pool(make_job: Make) -> None:
 
 
 def put_pictures(form: str, images: npt.NDArray[np.uint8]) -> str:
-    """Image k, of class k modulo 10, in files of a source's format; the text that names the source."""
+    """Write image k, of class k modulo 10, in a source's format, and return ``data.source``."""
     if form == "imagefolder":
         write_folder(Path("mine/train"), images)
     elif form == "webdataset":
-        members = {f"{number:03}.png": png(image) for number, image in enumerate(images)}
-        labels = {f"{number:03}.cls": str(number % 10).encode() for number in range(len(images))}
-        write_tar(Path("mine/train-000000.tar"), dict(sorted({**members, **labels}.items())))
+        write_tar(Path("mine/train-000000.tar"), samples(range(len(images)), images=images))
     else:
         write_shard("train-00000-of-00001", [png(image) for image in images], [n % 10 for n in range(len(images))])
         Path("shards").rename("mine")
@@ -397,12 +354,11 @@ def test_a_source_without_images_is_refused(form: str, storage: str, make_job: M
         pq.write_table(pq.read_table(shard)[:0], shard)
     spec = planned(f"{form}:mine")
     kept = IngestedPoolSpec.model_validate({**spec.model_dump(), "storage": storage})
-    with pytest.raises(UserError, match=r"/mine.*: there are no images|: there are no images in .*/mine"):
-        stage.run(make_job("pools", kept.id), kept)
+    refuse(kept, r"no images.*/mine|/mine.*no images", make_job)
 
 
 @pytest.mark.parametrize("form", ["imagefolder", "webdataset", "parquet"])
-def test_a_pool_of_pictures_is_as_one_of_pixels(form: str, make_job: Make) -> None:
+def test_encoded_and_decoded_pools_are_equal(form: str, make_job: Make) -> None:
     spec = planned(put_pictures(form, IMAGES[[*range(30), 3]]))  # one image is there twice
     kept = IngestedPoolSpec.model_validate({**spec.model_dump(), "storage": "encoded"})
     jobs = {name: make_job("pools", name) for name in ("decoded", "encoded")}
@@ -419,35 +375,31 @@ def test_a_pool_of_pictures_is_as_one_of_pixels(form: str, make_job: Make) -> No
     assert "pools.writing" not in kept.decisive_modules
 
 
-def test_pictures_of_several_sizes_are_scaled_when_they_are_read(make_job: Make) -> None:
+def test_encoded_images_of_several_sizes_are_scaled_when_read(make_job: Make) -> None:
     put_pictures("imagefolder", IMAGES)
     Path("mine/train/class3/003.PNG").write_bytes(png(some_images(1, 12, 15)[0]))
     spec = planned("imagefolder:mine")
-    with pytest.raises(
-        UserError, match=r"mine/train/class3/003\.PNG is 15 x 12 pixels, but data\.image_shape asks for"
-    ):
-        stage.run(make_job("pools", "decoded"), spec)
+    refuse(spec, r"mine/train/class3/003\.PNG .*15 x 12.*data\.image_shape", make_job)
     job = make_job("pools", "encoded")
     stage.run(job, spec.model_copy(update={"storage": "encoded"}))
     assert open_pool(job.directory).images[:].shape == (40, 1, 4, 5)
 
 
-def test_a_broken_picture_that_is_kept_is_named_with_its_folder(make_job: Make) -> None:
+def test_a_broken_encoded_image_is_reported_with_its_folder(make_job: Make) -> None:
     put_pictures("imagefolder", IMAGES)
     broken = Path("mine/train/class3/003.PNG")
     broken.write_bytes(broken.read_bytes()[:60])
     spec = planned("imagefolder:mine").model_copy(update={"storage": "encoded"})
-    with pytest.raises(UserError, match=r"mine/train/class3/003\.PNG cannot be decoded"):
-        stage.run(make_job("pools", spec.id), spec)
+    refuse(spec, r"mine/train/class3/003\.PNG .*decoded", make_job)
 
 
-def test_pixels_are_not_kept_as_pictures() -> None:
-    with pytest.raises(UserError, match=r"data: .*storage = encoded, but source = npz:mine has pixels; only parquet, "):
+def test_a_source_of_pixels_cannot_be_stored_encoded() -> None:
+    with pytest.raises(UserError, match=r"data: .*storage = encoded.*source = npz:mine"):
         load_config({"preset": "cifar10", "data": {"source": "npz:mine", "storage": "encoded"}})
 
 
-def test_the_guide_to_ones_own_data_set_works_on_pictures_of_cifar10(shared: Path, make_job: Make) -> None:
-    """The configuration of docs/data.md, word for word, on JPEGs of CIFAR-10."""
+def test_the_example_of_the_data_guide_works_on_cifar10(shared: Path, make_job: Make) -> None:
+    """Run the configuration of docs/data.md on JPEGs of CIFAR-10."""
     for split, count in (("train", 200), ("test", 50)):
         table = pq.read_table(shared / "data" / "cifar10" / f"{split}-00000-of-00001.parquet").slice(0, count)
         for number, row in enumerate(table.to_pylist()):

@@ -1,4 +1,4 @@
-"""Data sources: found, fingerprinted, and refused in one sentence while the plan is made."""
+"""Data sources: located, fingerprinted, and refused in one line while the plan is made."""
 
 import json
 import os
@@ -28,7 +28,7 @@ WORKFLOW = Path(sources.__file__).parents[1]
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every test has its own working folder, so its own digest cache on disk and in memory."""
+    """Give each test its own working folder, and so its own digest cache on disk and in memory."""
     monkeypatch.chdir(tmp_path)
     sources._remembered_of_file.cache_clear()
 
@@ -46,6 +46,10 @@ def file_source(text: str, split: str = "train") -> FileSource:
     return source
 
 
+def names_of(source: FileSource) -> list[str]:
+    return [Path(path).name for path in source.location]
+
+
 def pool(source: FileSource | TorchvisionSource) -> IngestedPoolSpec:
     return IngestedPoolSpec(dataset="mnist", split="train", classes=10, image_shape=(1, 28, 28), source=source)
 
@@ -54,29 +58,27 @@ def test_digits_need_no_file() -> None:
     assert real_source("digits", name="digits", split="train") == DigitsSource()
 
 
-def test_idx_prefers_unpacked_files_and_takes_gz_ones() -> None:
+def test_idx_files_are_read_unpacked_or_gz() -> None:
     images, labels = put("raw/t10k-images-idx3-ubyte"), put("raw/t10k-labels-idx1-ubyte.gz")
     put("raw/t10k-images-idx3-ubyte.gz")
     assert file_source("idx:raw", "test").location == (str(images.absolute()), str(labels.absolute()))
 
 
-def test_npz_and_parquet_files_are_found_by_split() -> None:
+def test_npz_and_parquet_files_are_located_by_split() -> None:
     put("npz/test.npz")
     put("shards/test-00000-of-00001.parquet")
-    assert [Path(path).name for path in file_source("npz:npz", "test").location] == ["test.npz"]
-    assert [Path(path).name for path in file_source("parquet:shards", "test").location] == [
-        "test-00000-of-00001.parquet"
-    ]
+    assert names_of(file_source("npz:npz", "test")) == ["test.npz"]
+    assert names_of(file_source("parquet:shards", "test")) == ["test-00000-of-00001.parquet"]
     assert synthetic_source("npz:npz/test.npz").digest == file_source("npz:npz", "test").digest
 
 
 @pytest.mark.parametrize("suffix", ["", "-a09b74b3ef9c3b56"], ids=["plain", "with_hash"])
-def test_shards_are_taken_in_order(suffix: str) -> None:
+def test_shards_are_sorted(suffix: str) -> None:
     names = [f"train-{index:05d}-of-00012{suffix}.parquet" for index in range(12)]
     for name in reversed(names):
         put(f"shards/{name}", name.encode())
     put("shards/test-00000-of-00001.parquet")
-    assert [Path(path).name for path in file_source("parquet:shards").location] == names
+    assert names_of(file_source("parquet:shards")) == names
 
 
 @pytest.mark.parametrize(
@@ -90,7 +92,7 @@ def test_shards_are_taken_in_order(suffix: str) -> None:
 def test_an_incomplete_set_of_shards_is_refused(names: list[str]) -> None:
     for name in names:
         put(f"shards/{name}")
-    with pytest.raises(UserError, match=r"shards should hold each of the \d train shards of one set, but holds train-"):
+    with pytest.raises(UserError, match=rf"shards .*{', '.join(names)}"):
         file_source("parquet:shards")
 
 
@@ -105,29 +107,25 @@ def test_an_incomplete_set_of_shards_is_refused(names: list[str]) -> None:
         ("only*.npz", ["only.npz"]),
     ],
 )
-def test_the_parts_of_a_generated_set_are_those_of_a_pattern(pattern: str, names: list[str]) -> None:
+def test_the_files_of_a_pattern_are_sorted_by_number(pattern: str, names: list[str]) -> None:
     for name in names:
         put(f"parts/{name}")
     assert [file.name for file in numbered_files(Path("parts", pattern))] == names
 
 
 @pytest.mark.parametrize(
-    ("pattern", "names", "says"),
+    ("pattern", "names"),
     [
-        (
-            "train-*.parquet",
-            [f"train-{n:05}-of-00003.parquet" for n in range(2)],
-            "should hold all 3 shards of one set",
-        ),
-        ("train-*.parquet", [f"train-{n:05}-of-00002.parquet" for n in (0, 2)], "numbered from 0 or 1"),
-        ("set_*_32x32.npz", ["set_0_32x32.npz", "set_2_32x32.npz"], "numbered from 0 or 1"),
-        ("part*.npz", ["part3.npz"], "numbered from 0 or 1"),
+        ("train-*.parquet", [f"train-{n:05}-of-00003.parquet" for n in range(2)]),
+        ("train-*.parquet", [f"train-{n:05}-of-00002.parquet" for n in (0, 2)]),
+        ("set_*_32x32.npz", ["set_0_32x32.npz", "set_2_32x32.npz"]),
+        ("part*.npz", ["part3.npz"]),
     ],
 )
-def test_a_pattern_with_a_gap_is_refused(pattern: str, names: list[str], says: str) -> None:
+def test_a_pattern_with_a_gap_is_refused(pattern: str, names: list[str]) -> None:
     for name in names:
         put(f"parts/{name}")
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(UserError, match=rf"parts .*{', '.join(names)}"):
         numbered_files(Path("parts", pattern))
 
 
@@ -135,53 +133,49 @@ def test_a_pattern_with_a_gap_is_refused(pattern: str, names: list[str], says: s
     ("text", "file", "hint"),
     [
         ("idx:absent", "absent/train-images-idx3-ubyte.gz", "ossci-datasets"),
-        ("npz:absent", "absent/train.npz", "the arrays 'image'"),
+        ("npz:absent", "absent/train.npz", "'image'"),
         ("parquet:absent", "absent/train-00000-of-00001.parquet", "huggingface.co"),
     ],
 )
-def test_a_missing_file_is_named_with_the_key_and_where_to_get_it(text: str, file: str, hint: str) -> None:
-    with pytest.raises(UserError) as refusal:
+def test_the_error_for_a_missing_file_names_key_and_origin(text: str, file: str, hint: str) -> None:
+    with pytest.raises(UserError, match=rf"^data\.source = {text}: .*{file};.*{hint}") as refusal:
         file_source(text)
-    message = str(refusal.value)
-    assert message.startswith(f"data.source = {text}: there is no file {file};")
-    assert hint in message
-    assert "\n" not in message
+    assert "\n" not in str(refusal.value)
 
 
-def test_a_missing_synthetic_file_is_named_with_its_key() -> None:
-    with pytest.raises(UserError, match=r"synthetic\.source = npz:1m\.npz: there is no file 1m\.npz; an npz holds"):
+def test_the_error_for_a_missing_synthetic_file_names_its_key() -> None:
+    with pytest.raises(UserError, match=r"synthetic\.source = npz:1m\.npz: .*1m\.npz;.*'image'"):
         synthetic_source("npz:1m.npz")
 
 
-def test_torchvision_downloads_only_without_a_folder() -> None:
-    source = real_source("torchvision", name="cifar10", split="train")
-    assert isinstance(source, TorchvisionSource)
-    assert (source.name, source.location.download) == ("CIFAR10", True)
-    assert source.location.folder == str(Path("data").absolute())
+@pytest.mark.parametrize(
+    ("text", "name", "known", "folder", "download"),
+    [("torchvision", "cifar10", "CIFAR10", "data", True), ("torchvision:mine", "mnist", "MNIST", "mine", False)],
+)
+def test_torchvision_downloads_only_without_a_folder(
+    text: str, name: str, known: str, folder: str, download: bool
+) -> None:
     Path("mine/MNIST/raw").mkdir(parents=True)
-    source = real_source("torchvision:mine", name="mnist", split="train")
+    source = real_source(text, name=name, split="train")
     assert isinstance(source, TorchvisionSource)
-    assert (source.name, source.location.download) == ("MNIST", False)
+    assert (source.name, source.location.download) == (known, download)
+    assert source.location.folder == str(Path(folder).absolute())
 
 
 @pytest.mark.parametrize(
     ("text", "name", "message"),
     [
-        (
-            "torchvision",
-            "digits",
-            r"data\.name = 'digits' is not one that .*: mnist, fashionmnist, cifar10, cifar100, svhn",
-        ),
-        ("torchvision:absent", "mnist", r"torchvision:absent: there is no folder absent/MNIST/raw; .* downloads it"),
-        ("torchvision:absent", "cifar10", r"there is no folder absent/cifar-10-batches-py; .* downloads it"),
+        ("torchvision", "digits", r"data\.name = 'digits' .* mnist, fashionmnist, cifar10, cifar100, svhn"),
+        ("torchvision:absent", "mnist", r"torchvision:absent: .*absent/MNIST/raw;.*download"),
+        ("torchvision:absent", "cifar10", r"torchvision:absent: .*absent/cifar-10-batches-py;.*download"),
     ],
 )
-def test_what_torchvision_cannot_load_is_refused_by_the_plan(text: str, name: str, message: str) -> None:
+def test_the_plan_refuses_sets_that_torchvision_cannot_load(text: str, name: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         real_source(text, name=name, split="train")
 
 
-def test_an_id_follows_the_content_and_not_the_place() -> None:
+def test_an_id_depends_on_the_content_and_not_the_location() -> None:
     put("here/train.npz", b"one")
     put("there/train.npz", b"one")
     put("other/train.npz", b"two")
@@ -195,14 +189,14 @@ def test_an_id_follows_the_content_and_not_the_place() -> None:
     assert pool(downloaded).id == pool(mine).id
 
 
-def test_the_order_of_files_is_part_of_the_content() -> None:
+def test_a_digest_depends_on_the_order_of_files() -> None:
     for folder, (first, second) in {"a": (b"1", b"2"), "b": (b"2", b"1")}.items():
         put(f"{folder}/train-00000-of-00002.parquet", first)
         put(f"{folder}/train-00001-of-00002.parquet", second)
     assert file_source("parquet:a").digest != file_source("parquet:b").digest
 
 
-def test_a_digest_is_remembered_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_digests_are_cached_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     file = put("large.npz")
     expected = file_digest(file)
     assert list(json.loads(sources.DIGEST_CACHE.read_text()).values()) == [expected] == [digest(file)]
@@ -218,7 +212,7 @@ def test_a_changed_file_has_another_digest() -> None:
     assert file_digest(file) == digest(file) != before
 
 
-def test_a_file_that_was_replaced_by_one_of_the_same_size_and_time_has_another_digest() -> None:
+def test_a_file_replaced_with_the_same_size_and_time_has_another_digest() -> None:
     file = put("large.npz", b"one")
     before, status = file_digest(file), file.stat()
     put("other.npz", b"two").replace(file)
@@ -228,51 +222,52 @@ def test_a_file_that_was_replaced_by_one_of_the_same_size_and_time_has_another_d
 
 
 @pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff\xfe"], ids=["cut_short", "list", "not_text"])
-def test_a_damaged_digest_cache_is_made_again(content: bytes) -> None:
+def test_a_damaged_digest_cache_is_replaced(content: bytes) -> None:
     file = put("large.npz")
     put(str(sources.DIGEST_CACHE), content)
     assert file_digest(file) == digest(file)
     assert list(json.loads(sources.DIGEST_CACHE.read_text()).values()) == [digest(file)]
 
 
-@pytest.mark.parametrize("shape", ["()", "(", "(-1,)"], ids=["scalar", "open", "below_nought"])
-def test_an_npz_whose_header_says_no_number_of_images_is_left_to_ingest(shape: str) -> None:
-    words = f"{{'descr': '<i8', 'fortran_order': False, 'shape': {shape}}}".encode()
-    with zipfile.ZipFile("train.npz", "w") as archive:
-        archive.writestr("label.npy", b"\x93NUMPY\x01\x00" + len(words).to_bytes(2, "little") + words)
+@pytest.mark.parametrize(
+    ("shape", "compression"),
+    [
+        ("()", zipfile.ZIP_STORED),
+        ("(", zipfile.ZIP_STORED),
+        ("(-1,)", zipfile.ZIP_STORED),
+        ("(6,)", zipfile.ZIP_LZMA),  # could need any amount of memory
+    ],
+    ids=["scalar", "open", "negative", "lzma"],
+)
+def test_the_plan_does_not_count_the_images_of_a_bad_npz(shape: str, compression: int) -> None:
+    header = f"{{'descr': '<i8', 'fortran_order': False, 'shape': {shape}}}".encode()
+    with zipfile.ZipFile("train.npz", "w", compression) as archive:
+        archive.writestr("label.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
     assert planned_rows(file_source("npz:."), "train") is None
 
 
-def test_an_npz_that_is_packed_by_lzma_is_not_unpacked_by_the_plan() -> None:
-    """Its reader knows no bound; ingest says so."""
-    words = b"{'descr': '<i8', 'fortran_order': False, 'shape': (6,)}"
-    with zipfile.ZipFile("train.npz", "w", zipfile.ZIP_LZMA) as archive:
-        archive.writestr("label.npy", b"\x93NUMPY\x01\x00" + len(words).to_bytes(2, "little") + words)
-    assert planned_rows(file_source("npz:."), "train") is None
-
-
-def test_planned_files_are_given_in_order() -> None:
+def test_planned_files_are_sorted() -> None:
     names = [put(f"a/train-{index:05d}-of-00002.parquet", bytes([index])).absolute() for index in range(2)]
     assert planned_files(file_source("parquet:a")) == names
 
 
-def test_a_file_that_went_after_the_plan_is_refused() -> None:
+def test_a_file_removed_after_the_plan_is_refused() -> None:
     file = put("a/train.npz")
     source = file_source("npz:a")
     file.unlink()
-    with pytest.raises(UserError, match=r"a/train\.npz was there when the plan was made and is gone now"):
+    with pytest.raises(UserError, match=r"a/train\.npz .*gone"):
         planned_files(source)
 
 
-def test_a_file_that_changed_after_the_plan_is_refused_whatever_its_date_says() -> None:
+def test_a_file_changed_after_the_plan_with_the_same_time_is_refused() -> None:
     file = put("a/train.npz", b"one")
     source, status = file_source("npz:a"), file.stat()
     put("a/train.npz", b"two")
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
-    with pytest.raises(UserError, match=r"a/train\.npz: the content changed since the plan was made"):
+    with pytest.raises(UserError, match=r"a/train\.npz: .*changed"):
         require_unchanged(source)
 
 
-def test_finding_sources_imports_neither_torch_nor_torchvision() -> None:
+def test_sources_import_neither_torch_nor_torchvision_nor_numpy() -> None:
     code = "import sys, robustprune.sources; assert not {'torch', 'torchvision', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": str(WORKFLOW)})

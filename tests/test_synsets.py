@@ -1,8 +1,9 @@
-"""From a folder of synsets to trained models: class lists, encoded pools, and numbers as from pools of arrays."""
+"""From a folder of synsets to trained models: class lists, encoded pools, and the same results as from arrays."""
 
 import csv
 import io
 import json
+import shutil
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -24,16 +26,7 @@ from robustprune.plan import Plan, make_plan
 from robustprune.pools.format import open_pool
 from robustprune.scores.files import read_score
 
-PAIRS = """
-n00 n10
-n00 n20
-n10 n11
-n10 n12
-n20 n21
-n20 n22
-n20 n12
-n22 n23
-"""
+PAIRS = "n00 n10\nn00 n20\nn10 n11\nn10 n12\nn20 n21\nn20 n22\nn20 n12\nn22 n23\n"
 SYNSETS = {"n11": 9, "n12": 8, "n21": 7, "n23": 5, "n99": 3}  # n99 is not in the hierarchy
 TINY: dict[str, Any] = {
     "preset": "imagenet100",
@@ -57,30 +50,28 @@ def jpeg(seed: int) -> bytes:
 
 
 def write_folder(folder: Path, images: Mapping[str, list[bytes]], pairs: str = PAIRS, *, archives: str = "") -> None:
-    """Images of each synset in a folder of its own, or in an archive where ``archives`` has its id."""
+    """Write the images of each synset into a folder, or into an archive if ``archives`` contains its id."""
     folder.mkdir(parents=True)
     (folder / "wordnet.is_a.txt").write_text(pairs)
     (folder / "words.txt").write_text("n11\tcat, true cat\nn12\tdog\n")
     for synset, contents in images.items():
-        if synset in archives.split():
-            with tarfile.open(folder / f"{synset}.tar", "w") as archive:
-                for number, content in enumerate(contents):
-                    member = tarfile.TarInfo(f"{synset}_{number}.JPEG")
-                    member.size = len(content)
-                    archive.addfile(member, io.BytesIO(content))
-        else:
-            (folder / synset).mkdir()
-            for number, content in enumerate(contents):
-                (folder / synset / f"{synset}_{number}.JPEG").write_bytes(content)
+        (folder / synset).mkdir()
+        for number, content in enumerate(contents):
+            (folder / synset / f"{synset}_{number}.JPEG").write_bytes(content)
+    for synset in archives.split():
+        with tarfile.open(folder / f"{synset}.tar", "w") as archive:
+            for number in range(len(images[synset])):
+                name = f"{synset}_{number}.JPEG"
+                archive.add(folder / synset / name, name)
+        shutil.rmtree(folder / synset)
 
 
 @pytest.fixture
 def folder() -> Path:
-    """29 images of four synsets in the hierarchy and 3 of another."""
+    """Write 29 images of four synsets in the hierarchy and 3 of another one."""
     path = Path("data", "imagenet21k")
-    images = {
-        name: [jpeg(100 * place + n) for n in range(count)] for place, (name, count) in enumerate(SYNSETS.items())
-    }
+    seeds = {name: range(100 * row, 100 * row + count) for row, (name, count) in enumerate(SYNSETS.items())}
+    images = {name: [jpeg(seed) for seed in seeds[name]] for name in SYNSETS}
     write_folder(path, images, archives="n12 n23")
     return path
 
@@ -92,9 +83,13 @@ def plan_of(overrides: dict[str, Any] | None = None, *rows: Row, results: str = 
     return plan
 
 
+def stage_of(plan: Plan, kind: str, word: str = "") -> str:
+    return next(stage for stage, spec in plan.stages.items() if spec.kind == kind and word in stage)
+
+
 def run(plan: Plan, kind: str, word: str = "") -> Path:
-    """Do a stage of a kind and all it needs."""
-    stage_id = next(stage for stage, spec in plan.stages.items() if spec.kind == kind and word in stage)
+    """Run a stage of a kind and its upstream stages."""
+    stage_id = stage_of(plan, kind, word)
     for stage in plan.needed_for([stage_id]):
         run_stage(plan.directory(stage), Execution(device="cpu"))
     return plan.directory(stage_id)
@@ -110,25 +105,25 @@ def lines_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def listing_of(plan: Plan) -> pd.DataFrame:
+    return pd.read_parquet(run(plan, "classes") / "listing.parquet")
+
+
 # ---- the class list
 
 
-def test_the_class_list_names_classes_synsets_and_images(folder: Path) -> None:
-    """n00 (29) is divided into n10 (17) and n20 (12), these into n11, n12 and n21, n22."""
+def test_the_class_list_has_classes_synsets_and_images(folder: Path) -> None:
+    """n00 (29) is divided into n10 (17) and n20 (12), then these into n11, n12 and n21, n22."""
     directory = run(plan_of(), "classes")
-    lines = lines_of(directory / "classes.csv")
-    assert [(line["label"], line["synset"], line["images"], line["train"], line["test"]) for line in lines] == [
-        ("0", "n11", "9", "7", "2"),
-        ("1", "n12", "8", "6", "2"),
-        ("2", "n21", "7", "5", "2"),
-        ("3", "n22", "5", "3", "2"),
+    assert (directory / "classes.csv").read_text().splitlines() == [
+        "label,synset,name,synsets,images,train,test",
+        '0,n11,"cat, true cat",1,9,7,2',
+        "1,n12,dog,1,8,6,2",
+        "2,n21,,1,7,5,2",
+        "3,n22,,1,5,3,2",
     ]
-    assert [line["name"] for line in lines] == ["cat, true cat", "dog", "", ""]
-    assert [tuple(line.values()) for line in lines_of(directory / "synsets.csv")] == [
-        ("n11", "0", "9"),
-        ("n12", "1", "8"),
-        ("n21", "2", "7"),
-        ("n23", "3", "5"),
+    assert (directory / "synsets.csv").read_text().split() == [
+        *("synset,label,images", "n11,0,9", "n12,1,8", "n21,2,7", "n23,3,5")
     ]
     facts = facts_of(directory)
     assert (facts["images"], facts["largest"], facts["smallest"], facts["ratio"]) == (29, 9, 5, 1.8)
@@ -139,18 +134,17 @@ def test_the_class_list_names_classes_synsets_and_images(folder: Path) -> None:
         "not_in_the_hierarchy": 3,
     }
     assert (facts["synsets_divided"], facts["synsets_with_several_parents"]) == (3, 1)
-    listing = pq.read_table(directory / "listing.parquet").to_pandas()
+    listing = listing_of(plan_of())
     assert listing.groupby("label")["test"].sum().tolist() == [2] * 4
     assert listing["label"].tolist()[:8] == [0, 1, 2, 3, 0, 1, 2, 0]  # each class is spread evenly
     assert listing["offset"].notna().tolist() == listing["synset"].isin(["n12", "n23"]).tolist()
 
 
-def test_which_images_are_for_testing_depends_on_their_names_alone(folder: Path) -> None:
-    first = pq.read_table(run(plan_of(), "classes") / "listing.parquet").to_pandas()
+def test_the_test_images_depend_on_names_only(folder: Path) -> None:
+    first = listing_of(plan_of())
     again = {name: [jpeg(n) for n in range(SYNSETS[name])] for name in reversed(SYNSETS)}
     write_folder(Path("elsewhere"), again, archives="n11")
-    other = {"data": {"source": "imagenet21k:elsewhere"}}
-    second = pq.read_table(run(plan_of(other, results="others"), "classes") / "listing.parquet").to_pandas()
+    second = listing_of(plan_of({"data": {"source": "imagenet21k:elsewhere"}}, results="others"))
     assert first[["name", "test"]].equals(second[["name", "test"]])
     assert not np.array_equal(first["size"], second["size"])
 
@@ -158,12 +152,12 @@ def test_which_images_are_for_testing_depends_on_their_names_alone(folder: Path)
 @pytest.mark.parametrize(
     ("changed", "problem"),
     [
-        ({"classes": 5}, r"data\.classes = 5, but of the images of .* at most 4 classes can be made .* lower data"),
-        ({"hierarchy": {"ratio": 1.5}}, "at most 3 classes can be made of which the largest is 1.5 times"),
-        ({"hierarchy": {"test_images": 5}}, r"test_images = 5, but the class n22 has 5 images in all; take fewer"),
+        ({"classes": 5}, r"data\.classes = 5.* at most 4 classes"),
+        ({"hierarchy": {"ratio": 1.5}}, r"at most 3 classes .*data\.hierarchy\.ratio = 1\.5"),
+        ({"hierarchy": {"test_images": 5}}, r"data\.hierarchy\.test_images = 5.* n22 has 5 images"),
     ],
 )
-def test_class_lists_that_cannot_be_are_refused(folder: Path, changed: dict[str, Any], problem: str) -> None:
+def test_impossible_class_lists_are_refused(folder: Path, changed: dict[str, Any], problem: str) -> None:
     with pytest.raises(UserError, match=problem):
         run(plan_of({"data": changed}), "classes")
 
@@ -171,41 +165,35 @@ def test_class_lists_that_cannot_be_are_refused(folder: Path, changed: dict[str,
 @pytest.mark.parametrize(
     ("changed", "problem"),
     [
-        (
-            {"source": "imagenet21k:absent"},
-            r"data\.source = imagenet21k:absent: there is no folder absent; .*image-net",
-        ),
-        ({"hierarchy": {"file": "absent.txt"}}, r"data\.hierarchy\.file: there is no file absent\.txt"),
-        ({"hierarchy": {"ratio": 0.5}}, r"data\.hierarchy\.ratio = 0\.5: Input should be greater than or equal to 1"),
+        ({"source": "imagenet21k:absent"}, r"data\.source = imagenet21k:absent: .* absent; .*image-net"),
+        ({"hierarchy": {"file": "absent.txt"}}, r"data\.hierarchy\.file: .* absent\.txt"),
+        ({"hierarchy": {"ratio": 0.5}}, r"data\.hierarchy\.ratio = 0\.5: .* 1"),
     ],
 )
-def test_plans_that_cannot_be_are_refused(folder: Path, changed: dict[str, Any], problem: str) -> None:
+def test_impossible_plans_are_refused(folder: Path, changed: dict[str, Any], problem: str) -> None:
     with pytest.raises(UserError, match=problem):
         plan_of({"data": changed})
 
 
-def test_a_folder_that_changed_after_the_plan_is_refused(folder: Path) -> None:
+def test_a_folder_changed_after_the_plan_is_refused(folder: Path) -> None:
     plan = plan_of()
     (folder / "n11" / "n11_0.JPEG").write_bytes(b"something else")
-    with pytest.raises(UserError, match="the images changed since the plan was made"):
+    with pytest.raises(UserError, match=r"imagenet21k: .*changed"):
         run(plan, "classes")
     plan = plan_of()
     (folder / "wordnet.is_a.txt").write_text("n00 n01\n")
-    with pytest.raises(UserError, match=r"wordnet\.is_a\.txt is gone or was changed since the plan"):
+    with pytest.raises(UserError, match=r"wordnet\.is_a\.txt .*changed"):
         run(plan, "classes")
 
 
-def test_the_plan_knows_a_changed_folder(folder: Path) -> None:
-    def class_list() -> str:
-        return next(stage for stage, spec in plan_of().stages.items() if spec.kind == "classes")
-
-    first = class_list()
-    assert class_list() == first
+def test_a_changed_folder_changes_the_id(folder: Path) -> None:
+    first = stage_of(plan_of(), "classes")
+    assert stage_of(plan_of(), "classes") == first
     (folder / "n11" / "n11_9.JPEG").write_bytes(jpeg(9))
-    assert class_list() != first
+    assert stage_of(plan_of(), "classes") != first
 
 
-def test_a_killed_count_goes_on(folder: Path) -> None:
+def test_a_killed_count_is_resumed(folder: Path) -> None:
     plan = plan_of()
     directory = run(plan, "classes")
     whole = {path.name: path.read_bytes() for path in directory.glob("*.csv")}
@@ -221,14 +209,14 @@ def test_a_killed_count_goes_on(folder: Path) -> None:
 # ---- the pools
 
 
-def test_pools_have_the_listed_images_and_no_image_is_in_both(folder: Path) -> None:
+def test_pools_have_the_listed_images_without_overlap(folder: Path) -> None:
     plan = plan_of()
     pools = {split: open_pool(run(plan, "pools", split)) for split in ("train", "test")}
     assert {split: pool.info.class_counts for split, pool in pools.items()} == {
         "train": (7, 6, 5, 3),
         "test": (2, 2, 2, 2),
     }
-    known = {jpeg(100 * place + n) for place, count in enumerate(SYNSETS.values()) for n in range(count) if place < 4}
+    known = {jpeg(100 * row + n) for row, count in enumerate(SYNSETS.values()) for n in range(count) if row < 4}
     encoded: set[bytes] = set()
     for split in pools:
         table = pq.read_table(run(plan, "pools", split) / "images.parquet").to_pydict()
@@ -240,12 +228,12 @@ def test_pools_have_the_listed_images_and_no_image_is_in_both(folder: Path) -> N
 
 
 @pytest.mark.parametrize("overlap", ["refused", "allowed"])
-def test_training_images_that_are_test_images_are_found_by_their_pixels(folder: Path, overlap: str) -> None:
+def test_training_images_with_the_pixels_of_test_images_are_detected(folder: Path, overlap: str) -> None:
     for path in (folder / "n11").iterdir():
         path.write_bytes(jpeg(0))
     plan = plan_of({"data": {"overlap": overlap}})
     if overlap == "refused":
-        with pytest.raises(UserError, match=r"imagenet21k: 7 images, the first in row \d+, are also test images"):
+        with pytest.raises(UserError, match=r"imagenet21k: 7 images.* row \d+"):
             run(plan, "pools", "train")
     else:
         facts = facts_of(run(plan, "pools", "train"))
@@ -253,19 +241,19 @@ def test_training_images_that_are_test_images_are_found_by_their_pixels(folder: 
         assert facts["duplicates"] == {"images": 6, "with_other_label": 0}
 
 
-def test_a_broken_image_is_named(folder: Path) -> None:
+def test_the_error_names_a_broken_image(folder: Path) -> None:
     broken = folder / "n21" / "n21_3.JPEG"
     broken.write_bytes(broken.read_bytes()[:-200])
-    with pytest.raises(UserError, match=r"n21/n21_3\.JPEG cannot be decoded: image file is truncated"):
+    with pytest.raises(UserError, match=r"n21/n21_3\.JPEG .*truncated"):
         for split in ("train", "test"):
             run(plan_of(), "pools", split)
 
 
-def test_the_plan_shares_the_rows_of_a_pool_that_is_made(folder: Path) -> None:
+def test_the_plan_splits_the_rows_of_an_existing_pool(folder: Path) -> None:
     row = Row(method="PUMA", strategy="puma", radius="margin")
     settings = {"execution": {"part_rows": 1, "batch_size": 1}}
     plan = plan_of(settings, row)
-    score = next(stage for stage, spec in plan.stages.items() if spec.kind == "scores")
+    score = stage_of(plan, "scores")
     assert plan.parts(score) == []
     run(plan, "pools", "train")
     assert plan_of(settings, row).parts(score) == [range(0, 8), range(8, 16), range(16, 21)]
@@ -275,7 +263,7 @@ def test_the_plan_shares_the_rows_of_a_pool_that_is_made(folder: Path) -> None:
 
 
 def as_arrays(plan: Plan) -> None:
-    """The same images as npz files, decoded."""
+    """Write the decoded images as npz files."""
     Path("arrays").mkdir()
     for split in ("train", "test"):
         pool = open_pool(run(plan, "pools", split))
@@ -283,7 +271,7 @@ def as_arrays(plan: Plan) -> None:
 
 
 def numbers_of(plan: Plan) -> dict[str, npt.NDArray[Any]]:
-    """What a table's stages found: weights, margins, and who was right under attack."""
+    """Run a table's stages; return weights, margins, and the outcomes under attack."""
     run(plan, "tables")
     numbers: dict[str, npt.NDArray[Any]] = {}
     for stage, spec in plan.stages.items():
@@ -302,11 +290,11 @@ def numbers_of(plan: Plan) -> dict[str, npt.NDArray[Any]]:
     return numbers
 
 
-# Among margins that are alike, as most are here, a share would be drawn by the pool's id.
+# A pruning ratio would break ties, which are frequent here, by the pool's id; a threshold does not.
 PUMA = Row(method="PUMA", strategy="puma", radius="margin", threshold=0.2)
 
 
-def test_numbers_are_those_of_a_pool_of_arrays(folder: Path) -> None:
+def test_results_equal_those_of_a_pool_of_arrays(folder: Path) -> None:
     plan = plan_of(None, PUMA)
     as_arrays(plan)
     arrays = plan_of({"data": {"source": "npz:arrays"}}, PUMA, results="others")
@@ -318,8 +306,8 @@ def test_numbers_are_those_of_a_pool_of_arrays(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_cifar10_in_a_made_hierarchy(shared: Path) -> None:
-    """20 real images of each class: animals are six classes, vehicles four; four classes of them are similar."""
+def test_cifar10_in_an_invented_hierarchy(shared: Path) -> None:
+    """Group six classes of animals and four of vehicles, with 20 images each, into four classes of similar size."""
     table = pq.read_table(next((shared / "data" / "cifar10").glob("test*.parquet"))).slice(0, 400).to_pydict()
     names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
     images: dict[str, list[bytes]] = {name: [] for name in names}
@@ -337,7 +325,7 @@ def test_cifar10_in_a_made_hierarchy(shared: Path) -> None:
         "training": {"trades": {"epochs": 1, "epoch_images": 64, "batch_size": 32}},
     }
     plan = plan_of(settings, Row(method="PUMA", strategy="puma", radius="margin", ratio=0.2))
-    # 120 animals are divided into birds, frogs (20 each) and mammals; with 80 vehicles four classes at most 4 : 1
+    # 120 animals become birds, frogs (20 each) and mammals (80); with 80 vehicles, the ratio is 4
     classes = {line["synset"]: int(line["images"]) for line in lines_of(run(plan, "classes") / "classes.csv")}
     assert classes == {"bird": 20, "frog": 20, "mammal": 80, "vehicle": 80}
     pool = open_pool(run(plan, "pools", "train"))

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent."""
+"""Atomic writes and digests of files."""
 
 import base64
 import hashlib
@@ -17,15 +17,15 @@ READ_AT_ONCE = 2**20  # bytes
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside ``path``; what is written there replaces ``path`` when the block ends well."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")  # in a shared folder, hosts may write at once
+    """Yield a temporary path that replaces ``path`` when the block ends without an error."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")  # hosts may write to a shared folder at once
     try:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        if error.filename is None:  # a failed write does not say where
+        if error.filename is None:  # a failed write does not name the file
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     finally:
@@ -33,14 +33,14 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` so that a reader sees the old content or the new, never a part."""
+    """Write ``text`` atomically: a reader sees the old or the new content, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         temporary.write_text(text)
 
 
 def move_over(source: Path, target: Path) -> None:
-    """Bring a file or folder to the disk, then move it over what an earlier, killed attempt may have left."""
+    """Flush a file or folder to disk, then move it over ``target``, which a killed attempt may have left."""
     for file in (path for path in (source, *source.rglob("*")) if path.is_file()):
         with file.open("rb") as content:
             os.fsync(content.fileno())
@@ -50,37 +50,37 @@ def move_over(source: Path, target: Path) -> None:
 
 
 def is_utf8(name: str) -> bool:
-    """Whether a file's name, as Python has it, was UTF-8; other bytes are lone surrogates, which nothing writes."""
+    """True if a file name is UTF-8: Python represents other bytes by lone surrogates, which cannot be encoded."""
     return name.encode(errors="ignore").decode() == name
 
 
 def hasher() -> blake3:
-    """What files are known by: BLAKE3, which takes less than half the time of SHA-256, and is as safe."""
+    """Return a BLAKE3 hasher, which is as safe as SHA-256 and more than twice as fast."""
     return blake3()
 
 
 def digest(path: Path, *, stop: Event | None = None) -> str:
-    """BLAKE3 in hex of a file; SHA-256 of the sorted names and digests of all files in a folder.
+    """Return the BLAKE3 of a file, or the SHA-256 of the sorted names and digests of all files in a folder, in hex.
 
-    It is worth nothing once ``stop`` is set, which ends the reading.
+    Reading ends once ``stop`` is set; the result is meaningless then.
     """
     if path.is_dir():
         files = (file for file in sorted(path.rglob("*")) if file.is_file())
         lines = [f"{file.relative_to(path)} {digest(file, stop=stop)}" for file in files]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-    known_by, content = hasher(), memoryview(bytearray(READ_AT_ONCE))
+    hashed, buffer = hasher(), memoryview(bytearray(READ_AT_ONCE))
     with path.open("rb", buffering=0) as file:
-        while (count := file.readinto(content)) and not (stop and stop.is_set()):
-            known_by.update(content[:count])
-    return known_by.hexdigest()
+        while (count := file.readinto(buffer)) and not (stop and stop.is_set()):
+            hashed.update(buffer[:count])
+    return hashed.hexdigest()
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 in hex of a file, which is how publishers state what theirs is."""
+    """Return the SHA-256 of a file in hex, which publishers of checkpoints state."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def data_uri(path: Path, media_type: str) -> str:
-    """A file's content as a URI, for pages that hold all they show."""
+    """Return the content of a file as a data URI, for self-contained HTML pages."""
     return f"data:{media_type};base64,{base64.b64encode(path.read_bytes()).decode()}"

@@ -1,4 +1,4 @@
-"""Where shared stores may lie, as text: what a location can be, and how it is told without its credentials."""
+"""Locations of shared stores: validation, removal of credentials, and the environment variable that passes them on."""
 
 import json
 import os
@@ -9,13 +9,13 @@ from urllib.parse import urlsplit
 VARIABLE = "ROBUSTPRUNE_SHARED_STORES"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-"""Variables whose values a server may quote when it refuses a request."""
+"""Environment variables whose values a server may quote in an error message."""
 
 
 def without_credentials(text: str) -> str:
-    """The same text; its URLs have lost ``user:password@`` and all behind ``?``, where signatures stand.
+    """Replace ``user:password@``, queries and fragments of URLs and the values of ``KEYS`` in a text by ``***``.
 
-    It takes too much rather than too little: a URL is cut at its last ``@``.
+    It removes too much rather than too little: everything before the last ``@`` of a URL.
     """
     for key in KEYS:
         if value := os.environ.get(key):
@@ -25,7 +25,7 @@ def without_credentials(text: str) -> str:
 
 
 def location_problem(location: str) -> str | None:
-    """Why a text names no place for stores; None where it does."""
+    """Return the problem of an invalid location of a store; None if it is valid."""
     try:
         parts = urlsplit(location)
         host = parts.hostname or ""
@@ -41,11 +41,11 @@ def location_problem(location: str) -> str | None:
 
 
 def put_into_environment(locations: Sequence[str]) -> None:
-    """Tell this process' jobs where shared stores lie: not in their commands, which are printed and logged."""
+    """Pass the locations to this process' jobs; their commands are printed and logged, so must not contain them."""
     os.environ[VARIABLE] = json.dumps(list(locations))
 
 
 def shared_from_environment() -> tuple[str, ...] | None:
-    """What ``put_into_environment`` told; None outside a workflow's jobs."""
-    told = os.environ.get(VARIABLE)
-    return None if told is None else tuple(json.loads(told))
+    """Return the locations of ``put_into_environment``; None outside a workflow's jobs."""
+    value = os.environ.get(VARIABLE)
+    return None if value is None else tuple(json.loads(value))

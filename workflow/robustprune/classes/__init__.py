@@ -1,1 +1,1 @@
-"""Which classes a hierarchy of many small ones is grouped into, and which images are whose."""
+"""Grouping of a hierarchy of many small classes into few large ones, and the list of their images."""

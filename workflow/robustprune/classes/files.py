@@ -1,4 +1,4 @@
-"""The files of a class list: which classes there are, whose synset is whose, and which images are for testing."""
+"""Files of a class list: its classes, the synsets of each class, and the training and test images."""
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +25,7 @@ SCHEMA = pa.schema(
         ("synset", pa.string()),
         ("name", pa.string()),
         ("size", pa.int64()),
-        ("offset", pa.int64()),  # in the synset's archive; null for a file of its own
+        ("offset", pa.int64()),  # in the synset's archive; null for a separate file
         ("test", pa.bool_()),
     ]
 )
@@ -36,7 +36,7 @@ class ClassImages(NamedTuple):
 
     Attributes:
         images: in random order.
-        test: how many of them, the first, are for testing.
+        test: number of test images, which come first.
     """
 
     images: list[ListedImage]
@@ -44,18 +44,17 @@ class ClassImages(NamedTuple):
 
 
 def write_classes(path: Path, classes: Sequence[SynsetClass], test_images: int, names: Mapping[str, str]) -> None:
-    """classes.csv: a line a class with its label, synset and name, and how many synsets and images it has."""
+    """Write classes.csv, with the label, synset, name, and numbers of synsets and images of each class."""
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         lines = csv.writer(file)
         lines.writerow(["label", "synset", "name", "synsets", "images", "train", "test"])
         for label, one in enumerate(classes):
-            name = names.get(one.synset, "")
-            train = one.images - test_images
-            lines.writerow([label, one.synset, name, len(one.members), one.images, train, test_images])
+            sizes = [len(one.members), one.images, one.images - test_images, test_images]
+            lines.writerow([label, one.synset, names.get(one.synset, ""), *sizes])
 
 
 def read_class_names(directory: Path) -> list[str]:
-    """What each class of a class list is called: its name, or its synset where it has none. Raises UserError."""
+    """Return the name of each class, or its synset if it has no name. Raises UserError if the file is not readable."""
     path = directory / CLASSES_FILE
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -65,7 +64,7 @@ def read_class_names(directory: Path) -> list[str]:
 
 
 def write_synsets(path: Path, classes: Sequence[SynsetClass], images: Mapping[str, int]) -> None:
-    """synsets.csv: a line a synset with images in a class: its id, its class's label and its images."""
+    """Write synsets.csv, with the id, class label and number of images of each synset in a class."""
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         lines = csv.writer(file)
         lines.writerow(["synset", "label", "images"])
@@ -74,11 +73,11 @@ def write_synsets(path: Path, classes: Sequence[SynsetClass], images: Mapping[st
 
 
 def write_listing(path: Path, classes: Iterator[ClassImages]) -> None:
-    """listing.parquet: a row an image, in the order the images have in a pool.
+    """Write listing.parquet, with one row per image in the order of the pool.
 
-    Each class is spread evenly over it, so that the first so many images are a fair sample.
+    Each class is spread evenly over the rows, so that the first n images are a stratified sample.
     """
-    tables, places = [], []
+    tables, positions = [], []
     for label, (images, test) in enumerate(classes):
         columns = {
             "label": [label] * len(images),
@@ -86,25 +85,26 @@ def write_listing(path: Path, classes: Iterator[ClassImages]) -> None:
             "name": [image.name for image in images],
             "size": [image.size for image in images],
             "offset": [image.offset for image in images],
-            "test": [place < test for place in range(len(images))],
+            "test": [row < test for row in range(len(images))],
         }
         tables.append(pa.table(columns, SCHEMA))
-        places.append((np.arange(len(images)) + 0.5) / len(images))
-    listing, order = pa.concat_tables(tables).combine_chunks(), np.argsort(np.concatenate(places), kind="stable")
+        positions.append((np.arange(len(images)) + 0.5) / len(images))
+    listing = pa.concat_tables(tables).combine_chunks()
+    order = np.argsort(np.concatenate(positions), kind="stable")
     with replacing(path) as temporary, pq.ParquetWriter(temporary, SCHEMA) as file:
         for start in range(0, len(order), ROW_GROUP):
             file.write_table(listing.take(order[start : start + ROW_GROUP]))
 
 
 class Listing:
-    """The images of one split, as a class list has them.
+    """The images of one split in a class list.
 
     Args:
-        directory: of the class list's stage.
+        directory: directory of the class list's stage.
         split: ``train`` or ``test``.
 
     Raises:
-        UserError: when there is no readable list.
+        UserError: if the list is missing or not readable.
     """
 
     def __init__(self, directory: Path, split: str) -> None:
@@ -121,11 +121,10 @@ class Listing:
         return sum(self._counts)
 
     def images(self, first: int) -> Iterator[tuple[ListedImage, int]]:
-        """Each image from row ``first`` of the split on, and its label."""
+        """Iterate over the images of the split and their labels, from row ``first`` on."""
         for group, count in enumerate(self._counts):
             if first < count:
-                rows = self._rows(group, None).slice(first).to_pylist()
-                for row in rows:
+                for row in self._rows(group, None).slice(first).to_pylist():
                     yield ListedImage(row["synset"], row["name"], row["size"], row["offset"]), row["label"]
             first = max(0, first - count)
 

@@ -1,4 +1,4 @@
-"""Classes of similar size from a hierarchy: the most populous is divided until there are enough (PUMA, Appendix C)."""
+"""Classes of similar size from a hierarchy, by dividing the largest class repeatedly (PUMA, Appendix C)."""
 
 from bisect import bisect_right, insort
 from collections.abc import Mapping
@@ -11,12 +11,12 @@ DEFINITION = 1
 
 @dataclass(frozen=True)
 class SynsetClass:
-    """A class: a synset and all below it.
+    """A class: a synset and its descendants.
 
     Attributes:
         synset: its id.
-        members: ids of the synsets with images that belong to it, ascending; ``synset`` among them if it has some.
-        images: how many it has in all.
+        members: sorted ids of the class's synsets that have images, including ``synset`` if it has some.
+        images: number of images in the class.
     """
 
     synset: str
@@ -26,14 +26,14 @@ class SynsetClass:
 
 @dataclass(frozen=True)
 class Grouping:
-    """What a hierarchy was divided into.
+    """The classes of a hierarchy, and the numbers of images left out.
 
     Attributes:
-        classes: as many as were asked for, by synset, ascending: a class's place is its label.
-        divided: number of synsets that were divided into those below them.
-        of_divided: images of divided synsets themselves, which belong to none of their subcategories.
-        too_large: images of classes that cannot be divided and are too large beside the others.
-        too_small: images of classes smaller than the smallest that is kept.
+        classes: sorted by synset; the index of a class is its label.
+        divided: number of synsets that were replaced by their children.
+        of_divided: images of divided synsets that belong to none of their children.
+        too_large: images of classes that are too large but have no children.
+        too_small: images of classes that are too small.
         unknown: images of synsets that are not in the hierarchy.
     """
 
@@ -46,7 +46,7 @@ class Grouping:
 
 
 class TooFewClasses(ValueError):
-    """The hierarchy cannot be divided into so many classes of similar size; ``most`` says into how many it can."""
+    """The hierarchy has at most ``most`` classes of similar size."""
 
     def __init__(self, most: int) -> None:
         super().__init__(f"at most {most} classes")
@@ -56,28 +56,29 @@ class TooFewClasses(ValueError):
 def group_synsets(hierarchy: Hierarchy, images: Mapping[str, int], *, classes: int, ratio: float) -> Grouping:
     """Divide a hierarchy into ``classes`` classes of similar size.
 
-    It begins with the top synsets. The class with the most images is replaced by its subcategories, again and again,
-    until the largest ``classes`` have at most ``ratio`` times as many images as the smallest of them; smaller ones are
-    removed. A class without subcategories cannot be divided; it is removed when it is too large beside the next
-    ``classes``. Of equals, the one with the lower id comes first.
+    The candidates are the top synsets at first. The largest candidate is replaced by its children until the largest
+    ``classes`` candidates differ in size by at most a factor of ``ratio``; smaller candidates are left out. A candidate
+    without children cannot be divided; it is left out if it is too large relative to the next ones. Ties are broken by
+    the lower id.
 
     Args:
         hierarchy: the synsets.
-        images: number of images of each synset itself.
-        classes: how many classes there should be.
-        ratio: how many times the smallest class the largest can have.
+        images: number of images of each synset, without its descendants.
+        classes: number of classes.
+        ratio: maximum ratio of the sizes of the largest and the smallest class.
 
     Raises:
-        TooFewClasses: when nothing is left to divide.
+        TooFewClasses: if no candidate can be divided any more.
     """
     totals = hierarchy.totals(images)
     candidates = sorted((-totals[top], top) for top in hierarchy.tops if totals[top])
     divided, of_divided, most = 0, 0, 0
     while True:
-        indivisible = _leading(candidates, hierarchy, totals)
-        most = max(most, *(_alike(candidates, start, ratio) for start in range(indivisible + 1)))
-        start = next((k for k in range(indivisible + 1) if _alike(candidates, k, ratio) >= classes), None)
-        if start is not None:
+        indivisible = _count_indivisible(candidates, hierarchy, totals)
+        similar = [_count_similar(candidates, start, ratio) for start in range(indivisible + 1)]
+        most = max(most, *similar)
+        if most >= classes:
+            start = next(start for start, count in enumerate(similar) if count >= classes)
             break
         if indivisible == len(candidates):
             raise TooFewClasses(most)
@@ -88,7 +89,7 @@ def group_synsets(hierarchy: Hierarchy, images: Mapping[str, int], *, classes: i
                 insort(candidates, (-totals[child], child))
     chosen = sorted(synset for _, synset in candidates[start : start + classes])
     return Grouping(
-        classes=tuple(_class(synset, hierarchy, images, totals) for synset in chosen),
+        classes=tuple(SynsetClass(synset, _members(synset, hierarchy, images), totals[synset]) for synset in chosen),
         divided=divided,
         of_divided=of_divided,
         too_large=-sum(size for size, _ in candidates[:start]),
@@ -97,22 +98,21 @@ def group_synsets(hierarchy: Hierarchy, images: Mapping[str, int], *, classes: i
     )
 
 
-def _leading(candidates: list[tuple[int, str]], hierarchy: Hierarchy, totals: Mapping[str, int]) -> int:
-    """How many candidates stand, from the largest on, before the first that can be divided."""
-    for place, (_, synset) in enumerate(candidates):
+def _count_indivisible(candidates: list[tuple[int, str]], hierarchy: Hierarchy, totals: Mapping[str, int]) -> int:
+    """Return the number of candidates before the first, by descending size, that can be divided."""
+    for index, (_, synset) in enumerate(candidates):
         if any(totals[child] for child in hierarchy.children[synset]):
-            return place
+            return index
     return len(candidates)
 
 
-def _alike(candidates: list[tuple[int, str]], start: int, ratio: float) -> int:
-    """How many candidates from ``start`` on are at most ``ratio`` times as small as the one at ``start``."""
+def _count_similar(candidates: list[tuple[int, str]], start: int, ratio: float) -> int:
+    """Return the number of candidates from ``start`` on that are at most ``ratio`` times smaller than the first."""
     if start >= len(candidates):
         return 0
     sizes = [size * ratio for size, _ in candidates]
     return bisect_right(sizes, float(candidates[start][0])) - start
 
 
-def _class(synset: str, hierarchy: Hierarchy, images: Mapping[str, int], totals: Mapping[str, int]) -> SynsetClass:
-    members = tuple(member for member in hierarchy.below(synset) if images.get(member))
-    return SynsetClass(synset, members, totals[synset])
+def _members(synset: str, hierarchy: Hierarchy, images: Mapping[str, int]) -> tuple[str, ...]:
+    return tuple(member for member in hierarchy.below(synset) if images.get(member))

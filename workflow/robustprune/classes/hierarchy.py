@@ -1,6 +1,5 @@
-"""A hierarchy of synsets as WordNet's list of ``parent child`` pairs gives it, brought into the form of a tree."""
+"""Tree of synsets, from WordNet's list of ``parent child`` pairs."""
 
-import re
 from collections.abc import Iterable, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -9,35 +8,37 @@ from robustprune.errors import UserError
 
 DEFINITION = 1
 
-LINE = re.compile(r"(\S+)\s+(\S+)")
-
 
 class Hierarchy:
-    """Synsets, each under at most one parent.
+    """Tree of synsets.
 
-    In WordNet a synset can have several parents. Here it is under the one whose id is lowest and nowhere else, so
-    that every image is counted once, whatever the order of the pairs.
+    In WordNet a synset can have several parents. Here it has only the parent with the lowest id, so that every image is
+    counted once, regardless of the order of the pairs.
 
     Args:
-        pairs: (parent, child), also several times and in any order.
+        pairs: (parent, child), in any order; duplicates are allowed.
+
+    Attributes:
+        parent: parent of each synset that has one.
+        children: sorted children of each synset.
+        several_parents: number of synsets with several parents in ``pairs``.
 
     Raises:
-        ValueError: when a synset is above itself; the message names the ring.
+        ValueError: if there is a cycle, with its synsets.
     """
 
     def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
-        self.parent: dict[str, str] = {}
-        above: dict[str, set[str]] = {}
+        parents: dict[str, set[str]] = {}
         for parent, child in pairs:
-            above.setdefault(parent, set())
-            above.setdefault(child, set()).add(parent)
+            parents.setdefault(parent, set())
+            parents.setdefault(child, set()).add(parent)
         try:
-            self._parents_first = tuple(TopologicalSorter(above).static_order())
+            self._parents_first = tuple(TopologicalSorter(parents).static_order())
         except CycleError as error:
             raise ValueError(" -> ".join(error.args[1])) from None
-        self.parent = {child: min(parents) for child, parents in above.items() if parents}
-        self.several_parents = sum(len(parents) > 1 for parents in above.values())
-        children: dict[str, list[str]] = {synset: [] for synset in above}
+        self.parent = {child: min(several) for child, several in parents.items() if several}
+        self.several_parents = sum(len(several) > 1 for several in parents.values())
+        children: dict[str, list[str]] = {synset: [] for synset in parents}
         for child in sorted(self.parent):
             children[self.parent[child]].append(child)
         self.children: Mapping[str, tuple[str, ...]] = {synset: tuple(below) for synset, below in children.items()}
@@ -47,11 +48,11 @@ class Hierarchy:
 
     @property
     def tops(self) -> tuple[str, ...]:
-        """The synsets without a parent, ascending."""
+        """The sorted synsets without a parent."""
         return tuple(sorted(synset for synset in self.children if synset not in self.parent))
 
     def totals(self, images: Mapping[str, int]) -> dict[str, int]:
-        """For each synset the images of its own and of all synsets below it; those not in ``images`` have none."""
+        """Return the number of images of each synset with its descendants; ``images`` counts them without."""
         totals = {synset: images.get(synset, 0) for synset in self.children}
         for synset in reversed(self._parents_first):
             if synset in self.parent:
@@ -59,20 +60,18 @@ class Hierarchy:
         return totals
 
     def below(self, top: str) -> list[str]:
-        """``top`` and all synsets below it, ascending."""
-        found, ahead = [], [top]
-        while ahead:
-            synset = ahead.pop()
-            found.append(synset)
-            ahead.extend(self.children[synset])
-        return sorted(found)
+        """Return ``top`` and its descendants, sorted."""
+        synsets = [top]
+        for synset in synsets:  # grows while it is iterated
+            synsets.extend(self.children[synset])
+        return sorted(synsets)
 
 
 def read_hierarchy(path: Path) -> Hierarchy:
-    """The hierarchy in a text file with a pair ``parent child`` a line, such as ImageNet's ``wordnet.is_a.txt``.
+    """Read a text file with a pair ``parent child`` per line, such as ImageNet's ``wordnet.is_a.txt``.
 
     Raises:
-        UserError: naming the file and the line that is no pair, or the synsets that are above themselves.
+        UserError: if the file is not readable, a line is not a pair, or the pairs contain a cycle.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -80,15 +79,16 @@ def read_hierarchy(path: Path) -> Hierarchy:
         raise UserError(f"{path} is not a readable text file: {error}") from None
     pairs = []
     for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        match = LINE.fullmatch(line.strip())
-        if match is None:
-            raise UserError(f"{path}: line {number} is {line[:60]!r}, but should be two ids, 'parent child'")
-        pairs.append((match[1], match[2]))
+        match line.split():
+            case []:
+                pass
+            case parent, child:
+                pairs.append((parent, child))
+            case _:
+                raise UserError(f"{path}: line {number} is {line[:60]!r}, but should be two ids, 'parent child'")
     if not pairs:
-        raise UserError(f"{path} holds no pair 'parent child'")
+        raise UserError(f"{path} contains no pair of ids, 'parent child'")
     try:
         return Hierarchy(pairs)
     except ValueError as error:
-        raise UserError(f"{path}: these synsets are above themselves: {error}") from None
+        raise UserError(f"{path}: the pairs contain a cycle: {error}") from None

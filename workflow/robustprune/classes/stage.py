@@ -1,4 +1,4 @@
-"""The stage ``classes``: a hierarchy of many small classes is grouped into few large ones (PUMA, Appendix C)."""
+"""Stage ``classes``: groups a hierarchy of many small classes into few large ones (PUMA, Appendix C)."""
 
 import json
 import logging
@@ -17,7 +17,7 @@ from robustprune.classes.files import (
 )
 from robustprune.classes.grouping import Grouping, SynsetClass, TooFewClasses, group_synsets
 from robustprune.classes.hierarchy import Hierarchy, read_hierarchy
-from robustprune.classes.listing import ListedImage, list_images, require_folder, shuffled, synset_entries
+from robustprune.classes.listing import list_images, require_folder, shuffled, synset_entries
 from robustprune.errors import UserError
 from robustprune.files import digest, write_text
 from robustprune.job import Job
@@ -25,24 +25,23 @@ from robustprune.specs import ClassListSpec
 
 logger = logging.getLogger(__name__)
 COUNTS_FILE = "counts.json"
-NAMES_FILE = "words.txt"  # beside the hierarchy: a synset's id, a tab, its name
+NAMES_FILE = "words.txt"  # next to the hierarchy's file: a synset's id, a tab, its name
 
 
 def run(job: Job, spec: ClassListSpec) -> dict[str, Any]:
-    """Count the images of each synset, group the synsets, and say which images are whose and which are for testing.
+    """Count the images of each synset, group the synsets into classes, and list the images of each class.
 
     Returns:
-        images in all and of the classes; of the largest and the smallest class; what became of the others; synsets that
-        were divided, and that the hierarchy has below several parents.
+        The facts for the record: numbers of classes, images and synsets, and of the images left out.
 
     Raises:
-        UserError: when the folder or the hierarchy changed since the plan or is not readable, or there are too few
-            classes of similar size, or too few images in one.
-        Interrupted: after a signal, with the counts so far saved.
+        UserError: if the folder or the hierarchy changed after planning or is not readable, there are too few classes
+            of similar size, or a class has too few images.
+        Interrupted: after a signal, with the counts saved.
     """
     folder, file = Path(spec.source.location), Path(spec.hierarchy.location)
     if not file.is_file() or digest(file) != spec.hierarchy.digest:
-        raise UserError(f"{file} is gone or was changed since the plan was made; bring it back or plan again")
+        raise UserError(f"{file} is missing or changed since the plan was made; restore it or plan again")
     require_folder(folder, spec.source.digest)
     hierarchy, entries = read_hierarchy(file), synset_entries(folder)
     images = _count(job, entries)
@@ -55,7 +54,7 @@ def run(job: Job, spec: ClassListSpec) -> dict[str, Any]:
 
 
 def _count(job: Job, entries: Mapping[str, Path]) -> dict[str, int]:
-    """The images of each synset. What an earlier attempt counted is believed."""
+    """Return the number of images of each synset, reusing the counts of an earlier attempt."""
     path = job.partial / COUNTS_FILE
     counts: dict[str, int] = json.loads(path.read_text()) if path.is_file() else {}
     progress = job.progress("counting images", total=len(entries), unit="synsets", done=len(counts))
@@ -72,18 +71,17 @@ def _group(spec: ClassListSpec, hierarchy: Hierarchy, images: Mapping[str, int])
         grouping = group_synsets(hierarchy, images, classes=spec.classes, ratio=spec.ratio)
     except TooFewClasses as error:
         raise UserError(
-            f"data.classes = {spec.classes}, but of the images of {spec.source.location} at most {error.most} classes "
-            f"can be made of which the largest is {spec.ratio:g} times the smallest; lower data.classes or raise "
-            "data.hierarchy.ratio"
+            f"data.classes = {spec.classes}, but {spec.source.location} has at most {error.most} classes whose sizes "
+            f"differ by at most data.hierarchy.ratio = {spec.ratio:g}; lower data.classes or raise data.hierarchy.ratio"
         ) from None
     smallest = min(grouping.classes, key=lambda one: one.images)
     if smallest.images <= spec.test_images:
         raise UserError(
             f"data.hierarchy.test_images = {spec.test_images}, but the class {smallest.synset} has {smallest.images} "
-            "images in all; take fewer for testing, or fewer classes"
+            "images; lower data.hierarchy.test_images or data.classes"
         )
     if grouping.unknown:
-        logger.warning("%d images are of synsets that are not in the hierarchy, and are left out", grouping.unknown)
+        logger.warning("%d images are left out: their synsets are not in the hierarchy", grouping.unknown)
     return grouping
 
 
@@ -92,15 +90,13 @@ def _class_images(
 ) -> Iterator[ClassImages]:
     with job.progress("listing images", total=len(classes), unit="classes") as progress:
         for one in classes:
-            images: list[ListedImage] = []
-            for member in one.members:
-                images += list_images(member, entries[member])
+            images = [image for member in one.members for image in list_images(member, entries[member])]
             yield ClassImages(shuffled(images, seed=spec.seed), spec.test_images)
             progress.advance(1)
 
 
 def _names(path: Path) -> dict[str, str]:
-    """Names of synsets, for people; none where there is no such file."""
+    """Return the names of synsets; empty if there is no file."""
     if not path.is_file():
         return {}
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()

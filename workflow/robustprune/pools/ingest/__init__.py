@@ -1,1 +1,1 @@
-"""One module for each place images come from, each with ``open_stream(spec) -> ImageStream``."""
+"""Sources of images: one module per source, each with ``open_stream(spec) -> ImageStream``."""

@@ -1,4 +1,4 @@
-"""scikit-learn's 1,797 handwritten digits of 8 x 8 pixels (Alpaydin and Kaynak 1998), in the package itself."""
+"""The 1,797 handwritten digits of 8 x 8 pixels in scikit-learn (Alpaydin and Kaynak 1998)."""
 
 import numpy as np
 import numpy.typing as npt
@@ -14,16 +14,16 @@ TEST_IMAGES_PER_CLASS = 50
 
 
 def open_stream(spec: IngestedPoolSpec) -> ImageStream:
-    """The images of ``read``."""
+    """Return the images of ``read``."""
     images, labels = read(spec.split)
     return ImageStream(len(images), in_blocks(images, labels))
 
 
 def read(split: str) -> tuple[Images, AnyLabels]:
-    """A split's images and labels, in scikit-learn's order.
+    """Return the images and labels of a split, in scikit-learn's order.
 
-    The set has no split of its own. Here 50 images of each class, 500 in all, are for testing and the other 1,297 for
-    training; ``test_rows`` tells which. The 17 grey levels 0 ... 16 become round(255 / 16 * level).
+    scikit-learn defines no split. ``test_rows`` selects 50 test images per class (500 images); the other 1,297 are
+    training images. Grey level k = 0 ... 16 becomes round(255 / 16 * k).
 
     Returns:
         images: (N, 1, 8, 8) uint8.
@@ -36,11 +36,10 @@ def read(split: str) -> tuple[Images, AnyLabels]:
 
 
 def test_rows(labels: AnyLabels) -> npt.NDArray[np.bool_]:
-    """(N,) bool: which rows are for testing, the same for ever, spread evenly over each class.
+    """Return an (N,) bool mask of the test images, spread evenly over each class.
 
-    Of a class of n images in order, image k = 0 ... n - 1 is for testing where floor(50 k / n) is another number than
-    floor(50 (k + 1) / n). That happens 50 times. People wrote long runs of the set, so a block from its end would be
-    other hands' digits.
+    Image k = 0 ... n - 1 of a class of n images is a test image if floor(50 k / n) < floor(50 (k + 1) / n), which holds
+    50 times. A block at the end would contain other writers only, since each person wrote a long run of the digits.
     """
     chosen = np.zeros(len(labels), dtype=np.bool_)
     for label in np.unique(labels):

@@ -1,4 +1,4 @@
-"""Fetching a file of a data set: several places in turn, from where an earlier attempt stopped, known by its MD5."""
+"""Download of a data set's files: several URLs, resumed after a broken connection, verified by MD5."""
 
 import hashlib
 import http.client
@@ -18,21 +18,21 @@ PAGE_STARTS = (b"<!doctype html", b"<html", b"<?xml", b"<head")
 
 
 class WrongFile(Exception):
-    """What came is not the file."""
+    """The server sent something other than the whole file."""
 
 
 def fetch(urls: Sequence[str], target: Path, md5: str) -> None:
-    """Bring a file to ``target`` unless it is there.
+    """Download a file to ``target`` unless it exists.
 
-    What has come lies in ``target`` with ``.part`` at its end, and a later attempt asks for the rest only.
+    A partial download stays in ``<target>.part``; the next attempt requests the rest only.
 
     Args:
-        urls: where it can be had; the first that gives it is enough.
-        target: where it goes.
-        md5: of the whole file, in hex.
+        urls: tried in this order.
+        target: path of the file.
+        md5: MD5 of the file, in hex.
 
     Raises:
-        UserError: saying of each place why it did not give the file.
+        UserError: with the reason for each URL, if none provides the file.
     """
     if target.is_file():
         return
@@ -54,28 +54,28 @@ def _fetch_from(url: str, part: Path, md5: str) -> None:
     have = part.stat().st_size if part.is_file() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
-            _store(answer, part, have if answer.status == http.HTTPStatus.PARTIAL_CONTENT else 0)
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+            _store(response, part, have if response.status == http.HTTPStatus.PARTIAL_CONTENT else 0)
     except urllib.error.HTTPError as error:
-        if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:  # all of it was there
+        if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:  # otherwise the part is complete
             raise
-    found = hashlib.md5(part.read_bytes(), usedforsecurity=False).hexdigest()
-    if found != md5:
+    actual = hashlib.md5(part.read_bytes(), usedforsecurity=False).hexdigest()
+    if actual != md5:
         part.unlink()
-        raise WrongFile(f"what came has the MD5 {found}, but should have {md5}")
+        raise WrongFile(f"the downloaded file has MD5 {actual}, expected {md5}")
 
 
-def _store(answer: http.client.HTTPResponse, part: Path, have: int) -> None:
-    """Write the answer behind the first ``have`` bytes of ``part``."""
-    expected = have + int(answer.headers.get("Content-Length") or 0)
+def _store(response: http.client.HTTPResponse, part: Path, have: int) -> None:
+    """Write the response after the first ``have`` bytes of ``part``."""
+    expected = have + int(response.headers.get("Content-Length") or 0)
     with part.open("r+b" if have else "wb") as file:
         file.truncate(have)
         file.seek(have)
-        with Progress(f"fetching {answer.url}", total=max(expected, 1), unit="bytes", done=have) as progress:
-            while content := answer.read(READ_AT_ONCE):
+        with Progress(f"downloading {response.url}", total=max(expected, 1), unit="bytes", done=have) as progress:
+            while content := response.read(READ_AT_ONCE):
                 if file.tell() == 0 and content.lstrip()[:20].lower().startswith(PAGE_STARTS):
-                    raise WrongFile("a web page came, and not the file")
+                    raise WrongFile("the server sent a web page instead of the file")
                 file.write(content)
                 progress.advance(len(content))
         if file.tell() < expected:
-            raise WrongFile(f"{file.tell():,} of {expected:,} bytes came; the next attempt asks for the rest")
+            raise WrongFile(f"received {file.tell():,} of {expected:,} bytes; rerun to download the rest")

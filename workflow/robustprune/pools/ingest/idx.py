@@ -1,4 +1,4 @@
-"""idx, the format of MNIST (LeCun et al. 1998): a header of big-endian numbers, then the bytes."""
+"""The idx format of MNIST (LeCun et al. 1998): a header of big-endian integers, then the bytes."""
 
 import gzip
 import math
@@ -19,14 +19,14 @@ from robustprune.specs import FileSource, IngestedPoolSpec
 from robustprune.specs.base import ImageShape
 
 DEFINITION = 1
-LARGEST_DEFLATE = 1032  # bytes that deflate can make of one
+LARGEST_DEFLATE = 1032  # bytes that one byte can unpack to
 
 
 def open_stream(spec: IngestedPoolSpec) -> ImageStream:
-    """The images and labels of the two files of ``spec.source``, plain or ``.gz``.
+    """Return the images and labels of the two files of ``spec.source``, plain or ``.gz``.
 
     Raises:
-        UserError: naming a file that is gone or is not whole.
+        UserError: if a file is missing or incomplete.
     """
     assert isinstance(spec.source, FileSource)
     images, labels = planned_files(spec.source)
@@ -34,12 +34,12 @@ def open_stream(spec: IngestedPoolSpec) -> ImageStream:
 
 
 def stream_files(images: Path, labels: Path, shape: ImageShape) -> ImageStream:
-    """Blocks of (n, 1, H, W) uint8 and of (n,) uint8.
+    """Return a stream with blocks of (n, 1, H, W) uint8 images and (n,) uint8 labels.
 
     Raises:
-        UserError: naming the file that is not whole, or has images of another shape than (1, H, W).
+        UserError: if a file is incomplete, or the images do not have the shape (1, H, W) of ``shape``.
     """
-    (count, *sides), (label_count,) = (_read_shape(path, n) for path, n in ((images, 3), (labels, 1)))
+    (count, *sides), (label_count,) = _read_shape(images, 3), _read_shape(labels, 1)
     if count != label_count:
         raise UserError(f"{images} has {count} images, but {labels} has {label_count} labels")
     if (1, *sides) != shape:
@@ -49,20 +49,19 @@ def stream_files(images: Path, labels: Path, shape: ImageShape) -> ImageStream:
     length = rows_at_once(shape)
 
     def blocks(first: int) -> Iterator[Block]:
-        pixels, classes = (_rows(path, n, first, length) for path, n in ((images, 3), (labels, 1)))
-        for block, numbers in zip(pixels, classes, strict=True):
-            yield block[:, None], numbers
+        for pixels, numbers in zip(_rows(images, 3, first, length), _rows(labels, 1, first, length), strict=True):
+            yield pixels[:, None], numbers
 
     return ImageStream(count, blocks)
 
 
 def read_images(path: Path) -> Images:
-    """(N, 1, H, W) uint8: a whole image file."""
+    """Return all images of a file, (N, 1, H, W) uint8."""
     return np.concatenate(list(_rows(path, 3, 0, 2**14)))[:, None]
 
 
 def read_labels(path: Path) -> AnyLabels:
-    """(N,) uint8: a whole label file."""
+    """Return all labels of a file, (N,) uint8."""
     return np.concatenate(list(_rows(path, 1, 0, 2**20)))
 
 
@@ -82,16 +81,6 @@ def _read_shape(path: Path, dimensions: int) -> tuple[int, ...]:
         return _shape(file, path, dimensions)
 
 
-def _require_room(path: Path, shape: tuple[int, ...]) -> None:
-    """Four bytes can state four billion images, for which the disk would be reserved before they are missed."""
-    size = path.stat().st_size
-    expected = 4 + 4 * len(shape) + math.prod(shape)
-    if path.suffix != ".gz" and size < expected:
-        _refuse_size(path, shape, expected, str(size))
-    if size * LARGEST_DEFLATE < expected:
-        _refuse_size(path, shape, expected, f"less, packed into {size}")
-
-
 def _shape(file: IO[bytes], path: Path, dimensions: int) -> tuple[int, ...]:
     start = bytes([0, 0, 0x08, dimensions])  # 0x08: unsigned bytes
     size = 4 + 4 * dimensions
@@ -104,23 +93,35 @@ def _shape(file: IO[bytes], path: Path, dimensions: int) -> tuple[int, ...]:
     return tuple(np.frombuffer(header, ">u4", dimensions, offset=4).tolist())
 
 
+def _require_room(path: Path, shape: tuple[int, ...]) -> None:
+    """Raise UserError if the file is too small for its header, which could reserve any amount of disk."""
+    size, expected = path.stat().st_size, _expected_size(shape)
+    if path.suffix != ".gz" and size < expected:
+        _refuse_size(path, shape, str(size))
+    if size * LARGEST_DEFLATE < expected:
+        _refuse_size(path, shape, f"less, packed into {size}")
+
+
 def _rows(path: Path, dimensions: int, first: int, length: int) -> Iterator[npt.NDArray[np.uint8]]:
-    """The items from ``first`` on. Those before are read, too: gzip's checksum is of the whole."""
+    """Iterate from row ``first`` on. Earlier rows are read as well, since gzip's checksum covers the whole file."""
     with _open(path) as file:
         shape = _shape(file, path, dimensions)
         count, item = shape[0], math.prod(shape[1:])
-        expected = 4 + 4 * dimensions + count * item
         for start in range(0, count, length):
             stop = min(start + length, count)
             content = _read(file, (stop - start) * item, path)
             if len(content) < (stop - start) * item:
-                _refuse_size(path, shape, expected, str(4 + 4 * dimensions + start * item + len(content)))
+                _refuse_size(path, shape, str(_expected_size((start, *shape[1:])) + len(content)))
             if stop > first:
                 yield np.frombuffer(content, np.uint8).reshape(-1, *shape[1:])[max(0, first - start) :]
         if _read(file, 1, path):
-            _refuse_size(path, shape, expected, "more")
+            _refuse_size(path, shape, "more")
 
 
-def _refuse_size(path: Path, shape: tuple[int, ...], expected: int, found: str) -> None:
+def _expected_size(shape: tuple[int, ...]) -> int:
+    return 4 + 4 * len(shape) + math.prod(shape)
+
+
+def _refuse_size(path: Path, shape: tuple[int, ...], actual: str) -> None:
     sizes = " x ".join(str(size) for size in shape)
-    raise UserError(f"{path} states {sizes}, so {expected} bytes with its header, but holds {found}")
+    raise UserError(f"{path} states {sizes}, so {_expected_size(shape)} bytes with its header, but holds {actual}")

@@ -1,4 +1,4 @@
-"""A folder of images with a sub-folder for each class: what is in it, and in which order it is read."""
+"""Listing of a folder of images with one sub-folder per class: its class names, and its images in reading order."""
 
 import hashlib
 import os
@@ -16,11 +16,11 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
 class ImageFile(NamedTuple):
-    """A picture in an image folder.
+    """An image in an image folder.
 
     Attributes:
         path: relative to the folder, with slashes.
-        label: the place of its class among the folder's class names.
+        label: index of its class in ``class_names``.
     """
 
     path: str
@@ -28,61 +28,77 @@ class ImageFile(NamedTuple):
 
 
 def class_names(folder: Path) -> tuple[str, ...]:
-    """The names of the sub-folders, sorted; hidden ones do not count. Raises UserError as ``image_files``."""
+    """Return the sorted names of the sub-folders that are not hidden. Raises UserError like ``image_files``."""
     return tuple(sorted(name for name, is_folder in _entries(folder) if is_folder))
 
 
 def image_files(folder: Path) -> list[ImageFile]:
-    """The pictures in the sub-folders, at any depth, by their suffix; hidden files and others do not count.
+    """Return the files with an image suffix in the sub-folders, at any depth, without hidden files.
 
-    They are in the order of the SHA-256 of their paths, which is as good as random and always the same: in the order of
-    their names the first images would all be of one class.
+    They are sorted by the SHA-256 of their paths, which mixes the classes in a reproducible order.
 
     Raises:
-        UserError: naming a folder that cannot be read or lies within itself, a name that is not UTF-8, or what is named
-            as a picture, but is no plain file or larger than pictures are.
+        UserError: if a folder cannot be read or contains itself, a name is not UTF-8, or an image is not a regular file
+            or is too large.
     """
     files = [
         ImageFile(path, label)
         for label, name in enumerate(class_names(folder))
-        for path in _pictures(folder / name, name, (folder.resolve(),))
+        for path in _images(folder / name, name, (folder.resolve(),))
     ]
     return sorted(files, key=lambda file: hashlib.sha256(file.path.encode()).digest())
 
 
-def _pictures(folder: Path, prefix: str, above: tuple[Path, ...]) -> Iterator[str]:
-    place = folder.resolve()
-    if place in above:
-        raise UserError(f"{folder} is a link to {place}, in which it lies itself")
+def _images(folder: Path, prefix: str, parents: tuple[Path, ...]) -> Iterator[str]:
+    resolved = folder.resolve()
+    if resolved in parents:
+        raise UserError(f"{folder} links to {resolved}, which contains it; remove the link")
     for name, is_folder in _entries(folder):
         if is_folder:
-            yield from _pictures(folder / name, f"{prefix}/{name}", (*above, place))
+            yield from _images(folder / name, f"{prefix}/{name}", (*parents, resolved))
         else:
             yield f"{prefix}/{name}"
 
 
 def _entries(folder: Path) -> list[tuple[str, bool]]:
-    """The names of the sub-folders (True) and pictures (False) of a folder, without hidden ones."""
+    """Return the names of the sub-folders (True) and images (False) in a folder, without hidden ones."""
+    entries = []
     try:
-        with os.scandir(folder) as found:
-            entries = [(entry.name, _is_folder(entry)) for entry in found if not entry.name.startswith(".")]
+        with os.scandir(folder) as scanned:
+            for entry in scanned:
+                is_image = entry.name.lower().endswith(SUFFIXES)
+                if entry.name.startswith(".") or not (entry.is_dir() or is_image):
+                    continue
+                require_utf8(entry.name, folder)
+                if not entry.is_dir():
+                    require_image_file(entry)
+                entries.append((entry.name, entry.is_dir()))
     except OSError as error:
         raise UserError(f"{error.filename} cannot be read: {error.strerror}") from None
-    counted = [(name, is_folder) for name, is_folder in entries if is_folder or name.lower().endswith(SUFFIXES)]
-    for name, _ in counted:
-        if not is_utf8(name):
-            raise UserError(f"{folder} has the name {os.fsencode(name)!r}, which is not UTF-8; rename it")
-    return counted
+    return entries
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Raises OSError for a link that is named as a picture and leads nowhere, UserError for what is no picture."""
-    if entry.is_dir():
-        return True
-    if entry.name.lower().endswith(SUFFIXES):
-        status = entry.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise UserError(f"{entry.path} should be a picture, but is no plain file")
-        if status.st_size > LARGEST_BYTES:
-            raise UserError(f"{entry.path} has {status.st_size:,} bytes; {LARGEST_BYTES:,} are allowed")
-    return False
+def require_utf8(name: str, folder: Path) -> None:
+    """Raise UserError if a file name in ``folder`` is not UTF-8."""
+    if not is_utf8(name):
+        raise UserError(f"{folder} contains the name {os.fsencode(name)!r}, which is not UTF-8; rename it")
+
+
+def require_image_file(entry: os.DirEntry[str]) -> int:
+    """Return the size of an image file in bytes.
+
+    Raises:
+        UserError: if it is not a regular file or is too large.
+        OSError: if it is a broken link.
+    """
+    status = entry.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise UserError(f"{entry.path} is named as an image, but is not a regular file")
+    require_allowed_size(status.st_size, entry.path)
+    return status.st_size
+
+
+def require_allowed_size(size: int, where: str) -> None:
+    """Raise UserError if an encoded image has more than ``LARGEST_BYTES`` bytes."""
+    if size > LARGEST_BYTES:
+        raise UserError(f"{where} has {size:,} bytes; the limit is {LARGEST_BYTES:,}")

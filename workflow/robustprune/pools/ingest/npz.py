@@ -1,7 +1,6 @@
 """npz with the arrays ``image`` and ``label``, as EDM's generated sets are published (Wang et al. 2023).
 
-What is not compressed is read where it lies in the file, what is compressed is unpacked on the way; neither is ever in
-memory as a whole.
+Arrays are read in blocks, stored or compressed, and are never in memory as a whole.
 """
 
 import math
@@ -27,16 +26,15 @@ from robustprune.specs import FileSource, IngestedPoolSpec
 from robustprune.specs.base import ImageShape
 
 DEFINITION = 2
-CHANNELS_AT_ONCE = 256  # images whose channels are moved at once, so that they stay in the processor's cache
 
 
 def open_stream(spec: IngestedPoolSpec) -> ImageStream:
-    """The images of the files of ``spec.source``, one after another, channels moved to the front.
+    """Return the concatenated images of the files of ``spec.source``, channels first.
 
     (N, H, W, C) becomes (N, C, H, W), and (N, H, W) becomes (N, 1, H, W).
 
     Raises:
-        UserError: naming a file that is gone, is not whole, or whose arrays are missing, pickled or of another form.
+        UserError: if a file is missing or incomplete, or an array is missing, pickled, or has a wrong shape or dtype.
     """
     assert isinstance(spec.source, FileSource)
     parts = [_open_part(path, spec.image_shape) for path in planned_files(spec.source)]
@@ -51,7 +49,7 @@ def open_stream(spec: IngestedPoolSpec) -> ImageStream:
 
 @dataclass(frozen=True)
 class _Array:
-    """An array in an npz file, as its header states it."""
+    """The header of an array in an npz file."""
 
     path: Path
     key: str
@@ -59,7 +57,7 @@ class _Array:
     dtype: np.dtype[Any]
 
     def rows(self, file: IO[bytes], count: int) -> npt.NDArray[Any]:
-        """The next rows of the opened member."""
+        """Return the next rows of the opened member."""
         with _reading(self.path, self.key):
             content = file.read(count * self.dtype.itemsize * math.prod(self.shape[1:]))
             return np.frombuffer(content, self.dtype).reshape(count, *self.shape[1:])
@@ -85,8 +83,6 @@ def _reading(path: Path, key: str) -> Iterator[None]:
 
 
 def _open_part(path: Path, shape: ImageShape) -> _Part:
-    if not zipfile.is_zipfile(path):
-        raise UserError(f"{path} is not an npz file, or is cut short")
     try:
         with zipfile.ZipFile(path) as archive:
             part = _Part(path, _read_header(path, archive, "image"), _read_header(path, archive, "label"))
@@ -102,10 +98,10 @@ def _open_part(path: Path, shape: ImageShape) -> _Part:
 
 
 def _refuse_floats(array: _Array) -> None:
-    """A sentence that says what the first of them are, as that tells how to make them uint8."""
+    """Raise UserError with the range of the first values, which shows how to convert them to uint8."""
     with zipfile.ZipFile(array.path) as archive, archive.open("image.npy") as file:
         _npy_header(file)
-        first = array.rows(file, min(array.shape[0], CHANNELS_AT_ONCE))
+        first = array.rows(file, min(array.shape[0], 256))
     values = "hold NaN" if np.isnan(first).any() else f"go from {first.min():.4g} to {first.max():.4g}"
     raise UserError(f"{array.path}: images are {array.dtype} and {values}, but should be uint8 in 0 ... 255")
 
@@ -127,26 +123,27 @@ def _read_header(path: Path, archive: zipfile.ZipFile, key: str) -> _Array:
 
 
 def _check_ratio(path: Path, entry: zipfile.ZipInfo) -> None:
-    """Of the images; labels can be equal, and pack in any ratio, but are no more than the images are."""
-    if entry.file_size > max(HARMLESS_BYTES, LARGEST_RATIO * entry.compress_size):
-        sizes = f"{entry.compress_size:,} bytes to {entry.file_size:,}"
+    """Raise UserError if the images compress better than images can; equal labels compress without limit."""
+    packed, unpacked = entry.compress_size, entry.file_size
+    if unpacked > max(HARMLESS_BYTES, LARGEST_RATIO * packed):
+        sizes = f"{packed:,} bytes to {unpacked:,}"
         raise UserError(
             f"{path}: the array 'image' cannot be read: it would unpack from {sizes}, which pictures do not"
         )
 
 
 def _npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], int]:
-    """Shape, dtype and where the numbers begin. Raises ValueError for a pickle, and what cannot be read by rows."""
+    """Return shape, dtype and offset of the data. Raises ValueError for pickles and Fortran order."""
     shape, fortran_order, dtype = read_header(file)
     if dtype.hasobject:
         raise ValueError("Object arrays are pickles, which may run programs")
     if fortran_order and len(shape) > 1:
-        raise ValueError("it is in Fortran's order; save numpy.ascontiguousarray of it")
+        raise ValueError("it is in Fortran's order; save numpy.ascontiguousarray(array)")
     return shape, dtype, file.tell()
 
 
 def _blocks(part: _Part, first: int, length: int) -> Iterator[Block]:
-    """The rows from ``first`` on. Those before are read, too: the checksum in the zip file is of the whole array."""
+    """Iterate from row ``first`` on. Earlier rows are read as well, since the checksum covers the whole array."""
     with (
         zipfile.ZipFile(part.path) as archive,
         archive.open("image.npy") as images,
@@ -156,31 +153,21 @@ def _blocks(part: _Part, first: int, length: int) -> Iterator[Block]:
             _npy_header(file)
         for start in range(0, part.count, length):
             stop = min(start + length, part.count)
-            block = part.image.rows(images, stop - start), part.label.rows(labels, stop - start)
+            pixels, numbers = part.image.rows(images, stop - start), part.label.rows(labels, stop - start)
             if stop > first:
                 skipped = max(0, first - start)
-                yield _channels_first(block[0][skipped:]), block[1][skipped:]
+                channels_first = pixels[skipped:, None] if pixels.ndim == 3 else pixels[skipped:].transpose(0, 3, 1, 2)
+                yield np.ascontiguousarray(channels_first), numbers[skipped:]
         for array, file in ((part.image, images), (part.label, labels)):
             with _reading(part.path, array.key):
-                file.read(1)  # at the end the checksum is compared
+                file.read(1)  # zipfile verifies the checksum at the end
 
 
 def _channels_first_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """What has neither 3 nor 4 dimensions is left for ``check_form`` to refuse."""
+    """Return the shape with channels first; unchanged unless it has 3 or 4 dimensions (refused by ``check_form``)."""
     match shape:
         case count, height, width:
             return count, 1, height, width
         case count, height, width, channels:
             return count, channels, height, width
     return shape
-
-
-def _channels_first(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    if images.ndim == 3:
-        return images[:, None]
-    moved = np.empty(_channels_first_shape(images.shape), images.dtype)
-    for start in range(0, len(images), CHANNELS_AT_ONCE):
-        for channel in range(images.shape[3]):
-            part = slice(start, start + CHANNELS_AT_ONCE)
-            moved[part, channel] = images[part, :, :, channel]
-    return moved

@@ -1,7 +1,9 @@
-"""Parquet as Hugging Face lays out image sets: encoded images in ``img`` or ``image``, integers in ``label``."""
+"""Parquet image sets in the layout of Hugging Face: encoded images in ``img`` or ``image``, integers in ``label``."""
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,20 +22,20 @@ DEFINITION = 1
 
 IMAGE_COLUMNS = ("img", "image")
 BINARY = (pa.binary(), pa.large_binary())
-ROWS_AT_ONCE = 32  # a value that a file has once can be that of every row, and is unpacked for each
-BUFFER_BYTES = 2**20  # read at once: pyarrow would otherwise keep all row groups of a file in memory
-BYTES_OF_A_LABEL = 16  # at most, with all that Parquet notes beside it; equal ones may be packed in any ratio
+ROWS_AT_ONCE = 32  # few, as a dictionary-encoded value is unpacked once for each row that has it
+BUFFER_BYTES = 2**20  # without this, pyarrow keeps all row groups of a file in memory
+BYTES_OF_A_LABEL = 16  # at most, with Parquet's metadata; equal labels compress without limit
 
 
 def open_stream(spec: IngestedPoolSpec) -> ImageStream:
-    """The decoded images of all shards of ``spec.source``, in order.
+    """Return the images of all shards of ``spec.source``, in order.
 
     Raises:
-        UserError: naming a file that is gone, is not whole or has other columns; in its blocks, a file and the row of
-            an image that cannot be decoded or has another size.
+        UserError: if a file is missing, incomplete or has other columns; in the blocks, if an image cannot be decoded
+            or has another size.
     """
     assert isinstance(spec.source, FileSource)
-    shards = [_look_into(path) for path in planned_files(spec.source)]
+    shards = [_read_shard(path) for path in planned_files(spec.source)]
 
     def rows(first: int) -> Iterator[EncodedImage]:
         for shard in shards:
@@ -46,14 +48,12 @@ def open_stream(spec: IngestedPoolSpec) -> ImageStream:
 
 
 class _Shard(NamedTuple):
-    """One of the files; it is opened when its turn comes."""
-
     path: Path
     rows: int
-    column: str  # that has the images
+    column: str  # of the images
 
 
-def _look_into(path: Path) -> _Shard:
+def _read_shard(path: Path) -> _Shard:
     with _opened(path) as file:
         column = _image_column(file.schema_arrow, path)
         _check_sizes(file.metadata, (f"{column}.bytes", "label"), path)
@@ -71,22 +71,23 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
 
 
 def _check_sizes(metadata: pq.FileMetaData, columns: tuple[str, ...], path: Path) -> None:
-    """A column of a row group is unpacked page by page, and one page may be all of it."""
+    """Raise UserError if a column would unpack to far more memory than images need; one page may be a whole column."""
     for group in map(metadata.row_group, range(metadata.num_row_groups)):
         for column in map(group.column, range(group.num_columns)):
             packed, unpacked = column.total_compressed_size, column.total_uncompressed_size
-            if column.path_in_schema in columns and unpacked > max(
-                HARMLESS_BYTES, LARGEST_RATIO * packed, BYTES_OF_A_LABEL * group.num_rows
-            ):
+            limit = max(HARMLESS_BYTES, LARGEST_RATIO * packed, BYTES_OF_A_LABEL * group.num_rows)
+            if column.path_in_schema in columns and unpacked > limit:
                 sizes = f"{packed:,} bytes to {unpacked:,}"
-                raise UserError(f"{path}: {column.path_in_schema} would unpack from {sizes}, which pictures do not")
+                raise UserError(f"{path}: {column.path_in_schema} would unpack from {sizes}, which images never need")
 
 
 def _rows(shard: _Shard, first: int) -> Iterator[EncodedImage]:
-    """The rows from ``first`` on; row groups before it are not read."""
+    """Iterate from row ``first`` on; earlier row groups are not read."""
     path = shard.path
     with _opened(path) as file:
-        groups, start = _groups_from(file, first)
+        ends = list(accumulate(file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)))
+        skipped = bisect_right(ends, first)
+        start, groups = ends[skipped - 1] if skipped else 0, range(skipped, len(ends))
         for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=groups, columns=[f"{shard.column}.bytes", "label"]):
             encoded = pc.struct_field(batch[shard.column], "bytes")
             for row, (data, label) in enumerate(zip(encoded, batch["label"], strict=True), start):
@@ -96,17 +97,6 @@ def _rows(shard: _Shard, first: int) -> Iterator[EncodedImage]:
                     raise UserError(f"{path}: row {row} has no {'label' if data.is_valid else 'image'}")
                 yield EncodedImage(data.as_py(), label.as_py(), f"{path.name}: the image in row {row}")
             start += len(batch)
-
-
-def _groups_from(file: pq.ParquetFile, first: int) -> tuple[list[int], int]:
-    """The row groups that hold row ``first`` or a later one, and the row that they begin with."""
-    start = 0
-    for group in range(file.num_row_groups):
-        rows = file.metadata.row_group(group).num_rows
-        if start + rows > first:
-            return list(range(group, file.num_row_groups)), start
-        start += rows
-    return [], start
 
 
 def _image_column(schema: pa.Schema, path: Path) -> str:

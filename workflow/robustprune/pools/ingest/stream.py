@@ -1,4 +1,4 @@
-"""What every source of images gives: their number, and a way to go through them block by block."""
+"""Image streams, which every source provides: the number of images, and iterators over blocks of images."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -11,17 +11,17 @@ from robustprune.pools.decoding import decode
 from robustprune.pools.writing import Block, Blocks, rows_at_once
 from robustprune.specs.base import ImageShape
 
-if TYPE_CHECKING:  # it brings pyarrow, which most sources do not need
+if TYPE_CHECKING:  # imports pyarrow, which most sources do not need
     from robustprune.pools.encoding import EncodedImage
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Images as a source has them: JPEGs, PNGs or the like.
+    """Encoded images: JPEG, PNG or similar.
 
     Attributes:
-        folder: where they lie, for the message of a UserError.
-        images: from a row on, in order.
+        folder: their folder, for error messages.
+        images: ``images(first)`` iterates from row ``first`` on, in order.
     """
 
     folder: Path
@@ -33,10 +33,11 @@ class ImageStream:
     """The images of a source, in order.
 
     Attributes:
-        count: images in all, as the source states before they are read.
-        blocks: the images and labels from a row on. Images are (n, C, H, W), of whatever dtype the source has.
-        pictures: what ``blocks`` are decoded from; None where the source has pixels.
-        facts: what else is known of them, for the record.
+        count: number of images, as the source states before they are read.
+        blocks: ``blocks(first)`` iterates over images (n, C, H, W) of the source's dtype and labels (n,) from row
+            ``first`` on.
+        pictures: the encoded images of ``blocks``; None if the source stores pixels.
+        facts: further facts for the record.
     """
 
     count: int
@@ -48,18 +49,17 @@ class ImageStream:
 def decoding_stream(
     count: int, pictures: Pictures, *, shape: ImageShape, facts: dict[str, Any] | None = None
 ) -> ImageStream:
-    """The stream of a source that has pictures."""
-    return ImageStream(count, lambda first: _decoded(pictures, first, shape), pictures, facts or {})
+    """Return the stream that decodes ``pictures``."""
 
-
-def _decoded(pictures: Pictures, first: int, shape: ImageShape) -> Iterator[Block]:
-    images, labels = [], []
-    length = rows_at_once(shape)
-    for row in pictures.images(first):
-        images.append(decode(row.encoded, str(pictures.folder / row.path), shape))
-        labels.append(row.label)
-        if len(images) == length:
+    def blocks(first: int) -> Iterator[Block]:
+        images, labels = [], []
+        for row in pictures.images(first):
+            images.append(decode(row.encoded, str(pictures.folder / row.path), shape))
+            labels.append(row.label)
+            if len(images) == rows_at_once(shape):
+                yield np.stack(images), np.array(labels)
+                images, labels = [], []
+        if images:
             yield np.stack(images), np.array(labels)
-            images, labels = [], []
-    if images:
-        yield np.stack(images), np.array(labels)
+
+    return ImageStream(count, blocks, pictures, facts or {})

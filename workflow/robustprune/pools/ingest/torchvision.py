@@ -1,6 +1,6 @@
-"""MNIST, Fashion-MNIST, CIFAR-10, CIFAR-100 and SVHN in torchvision's folders; downloaded where that is asked for.
+"""MNIST, Fashion-MNIST, CIFAR-10, CIFAR-100 and SVHN in torchvision's folders, downloaded if requested.
 
-The name alone stands in the stage's id, so what is read must have the MD5 sums known for that name.
+A stage's id contains the name of the data set only, so every file must have the MD5 known for that name.
 """
 
 import fcntl
@@ -37,15 +37,8 @@ FOLDER_URLS = {
     "CIFAR100": CIFAR_FOLDER_URLS,
     "SVHN": ("http://ufldl.stanford.edu/housenumbers/",),
 }
-"""Where the files of each set can be had, in the order they are asked."""
-OTHER_SOURCES = {
-    "MNIST": "torchvision:FOLDER or idx:FOLDER",
-    "FashionMNIST": "torchvision:FOLDER or idx:FOLDER",
-    "CIFAR10": "torchvision:FOLDER or parquet:FOLDER",
-    "CIFAR100": "torchvision:FOLDER or parquet:FOLDER",
-    "SVHN": "torchvision:FOLDER or parquet:FOLDER",
-}
-MNIST_MD5 = {  # of the unpacked files: torchvision knows the .gz only, and compressing again changes those
+"""URLs of the folders with each set's files, in the order in which they are tried."""
+MNIST_MD5 = {  # of the unpacked files: torchvision knows the MD5 of the published .gz files only
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
     "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
@@ -54,10 +47,10 @@ MNIST_MD5 = {  # of the unpacked files: torchvision knows the .gz only, and comp
 
 
 def open_stream(spec: IngestedPoolSpec) -> ImageStream:
-    """The images of one split.
+    """Return the images of one split.
 
     Raises:
-        UserError: when the download fails, or naming a file that is missing or not the known one.
+        UserError: if the download fails, or a file is missing or has another MD5.
     """
     source = spec.source
     assert isinstance(source, TorchvisionSource)
@@ -66,13 +59,14 @@ def open_stream(spec: IngestedPoolSpec) -> ImageStream:
         _download(source.name, root, source.location.mirrors)
     folder = root / TORCHVISION_FOLDERS[source.name]
     if source.name in IDX_SETS:
-        return _idx_stream(source.name, folder, spec)
-    images, labels = _svhn(folder, spec.split) if source.name == "SVHN" else _cifar(source.name, folder, spec.split)
-    return ImageStream(len(images), in_blocks(images, labels))
+        images, labels = (_verified(source.name, path) for path in idx_files(folder, spec.split))
+        return stream_files(images, labels, spec.image_shape)
+    pixels, numbers = _svhn(folder, spec.split) if source.name == "SVHN" else _cifar(source.name, folder, spec.split)
+    return ImageStream(len(pixels), in_blocks(pixels, numbers))
 
 
 def _files(name: str) -> dict[str, str]:
-    """The files that are downloaded, and their MD5."""
+    """Return the MD5 of each file to download."""
     if name in IDX_SETS:
         return dict(IDX_SETS[name].resources)
     if name in CIFAR_SETS:
@@ -81,7 +75,7 @@ def _files(name: str) -> dict[str, str]:
 
 
 def _download(name: str, root: Path, mirrors: tuple[str, ...]) -> None:
-    """Bring the data set to ``root`` unless it is there or another job brings it."""
+    """Download the data set to ``root`` unless it exists; a lock keeps other jobs from downloading it as well."""
     folder = root / TORCHVISION_FOLDERS[name]
     folder.parent.mkdir(parents=True, exist_ok=True)
     target = root if name in CIFAR_SETS else folder
@@ -101,15 +95,16 @@ def _fetch(name: str, file: str, md5: str, target: Path, folder_urls: tuple[str,
     try:
         fetch([f"{folder.rstrip('/')}/{file}" for folder in folder_urls], target / file, md5)
     except UserError as error:
+        other = "idx" if name in IDX_SETS else "parquet"
         raise UserError(
             f"data.source = torchvision: {name} could not be downloaded ({error}); without a network, put its files "
-            f"into a folder and set data.source to {OTHER_SOURCES[name]}; data.mirrors names other places to fetch from"
+            f"into a folder and set data.source to torchvision:FOLDER or {other}:FOLDER; data.mirrors adds other URLs"
         ) from None
 
 
 def _unpack(archive: Path, folder: Path, name: str) -> None:
-    """The files that the set is known to have, and no others; the folder appears when they are all there."""
-    _require_md5(archive, CIFAR_SETS[name].tgz_md5, name)  # it may have been there before
+    """Unpack the set's known files only; the folder appears once it is complete."""
+    _require_md5(archive, CIFAR_SETS[name].tgz_md5, name)  # it may not come from this download
     partial = folder.with_name(f".{folder.name}.partial")
     partial.mkdir(exist_ok=True)
     with tarfile.open(archive) as content:
@@ -121,13 +116,8 @@ def _unpack(archive: Path, folder: Path, name: str) -> None:
     archive.unlink()
 
 
-def _idx_stream(name: str, folder: Path, spec: IngestedPoolSpec) -> ImageStream:
-    images, labels = (_checked(name, path) for path in idx_files(folder, spec.split))
-    return stream_files(images, labels, spec.image_shape)
-
-
-def _checked(name: str, path: Path) -> Path:
-    """The file to be read, of known content: MNIST's is known unpacked, Fashion-MNIST's as it is published."""
+def _verified(name: str, path: Path) -> Path:
+    """Return the file to read after verifying its MD5: of the unpacked file for MNIST, of the .gz for Fashion-MNIST."""
     stem = path.name.removesuffix(".gz")
     if name == "MNIST":
         _require_md5(path, MNIST_MD5[stem], name, unpacked=path.suffix == ".gz")
@@ -144,7 +134,7 @@ def _cifar_md5(name: str) -> dict[str, str]:
 
 
 def _cifar(name: str, folder: Path, split: str) -> tuple[Images, AnyLabels]:
-    """CIFAR through torchvision; its files are pickles, so none is opened before all have their known MD5."""
+    """Read CIFAR with torchvision after verifying the MD5 of all files, since they are pickles."""
     for file, md5 in _cifar_md5(name).items():
         _require_md5(folder / file, md5, name)
     dataset = CIFAR_SETS[name](folder.parent, train=split == "train")
@@ -152,7 +142,7 @@ def _cifar(name: str, folder: Path, split: str) -> tuple[Images, AnyLabels]:
 
 
 def _svhn(folder: Path, split: str) -> tuple[Images, AnyLabels]:
-    """SVHN through torchvision, which makes the label 10, a nought, a 0."""
+    """Read SVHN with torchvision, which maps label 10 (the digit zero) to 0."""
     _, file, md5 = SVHN.split_list[split]
     _require_md5(folder / file, md5, "SVHN")
     dataset = SVHN(folder, split=split)
@@ -163,17 +153,12 @@ def _require_md5(path: Path, expected: str, name: str, *, unpacked: bool = False
     if not path.is_file():
         raise UserError(
             f"{path}, a file of torchvision's {name}, does not exist; data.source: torchvision downloads the whole set "
-            f"where there is no folder for it"
+            "if there is no folder for it"
         )
-    found = _md5(path, unpacked=unpacked)
-    if found != expected:
-        raise UserError(f"{path} is not {name}'s: its content has the MD5 {found}, but should have {expected}")
-
-
-def _md5(path: Path, *, unpacked: bool) -> str:
-    """Of a file, or of what is in a gzip file; neither is ever in memory as a whole."""
     try:
         with gzip.open(path) if unpacked else path.open("rb") as file:
-            return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+            actual = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UserError(f"{path} is not a whole gzip file: {error}") from None
+    if actual != expected:
+        raise UserError(f"{path} is not {name}'s: its content has the MD5 {actual}, but should have {expected}")

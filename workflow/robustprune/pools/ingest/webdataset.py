@@ -1,36 +1,34 @@
-"""WebDataset: tar files in which the members of one name are a sample, ``0001.jpg`` and ``0001.cls``.
+"""WebDataset tar files: members that share a name form a sample, such as ``0001.jpg`` and ``0001.cls``.
 
-Nothing is unpacked to the disk. The label is the whole number in the member ``.cls``, or the key ``label`` of the
-member ``.json``.
+The label is the integer in the ``.cls`` member, or ``label`` in the ``.json`` member. Nothing is unpacked to disk.
 """
 
 import json
 import re
 import tarfile
 from collections.abc import Iterable, Iterator
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from robustprune.errors import UserError
 from robustprune.pools.encoding import EncodedImage
-from robustprune.pools.ingest.listing import SUFFIXES
+from robustprune.pools.ingest.listing import SUFFIXES, require_allowed_size
 from robustprune.pools.ingest.stream import ImageStream, Pictures, decoding_stream
-from robustprune.pools.limits import LARGEST_BYTES
 from robustprune.sources import planned_files
 from robustprune.specs import FileSource, IngestedPoolSpec
 from robustprune.tars import members, opened_tar
 
 DEFINITION = 1
-PICTURES, LABELS = tuple(suffix.removeprefix(".") for suffix in SUFFIXES), ("cls", "json")
+IMAGES, LABELS = tuple(suffix.removeprefix(".") for suffix in SUFFIXES), ("cls", "json")
 
 
 def open_stream(spec: IngestedPoolSpec) -> ImageStream:
-    """The samples of the tar files of ``spec.source``, in order. They are counted first, for which no picture is read.
+    """Return the samples of the tar files of ``spec.source``, in order. Counts them first, without reading images.
 
     Raises:
-        UserError: naming a file that is gone, is no whole tar file, or has a member that is no plain file inside it; in
-            its blocks, a sample without picture or label.
+        UserError: if a file is missing, damaged, or has a member that is not a regular file inside it; in the blocks,
+            if a sample has no image or label.
     """
     assert isinstance(spec.source, FileSource)
     files = planned_files(spec.source)
@@ -46,9 +44,9 @@ def open_stream(spec: IngestedPoolSpec) -> ImageStream:
 
 
 class _Member(NamedTuple):
-    """A member of a sample: those that follow one another and share their name up to the first dot."""
+    """A member of a sample. Consecutive members with the same key form a sample."""
 
-    key: str
+    key: str  # the path up to the first dot of the file name
     suffix: str  # without the first dot
     info: tarfile.TarInfo
 
@@ -59,11 +57,10 @@ def _count(path: Path) -> int:
 
 
 def _read(path: Path, first: int) -> Iterator[EncodedImage]:
-    """The samples from ``first`` on. A member is read when it is met: in a packed file, going back is reading anew."""
+    """Read samples from ``first`` on, in the order of the file: seeking back in a compressed file restarts it."""
     with opened_tar(path, packed=True) as archive:
-        for number, (key, parts) in enumerate(_samples(path, archive)):
-            if number >= first:
-                yield _encoded(path, key, _contents(path, archive, parts))
+        for key, parts in islice(_samples(path, archive), first, None):
+            yield _encoded(path, key, _contents(path, archive, parts))
 
 
 def _samples(path: Path, archive: tarfile.TarFile) -> Iterator[tuple[str, Iterator[_Member]]]:
@@ -80,40 +77,37 @@ def _members(path: Path, archive: tarfile.TarFile) -> Iterator[_Member]:
 
 
 def _check(path: Path, member: tarfile.TarInfo) -> None:
-    name = PurePosixPath(member.name)
+    name, where = PurePosixPath(member.name), f"{path}: the member {member.name!r}"
     if name.is_absolute() or ".." in name.parts:
-        raise UserError(f"{path}: the member {member.name!r} lies outside the tar file; nothing of it is read")
+        raise UserError(f"{where} points outside the tar file; remove it")
     if not member.isfile():
-        raise UserError(f"{path}: the member {member.name!r} is a link or a device, but should be a plain file")
-    if member.size > LARGEST_BYTES:
-        raise UserError(f"{path}: the member {member.name!r} has {member.size:,} bytes; {LARGEST_BYTES:,} are allowed")
+        raise UserError(f"{where} is not a regular file; replace links and devices by files")
+    require_allowed_size(member.size, where)
 
 
 def _encoded(path: Path, key: str, contents: dict[str, bytes]) -> EncodedImage:
-    pictures = [suffix for suffix in contents if suffix in PICTURES]
+    images = [suffix for suffix in contents if suffix in IMAGES]
     label = next((suffix for suffix in LABELS if suffix in contents), None)
     where = f"{path.name}: the sample {key}"
-    if len(pictures) != 1 or label is None:
-        found = ", ".join(f".{suffix}" for suffix in contents)
-        raise UserError(f"{path.parent / where} should have one picture, and .cls or .json, but has {found}")
+    if len(images) != 1 or label is None:
+        suffixes = ", ".join(f".{suffix}" for suffix in contents)
+        raise UserError(f"{path.parent / where} should have one image and .cls or .json, but has {suffixes}")
     number = _label(contents[label], label, str(path.parent / where))
-    return EncodedImage(contents[pictures[0]], number, where)
+    return EncodedImage(contents[images[0]], number, where)
 
 
 def _contents(path: Path, archive: tarfile.TarFile, parts: Iterable[_Member]) -> dict[str, bytes]:
-    """The bytes of a sample's picture and label by their suffixes; nothing of what is neither."""
+    """Return the contents of a sample's members by suffix, empty for members that are neither image nor label."""
     contents: dict[str, bytes] = {}
     for part in parts:
         if part.suffix in contents:
             raise UserError(f"{path}: the sample {part.key} has .{part.suffix} twice")
-        contents[part.suffix] = _content(archive, part) if part.suffix in (*PICTURES, *LABELS) else b""
+        contents[part.suffix] = b""
+        if part.suffix in (*IMAGES, *LABELS):
+            file = archive.extractfile(part.info)
+            assert file is not None  # _check allows regular files only
+            contents[part.suffix] = file.read()
     return contents
-
-
-def _content(archive: tarfile.TarFile, member: _Member) -> bytes:
-    file = archive.extractfile(member.info)
-    assert file is not None  # it is a plain file
-    return file.read()
 
 
 def _label(content: bytes, suffix: str, where: str) -> int:
@@ -122,5 +116,5 @@ def _label(content: bytes, suffix: str, where: str) -> int:
     except (ValueError, KeyError, TypeError, RecursionError):
         value = None
     if not isinstance(value, int) or isinstance(value, bool):
-        raise UserError(f"{where} has no whole number as its label in .{suffix}, but {content[:40]!r}")
+        raise UserError(f"{where}: the label in .{suffix} should be an integer, but is {content[:40]!r}")
     return value
