@@ -20,14 +20,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from robustprune.execution import Execution
-from robustprune.paths import STORE_NAME, dynamics_name
-from robustprune.pools.format import IMAGES_FILE, INFO_FILE, LABELS_FILE, PoolInfo
-from robustprune.settings import DynamicsScoreName
-from robustprune.settings.scores import DynamicsSettings
-from robustprune.specs import DynamicsScoreSpec
-from robustprune.store import StoreWriter, open_store
-from robustprune.store.layout import SHARD_ROWS
+from robustprune.core.execution import Execution
+from robustprune.core.paths import STORE_NAME, dynamics_name
+from robustprune.images.pool import IMAGES_FILE, INFO_FILE, LABELS_FILE, PoolInfo
+from robustprune.scores.settings import DynamicsScoreName, DynamicsSettings
+from robustprune.scores.specs import DynamicsScoreStage
+from robustprune.scores.store.layout import SHARD_ROWS
+from robustprune.scores.store.reading import open_store
+from robustprune.scores.store.writing import StoreWriter
 
 POOL, MODEL = "benchmark-train-0000000000", "recorded-benchmark-seed0-0000000000"
 DIGEST = "0" * 64
@@ -64,15 +64,15 @@ def make_recording(results: Path, rows: int, epochs: int) -> None:
     writer.finish({"pool_digest": DIGEST, "recorded_after": list(range(1, epochs + 1))})
 
 
-def spec_of(name: DynamicsScoreName) -> DynamicsScoreSpec:
+def spec_of(name: DynamicsScoreName) -> DynamicsScoreStage:
     """The score as a plan would have it."""
     source = DynamicsSettings().source(name)
-    return DynamicsScoreSpec(score=name, pool=POOL, models=(MODEL,), trajectory="clean", metric=source.metric)
+    return DynamicsScoreStage(score=name, pool=POOL, models=(MODEL,), trajectory="clean", metric=source.metric)
 
 
 def run_stage_alone(results: Path, name: DynamicsScoreName) -> None:
     """In a process of its own: run the stage, and print its seconds and its peak memory in MiB."""
-    from robustprune.job import Job
+    from robustprune.core.job import Job
     from robustprune.scores.dynamics import run
 
     spec = spec_of(name)

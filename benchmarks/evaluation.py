@@ -20,16 +20,16 @@ import torch
 from pyautoattack import AutoAttack
 
 from robustprune.attacks.inputs import inputs_at
-from robustprune.config import load_config
+from robustprune.core.execution import Execution
+from robustprune.core.files import sha256
+from robustprune.core.job import Job, run_stage
+from robustprune.evaluation.specs import AUTOATTACK_CHUNK, EvaluationStage
 from robustprune.evaluation.stage import Target
 from robustprune.evaluation.summary import read_summaries
-from robustprune.execution import Execution
-from robustprune.experiments import Row, Table
-from robustprune.files import sha256
-from robustprune.job import Job, run_stage
-from robustprune.plan import Plan, make_plan
-from robustprune.specs import EvaluationSpec
-from robustprune.specs.evaluations import AUTOATTACK_CHUNK
+from robustprune.experiments.row import Row
+from robustprune.experiments.tables.forms import Table
+from robustprune.planning.config import load_config
+from robustprune.planning.plan import Plan, make_plan
 
 CPU = Execution(device="cpu")
 IMAGES = {"autoattack": 500, "pgd": 10_000}
@@ -64,7 +64,7 @@ def compare_autoattack(folder: Path, data: Path, images: int, epsilon: str) -> N
     """The package called directly, our stage in one job, and in two jobs at once."""
     plan, stage = prepared(folder / "one", data, "autoattack", images, epsilon)
     job, spec = Job(plan.directory(stage), CPU, threads=1, live=False), plan.stages[stage]
-    assert isinstance(spec, EvaluationSpec)
+    assert isinstance(spec, EvaluationStage)
     direct = timed(lambda: directly(job, spec))
     ours = timed(lambda: run_and_count(plan, stage, "autoattack"))
     plan, stage = prepared(folder / "two", data, "autoattack", images, epsilon)
@@ -102,7 +102,7 @@ def prepared(results: Path, data: Path, attack: str, images: int, epsilon: str) 
     return plan, evaluation
 
 
-def directly(job: Job, spec: EvaluationSpec) -> int:
+def directly(job: Job, spec: EvaluationStage) -> int:
     """The package's own loop over the same images, in its batches of 250."""
     target = Target.opened(job, spec)
     images, labels = inputs_at(target.pool, target.rows, job.device)

@@ -13,12 +13,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from robustprune.config import load_config, merge
-from robustprune.execution import Execution
-from robustprune.job import run_stage
-from robustprune.paths import RECORD_FILE
-from robustprune.plan import make_plan
-from robustprune.record import read_record
+from robustprune.core.execution import Execution
+from robustprune.core.job import run_stage
+from robustprune.core.paths import RECORD_FILE
+from robustprune.core.record import read_record
+from robustprune.planning.config import load_config, merge
+from robustprune.planning.plan import make_plan
 
 GENERATOR: dict[str, Any] = {
     "base_channels": 32,

@@ -24,11 +24,11 @@ from pathlib import Path
 
 import numpy as np
 
-from robustprune.pools.format import IMAGES_FILE, open_pool
-from robustprune.pools.writing import STATE_FILE
-from robustprune.sources import synthetic_source
-from robustprune.specs import IngestedPoolSpec
-from robustprune.stagefile import write_spec
+from robustprune.core.stage_file import write_spec
+from robustprune.images.pool import IMAGES_FILE, open_pool
+from robustprune.images.sources import synthetic_source
+from robustprune.images.specs import IngestedPoolStage
+from robustprune.images.writing import STATE_FILE
 
 IMAGES = 1_000_000
 SHAPE = (32, 32, 3)
@@ -68,7 +68,7 @@ def make_npz(path: Path, images: int) -> None:
 
 def plan_pool(npz: Path, results: Path) -> Path:
     """The directory of the stage that ingests ``npz``, with its spec."""
-    spec = IngestedPoolSpec(
+    spec = IngestedPoolStage(
         dataset="bench", split="synthetic", classes=10, image_shape=(3, 32, 32), source=synthetic_source(f"npz:{npz}")
     )
     write_spec(results / "pools" / spec.id / "spec.json", spec)

@@ -18,14 +18,15 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from robustprune.execution import Execution
-from robustprune.job import Job
-from robustprune.paths import STORE_NAME
-from robustprune.pools.format import IMAGES_FILE, INFO_FILE, LABELS_FILE, PoolInfo
+from robustprune.core.execution import Execution
+from robustprune.core.job import Job
+from robustprune.core.paths import STORE_NAME
+from robustprune.images.pool import IMAGES_FILE, INFO_FILE, LABELS_FILE, PoolInfo
 from robustprune.pruning import stage
-from robustprune.settings import DropShare, RadiusSettings
-from robustprune.specs import ManifestSpec
-from robustprune.store import open_store, write_store
+from robustprune.pruning.settings import DropShare, RadiusSettings
+from robustprune.pruning.specs import ManifestStage
+from robustprune.scores.store.reading import open_store
+from robustprune.scores.store.writing import write_store
 
 POOLS = ("noise-train-0000000000", "noise-synthetic-1111111111")
 SCORES = ("margin-train-2222222222", "margin-synthetic-3333333333")
@@ -63,7 +64,7 @@ def ours(folder: Path) -> int:
     """The stage."""
     job = Job(folder / "manifests" / "puma", Execution(device="cpu"), threads=2, live=False)
     job.partial.mkdir(parents=True)
-    spec = ManifestSpec(
+    spec = ManifestStage(
         pools=POOLS,
         scores=SCORES,
         margins=SCORES,

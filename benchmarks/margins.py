@@ -21,12 +21,12 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
+from robustprune.attacks.margins import Margins, signed_margins
 from robustprune.attacks.norms import norm_named
-from robustprune.device import prepare_device
-from robustprune.margins.signed import Margins, signed_margins
-from robustprune.models.registry import build_model
-from robustprune.pools.ingest.idx import read_images, read_labels
-from robustprune.settings import AnyMarginSettings, BoundarySearchSettings, DeepFoolSettings
+from robustprune.attacks.settings import AnyMarginSettings, BoundarySearchSettings, DeepFoolSettings
+from robustprune.core.device import prepare_device
+from robustprune.images.formats.idx import read_images, read_labels
+from robustprune.networks.registry import build_model
 
 STEPS = 50
 NORMS = ["Linf", "L2"]

@@ -16,13 +16,13 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
-from robustprune.execution import Execution
-from robustprune.job import Job
-from robustprune.pools import subset
-from robustprune.pools.encoded import EncodedImages, decoding_threads
-from robustprune.pools.encoding import EncodedImage, fill_encoded_pool, publish_encoded_pool
-from robustprune.pools.format import DIGESTS_FILE, IMAGES_FILE, INFO_FILE, LABELS_FILE, PoolInfo, open_pool
-from robustprune.specs import SubsetPoolSpec
+from robustprune.core.execution import Execution
+from robustprune.core.job import Job
+from robustprune.images import subset
+from robustprune.images.encoded import EncodedImages, decoding_threads
+from robustprune.images.encoding import EncodedImage, fill_encoded_pool, publish_encoded_pool
+from robustprune.images.pool import DIGESTS_FILE, IMAGES_FILE, INFO_FILE, LABELS_FILE, PoolInfo, open_pool
+from robustprune.images.specs import SubsetPoolStage
 
 PARENT, ENCODED = "noise-synthetic-0000000000", "photos-train-1111111111"
 SMALL, LARGE = (3, 32, 32), (3, 224, 224)
@@ -69,7 +69,7 @@ def write_parent(folder: Path, count: int) -> None:
 def views(folder: Path, count: int) -> None:
     """Print what a subset costs."""
     write_parent(folder, count)
-    spec = SubsetPoolSpec(
+    spec = SubsetPoolStage(
         dataset="noise",
         pool=PARENT,
         classes=CLASSES,

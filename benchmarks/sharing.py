@@ -23,20 +23,20 @@ from pathlib import Path
 
 import numpy as np
 
-from robustprune.blocks import Columns
-from robustprune.config import load_config
-from robustprune.experiments import load_experiments
-from robustprune.paths import STORE_NAME
-from robustprune.plan import Plan, make_plan
-from robustprune.record import Record
+from robustprune.core.paths import STORE_NAME
+from robustprune.core.record import Record
+from robustprune.core.rows import Columns
+from robustprune.experiments.files import load_experiments
+from robustprune.planning.config import load_config
+from robustprune.planning.plan import Plan, make_plan
 from robustprune.scores.distribution import by_class, describe_scores
-from robustprune.scores.meaning import Meaning
+from robustprune.scores.files import Meaning
+from robustprune.scores.specs import MarginStage
+from robustprune.scores.store.writing import write_store
 from robustprune.sharing.lookup import with_pulls
 from robustprune.sharing.places import INDEX_FILE, STORES, Folder, entry_path
 from robustprune.sharing.publish import publish_stage
 from robustprune.sharing.pull import look_at, pull_store
-from robustprune.specs import MarginSpec
-from robustprune.store import write_store
 
 ROWS, REPEATS, STORES_EACH = 10_000_000, 5, 1_000
 
@@ -64,7 +64,7 @@ def measure(sides: dict[str, Callable[[], float]]) -> dict[str, float]:
 
 def a_score(folder: Path) -> Path:
     """A complete score stage of random margins of a pool that is not here; returns its directory."""
-    spec = MarginSpec.model_validate(
+    spec = MarginStage.model_validate(
         {
             "pool": "cifar10-generated-0123456789",
             "model": "trades-resnet18-seed0-0123456789",

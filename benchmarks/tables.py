@@ -11,10 +11,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from robustprune.config import load_config
-from robustprune.experiments import load_experiments
-from robustprune.paths import RECORD_FILE
-from robustprune.plan import Plan, make_plan
+from robustprune.core.paths import RECORD_FILE
+from robustprune.experiments.files import load_experiments
+from robustprune.planning.config import load_config
+from robustprune.planning.plan import Plan, make_plan
 
 ROOT = Path(__file__).resolve().parents[1]
 PRESET = "cifar10"

@@ -26,20 +26,21 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from robustprune.attacks.norms import norm_named
 from robustprune.attacks.pgd import pgd
-from robustprune.config import load_config
-from robustprune.device import describe
-from robustprune.execution import Compile, Execution
-from robustprune.job import Job
-from robustprune.models.registry import build_model
-from robustprune.pools.format import Pool, PoolInfo
-from robustprune.pools.ingest.digits import read
-from robustprune.pools.ingest.finding import idx_files
-from robustprune.pools.ingest.idx import read_images, read_labels
-from robustprune.settings import AnyRecipe, ThreatModel, TradesRecipe
-from robustprune.specs import ModelSpec
+from robustprune.core.device import describe
+from robustprune.core.execution import Compile, Execution
+from robustprune.core.job import Job
+from robustprune.core.settings import ThreatModel
+from robustprune.images.formats.digits import read
+from robustprune.images.formats.finding import idx_files
+from robustprune.images.formats.idx import read_images, read_labels
+from robustprune.images.pool import Pool, PoolInfo
+from robustprune.networks.registry import build_model
+from robustprune.planning.config import load_config
 from robustprune.training.augmentation import crop_flip
 from robustprune.training.fit import Training
 from robustprune.training.losses import label_objective
+from robustprune.training.settings import AnyRecipe, TradesRecipe
+from robustprune.training.specs import ModelStage
 from robustprune.training.trainset import KeptImages
 
 Images = npt.NDArray[np.uint8]
@@ -148,7 +149,7 @@ def training(
     with tempfile.TemporaryDirectory() as folder:
         job = Job(Path(folder), Execution(device=device, compile=compiled), threads=case.threads, live=False)
         job.partial.mkdir()
-        spec = ModelSpec(
+        spec = ModelStage(
             architecture=case.architecture,
             classes=10,
             image_shape=case.shape,

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from robustprune.config import merge
+from robustprune.planning.config import merge
 from tiny import TINY
 
 ROOT = Path(__file__).parents[1]

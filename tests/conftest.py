@@ -8,10 +8,10 @@ import torch
 from hypothesis import settings
 from torch import Tensor, nn
 
-from robustprune.execution import Execution
-from robustprune.job import Job
-from robustprune.models.registry import build_model
-from robustprune.pools.ingest.idx import read_images, read_labels
+from robustprune.core.execution import Execution
+from robustprune.core.job import Job
+from robustprune.images.formats.idx import read_images, read_labels
+from robustprune.networks.registry import build_model
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

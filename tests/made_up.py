@@ -8,10 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from robustprune.job import Job
-from robustprune.plan import Plan
-from robustprune.record import make_record
-from robustprune.specs import EvaluationSpec, RunSpec, Spec
+from robustprune.core.job import Job
+from robustprune.core.record import make_record
+from robustprune.core.stage import Stage
+from robustprune.evaluation.specs import EvaluationStage
+from robustprune.experiments.tables.specs import RunSpec
+from robustprune.planning.plan import Plan
 
 EPOCHS = 20
 TRAINED: dict[str, Any] = {"training_seconds": 10.0, "images_kept": 4000, "steps": 100}
@@ -71,8 +73,8 @@ def make_up_results(plan: Plan) -> int:
     return len(read)
 
 
-def _made(spec: Spec, directory: Path, chance: random.Random) -> dict[str, Any]:
-    if isinstance(spec, EvaluationSpec):
+def _made(spec: Stage, directory: Path, chance: random.Random) -> dict[str, Any]:
+    if isinstance(spec, EvaluationStage):
         attacked = {"accuracy": chance.uniform(0.4, 0.6), "images": 1000, "zero_gradients": 0, "random": False}
         summary = {"clean": {"accuracy": chance.uniform(0.8, 0.9), "images": 1000}, spec.attack: attacked}
         (directory / "summary.json").write_text(json.dumps(summary))

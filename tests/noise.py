@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from robustprune.execution import Execution
-from robustprune.job import Job
-from robustprune.pools.format import Pool, open_pool
-from robustprune.pools.writing import write_pool
-from robustprune.settings import ThreatModel
-from robustprune.settings.training import AnyRecipe
-from robustprune.specs import ModelSpec
+from robustprune.core.execution import Execution
+from robustprune.core.job import Job
+from robustprune.core.settings import ThreatModel
+from robustprune.core.team import Team
+from robustprune.images.pool import Pool, open_pool
+from robustprune.images.writing import write_pool
 from robustprune.training.fit import Training
-from robustprune.training.team import Team
+from robustprune.training.settings import AnyRecipe
+from robustprune.training.specs import ModelStage
 from robustprune.training.trainset import KeptImages
 
 CPU = Execution(device="cpu")
@@ -59,7 +59,7 @@ def training(
         "training": recipe,
         "seed": 0,
     }
-    spec = ModelSpec.model_validate({**content, **how})
+    spec = ModelStage.model_validate({**content, **how})
     job = Job(folder, execution, threads=1, live=False)
     job.partial.mkdir(parents=True, exist_ok=True)
     return Training(job, spec, list(kept), team or Team())

@@ -14,15 +14,14 @@ import numpy as np
 import pytest
 
 from processes import wait_until
-from robustprune.blocks import Columns
-from robustprune.execution import Execution
-from robustprune.job import Job, run_stage
-from robustprune.plan import Plan
-from robustprune.pools.format import open_pool
-from robustprune.record import make_record
-from robustprune.scores.files import publish_score
-from robustprune.scores.meaning import Meaning
-from robustprune.specs import MarginSpec
+from robustprune.core.execution import Execution
+from robustprune.core.job import Job, run_stage
+from robustprune.core.record import make_record
+from robustprune.core.rows import Columns
+from robustprune.images.pool import open_pool
+from robustprune.planning.plan import Plan
+from robustprune.scores.files import Meaning, publish_score
+from robustprune.scores.specs import MarginStage
 from tiny import plan_of_scores, run_upstream, stage_of
 
 MEANING = Meaning("margin", "Linf distance, pixel range [0, 1]", "high", "a large margin is an easy image")
@@ -41,7 +40,7 @@ def a_score(results: Path) -> tuple[Plan, str]:
     plan = plan_of_scores(results, "margin")
     score = stage_of(plan, "scores")
     spec = plan.stages[score]
-    assert isinstance(spec, MarginSpec)
+    assert isinstance(spec, MarginStage)
     run_upstream(plan, spec.pool)
     run_stage(plan.directory(spec.pool), Execution(device="cpu"))
     job = Job(plan.directory(score), Execution(device="cpu"), threads=1, live=False)

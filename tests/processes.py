@@ -41,8 +41,8 @@ def remembers_signals(process: int) -> bool:
 WAITS_AFTER_SAVING = """
 import sys, time
 from pathlib import Path
-from robustprune.cli import main
-from robustprune.interruption import Checkpoints
+from robustprune.cli.main import main
+from robustprune.core.interruption import Checkpoints
 
 partial, files = Path(sys.argv.pop(1)), sys.argv.pop(1)
 tick = Checkpoints.tick

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from robustprune.errors import Interrupted
-from robustprune.interruption import Checkpoints
+from robustprune.core.errors import Interrupted
+from robustprune.core.interruption import Checkpoints
 
 
 class StopAfterTwo(Checkpoints):

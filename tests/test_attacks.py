@@ -14,7 +14,7 @@ from robustprune.attacks.inputs import check_classifier
 from robustprune.attacks.margin_loss import best_other, cw_objective
 from robustprune.attacks.norms import norm_named
 from robustprune.attacks.pgd import pgd
-from robustprune.errors import UserError
+from robustprune.core.errors import UserError
 
 NORMS = ("Linf", "L2")
 ORDERS: dict[str, float] = {"Linf": np.inf, "L2": 2}

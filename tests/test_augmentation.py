@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from robustprune.edm.augmentation import LABELS, SYM6, Geometry, augment, inverse, resample
-from robustprune.randomness import BatchNoise
+from robustprune.core.randomness import BatchNoise
+from robustprune.generation.augmentation import LABELS, SYM6, Geometry, augment, inverse, resample
 
 SIDE = 16
 

@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robustprune.classes.grouping import Grouping, TooFewClasses, group_synsets
-from robustprune.classes.hierarchy import Hierarchy, read_hierarchy
-from robustprune.classes.listing import list_images, listing_digest, shuffled, synset_entries
-from robustprune.errors import UserError
+from robustprune.core.errors import UserError
+from robustprune.images.classes.grouping import Grouping, Hierarchy, TooFewClasses, group_synsets, read_hierarchy
+from robustprune.images.classes.listing import list_images, listing_digest, shuffled, synset_entries
 from test_folders import member_of, tar_of, write_large, write_tar
 
 # entity

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from robustprune.cli import main
-from robustprune.execution import Execution
-from robustprune.job import run_stage
+from robustprune.cli.main import main
+from robustprune.core.execution import Execution
+from robustprune.core.job import run_stage
 from tiny import TINY, run_upstream, stage_of, tiny_plan
 
 ROOT = Path(__file__).parents[1]
@@ -84,7 +84,7 @@ def test_what_was_made_by_earlier_definitions_is_shown_and_not_run(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     directory = tiny_plan(tmp_path / "results").directory(stage_of(tiny_plan(tmp_path / "results"), "models"))
-    monkeypatch.setattr("robustprune.specs.base.definition", lambda module: 99)
+    monkeypatch.setattr("robustprune.core.stage.definition", lambda module: 99)
     assert main(["show", str(directory)]) == 0
     assert directory.name in capsys.readouterr().out
     assert main(["run", str(directory)]) == 2
@@ -124,7 +124,7 @@ def test_another_pipe_that_breaks_is_told_of(monkeypatch: pytest.MonkeyPatch, ca
     def broken(*_: object) -> None:
         raise BrokenPipeError("a follower is gone")
 
-    monkeypatch.setattr("robustprune.cli._configured_plan", broken)
+    monkeypatch.setattr("robustprune.cli.main._configured_plan", broken)
     assert main(["plan"]) == 1
     assert "a follower is gone" in caplog.text
 

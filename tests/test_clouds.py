@@ -10,15 +10,26 @@ import torch
 from scipy import stats
 from torch import nn
 
-from robustprune.clouds.points import best_prediction, draw_clouds
-from robustprune.clouds.stage import FIELD_FILE, GRID, MEASURES_FILE, POINTS_FILE, run
-from robustprune.clouds.training import Training, attack, kept_of, measure
-from robustprune.figures.clouds import run as run_figure
-from robustprune.figures.files import CAPTION_FILE, DATA_FILE, FIGURE_FILE
-from robustprune.job import Job
-from robustprune.settings.clouds import CloudSettings
-from robustprune.specs import CloudsFigureSpec, CloudsSpec
-from robustprune.stagefile import write_spec
+from robustprune.core.job import Job
+from robustprune.core.stage_file import write_spec
+from robustprune.experiments.figures.clouds import run as run_figure
+from robustprune.experiments.figures.specs import CloudsFigureStage
+from robustprune.experiments.figures.style import CAPTION_FILE, DATA_FILE, FIGURE_FILE
+from robustprune.experiments.studies.clouds import (
+    FIELD_FILE,
+    GRID,
+    MEASURES_FILE,
+    POINTS_FILE,
+    Training,
+    attack,
+    best_prediction,
+    draw_clouds,
+    kept_of,
+    measure,
+    run,
+)
+from robustprune.experiments.studies.settings import CloudSettings
+from robustprune.experiments.studies.specs import CloudsStage
 from tiny import all_figures
 
 SMALL = CloudSettings(points=60, test_points=100, width=8, steps_before=10, steps_after=10, trials=2)
@@ -108,7 +119,7 @@ def test_a_training_goes_on_from_where_it_was_with_the_rest() -> None:
 
 
 def test_a_figure_shows_points_and_boundary_and_tells_what_changed(make_job: Callable[..., Job]) -> None:
-    study = CloudsSpec(settings=SMALL)
+    study = CloudsStage(settings=SMALL)
     job = make_job("studies", study.id)
     write_spec(job.directory / "spec.json", study)
     assert run(job, study)["networks"] == 10
@@ -120,7 +131,7 @@ def test_a_figure_shows_points_and_boundary_and_tells_what_changed(make_job: Cal
     assert points["none"].all()
     assert len(measures) == 10
     assert (measures["robustness"] <= measures["accuracy"]).all()
-    spec = CloudsFigureSpec(
+    spec = CloudsFigureStage(
         name="kaufmann_v2.figure1", title="Figure 1", claim="it is clearer", panels=("none", "low_distance"),
         study=study.id,
     )  # fmt: skip

@@ -9,8 +9,8 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from robustprune.config import PRESETS, Config, load_config, merge, read_config_file
-from robustprune.errors import UserError
+from robustprune.core.errors import UserError
+from robustprune.planning.config import PRESETS, Config, load_config, merge, read_config_file
 
 ROOT = Path(__file__).parents[1]
 

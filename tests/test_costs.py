@@ -14,23 +14,28 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robustprune.cli import main
-from robustprune.config import load_config
-from robustprune.costs.calibration import calibrate
-from robustprune.costs.report import NO_RATES, in_units
-from robustprune.costs.storage import bytes_of
-from robustprune.costs.throughput import THROUGHPUT_FILE, Rates, add_rates, read_throughput
-from robustprune.costs.work import UnknownSizeError, Work, network_of, networks, works_of
-from robustprune.errors import UserError
+from robustprune.cli.main import main
+from robustprune.cli.plan_view import describe_plan
+from robustprune.core.errors import UserError
+from robustprune.core.settings import Precision, ThreatModel
 from robustprune.evaluation.autoattack import STANDARD, withstands_one
 from robustprune.evaluation.pgd import withstands_pgd
-from robustprune.experiments import Row, Table, load_experiments
-from robustprune.plan import Plan, make_plan
-from robustprune.planview import describe_plan
-from robustprune.precision import memory_format
-from robustprune.settings import OnlinePuma, Pgd, Precision, ThreatModel
-from robustprune.specs import EmbeddingSpec, ModelSpec, TorchvisionEncoder
+from robustprune.evaluation.settings import Pgd
+from robustprune.experiments.files import load_experiments
+from robustprune.experiments.row import Row
+from robustprune.experiments.tables.forms import Table
+from robustprune.networks.precision import memory_format
+from robustprune.planning.config import load_config
+from robustprune.planning.costs.calibration import calibrate
+from robustprune.planning.costs.report import NO_RATES, in_units
+from robustprune.planning.costs.storage import bytes_of
+from robustprune.planning.costs.throughput import THROUGHPUT_FILE, Rates, add_rates, read_throughput
+from robustprune.planning.costs.work import UnknownSizeError, Work, network_of, networks, works_of
+from robustprune.planning.plan import Plan, make_plan
+from robustprune.pruning.settings import OnlinePuma
+from robustprune.scores.embeddings.specs import EmbeddingStage, TorchvisionEncoder
 from robustprune.training.online import move_to_margins
+from robustprune.training.specs import ModelStage
 from tiny import stage_of
 
 THREAT = ThreatModel(norm="Linf", epsilon=Fraction("1e-4"))  # so small that everything is withstood to the end
@@ -174,7 +179,7 @@ def test_pools_scores_and_generators_by_hand() -> None:
 
 def test_embedding_by_torchvision_takes_a_pass_of_a_network_of_its_own() -> None:
     plan = plan_of(Row(method="PUMA", strategy="puma", extrapolated=True))
-    stage = next(one for one, spec in plan.stages.items() if isinstance(spec, EmbeddingSpec) and "train" in spec.pool)
+    stage = next(one for one, spec in plan.stages.items() if isinstance(spec, EmbeddingStage) and "train" in spec.pool)
     encoder = TorchvisionEncoder(name="resnet50", digest="0" * 64, resize=224, location="resnet50.pth")
     other = plan.stages[stage].model_copy(update={"encoder": encoder})
     plan = replace(plan, stages={**plan.stages, stage: other})
@@ -209,7 +214,7 @@ def test_the_view_tells_hours_where_something_was_calibrated_and_says_so_where_n
     target = str(tmp_path / "table1.csv")
     assert describe_plan(plan, [target]).splitlines()[-1] == NO_RATES
     network = "small_cnn, 10 classes, 1x8x8"
-    assert network in {network_of(spec) for spec in plan.stages.values() if isinstance(spec, ModelSpec)}
+    assert network in {network_of(spec) for spec in plan.stages.values() if isinstance(spec, ModelStage)}
     add_rates(tmp_path, "one GPU", {network: RATES})
     last = describe_plan(plan, [target]).splitlines()[-1]
     assert last.startswith("hours of one one GPU: at least ")
@@ -336,9 +341,9 @@ def test_calibrated_by_command_the_plan_knows_hours(
 
 def test_the_costs_of_everything_at_paper_scale_are_told_at_once_and_without_torch() -> None:
     code = (
-        "import sys, time; from robustprune.config import load_config; "
-        "from robustprune.experiments import load_experiments; "
-        "from robustprune.plan import make_plan; from robustprune.planview import describe_plan; "
+        "import sys, time; from robustprune.planning.config import load_config; "
+        "from robustprune.experiments.files import load_experiments; "
+        "from robustprune.planning.plan import make_plan; from robustprune.cli.plan_view import describe_plan; "
         "describe_plan(make_plan(load_config({'preset': 'cifar10'}), load_experiments())); "
         "assert not {'torch', 'snakemake', 'zarr', 'pandas'} & set(sys.modules); "
         "print(time.process_time())"

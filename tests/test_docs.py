@@ -12,10 +12,10 @@ import torch
 import yaml
 from torch import nn
 
-from robustprune.cli import main
-from robustprune.config import Config, merge
-from robustprune.experiments import Row
-from robustprune.pools.ingest import npz
+from robustprune.cli.main import main
+from robustprune.experiments.row import Row
+from robustprune.images.formats import npz
+from robustprune.planning.config import Config, merge
 from test_pools import everything, planned
 
 ROOT = Path(__file__).parents[1]

@@ -17,10 +17,10 @@ import pytest
 from scipy.io import savemat
 from torchvision.datasets import CIFAR100, MNIST, SVHN, FashionMNIST
 
-from robustprune.errors import UserError
-from robustprune.pools.ingest import torchvision
-from robustprune.pools.ingest.download import fetch
-from robustprune.specs import IngestedPoolSpec, TorchvisionLocation, TorchvisionSource
+from robustprune.core.errors import UserError
+from robustprune.images.formats import torchvision
+from robustprune.images.formats.download import fetch
+from robustprune.images.specs import IngestedPoolStage, TorchvisionLocation, TorchvisionSource
 from test_pools import everything, idx_bytes, put_mnist, some_images
 
 CONTENT = bytes(range(256)) * 4000
@@ -126,9 +126,9 @@ def test_a_complete_part_is_not_downloaded_again(site: Site, target: Path) -> No
     assert target.read_bytes() == CONTENT
 
 
-def spec_of(name: str, location: TorchvisionLocation, split: str = "train") -> IngestedPoolSpec:
+def spec_of(name: str, location: TorchvisionLocation, split: str = "train") -> IngestedPoolStage:
     source = TorchvisionSource.model_validate({"name": name, "location": location.model_dump()})
-    return IngestedPoolSpec.model_validate(
+    return IngestedPoolStage.model_validate(
         {"dataset": "some", "split": split, "classes": 10, "image_shape": (1, 28, 28), "source": source.model_dump()}
     )
 

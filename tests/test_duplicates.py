@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from robustprune.errors import UserError
-from robustprune.job import Job
-from robustprune.pools import duplicates, stage
-from robustprune.pools.duplicates import Repeats, find_repeats, rows_also_in, sorted_by_class
-from robustprune.specs import IngestedPoolSpec
+from robustprune.core.errors import UserError
+from robustprune.core.job import Job
+from robustprune.images import duplicates
+from robustprune.images import ingested as stage
+from robustprune.images.duplicates import Repeats, find_repeats, rows_also_in, sorted_by_class
+from robustprune.images.specs import IngestedPoolStage
 from test_pools import planned, some_images
 
 Make = Callable[..., Job]
@@ -78,7 +79,7 @@ def test_images_in_the_order_of_their_classes_are_recognised(length: int, monkey
     assert not sorted_by_class(np.array([3, 3, 3, 3], np.int16))
 
 
-def put_pools(make_job: Make, *, shared: int) -> tuple[IngestedPoolSpec, str]:
+def put_pools(make_job: Make, *, shared: int) -> tuple[IngestedPoolStage, str]:
     """A test pool, and the spec of a training pool of which so many images are also in it."""
     images = some_images(20, 4, 5)
     np.savez("test.npz", image=images[:10], label=np.arange(10))

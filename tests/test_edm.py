@@ -12,10 +12,16 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from robustprune.config import load_config
-from robustprune.edm import stage
-from robustprune.edm.network import NO_CLASS, Attention, Block, Dropout, build_network
-from robustprune.edm.preconditioning import (
+from robustprune.core.errors import Interrupted, UserError
+from robustprune.core.interruption import Checkpoints
+from robustprune.core.job import Job
+from robustprune.core.randomness import BatchNoise
+from robustprune.core.sample_noise import per_sample
+from robustprune.core.stage_file import write_spec
+from robustprune.core.team import Team
+from robustprune.generation import generator as stage
+from robustprune.generation.network import NO_CLASS, Attention, Block, Dropout, build_network
+from robustprune.generation.preconditioning import (
     SIGMA_DATA,
     coefficients,
     denoise,
@@ -24,20 +30,14 @@ from robustprune.edm.preconditioning import (
     loss_weight,
     sigma_of,
 )
-from robustprune.edm.sampler import Denoiser, churned_level, draw_images, heun, make_churn, sigmas, to_bytes
-from robustprune.edm.training import GeneratorTraining, averaging_beta, learning_rate
-from robustprune.errors import Interrupted, UserError
-from robustprune.interruption import Checkpoints
-from robustprune.job import Job
-from robustprune.models.checkpoint import load_weights
-from robustprune.pools.format import open_pool
-from robustprune.pools.writing import write_pool
-from robustprune.randomness import BatchNoise
-from robustprune.sample_noise import per_sample
-from robustprune.settings import GeneratorSettings, SamplerSettings
-from robustprune.specs import GeneratorSpec
-from robustprune.stagefile import write_spec
-from robustprune.training.team import Team
+from robustprune.generation.sampler import Denoiser, churned_level, draw_images, heun, make_churn, sigmas, to_bytes
+from robustprune.generation.settings import GeneratorSettings, SamplerSettings
+from robustprune.generation.training import GeneratorTraining, averaging_beta, learning_rate
+from robustprune.images.pool import open_pool
+from robustprune.images.specs import GeneratorStage
+from robustprune.images.writing import write_pool
+from robustprune.networks.checkpoint import load_weights
+from robustprune.planning.config import load_config
 
 POOL = "digits-train-0000000000"
 TINY = {"base_channels": 8, "channel_multipliers": (1, 2), "blocks": 1, "dropout": 0.2, "steps": 7, "batch_size": 8}
@@ -436,16 +436,16 @@ def test_averaging_beta_by_hand() -> None:
 
 
 @pytest.fixture
-def make_training(make_job: Callable[..., Job]) -> Callable[..., tuple[Job, GeneratorSpec]]:
+def make_training(make_job: Callable[..., Job]) -> Callable[..., tuple[Job, GeneratorStage]]:
     """A function that makes a job of the stage ``generators`` beside a pool of 200 digits."""
     digits = load_digits()
     pool_job = make_job("pools", POOL)
     images = np.round(digits.images[:200, None] * 255 / 16).astype(np.uint8)
     write_pool(pool_job, images, digits.target[:200], dataset="digits", source="scikit-learn", classes=10)
 
-    def make(name: str, **changes: object) -> tuple[Job, GeneratorSpec]:
+    def make(name: str, **changes: object) -> tuple[Job, GeneratorStage]:
         settings = GeneratorSettings.model_validate({**TINY, **changes})
-        spec = GeneratorSpec(dataset="digits", pool=POOL, classes=10, image_shape=(1, 8, 8), settings=settings)
+        spec = GeneratorStage(dataset="digits", pool=POOL, classes=10, image_shape=(1, 8, 8), settings=settings)
         return make_job("generators", name), spec
 
     return make
@@ -469,9 +469,9 @@ OUTPUTS = ("weights.safetensors", "history.parquet")
 
 
 def test_a_resumed_training_ends_in_the_same_bytes(
-    make_training: Callable[..., tuple[Job, GeneratorSpec]], monkeypatch: pytest.MonkeyPatch
+    make_training: Callable[..., tuple[Job, GeneratorStage]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("robustprune.edm.training.HISTORY_STEPS", 3)
+    monkeypatch.setattr("robustprune.generation.training.HISTORY_STEPS", 3)
     whole, spec = make_training("whole", flip=True, ramp_images=20, augmentation_probability=0.5, label_dropout=0.3)
     stage.run(whole, spec)
     broken, _ = make_training("broken")
@@ -491,7 +491,7 @@ def test_a_resumed_training_ends_in_the_same_bytes(
 
 
 def test_the_published_weights_are_the_average_by_hand(
-    make_training: Callable[..., tuple[Job, GeneratorSpec]],
+    make_training: Callable[..., tuple[Job, GeneratorStage]],
 ) -> None:
     job, spec = make_training("average", steps=4)
     training = GeneratorTraining(job, spec, open_pool(job.upstream("pools", POOL)))
@@ -504,7 +504,7 @@ def test_the_published_weights_are_the_average_by_hand(
     torch.testing.assert_close(list(training.average.parameters()), expected, rtol=1e-5, atol=1e-7)
 
 
-def test_batches_depend_on_the_step_alone(make_training: Callable[..., tuple[Job, GeneratorSpec]]) -> None:
+def test_batches_depend_on_the_step_alone(make_training: Callable[..., tuple[Job, GeneratorStage]]) -> None:
     job, spec = make_training("batches", flip=True, batch_size=64)
     pool = open_pool(job.upstream("pools", POOL))
     first, second = (GeneratorTraining(job, spec, pool) for _ in range(2))
@@ -525,7 +525,7 @@ def test_batches_depend_on_the_step_alone(make_training: Callable[..., tuple[Job
 
 
 def test_of_a_share_of_the_images_the_class_is_not_told(
-    make_training: Callable[..., tuple[Job, GeneratorSpec]],
+    make_training: Callable[..., tuple[Job, GeneratorStage]],
 ) -> None:
     batches = []
     for share in (0, 0.25):
@@ -540,9 +540,9 @@ def test_of_a_share_of_the_images_the_class_is_not_told(
 
 
 def test_training_lowers_the_loss(
-    make_training: Callable[..., tuple[Job, GeneratorSpec]], monkeypatch: pytest.MonkeyPatch
+    make_training: Callable[..., tuple[Job, GeneratorStage]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("robustprune.edm.training.HISTORY_STEPS", 20)
+    monkeypatch.setattr("robustprune.generation.training.HISTORY_STEPS", 20)
     job, spec = make_training("learns", steps=120, batch_size=16, learning_rate=5e-3, dropout=0.0)
     stage.run(job, spec)
     losses = pd.read_parquet(job.directory / "history.parquet")["loss"]
@@ -550,7 +550,7 @@ def test_training_lowers_the_loss(
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_update(
-    make_training: Callable[..., tuple[Job, GeneratorSpec]],
+    make_training: Callable[..., tuple[Job, GeneratorStage]],
 ) -> None:
     job, spec = make_training("diverged", learning_rate=0.02)
     training = GeneratorTraining(job, spec, open_pool(job.upstream("pools", POOL)))
@@ -566,7 +566,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(
     assert all(torch.equal(old, new) for old, new in zip(before, training.network.parameters(), strict=True))
 
 
-def test_two_processes_train_what_one_does(make_training: Callable[..., tuple[Job, GeneratorSpec]]) -> None:
+def test_two_processes_train_what_one_does(make_training: Callable[..., tuple[Job, GeneratorStage]]) -> None:
     changes = {"augmentation_probability": 0.5, "flip": True, "label_dropout": 0.3, "batch_size": 9, "steps": 4}
     alone, spec = make_training("alone", **changes)
     together, _ = make_training(spec.id, **changes)
@@ -585,21 +585,21 @@ def test_two_processes_train_what_one_does(make_training: Callable[..., tuple[Jo
 
 
 def test_more_processes_than_images_in_a_batch_are_refused(
-    make_training: Callable[..., tuple[Job, GeneratorSpec]],
+    make_training: Callable[..., tuple[Job, GeneratorStage]],
 ) -> None:
     job, spec = make_training("crowd", batch_size=2)
     with pytest.raises(UserError, match=r"batch_size = 2 cannot be shared among 3 processes"):
         GeneratorTraining(job, spec, open_pool(job.upstream("pools", POOL)), Team(1, 3))
 
 
-def test_a_pool_of_other_images_is_refused(make_training: Callable[..., tuple[Job, GeneratorSpec]]) -> None:
+def test_a_pool_of_other_images_is_refused(make_training: Callable[..., tuple[Job, GeneratorStage]]) -> None:
     job, spec = make_training("misfit")
     with pytest.raises(UserError, match=rf"pool {POOL} has images of shape \(1, 8, 8\) in 10 classes, .* in 7"):
         stage.run(job, spec.model_copy(update={"classes": 7}))
 
 
 def test_a_missing_pool_is_named(make_job: Callable[..., Job], tmp_path: Path) -> None:
-    spec = GeneratorSpec(
+    spec = GeneratorStage(
         dataset="digits", pool=POOL, classes=10, image_shape=(1, 8, 8), settings=GeneratorSettings(steps=1)
     )
     with pytest.raises(UserError, match=POOL):

@@ -12,21 +12,21 @@ import torch.nn.functional as F
 import torchvision.models
 from torch import Tensor, nn
 
-from robustprune.embeddings import stage
-from robustprune.embeddings.encoders import features_and_logits, features_of, torchvision_encoder
-from robustprune.embeddings.files import ARRAY_FILE, INFO_FILE, EmbeddingInfo, open_embeddings, write_embeddings
-from robustprune.embeddings.stage import row_pass, run
-from robustprune.errors import Interrupted, UserError
-from robustprune.files import digest
-from robustprune.interruption import Checkpoints
-from robustprune.job import Job
-from robustprune.models.resnet18 import ResNet18
-from robustprune.models.small_cnn import build
-from robustprune.pools.format import Pool, open_pool
-from robustprune.pools.writing import write_pool
-from robustprune.settings import EmbeddingSettings
-from robustprune.sources import encoder_source
-from robustprune.specs import EmbeddingSpec, FileEncoder, ModelEncoder, TorchvisionEncoder
+from robustprune.core.errors import Interrupted, UserError
+from robustprune.core.files import digest
+from robustprune.core.interruption import Checkpoints
+from robustprune.core.job import Job
+from robustprune.images.pool import Pool, open_pool
+from robustprune.images.sources import encoder_source
+from robustprune.images.writing import write_pool
+from robustprune.networks.resnet18 import ResNet18
+from robustprune.networks.small_cnn import build
+from robustprune.scores.embeddings import stage
+from robustprune.scores.embeddings.encoders import features_and_logits, features_of, torchvision_encoder
+from robustprune.scores.embeddings.files import ARRAY_FILE, INFO_FILE, EmbeddingInfo, open_embeddings, write_embeddings
+from robustprune.scores.embeddings.specs import EmbeddingStage, FileEncoder, ModelEncoder, TorchvisionEncoder
+from robustprune.scores.embeddings.stage import row_pass, run
+from robustprune.scores.settings import EmbeddingSettings
 from stopping import StopAfterTwo
 
 POOL = "some-train-0123456789"
@@ -45,9 +45,9 @@ def pool(make_job: MakeJob) -> Pool:
     return open_pool(job.directory)
 
 
-def from_file(path: Path, dtype: str = "float32") -> EmbeddingSpec:
+def from_file(path: Path, dtype: str = "float32") -> EmbeddingStage:
     encoder = FileEncoder(digest=digest(path), location=str(path))
-    return EmbeddingSpec.model_validate({"pool": POOL, "encoder": encoder, "dtype": dtype})
+    return EmbeddingStage.model_validate({"pool": POOL, "encoder": encoder, "dtype": dtype})
 
 
 def images_like(count: int, *shape: int) -> Tensor:
@@ -72,7 +72,7 @@ def test_a_model_embeds_by_the_weights_that_are_asked_for(
     models = {name: build((1, 8, 8), 4).eval() for name in ("last", "best")}
     monkeypatch.setattr(stage, "load_model", lambda _directory, _device, asked: models[asked])
     encoder = ModelEncoder.model_validate({"model": "some-model-0123456789", "weights": weights})
-    spec = EmbeddingSpec(pool=POOL, encoder=encoder, dtype="float32")
+    spec = EmbeddingStage(pool=POOL, encoder=encoder, dtype="float32")
     (block,) = row_pass(make_job("embeddings", "some-embedding-0123456789"), spec)()
     images = torch.from_numpy(np.array(pool.images)).float() / 255
     np.testing.assert_array_equal(block["embedding"], models[weights][:-1](images).detach().numpy())

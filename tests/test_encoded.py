@@ -16,14 +16,15 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from robustprune.errors import Interrupted, UserError
-from robustprune.files import digest
-from robustprune.job import Job
-from robustprune.pools import decoding, encoding
-from robustprune.pools import encoded as encoded_pool
-from robustprune.pools.decoding import LARGEST_PIXELS, decode, decode_and_fit
-from robustprune.pools.encoding import EncodedImage, fill_encoded_pool, publish_encoded_pool
-from robustprune.pools.format import image_digests, open_pool, read_digests
+from robustprune.core.errors import Interrupted, UserError
+from robustprune.core.files import digest
+from robustprune.core.job import Job
+from robustprune.images import encoded as decoding
+from robustprune.images import encoded as encoded_pool
+from robustprune.images import encoding
+from robustprune.images.encoded import LARGEST_PIXELS, decode, decode_and_fit
+from robustprune.images.encoding import EncodedImage, fill_encoded_pool, publish_encoded_pool
+from robustprune.images.pool import image_digests, open_pool, read_digests
 
 Make = Callable[..., Job]
 SHAPE = (3, 8, 6)

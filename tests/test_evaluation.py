@@ -17,41 +17,37 @@ from pyautoattack import AutoAttack
 from torch import Tensor, nn
 
 from processes import Killed
-from robustprune import execution
 from robustprune.attacks.margin_loss import cw_objective
+from robustprune.attacks.margins import signed_margins
 from robustprune.attacks.pgd import pgd_from_own_starts
-from robustprune.errors import UserError
+from robustprune.attacks.settings import BoundarySearchSettings, DeepFoolSettings
+from robustprune.core import execution
+from robustprune.core.errors import UserError
+from robustprune.core.files import digest
+from robustprune.core.job import Job
+from robustprune.core.randomness import derive_seed
+from robustprune.core.settings import ThreatModel
+from robustprune.core.stage_file import write_spec
+from robustprune.evaluation import specs as evaluation_specs
 from robustprune.evaluation import stage as evaluation_stage
-from robustprune.evaluation.accuracy import is_right
 from robustprune.evaluation.autoattack import STANDARD, withstands_one
 from robustprune.evaluation.checks import answers_at_random, zero_gradients
-from robustprune.evaluation.outcome import summarise
+from robustprune.evaluation.outcome import balanced_subset, is_right, summarise
 from robustprune.evaluation.pgd import objective_of, withstands_pgd
-from robustprune.evaluation.subset import balanced_subset
+from robustprune.evaluation.settings import AttackName, EvaluationSettings, Pgd
+from robustprune.evaluation.specs import EvaluationStage
 from robustprune.evaluation.summary import doubts, read_summaries
-from robustprune.files import digest
-from robustprune.job import Job
-from robustprune.margins import stage as margins_stage
-from robustprune.margins.signed import signed_margins
-from robustprune.models.checkpoint import WEIGHTS_FILE, save_weights
-from robustprune.models.registry import build_model
-from robustprune.pools.writing import write_pool
-from robustprune.randomness import derive_seed
+from robustprune.images.specs import DigitsSource, IngestedPoolStage
+from robustprune.images.writing import write_pool
+from robustprune.networks.checkpoint import WEIGHTS_FILE, save_weights
+from robustprune.networks.registry import build_model
 from robustprune.scores import files as score_files
-from robustprune.scores.figure import draw_scores
-from robustprune.settings import (
-    AttackName,
-    BoundarySearchSettings,
-    DeepFoolSettings,
-    EvaluationSettings,
-    Pgd,
-    ThreatModel,
-    TradesRecipe,
-)
-from robustprune.specs import DigitsSource, EvaluationSpec, ImportedModelSpec, IngestedPoolSpec, MarginSpec, ModelSpec
-from robustprune.specs import evaluations as evaluation_specs
-from robustprune.stagefile import write_spec
-from robustprune.store import open_store
+from robustprune.scores import margin as margins_stage
+from robustprune.scores.files import draw_scores
+from robustprune.scores.specs import MarginStage
+from robustprune.scores.store.reading import open_store
+from robustprune.training.settings import TradesRecipe
+from robustprune.training.specs import ImportedModelStage, ModelStage
 
 MakeJob = Callable[..., Job]
 COUNT = 30
@@ -66,8 +62,8 @@ def keep_the_trace_function() -> Iterator[None]:
         sys.settrace(before)
 
 
-POOL = IngestedPoolSpec(dataset="digits", split="test", classes=10, image_shape=(1, 8, 8), source=DigitsSource())
-MODEL = ModelSpec(
+POOL = IngestedPoolStage(dataset="digits", split="test", classes=10, image_shape=(1, 8, 8), source=DigitsSource())
+MODEL = ModelStage(
     architecture="small_cnn",
     classes=10,
     image_shape=(1, 8, 8),
@@ -82,9 +78,9 @@ THREAT = ThreatModel.model_validate({"norm": "Linf", "epsilon": "0.02"})
 SETTINGS = EvaluationSettings.model_validate({"cw": {"steps": 5}, "pgd": {"steps": 4, "restarts": 3}, "seed": 3})
 
 
-def evaluation(attack: AttackName, **changed: Any) -> EvaluationSpec:
+def evaluation(attack: AttackName, **changed: Any) -> EvaluationStage:
     """The network under an attack."""
-    spec = EvaluationSpec(
+    spec = EvaluationStage(
         attack=attack,
         pgd=SETTINGS.pgd_named(attack),
         pool=POOL.id,
@@ -97,7 +93,7 @@ def evaluation(attack: AttackName, **changed: Any) -> EvaluationSpec:
 
 
 CW, AUTOATTACK = evaluation("cw"), evaluation("autoattack")
-SCORES = MarginSpec(pool=POOL.id, model=MODEL.id, norm="Linf", settings=DeepFoolSettings())
+SCORES = MarginStage(pool=POOL.id, model=MODEL.id, norm="Linf", settings=DeepFoolSettings())
 
 
 def a_network() -> nn.Module:
@@ -195,7 +191,7 @@ def test_an_evaluation_by_autoattack_tells_what_broke_each_image(
 
 @pytest.mark.parametrize("spec", [evaluation("clean"), CW, AUTOATTACK], ids=lambda spec: spec.attack)
 def test_a_dead_network_is_one_bad_run_and_no_error(
-    make_job: MakeJob, upstream: Path, monkeypatch: pytest.MonkeyPatch, spec: EvaluationSpec
+    make_job: MakeJob, upstream: Path, monkeypatch: pytest.MonkeyPatch, spec: EvaluationStage
 ) -> None:
     """All its gradients are 0. A network that was trained elsewhere is refused, as something else may be wrong."""
     dead = {name: torch.zeros_like(values) for name, values in a_network().state_dict().items()}
@@ -206,7 +202,7 @@ def test_a_dead_network_is_one_bad_run_and_no_error(
     if spec.attack == "clean":
         return
     assert facts[spec.attack]["zero_gradients"] == COUNT
-    foreign = ImportedModelSpec.model_validate(
+    foreign = ImportedModelStage.model_validate(
         {**{key: getattr(MODEL, key) for key in ("architecture", "classes", "image_shape")},
          "digest": "0" * 64, "entry": None, "normalization": None, "location": ""}
     )  # fmt: skip
@@ -253,7 +249,7 @@ def test_the_passes_are_the_whole_of_autoattack_bit_for_bit() -> None:
 
 @pytest.mark.parametrize("spec", [CW, AUTOATTACK, evaluation("pgd")], ids=lambda spec: spec.attack)
 def test_the_batch_size_changes_no_outcome(
-    make_job: MakeJob, upstream: Path, quick: None, spec: EvaluationSpec
+    make_job: MakeJob, upstream: Path, quick: None, spec: EvaluationStage
 ) -> None:
     outcomes = []
     for number, batch_size in enumerate((1, 7, 100)):
@@ -269,7 +265,7 @@ SHARDS = [[range(3), range(3, 30)], [range(12, 30), range(6, 12), range(6)], [ra
 @pytest.mark.parametrize("shards", SHARDS, ids=str)
 @pytest.mark.parametrize("spec", [evaluation("pgd"), AUTOATTACK], ids=lambda spec: spec.attack)
 def test_any_shards_in_any_order_end_in_the_bytes_of_one_job(
-    make_job: MakeJob, upstream: Path, quick: None, spec: EvaluationSpec, shards: list[range]
+    make_job: MakeJob, upstream: Path, quick: None, spec: EvaluationStage, shards: list[range]
 ) -> None:
     """The last job computes what no shard did."""
     whole, shared = (make_job("evaluations", f"{spec.id[:-1]}{number}", batch_size=3) for number in range(2))
@@ -284,7 +280,7 @@ def test_any_shards_in_any_order_end_in_the_bytes_of_one_job(
 
 @pytest.mark.parametrize(("spec", "killed"), [(CW, "withstands_pgd"), (AUTOATTACK, "withstands_one")], ids=["cw", "aa"])
 def test_an_evaluation_killed_again_and_again_ends_in_the_same_bytes(
-    make_job: MakeJob, upstream: Path, quick: None, monkeypatch: pytest.MonkeyPatch, spec: EvaluationSpec, killed: str
+    make_job: MakeJob, upstream: Path, quick: None, monkeypatch: pytest.MonkeyPatch, spec: EvaluationStage, killed: str
 ) -> None:
     straight = make_job("evaluations", spec.id, batch_size=8)
     evaluation_stage.run(straight, spec)

@@ -13,11 +13,11 @@ import yaml
 
 from checkout import Checkout
 from made_up import make_up_results
-from robustprune.config import EXPERIMENTS, load_config, merge
-from robustprune.execution import Execution
-from robustprune.experiments import load_experiments, load_figures
-from robustprune.job import run_stage
-from robustprune.plan import Plan, make_plan
+from robustprune.core.execution import Execution
+from robustprune.core.job import run_stage
+from robustprune.experiments.files import load_experiments, load_figures
+from robustprune.planning.config import EXPERIMENTS, load_config, merge
+from robustprune.planning.plan import Plan, make_plan
 from tiny import TINY
 
 pytestmark = pytest.mark.slow

@@ -7,16 +7,21 @@ from typing import Any
 import pytest
 import yaml
 
-from robustprune.config import EXPERIMENTS, Config, load_config
-from robustprune.errors import UserError
-from robustprune.experiments import Comparisons, Hyperparameters, Row, Table, load_experiments, load_figures
-from robustprune.experiments.figures import PhaseMap
-from robustprune.plan import Plan, make_plan
-from robustprune.settings import ThreatModel
-from robustprune.settings.tables import Printed
-from robustprune.sources import real_source
-from robustprune.specs import EvaluationSpec, MarginSpec, ModelSpec, TableSpec
-from robustprune.tables.rows import printed_beside
+from robustprune.core.errors import UserError
+from robustprune.core.settings import ThreatModel
+from robustprune.evaluation.specs import EvaluationStage
+from robustprune.experiments.figures.forms import PhaseMap
+from robustprune.experiments.files import load_experiments, load_figures
+from robustprune.experiments.row import Row
+from robustprune.experiments.tables.forms import Comparisons, Hyperparameters, Table
+from robustprune.experiments.tables.rows import printed_beside
+from robustprune.experiments.tables.settings import Printed
+from robustprune.experiments.tables.specs import TableStage
+from robustprune.images.sources import real_source
+from robustprune.planning.config import EXPERIMENTS, Config, load_config
+from robustprune.planning.plan import Plan, make_plan
+from robustprune.scores.specs import MarginStage
+from robustprune.training.specs import ModelStage
 
 OTHER = {"other_threat": {"norm": "L2", "epsilon": "1/2", "step_size": "1/10"}}
 
@@ -26,11 +31,11 @@ def plan_of(*rows: dict[str, Any], overrides: dict[str, Any] | None = None) -> P
     return make_plan(load_config({"seeds": [0], **(overrides or {})}), {"t.t": table})
 
 
-def model_of(plan: Plan, method: str) -> ModelSpec:
-    (table,) = (spec for spec in plan.stages.values() if isinstance(spec, TableSpec))
+def model_of(plan: Plan, method: str) -> ModelStage:
+    (table,) = (spec for spec in plan.stages.values() if isinstance(spec, TableStage))
     (run,) = next(row.runs for row in table.rows if row.method == method)
     spec = plan.stages[str(run.model)]
-    assert isinstance(spec, ModelSpec)
+    assert isinstance(spec, ModelStage)
     return spec
 
 
@@ -230,7 +235,7 @@ def test_a_table_of_settings_reads_none_that_its_rows_do_not_name() -> None:
         )
 
     plan = make_plan(load_config({}), {"t.t": table("epochs")})
-    (spec,) = (spec for spec in plan.stages.values() if isinstance(spec, TableSpec))
+    (spec,) = (spec for spec in plan.stages.values() if isinstance(spec, TableStage))
     assert spec.setting == ""
     assert spec.rows[0].told == {"configured": str(load_config({}).training.standard.epochs)}
     with pytest.raises(UserError, match="recipe = standard attacks nothing, so it has no attack step"):
@@ -257,7 +262,7 @@ def test_a_table_says_what_its_rows_are_measured_on_and_with() -> None:
         rows=(Row(method="m"), Row(method="other", norm="L2")),
     )  # fmt: skip
     plan = make_plan(load_config({**OTHER, "evaluation": evaluation}), {"t.t": table})
-    (spec,) = (spec for spec in plan.stages.values() if isinstance(spec, TableSpec))
+    (spec,) = (spec for spec in plan.stages.values() if isinstance(spec, TableStage))
     linf = load_config({}).threat.epsilon
     assert spec.setting.split("; ") == [
         "digits",
@@ -286,10 +291,10 @@ def test_two_threats_of_one_norm_are_refused() -> None:
 PUMA: dict[str, Any] = {"method": "PUMA", "strategy": "puma", "radius": "margin"}
 
 
-def margin_model(plan: Plan) -> ModelSpec:
-    (model,) = {spec.model for spec in plan.stages.values() if isinstance(spec, MarginSpec)}
+def margin_model(plan: Plan) -> ModelStage:
+    (model,) = {spec.model for spec in plan.stages.values() if isinstance(spec, MarginStage)}
     spec = plan.stages[model]
-    assert isinstance(spec, ModelSpec)
+    assert isinstance(spec, ModelStage)
     return spec
 
 
@@ -310,7 +315,7 @@ def test_without_one_margins_are_measured_by_trades_of_the_students_conditions()
 
 def test_pumas_own_model_can_measure_margins_again() -> None:
     plan = plan_of({**PUMA, "margin_model": PUMA})
-    margins = [spec for spec in plan.stages.values() if isinstance(spec, MarginSpec)]
+    margins = [spec for spec in plan.stages.values() if isinstance(spec, MarginStage)]
     assert len(margins) == 4  # of both pools, by TRADES and by PUMA
     assert {bool(plan.stages[spec.model].model_dump()["manifest"]) for spec in margins} == {True, False}
 
@@ -328,18 +333,18 @@ def test_what_attacks_nothing_is_one_stage_under_both_norms() -> None:
     assert model_of(plan, "standard Linf") == model_of(plan, "standard L2")
     assert model_of(plan, "standard L2").threat is None
     assert model_of(plan, "trades Linf") != model_of(plan, "trades L2")
-    standard = {stage: spec for stage, spec in plan.stages.items() if isinstance(spec, ModelSpec) and spec.recording}
+    standard = {stage: spec for stage, spec in plan.stages.items() if isinstance(spec, ModelStage) and spec.recording}
     assert len(standard) == 1
     of_standard = model_of(plan, "standard L2").id
     evaluations = [
-        spec for spec in plan.stages.values() if isinstance(spec, EvaluationSpec) and spec.model == of_standard
+        spec for spec in plan.stages.values() if isinstance(spec, EvaluationStage) and spec.model == of_standard
     ]
     assert sorted(spec.attack for spec in evaluations) == ["clean", "cw", "cw"]
 
 
 def test_an_evaluation_is_under_the_rows_norm() -> None:
     plan = plan_of({"method": "m", "norm": "L2"}, overrides={**OTHER, "evaluation": {"attacks": ["cw"]}})
-    (evaluation,) = (spec for spec in plan.stages.values() if isinstance(spec, EvaluationSpec))
+    (evaluation,) = (spec for spec in plan.stages.values() if isinstance(spec, EvaluationStage))
     assert evaluation.threat == ThreatModel(norm="L2", epsilon=Fraction(1, 2))
 
 
@@ -450,7 +455,7 @@ def evaluated(evaluation: dict[str, Any], *attacks: str) -> list[tuple[str, int 
     """Attack and number of images of each evaluation of a row."""
     table = Table.model_validate({**TABLE, "rows": [{"method": "a"}], "attacks": attacks or None})
     plan = make_plan(load_config({"seeds": [0], "evaluation": evaluation}), {"t.t": table})
-    return [(spec.attack, spec.images) for spec in plan.stages.values() if isinstance(spec, EvaluationSpec)]
+    return [(spec.attack, spec.images) for spec in plan.stages.values() if isinstance(spec, EvaluationStage)]
 
 
 def test_clean_accuracy_is_of_all_images_where_attacks_are_of_fewer() -> None:
@@ -504,7 +509,7 @@ def test_printed_numbers_that_are_not_there_are_told_of_before_anything_runs(
 def test_printed_numbers_without_a_row_are_refused_and_a_short_row_is_empty_at_its_end(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("robustprune.tables.printed.REFERENCE", tmp_path)
+    monkeypatch.setattr("robustprune.experiments.tables.printed.REFERENCE", tmp_path)
     (tmp_path / "none.csv").write_text("method,accuracy\n")
     (tmp_path / "short.csv").write_text("method,accuracy,robustness\na,1\n")
     printed = Printed(file="none.csv", setting="any", beside={"accuracy": "accuracy", "robustness_cw": "robustness"})

@@ -13,32 +13,28 @@ import pytest
 import yaml
 from sklearn.neighbors import KNeighborsRegressor
 
-from robustprune.config import load_config, merge
-from robustprune.embeddings.files import EmbeddingInfo, open_embeddings, write_embeddings
-from robustprune.errors import Interrupted, UserError
-from robustprune.execution import Execution
-from robustprune.experiments import Table
-from robustprune.extrapolation import stage
-from robustprune.extrapolation.sources import hold_out
-from robustprune.interruption import Checkpoints
-from robustprune.job import Job, run_stage
-from robustprune.plan import Plan, make_plan
-from robustprune.pools.format import open_pool
-from robustprune.pools.writing import write_pool
+from robustprune.core.errors import Interrupted, UserError
+from robustprune.core.execution import Execution
+from robustprune.core.interruption import Checkpoints
+from robustprune.core.job import Job, run_stage
+from robustprune.core.record import read_record
+from robustprune.experiments.tables.forms import Table
+from robustprune.images.pool import open_pool
+from robustprune.images.specs import GeneratedPoolStage
+from robustprune.images.writing import write_pool
+from robustprune.planning.config import load_config, merge
+from robustprune.planning.plan import Plan, make_plan
 from robustprune.pruning.manifest import read_manifest
-from robustprune.record import read_record
+from robustprune.pruning.specs import ManifestStage
+from robustprune.scores.embeddings.files import EmbeddingInfo, open_embeddings, write_embeddings
+from robustprune.scores.embeddings.specs import EmbeddingStage, ModelEncoder
+from robustprune.scores.extrapolation import stage
+from robustprune.scores.extrapolation.sources import hold_out
 from robustprune.scores.files import read_score
-from robustprune.specs import (
-    DynamicsScoreSpec,
-    EmbeddingSpec,
-    ExtrapolatedScoreSpec,
-    GeneratedPoolSpec,
-    ManifestSpec,
-    MarginSpec,
-    ModelEncoder,
-    ModelSpec,
-)
-from robustprune.store import open_store, write_store
+from robustprune.scores.specs import DynamicsScoreStage, ExtrapolatedScoreStage, MarginStage
+from robustprune.scores.store.reading import open_store
+from robustprune.scores.store.writing import write_store
+from robustprune.training.specs import ModelStage
 from stopping import StopAfterTwo
 from tiny import TINY
 
@@ -89,8 +85,8 @@ def world(make_job: MakeJob) -> World:
     return World(make_job)
 
 
-def spec_of(*sources: str, target: str = TARGET, **settings: Any) -> ExtrapolatedScoreSpec:
-    return ExtrapolatedScoreSpec.model_validate(
+def spec_of(*sources: str, target: str = TARGET, **settings: Any) -> ExtrapolatedScoreStage:
+    return ExtrapolatedScoreStage.model_validate(
         {
             "pool": target,
             "embedding": target,
@@ -105,7 +101,7 @@ def extrapolated(job: Job) -> npt.NDArray[np.float32]:
     return values
 
 
-def run(world: World, spec: ExtrapolatedScoreSpec) -> tuple[Job, dict[str, Any]]:
+def run(world: World, spec: ExtrapolatedScoreStage) -> tuple[Job, dict[str, Any]]:
     world.write()
     job = world.make_job("scores", spec.id)
     return job, stage.run(job, spec)
@@ -275,7 +271,7 @@ def test_a_source_without_finite_scores_is_refused(world: World) -> None:
 
 
 def test_resumed_twice_it_ends_in_the_same_bytes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("robustprune.specs.scores.EXTRAPOLATED_TOGETHER", 8)
+    monkeypatch.setattr("robustprune.scores.specs.EXTRAPOLATED_TOGETHER", 8)
     spec = spec_of(REAL, SOURCE, **GRID)
     whole, _ = run(world, spec)
     broken = world.make_job("scores", "broken")
@@ -292,7 +288,7 @@ def test_resumed_twice_it_ends_in_the_same_bytes(world: World, monkeypatch: pyte
 
 
 def test_parts_end_in_the_bytes_of_one_job(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("robustprune.specs.scores.EXTRAPOLATED_TOGETHER", 8)
+    monkeypatch.setattr("robustprune.scores.specs.EXTRAPOLATED_TOGETHER", 8)
     spec = spec_of(REAL, SOURCE, **GRID)
     whole, facts = run(world, spec)
     shared = world.make_job("scores", "shared")
@@ -321,22 +317,22 @@ def plan_of(results: Path, overrides: dict[str, Any], row: dict[str, Any] = ROW)
 
 def test_a_row_that_says_so_gets_extrapolated_scores_for_generated_images(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, SMALL)
-    (manifest,) = [spec for spec in plan.stages.values() if isinstance(spec, ManifestSpec)]
+    (manifest,) = [spec for spec in plan.stages.values() if isinstance(spec, ManifestStage)]
     real, target = (plan.stages[score] for score in manifest.scores)
     assert manifest.scores == manifest.margins
-    assert isinstance(real, MarginSpec)
-    assert isinstance(target, ExtrapolatedScoreSpec)
+    assert isinstance(real, MarginStage)
+    assert isinstance(target, ExtrapolatedScoreStage)
     assert (real.pool, target.pool) == manifest.pools
     drawn = [plan.stages[source.pool] for source in target.sources]
     assert drawn[0].id == real.pool
-    assert isinstance(drawn[1], GeneratedPoolSpec)
+    assert isinstance(drawn[1], GeneratedPoolStage)
     synthetic = plan.stages[target.pool]
-    assert isinstance(synthetic, GeneratedPoolSpec)
+    assert isinstance(synthetic, GeneratedPoolStage)
     assert (drawn[1].count, drawn[1].generator) == (120, synthetic.generator)
     assert drawn[1].sampler.seed != synthetic.sampler.seed
-    margins = [spec.pool for spec in plan.stages.values() if isinstance(spec, MarginSpec)]
+    margins = [spec.pool for spec in plan.stages.values() if isinstance(spec, MarginStage)]
     assert sorted(margins) == sorted(spec.id for spec in drawn)
-    embeddings = [spec for spec in plan.stages.values() if isinstance(spec, EmbeddingSpec)]
+    embeddings = [spec for spec in plan.stages.values() if isinstance(spec, EmbeddingStage)]
     assert {spec.pool for spec in embeddings} == {*manifest.pools, drawn[1].id}
     assert {spec.encoder for spec in embeddings} == {ModelEncoder(model=real.model)}
 
@@ -345,17 +341,17 @@ def test_without_a_source_the_real_pool_is_the_only_one_and_without_generated_im
     tmp_path: Path,
 ) -> None:
     specs = plan_of(tmp_path, {"extrapolation": {"source": "none"}}).stages.values()
-    (extrapolation,) = [spec for spec in specs if isinstance(spec, ExtrapolatedScoreSpec)]
+    (extrapolation,) = [spec for spec in specs if isinstance(spec, ExtrapolatedScoreStage)]
     assert len(extrapolation.sources) == 1
     bare = plan_of(tmp_path, {"training": {"trades": {"synthetic_fraction": 0}}})
-    assert not any(isinstance(spec, (ExtrapolatedScoreSpec, EmbeddingSpec)) for spec in bare.stages.values())
+    assert not any(isinstance(spec, (ExtrapolatedScoreStage, EmbeddingStage)) for spec in bare.stages.values())
 
 
 def test_a_pruning_score_and_radii_are_extrapolated_apart(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, {}, {**ROW, "score": "loss"})
-    (manifest,) = [spec for spec in plan.stages.values() if isinstance(spec, ManifestSpec)]
+    (manifest,) = [spec for spec in plan.stages.values() if isinstance(spec, ManifestStage)]
     extrapolated = [plan.stages[stages[1]] for stages in (manifest.scores, manifest.margins)]
-    sources = [spec.sources[0].score for spec in extrapolated if isinstance(spec, ExtrapolatedScoreSpec)]
+    sources = [spec.sources[0].score for spec in extrapolated if isinstance(spec, ExtrapolatedScoreStage)]
     assert sources == [manifest.scores[0], manifest.margins[0]]
     assert [plan.stages[score].slug for score in sources] == ["loss-digits-train", "margin-linf-digits-train"]
 
@@ -363,34 +359,34 @@ def test_a_pruning_score_and_radii_are_extrapolated_apart(tmp_path: Path) -> Non
 def test_training_dynamics_are_recorded_of_the_sources_alone(tmp_path: Path) -> None:
     overrides = {**SMALL, "training": {"trades": {"epochs": 12}}}
     plan = plan_of(tmp_path, overrides, {**ROW, "score": "uncertainty_adversarial", "radius": "constant"})
-    (manifest,) = [spec for spec in plan.stages.values() if isinstance(spec, ManifestSpec)]
-    (extrapolated,) = [spec for spec in plan.stages.values() if isinstance(spec, ExtrapolatedScoreSpec)]
+    (manifest,) = [spec for spec in plan.stages.values() if isinstance(spec, ManifestStage)]
+    (extrapolated,) = [spec for spec in plan.stages.values() if isinstance(spec, ExtrapolatedScoreStage)]
     direct = plan.stages[extrapolated.sources[1].score]
-    assert isinstance(direct, DynamicsScoreSpec)
+    assert isinstance(direct, DynamicsScoreStage)
     assert manifest.scores == (extrapolated.sources[0].score, extrapolated.id)
     for model in direct.models:
         trained = plan.stages[model]
-        assert isinstance(trained, ModelSpec)
+        assert isinstance(trained, ModelStage)
         assert trained.pools == tuple(source.pool for source in extrapolated.sources)
         assert [source.validation_images for source in extrapolated.sources] == [trained.training.held_out_images, 0]
-    embeddings = [spec.encoder for spec in plan.stages.values() if isinstance(spec, EmbeddingSpec)]
+    embeddings = [spec.encoder for spec in plan.stages.values() if isinstance(spec, EmbeddingStage)]
     assert embeddings == [ModelEncoder(model=direct.models[0])] * 3
 
 
 def test_without_a_source_training_dynamics_are_recorded_of_the_real_images_alone(tmp_path: Path) -> None:
     overrides = {"extrapolation": {"source": "none"}, "training": {"trades": {"epochs": 12}}}
     plan = plan_of(tmp_path, overrides, {**ROW, "score": "uncertainty_adversarial", "radius": "constant"})
-    (extrapolated,) = [spec for spec in plan.stages.values() if isinstance(spec, ExtrapolatedScoreSpec)]
+    (extrapolated,) = [spec for spec in plan.stages.values() if isinstance(spec, ExtrapolatedScoreStage)]
     direct = plan.stages[extrapolated.sources[0].score]
-    assert isinstance(direct, DynamicsScoreSpec)
+    assert isinstance(direct, DynamicsScoreStage)
     (recorded,) = [plan.stages[model] for model in direct.models]
-    assert isinstance(recorded, ModelSpec)
+    assert isinstance(recorded, ModelStage)
     assert (recorded.pools, recorded.training.synthetic_in_batch) == ((extrapolated.sources[0].pool,), 0)
 
 
 def test_held_out_images_of_other_scores_are_scored_and_so_neighbours(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, SMALL)
-    (extrapolated,) = [spec for spec in plan.stages.values() if isinstance(spec, ExtrapolatedScoreSpec)]
+    (extrapolated,) = [spec for spec in plan.stages.values() if isinstance(spec, ExtrapolatedScoreStage)]
     assert [source.validation_images for source in extrapolated.sources] == [0, 0]
     assert "validation_images" not in json.dumps(extrapolated.model_dump(mode="json"))
 
@@ -398,7 +394,7 @@ def test_held_out_images_of_other_scores_are_scored_and_so_neighbours(tmp_path: 
 def test_the_embedding_is_of_the_weights_that_scored(tmp_path: Path) -> None:
     def encoders(weights: str) -> set[object]:
         plan = plan_of(tmp_path / weights, {**SMALL, "weights": weights})
-        return {spec.encoder for spec in plan.stages.values() if isinstance(spec, EmbeddingSpec)}
+        return {spec.encoder for spec in plan.stages.values() if isinstance(spec, EmbeddingStage)}
 
     (last,), (best,) = encoders("last"), encoders("best")
     assert isinstance(last, ModelEncoder)
@@ -409,7 +405,7 @@ def test_the_embedding_is_of_the_weights_that_scored(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_from_the_generator_to_the_manifest(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, SMALL)
-    (manifest,) = [spec for spec in plan.stages.values() if isinstance(spec, ManifestSpec)]
+    (manifest,) = [spec for spec in plan.stages.values() if isinstance(spec, ManifestStage)]
     for stage_id in plan.needed_for([manifest.id]):
         run_stage(plan.directory(stage_id) / "spec.json", Execution(device="cpu"))
     pools = {pool: open_pool(plan.directory(pool)) for pool in manifest.pools}
@@ -418,7 +414,7 @@ def test_from_the_generator_to_the_manifest(tmp_path: Path) -> None:
     record = read_record(plan.directory(manifest.scores[1]))
     assert list(record.digests) == ["grid.csv", "scores.zarr", "scores.png"]
     assert record.facts["settings"]["k"] in (5, 13, 35)
-    embedding = next(spec for spec in plan.stages.values() if isinstance(spec, EmbeddingSpec))
+    embedding = next(spec for spec in plan.stages.values() if isinstance(spec, EmbeddingStage))
     array = open_embeddings(plan.directory(embedding.id), open_pool(plan.directory(embedding.pool)))
     assert array.shape[1] == 64
     assert (array >= 0).all()  # behind a ReLU
@@ -458,4 +454,4 @@ def test_the_examples_of_the_page_on_scores_are_valid(tmp_path: Path) -> None:
     text = (Path(__file__).parents[1] / "docs" / "scores.md").read_text().partition("## Extrapolated scores")[2]
     (row,), section = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)[:2])
     plan = plan_of(tmp_path, section, row)
-    assert any(isinstance(spec, ExtrapolatedScoreSpec) for spec in plan.stages.values())
+    assert any(isinstance(spec, ExtrapolatedScoreStage) for spec in plan.stages.values())

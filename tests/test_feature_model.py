@@ -9,7 +9,13 @@ import pytest
 from pydantic import ValidationError
 from scipy import stats
 
-from robustprune.feature_model.formulas import (
+from robustprune.core.job import Job
+from robustprune.core.stage_file import write_spec
+from robustprune.experiments.figures.feature_model import compare
+from robustprune.experiments.figures.feature_model import run as run_figure
+from robustprune.experiments.figures.specs import FeatureModelFigureStage
+from robustprune.experiments.figures.style import CAPTION_FILE, DATA_FILE, FIGURE_FILE
+from robustprune.experiments.studies.feature_formulas import (
     accuracy,
     agreement_left,
     fragile_classifier,
@@ -17,15 +23,9 @@ from robustprune.feature_model.formulas import (
     robust_share_left,
     trained_classifier,
 )
-from robustprune.feature_model.points import End, count_right, draw_points, prune
-from robustprune.feature_model.stage import run
-from robustprune.figures.feature_model import compare
-from robustprune.figures.feature_model import run as run_figure
-from robustprune.figures.files import CAPTION_FILE, DATA_FILE, FIGURE_FILE
-from robustprune.job import Job
-from robustprune.settings.feature_model import FeatureModelSettings
-from robustprune.specs import FeatureModelFigureSpec, FeatureModelSpec
-from robustprune.stagefile import write_spec
+from robustprune.experiments.studies.feature_model import End, count_right, draw_points, prune, run
+from robustprune.experiments.studies.settings import FeatureModelSettings
+from robustprune.experiments.studies.specs import FeatureModelStage
 from tiny import all_figures
 
 MODEL = FeatureModelSettings()
@@ -137,11 +137,11 @@ def test_settings_that_make_no_such_model_are_refused() -> None:
 
 
 def test_a_figure_has_formula_and_simulation_side_by_side(make_job: Callable[..., Job]) -> None:
-    study = FeatureModelSpec(settings=SMALL)
+    study = FeatureModelStage(settings=SMALL)
     job = make_job("studies", study.id)
     write_spec(job.directory / "spec.json", study)
     run(job, study)
-    spec = FeatureModelFigureSpec(name="kaufmann_v2.feature_model", title="Features", study=study.id)
+    spec = FeatureModelFigureStage(name="kaufmann_v2.feature_model", title="Features", study=study.id)
     drawn = make_job("figures", spec.id)
     run_figure(drawn, spec)
     data = pd.read_csv(drawn.directory / DATA_FILE)

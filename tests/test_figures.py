@@ -11,21 +11,24 @@ import yaml
 from scipy import stats
 
 from made_up import Results, summary
-from robustprune.config import load_config
-from robustprune.errors import UserError
-from robustprune.execution import Execution
-from robustprune.experiments import Curves, Row, load_experiments, load_figures
-from robustprune.figures.courses import course_of, nearest_epoch
-from robustprune.figures.courses import run as run_courses
-from robustprune.figures.curves import run as run_curves
-from robustprune.figures.files import CAPTION_FILE, DATA_FILE, FIGURE_FILE
-from robustprune.figures.lines import Curve
-from robustprune.job import Job, run_stage
-from robustprune.plan import Plan, make_plan
-from robustprune.settings.figures import CurveClaim
-from robustprune.specs import CoursesSpec, CurvesSpec, GeneratedPoolSpec, PointSpec, SeriesSpec
-from robustprune.tables.cells import Sample
-from robustprune.tables.runs import Run
+from robustprune.core.errors import UserError
+from robustprune.core.execution import Execution
+from robustprune.core.job import Job, run_stage
+from robustprune.experiments.figures.courses import course_of, nearest_epoch
+from robustprune.experiments.figures.courses import run as run_courses
+from robustprune.experiments.figures.curves import run as run_curves
+from robustprune.experiments.figures.forms import Curves
+from robustprune.experiments.figures.lines import Curve
+from robustprune.experiments.figures.settings import CurveClaim
+from robustprune.experiments.figures.specs import CoursesStage, CurvesStage, PointSpec, SeriesSpec
+from robustprune.experiments.figures.style import CAPTION_FILE, DATA_FILE, FIGURE_FILE
+from robustprune.experiments.files import load_experiments, load_figures
+from robustprune.experiments.row import Row
+from robustprune.experiments.runs import Run
+from robustprune.experiments.statistics import Sample
+from robustprune.images.specs import GeneratedPoolStage
+from robustprune.planning.config import load_config
+from robustprune.planning.plan import Plan, make_plan
 from test_every_table import SMALLEST
 from tiny import all_figures, all_tables
 
@@ -57,9 +60,9 @@ def level(results: Results, *accuracies: float) -> SeriesSpec:
     return SeriesSpec(method="TRADES", level=runs)
 
 
-def curves_spec(*all_series: SeriesSpec, checks: tuple[dict[str, Any], ...] = ()) -> CurvesSpec:
+def curves_spec(*all_series: SeriesSpec, checks: tuple[dict[str, Any], ...] = ()) -> CurvesStage:
     claims = tuple(CurveClaim.model_validate({"claim": "A claim", "checks": [check]}) for check in checks)
-    return CurvesSpec(
+    return CurvesStage(
         name="puma.figure7", title="Figure 7", quantities=("accuracy", "robustness_cw"), over="ratio", axis="share",
         classes=10, series=all_series, claims=claims,
     )  # fmt: skip
@@ -151,7 +154,7 @@ def test_a_course_is_what_the_trainings_validated(results: Results) -> None:
     claim = CurveClaim.model_validate(
         {"claim": "It grows", "checks": [{"quantity": "validation_pgd", "row": "PD", "at": 1.0, "above": 20}]}
     )
-    spec = CoursesSpec(
+    spec = CoursesStage(
         name="puma.figure5", title="Figure 5", quantities=("validation_clean", "validation_pgd"),
         series=(SeriesSpec(method="PD", level=runs),), claims=(claim,),
     )  # fmt: skip
@@ -182,7 +185,7 @@ def test_the_end_of_a_training_is_compared_with_the_end_of_the_other(results: Re
         for epochs in (2, 4)
     )
     check = {"quantity": "validation_pgd", "row": "short", "at": 1.0, "below": "long"}
-    spec = CoursesSpec(
+    spec = CoursesStage(
         name="puma.figure5", title="Figure 5", quantities=("validation_pgd",),
         series=tuple(
             SeriesSpec(method=method, level=tuple(results.run(seed, history=history) for seed in seeds))
@@ -243,7 +246,7 @@ def test_a_figure_has_the_very_runs_of_the_tables() -> None:
     assert len(models & set(tables.stages)) == 10  # nothing, PE 22 % and random 22 % of each seed, and CD's
     (stage,) = figure.targets.values()
     spec = figure.stages[stage]
-    assert isinstance(spec, CoursesSpec)
+    assert isinstance(spec, CoursesStage)
     assert len(spec.series) == 6
 
 
@@ -283,7 +286,7 @@ def test_where_nothing_is_dropped_a_curve_has_the_model_without_pruning() -> Non
 
 def test_more_or_fewer_images_are_drawn_from_the_same_generator() -> None:
     plan = plan_of("puma.figure7")
-    pools = [spec for spec in plan.stages.values() if isinstance(spec, GeneratedPoolSpec)]
+    pools = [spec for spec in plan.stages.values() if isinstance(spec, GeneratedPoolStage)]
     assert sorted(spec.count for spec in pools) == [1000, 5000, 50_000]
     assert len({spec.generator for spec in pools}) == 1
 
@@ -364,7 +367,7 @@ def test_the_figures_of_the_page_are_planned(tmp_path: Path) -> None:
     plan = make_plan(load_config({}), {}, load_figures(tmp_path))
     assert set(plan.targets) == {"results/mine/first.svg", "results/mine/scores.svg"}
     spec = plan.stages[plan.targets["results/mine/first.svg"]]
-    assert isinstance(spec, CurvesSpec)
+    assert isinstance(spec, CurvesStage)
     assert [(one.method, len(one.points)) for one in spec.series] == [
         ("random", 4), ("PUMA", 4), ("the best scores alone", 0),
     ]  # fmt: skip

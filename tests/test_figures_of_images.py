@@ -12,19 +12,19 @@ from matplotlib.text import Text
 from pydantic import ValidationError
 from scipy import stats
 
-from robustprune.errors import UserError
-from robustprune.experiments import LossDistance, load_figures
-from robustprune.figures.files import CAPTION_FILE, DATA_FILE, FIGURE_FILE
-from robustprune.figures.layouts import _draw, measures_of
-from robustprune.figures.layouts import run as run_layouts
-from robustprune.figures.loss_distance import SHOWN, correlations
-from robustprune.figures.loss_distance import run as run_scatter
-from robustprune.figures.style import make_logarithmic, new_panels
-from robustprune.job import Job
-from robustprune.layouts.measures import purity
-from robustprune.layouts.stage import LAYOUT_FILE
-from robustprune.settings import LayoutSettings
-from robustprune.specs import LayoutFigureSpec, LayoutPanel, LossDistanceSpec
+from robustprune.core.errors import UserError
+from robustprune.core.job import Job
+from robustprune.experiments.figures.forms import LossDistance
+from robustprune.experiments.figures.layouts import _draw, measures_of
+from robustprune.experiments.figures.layouts import run as run_layouts
+from robustprune.experiments.figures.loss_distance import SHOWN, correlations
+from robustprune.experiments.figures.loss_distance import run as run_scatter
+from robustprune.experiments.figures.specs import LayoutFigureStage, LayoutPanel, LossDistanceStage
+from robustprune.experiments.figures.style import CAPTION_FILE, DATA_FILE, FIGURE_FILE, make_logarithmic, new_panels
+from robustprune.experiments.files import load_figures
+from robustprune.experiments.layouts.measures import purity
+from robustprune.experiments.layouts.stage import LAYOUT_FILE
+from robustprune.experiments.studies.settings import LayoutSettings
 from tiny import all_figures, all_tables
 
 SEED = np.random.default_rng(0)
@@ -48,12 +48,12 @@ def scatter(job: Job, images: int = 5000) -> tuple[np.ndarray, np.ndarray]:
     return loss, distance
 
 
-def scatter_spec(**changes: object) -> LossDistanceSpec:
+def scatter_spec(**changes: object) -> LossDistanceStage:
     values = {
         "name": "kaufmann_v2.figure6", "title": "Figure 6", "after_epoch": 1, "dropped": 0.4, "printed": 0.68,
         "claim": "they correlate", "runs": ((0, LOSS, DISTANCE),), **changes,
     }  # fmt: skip
-    return LossDistanceSpec.model_validate(values)
+    return LossDistanceStage.model_validate(values)
 
 
 def test_the_scatter_has_the_correlation_of_all_images_and_shows_some(make_job: Callable[..., Job]) -> None:
@@ -154,7 +154,7 @@ def test_layouts_are_side_by_side_with_their_measures(make_job: Callable[..., Jo
         LayoutPanel(method="All images", layouts=(ids[0], ids[1])),
         LayoutPanel(method="Low distance by loss", layouts=(ids[2], ids[3])),
     )
-    spec = LayoutFigureSpec(
+    spec = LayoutFigureStage(
         name="kaufmann_v2.figure2", title="Figure 2", claim="it is clearer", rows=panels, settings=LayoutSettings()
     )
     job = make_job("figures", spec.id)
@@ -177,7 +177,7 @@ def test_layouts_are_side_by_side_with_their_measures(make_job: Callable[..., Jo
 def test_a_class_has_its_color_where_another_is_missing() -> None:
     names = ("all", "some")
     rows = tuple(LayoutPanel(method=name, layouts=("layout-train-0123456789",)) for name in names)
-    spec = LayoutFigureSpec(name="f", title="f", claim="c", rows=rows, settings=LayoutSettings())
+    spec = LayoutFigureStage(name="f", title="f", claim="c", rows=rows, settings=LayoutSettings())
     whole = layout(1.0)
     shown = pd.concat([whole.assign(panel="all"), whole[whole["label"] != 1].assign(panel="some")])
     first, second = (

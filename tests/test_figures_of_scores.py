@@ -12,36 +12,35 @@ import yaml
 from scipy import stats
 
 from made_up import Results
-from robustprune.config import load_config
-from robustprune.errors import UserError
-from robustprune.experiments import load_figures
-from robustprune.figures.distributions import run as run_distributions
-from robustprune.figures.files import CAPTION_FILE, DATA_FILE, FIGURE_FILE
-from robustprune.figures.measures import LOW, largest_distance, of_prediction, of_scores
-from robustprune.figures.neighbours import run as run_neighbours
-from robustprune.figures.overlaps import run as run_overlaps
-from robustprune.figures.scatter import run as run_scatter
-from robustprune.figures.trajectories import magnitudes
-from robustprune.figures.trajectories import run as run_trajectories
-from robustprune.job import Job
-from robustprune.paths import GRID_FILE, dynamics_name
-from robustprune.plan import Plan, make_plan
-from robustprune.pruning.facts import Facts
-from robustprune.pruning.manifest import MANIFEST_FILE, write_manifest
-from robustprune.pruning.rows import Rows
-from robustprune.scores.distribution import Histogram
-from robustprune.settings.figures import MeasureClaim
-from robustprune.specs import (
-    DistributionsSpec,
+from robustprune.core.errors import UserError
+from robustprune.core.job import Job
+from robustprune.core.paths import GRID_FILE, dynamics_name
+from robustprune.experiments.figures.distributions import run as run_distributions
+from robustprune.experiments.figures.measures import LOW, largest_distance, of_prediction, of_scores
+from robustprune.experiments.figures.neighbours import run as run_neighbours
+from robustprune.experiments.figures.overlaps import run as run_overlaps
+from robustprune.experiments.figures.scatter import run as run_scatter
+from robustprune.experiments.figures.settings import MeasureClaim
+from robustprune.experiments.figures.specs import (
+    DistributionsStage,
     ManifestPair,
-    NeighboursSpec,
-    OverlapsSpec,
-    ScatterSpec,
+    NeighboursStage,
+    OverlapsStage,
+    ScatterStage,
     ScoreSeries,
-    TrajectoriesSpec,
+    TrajectoriesStage,
     TrajectorySeries,
 )
-from robustprune.store import StoreWriter, write_store
+from robustprune.experiments.figures.style import CAPTION_FILE, DATA_FILE, FIGURE_FILE
+from robustprune.experiments.figures.trajectories import magnitudes
+from robustprune.experiments.figures.trajectories import run as run_trajectories
+from robustprune.experiments.files import load_figures
+from robustprune.planning.config import load_config
+from robustprune.planning.plan import Plan, make_plan
+from robustprune.pruning.facts import Facts, Rows
+from robustprune.pruning.manifest import MANIFEST_FILE, write_manifest
+from robustprune.scores.distribution import Histogram
+from robustprune.scores.store.writing import StoreWriter, write_store
 from test_pruning import pool
 from tiny import all_tables
 
@@ -131,8 +130,8 @@ def test_scores_of_other_images_are_not_correlated_nor_are_constants() -> None:
 # Distributions.
 
 
-def distributions_spec(scores: Scores, **series: tuple[Values, ...]) -> DistributionsSpec:
-    return DistributionsSpec(
+def distributions_spec(scores: Scores, **series: tuple[Values, ...]) -> DistributionsStage:
+    return DistributionsStage(
         name="puma.figure9", title="Figure 9", axis="margin", epsilon="8/255", same_images=True,
         series=tuple(
             ScoreSeries(method=name, scores=tuple(map(scores.score, parts))) for name, parts in series.items()
@@ -181,7 +180,7 @@ def test_a_scatter_counts_each_image_once_and_tells_of_shrinking(scores: Scores)
     true = drawn()
     guess = (0.3 * true).astype(np.float32)
     guess[0] = np.inf
-    spec = ScatterSpec(
+    spec = ScatterStage(
         name="nieth.figure5", title="Figure 5",
         first=ScoreSeries(method="true", scores=(scores.score(true),)),
         second=ScoreSeries(method="extrapolated", scores=(scores.score(guess),)),
@@ -201,7 +200,7 @@ def test_a_scatter_counts_each_image_once_and_tells_of_shrinking(scores: Scores)
 def test_scores_of_other_images_are_refused(scores: Scores) -> None:
     first, second = (ScoreSeries(method=str(n), scores=(scores.score(drawn(count=n)),)) for n in (5, 6))
     with pytest.raises(UserError, match="5 and 6 are of 5 and of 6 images"):
-        run_scatter(scores.job, ScatterSpec(name="a", title="A", first=first, second=second, claims=()))
+        run_scatter(scores.job, ScatterStage(name="a", title="A", first=first, second=second, claims=()))
 
 
 # Overlaps.
@@ -229,7 +228,7 @@ def test_an_overlap_is_counted_by_all_measures(scores: Scores) -> None:
     first, second = manifest(scores, list(range(10))), manifest(scores, list(range(4, 14)))
     pair = ManifestPair(method="Linf", names=("U", "U~"), first=first, second=second)
     check = {"measure": "same_decision", "row": "Linf", "near": 0.667, "within": 0.05}
-    facts = run_overlaps(scores.job, OverlapsSpec(name="a", title="A", pairs=(pair,), claims=claims(check)))
+    facts = run_overlaps(scores.job, OverlapsStage(name="a", title="A", pairs=(pair,), claims=claims(check)))
     _, data, caption = scores.read()
     row = data.iloc[0]
     assert (row["both"], row["first_alone"], row["second_alone"], row["neither"]) == (6, 4, 4, 6)
@@ -258,7 +257,7 @@ def test_errors_over_neighbours_are_those_of_the_grid(scores: Scores) -> None:
         {"measure": "mae_ratio", "row": "DU, real and generated", "below": 0.7},
     )
     series = (ScoreSeries(method="DU", scores=(stage,)),)
-    facts = run_neighbours(scores.job, NeighboursSpec(name="a", title="A", series=series, claims=found))
+    facts = run_neighbours(scores.job, NeighboursStage(name="a", title="A", series=series, claims=found))
     picture, data, caption = scores.read()
     assert [claim["verdict"] for claim in facts["claims"]] == ["agrees", "disagrees"]
     assert facts["measured"]["DU, real and generated"] == {"mae": 0.15, "mae_ratio": pytest.approx(0.75)}
@@ -305,7 +304,7 @@ def test_uncertainty_is_set_against_how_fast_predictions_move(scores: Scores) ->
         method="standard", model=model, pool=pool, score=scores.score(sizes), trajectory="clean", window=10
     )
     check = {"measure": "fast_over_slow", "row": "standard", "above": 0}
-    facts = run_trajectories(scores.job, TrajectoriesSpec(name="a", title="A", series=(series,), claims=claims(check)))
+    facts = run_trajectories(scores.job, TrajectoriesStage(name="a", title="A", series=(series,), claims=claims(check)))
     picture, data, caption = scores.read()
     spectrum = np.abs(np.fft.fft(certainty.astype(np.float16).astype(float), axis=0))
     slow, fast = spectrum[1], spectrum[2:21].mean(axis=0)

@@ -15,20 +15,20 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 import pytest
 
-from robustprune.config import load_config, read_config_file
-from robustprune.errors import UserError
-from robustprune.execution import Execution
-from robustprune.experiments import load_experiments
-from robustprune.job import Job, run_stage
-from robustprune.plan import make_plan
-from robustprune.pools import stage
-from robustprune.pools.format import open_pool, read_digests
-from robustprune.pools.ingest import imagefolder, webdataset
-from robustprune.pools.ingest.listing import image_files
-from robustprune.record import read_record
-from robustprune.sources import planned_rows, real_source, synthetic_source
-from robustprune.specs import IngestedPoolSpec
-from robustprune.stagefile import write_spec
+from robustprune.core.errors import UserError
+from robustprune.core.execution import Execution
+from robustprune.core.job import Job, run_stage
+from robustprune.core.record import read_record
+from robustprune.core.stage_file import write_spec
+from robustprune.experiments.files import load_experiments
+from robustprune.images import ingested as stage
+from robustprune.images.formats import imagefolder, webdataset
+from robustprune.images.formats.listing import image_files
+from robustprune.images.pool import open_pool, read_digests
+from robustprune.images.sources import planned_rows, real_source, synthetic_source
+from robustprune.images.specs import IngestedPoolStage
+from robustprune.planning.config import load_config, read_config_file
+from robustprune.planning.plan import make_plan
 from test_pools import everything, planned, png, some_images, write_shard
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -110,7 +110,7 @@ def test_a_broken_image_folder_is_refused(damage: Callable[[Path], Any], message
     refuse(planned("imagefolder:mine"), message, make_job)
 
 
-def refuse(spec: IngestedPoolSpec, message: str, make_job: Make) -> None:
+def refuse(spec: IngestedPoolStage, message: str, make_job: Make) -> None:
     """Ingest, and expect an error of one line."""
     with pytest.raises(UserError, match=message) as refusal:
         stage.run(make_job("pools", spec.id), spec)
@@ -161,7 +161,7 @@ def test_generated_images_of_other_classes_are_refused(make_job: Make) -> None:
     write_folder(Path("generated"), IMAGES[::-1])
     Path("generated/class3").rename("generated/zebra")
     made = {**real.model_dump(), "split": "synthetic", "source": synthetic_source("imagefolder:generated").model_dump()}
-    spec = IngestedPoolSpec.model_validate({**made, "train": real.id})
+    spec = IngestedPoolStage.model_validate({**made, "train": real.id})
     refuse(spec, rf"generated: class3, zebra .*{real.id}", make_job)
 
 
@@ -353,14 +353,14 @@ def test_a_source_without_images_is_refused(form: str, storage: str, make_job: M
         shard = Path("mine/train-00000-of-00001.parquet")
         pq.write_table(pq.read_table(shard)[:0], shard)
     spec = planned(f"{form}:mine")
-    kept = IngestedPoolSpec.model_validate({**spec.model_dump(), "storage": storage})
+    kept = IngestedPoolStage.model_validate({**spec.model_dump(), "storage": storage})
     refuse(kept, r"no images.*/mine|/mine.*no images", make_job)
 
 
 @pytest.mark.parametrize("form", ["imagefolder", "webdataset", "parquet"])
 def test_encoded_and_decoded_pools_are_equal(form: str, make_job: Make) -> None:
     spec = planned(put_pictures(form, IMAGES[[*range(30), 3]]))  # one image is there twice
-    kept = IngestedPoolSpec.model_validate({**spec.model_dump(), "storage": "encoded"})
+    kept = IngestedPoolStage.model_validate({**spec.model_dump(), "storage": "encoded"})
     jobs = {name: make_job("pools", name) for name in ("decoded", "encoded")}
     facts = {"decoded": stage.run(jobs["decoded"], spec), "encoded": stage.run(jobs["encoded"], kept)}
     pixels, pictures = (open_pool(job.directory) for job in jobs.values())

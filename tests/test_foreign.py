@@ -16,24 +16,26 @@ import torch
 from torch import Tensor, nn
 
 from robustprune.attacks.pgd import pgd_from_own_starts
-from robustprune.config import Config, load_config, merge
-from robustprune.errors import UserError
-from robustprune.evaluation.accuracy import is_right
-from robustprune.evaluation.subset import balanced_subset
-from robustprune.execution import Execution
-from robustprune.experiments import AnyTable, Row, Table
-from robustprune.files import sha256
-from robustprune.job import Job, run_stage
-from robustprune.models import imported
-from robustprune.models.checkpoint import load_model, save_weights
-from robustprune.models.foreign import load_foreign
-from robustprune.models.normalization import Normalization
-from robustprune.models.registry import ARCHITECTURES, build_model
-from robustprune.plan import Plan, make_plan
-from robustprune.settings import NORMALIZING, Architecture, NormalizationSettings, ThreatModel
-from robustprune.settings.models import WITHOUT_NORMALIZATION
-from robustprune.specs import ImportedModelSpec, MarginSpec, TableSpec
-from robustprune.stagefile import write_spec
+from robustprune.core.errors import UserError
+from robustprune.core.execution import Execution
+from robustprune.core.files import sha256
+from robustprune.core.job import Job, run_stage
+from robustprune.core.settings import ThreatModel
+from robustprune.core.stage_file import write_spec
+from robustprune.evaluation.outcome import balanced_subset, is_right
+from robustprune.experiments.row import Row
+from robustprune.experiments.tables.forms import AnyTable, Table
+from robustprune.experiments.tables.specs import TableStage
+from robustprune.networks import imported
+from robustprune.networks.checkpoint import load_model, save_weights
+from robustprune.networks.foreign import load_foreign
+from robustprune.networks.normalization import Normalization
+from robustprune.networks.registry import ARCHITECTURES, build_model
+from robustprune.networks.settings import NORMALIZING, WITHOUT_NORMALIZATION, Architecture, NormalizationSettings
+from robustprune.planning.config import Config, load_config, merge
+from robustprune.planning.plan import Plan, make_plan
+from robustprune.scores.specs import MarginStage
+from robustprune.training.specs import ImportedModelStage
 from tiny import TINY
 
 StateDict = dict[str, Tensor]
@@ -42,10 +44,10 @@ OTHER = NormalizationSettings(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 SHAPES: dict[str, tuple[int, int, int]] = {"small_cnn": (1, 8, 8), "fast_cnn": (1, 28, 28)}
 
 
-def spec_of(path: Path, architecture: Architecture = "small_cnn", **settings: Any) -> ImportedModelSpec:
+def spec_of(path: Path, architecture: Architecture = "small_cnn", **settings: Any) -> ImportedModelStage:
     shape = SHAPES.get(architecture, (3, 32, 32))
     usual = {"entry": None, "normalization": None, "classes": 10, "image_shape": shape, "digest": "0" * 64}
-    return ImportedModelSpec(architecture=architecture, location=str(path), **{**usual, **settings})
+    return ImportedModelStage(architecture=architecture, location=str(path), **{**usual, **settings})
 
 
 def network(architecture: str = "small_cnn") -> nn.Module:
@@ -264,7 +266,7 @@ def small_checkpoint(tmp_path: Path) -> Path:
 
 
 def imported_stages(plan: Plan) -> list[str]:
-    return [stage for stage, spec in plan.stages.items() if isinstance(spec, ImportedModelSpec)]
+    return [stage for stage, spec in plan.stages.items() if isinstance(spec, ImportedModelStage)]
 
 
 def test_a_checkpoint_is_evaluated_and_measures_margins_without_training_anything_else(small_checkpoint: Path) -> None:
@@ -283,13 +285,13 @@ def test_a_checkpoint_is_evaluated_and_measures_margins_without_training_anythin
 def test_a_checkpoint_is_paired_with_no_run(small_checkpoint: Path) -> None:
     rows = (Row(method="theirs", checkpoint="theirs"), Row(method="ours"))
     plan = make_plan(config_with(small_checkpoint, {"seeds": [0, 1]}), table_of(*rows))
-    (table,) = (spec for spec in plan.stages.values() if isinstance(spec, TableSpec))
+    (table,) = (spec for spec in plan.stages.values() if isinstance(spec, TableStage))
     seeds = [{run.seed for run in row.runs} for row in table.rows]
     assert [len(found) for found in seeds] == [1, 2]
     assert not seeds[0] & seeds[1]
     measured = Row(method="PUMA", strategy="puma", radius="margin", margin_model=rows[0])
     plan = make_plan(config_with(small_checkpoint), table_of(measured))
-    assert {spec.model for spec in plan.stages.values() if isinstance(spec, MarginSpec)} == {
+    assert {spec.model for spec in plan.stages.values() if isinstance(spec, MarginStage)} == {
         table.rows[0].runs[0].model
     }
 

@@ -8,25 +8,25 @@ import pytest
 import torch
 from PIL import Image
 
-from robustprune.edm.network import build_network
-from robustprune.edm.sampler import draw_images
-from robustprune.errors import Interrupted, UserError
-from robustprune.interruption import Checkpoints
-from robustprune.job import Job
-from robustprune.models.checkpoint import save_weights
-from robustprune.pools.contact_sheet import GAP, LABEL_WIDTH, contact_sheet
-from robustprune.pools.format import open_pool
-from robustprune.pools.generated import load_generator, row_pass, run_generated
-from robustprune.settings import GeneratorSettings, SamplerSettings
-from robustprune.specs import GeneratedPoolSpec, GeneratorSpec
-from robustprune.stagefile import write_spec
+from robustprune.core.errors import Interrupted, UserError
+from robustprune.core.interruption import Checkpoints
+from robustprune.core.job import Job
+from robustprune.core.stage_file import write_spec
+from robustprune.generation.generated_pool import load_generator, row_pass, run_generated
+from robustprune.generation.network import build_network
+from robustprune.generation.sampler import draw_images
+from robustprune.generation.settings import GeneratorSettings, SamplerSettings
+from robustprune.images.contact_sheet import GAP, LABEL_WIDTH, contact_sheet
+from robustprune.images.pool import open_pool
+from robustprune.images.specs import GeneratedPoolStage, GeneratorStage
+from robustprune.networks.checkpoint import save_weights
 from stopping import StopAfterTwo
 
 SETTINGS = GeneratorSettings(base_channels=8, channel_multipliers=(1, 2), blocks=1, steps=1)
-GENERATOR = GeneratorSpec(
+GENERATOR = GeneratorStage(
     dataset="digits", pool="digits-train-0000000000", classes=3, image_shape=(1, 8, 8), settings=SETTINGS
 )
-SPEC = GeneratedPoolSpec(
+SPEC = GeneratedPoolStage(
     dataset="digits",
     generator=GENERATOR.id,
     classes=3,

@@ -17,15 +17,16 @@ import pandas as pd
 import pytest
 import torch
 
-from robustprune.execution import Execution
-from robustprune.experiments import Row, Table
-from robustprune.job import run_stage
-from robustprune.models.checkpoint import load_weights
-from robustprune.plan import Plan
-from robustprune.pools.format import open_pool
-from robustprune.record import read_record
-from robustprune.specs import ManifestSpec
-from robustprune.store import open_store
+from robustprune.core.execution import Execution
+from robustprune.core.job import run_stage
+from robustprune.core.record import read_record
+from robustprune.experiments.row import Row
+from robustprune.experiments.tables.forms import Table
+from robustprune.images.pool import open_pool
+from robustprune.networks.checkpoint import load_weights
+from robustprune.planning.plan import Plan
+from robustprune.pruning.specs import ManifestStage
+from robustprune.scores.store.reading import open_store
 from tiny import plan_of_quality, recipe_table, tiny_plan
 
 GOLDENS = Path(__file__).parent / "goldens.json"
@@ -76,7 +77,7 @@ def numbers_of(plan: Plan, stage_id: str) -> dict[str, float]:
         found = read_record(directory).facts
         counts = {f"{name}_count": found[name] * found["images"] for name in ("agreement", "near")}
         return {**counts, **{name: found[name] for name in ("frechet", "frechet_of_real", "nearest")}}
-    if isinstance(spec, ManifestSpec):
+    if isinstance(spec, ManifestStage):
         rows = pd.read_parquet(directory / "manifest.parquet")
         below = rows["epsilon"][rows["epsilon"] < 0.99 * float(spec.radius.epsilon)]
         means = {

@@ -16,10 +16,11 @@ import pytest
 from numcodecs import Zstd
 
 from places import a_score
-from robustprune.errors import UserError
+from robustprune.core.errors import UserError
+from robustprune.scores.store import layout, shards
+from robustprune.scores.store.reading import open_store
 from robustprune.sharing.commands import list_places, publish, pull, verify_place
 from robustprune.sharing.places import read_index
-from robustprune.store import layout, open_store, shards
 
 CODE = "__import__('os').system('touch /tmp/robustprune-was-here')"
 

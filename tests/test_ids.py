@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from robustprune.config import load_config
-from robustprune.experiments import load_experiments, load_figures
-from robustprune.plan import make_plan
+from robustprune.experiments.files import load_experiments, load_figures
+from robustprune.planning.config import load_config
+from robustprune.planning.plan import make_plan
 
 IDS = Path(__file__).with_suffix(".json")
 SETS = {

@@ -10,16 +10,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from places import a_score
-from robustprune.config import load_config, merge
-from robustprune.errors import UserError
-from robustprune.execution import Execution
-from robustprune.experiments import Row, Table
-from robustprune.job import run_stage
-from robustprune.plan import Plan, make_plan
-from robustprune.pools.format import open_pool
+from robustprune.core.errors import UserError
+from robustprune.core.execution import Execution
+from robustprune.core.job import run_stage
+from robustprune.experiments.row import Row
+from robustprune.experiments.tables.forms import Table
+from robustprune.images.pool import open_pool
+from robustprune.planning.config import load_config, merge
+from robustprune.planning.plan import Plan, make_plan
 from robustprune.scores.files import read_score
+from robustprune.scores.store.writing import write_store
 from robustprune.sharing.commands import publish, pull
-from robustprune.store import write_store
 from tiny import SCORED, TINY, stage_of
 
 COUNT = 1297

@@ -5,8 +5,8 @@ import signal
 
 import pytest
 
-from robustprune.errors import Interrupted
-from robustprune.interruption import Checkpoints
+from robustprune.core.errors import Interrupted
+from robustprune.core.interruption import Checkpoints
 
 
 def test_slurms_second_signal_is_remembered_as_the_first_was() -> None:

@@ -6,12 +6,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from robustprune.config import load_config, merge
-from robustprune.execution import Execution
-from robustprune.experiments import load_figures
-from robustprune.figures.files import CAPTION_FILE, DATA_FILE, FIGURE_FILE
-from robustprune.job import run_stage
-from robustprune.plan import make_plan
+from robustprune.core.execution import Execution
+from robustprune.core.job import run_stage
+from robustprune.experiments.figures.style import CAPTION_FILE, DATA_FILE, FIGURE_FILE
+from robustprune.experiments.files import load_figures
+from robustprune.planning.config import load_config, merge
+from robustprune.planning.plan import make_plan
 from tiny import TINY
 
 SMALLEST: dict[str, Any] = merge(

@@ -3,9 +3,15 @@
 import numpy as np
 import pytest
 
-from robustprune.layouts.measures import classes_with_area, density, separation, without_tail
-from robustprune.layouts.plane import plane, standardised
-from robustprune.settings import LayoutSettings
+from robustprune.experiments.layouts.measures import (
+    classes_with_area,
+    density,
+    plane,
+    separation,
+    standardised,
+    without_tail,
+)
+from robustprune.experiments.studies.settings import LayoutSettings
 
 SQUARE = np.array([(0, 0), (0, 2), (2, 0), (2, 2), (1, 1)], np.float32)  # 5 points, area 4
 

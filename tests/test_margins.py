@@ -14,17 +14,15 @@ from scipy.optimize import linprog
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
+from robustprune.attacks import margins as signed
 from robustprune.attacks.cross_entropy import losses
+from robustprune.attacks.deepfool import STEP_FLOOR, Slopes
+from robustprune.attacks.margins import Margins
 from robustprune.attacks.norms import NormGeometry, norm_named
-from robustprune.errors import UserError
-from robustprune.margins import signed
-from robustprune.margins.active_set import run_active
-from robustprune.margins.bisection import narrow
-from robustprune.margins.deepfool import STEP_FLOOR, Slopes
-from robustprune.margins.signed import Margins
-from robustprune.margins.walk import Crossing, in_few_sizes
-from robustprune.models.registry import build_model
-from robustprune.settings import AnyMarginSettings, BoundarySearchSettings, DeepFoolSettings
+from robustprune.attacks.settings import AnyMarginSettings, BoundarySearchSettings, DeepFoolSettings
+from robustprune.attacks.walk import Crossing, in_few_sizes, narrow, run_active
+from robustprune.core.errors import UserError
+from robustprune.networks.registry import build_model
 
 Images = tuple[Tensor, Tensor]
 NORMS = ("Linf", "L2")

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from robustprune.models.normalization import usual_normalization
-from robustprune.models.registry import ARCHITECTURES, build_model
-from robustprune.models.same_convolution import SameConv3x3
-from robustprune.settings import WITHOUT_BATCHNORM
-from robustprune.specs import base as specs
-from robustprune.training.batchnorm import has_batchnorm
+from robustprune.core import stage as specs
+from robustprune.networks.batchnorm import has_batchnorm
+from robustprune.networks.normalization import usual_normalization
+from robustprune.networks.registry import ARCHITECTURES, build_model
+from robustprune.networks.same_convolution import SameConv3x3
+from robustprune.networks.settings import WITHOUT_BATCHNORM
 
 RGB, GREY, LARGE = (3, 32, 32), (1, 28, 28), (3, 224, 224)
 

@@ -13,10 +13,10 @@ from scipy.spatial.distance import cdist
 from scipy.stats import spearmanr
 from sklearn.neighbors import KNeighborsRegressor
 
-from robustprune.extrapolation import neighbours
-from robustprune.extrapolation.neighbours import Neighbours, Points, Space, nearest
-from robustprune.extrapolation.regression import predict, quality
-from robustprune.settings import Metric
+from robustprune.scores.extrapolation import neighbours
+from robustprune.scores.extrapolation.choice import predict, quality
+from robustprune.scores.extrapolation.neighbours import Neighbours, Points, Space, nearest
+from robustprune.scores.settings import Metric
 
 METRICS: list[Metric] = ["cosine", "euclidean"]
 CPU = torch.device("cpu")

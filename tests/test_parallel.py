@@ -16,14 +16,14 @@ import pytest
 import torch
 
 from processes import command, newest_save, wait_until
-from robustprune.errors import Interrupted, UserError
-from robustprune.execution import Execution
-from robustprune.job import Job, run_stage
-from robustprune.models.checkpoint import load_weights
-from robustprune.settings import MidTraining
-from robustprune.steps import CHECKPOINT_FILE
-from robustprune.training.followers import PATIENCE, _store, team_of
-from robustprune.training.team import Team
+from robustprune.core.errors import Interrupted, UserError
+from robustprune.core.execution import Execution
+from robustprune.core.followers import PATIENCE, _store, team_of
+from robustprune.core.job import Job, run_stage
+from robustprune.core.steps import CHECKPOINT_FILE
+from robustprune.core.team import Team
+from robustprune.networks.checkpoint import load_weights
+from robustprune.pruning.settings import MidTraining
 from tiny import recipe_table, run_upstream, stage_of, tiny_plan
 from together import CASES, follow, normalised, train, write_pools
 

@@ -13,19 +13,19 @@ import pyarrow.parquet as pq
 import pytest
 
 from processes import command, kill_after_save
-from robustprune.blocks import collect, compute_rows
-from robustprune.cli import main
-from robustprune.config import load_config
-from robustprune.errors import UserError
-from robustprune.execution import CHUNK_BATCHES, Execution
-from robustprune.experiments import load_experiments
-from robustprune.files import digest
-from robustprune.job import Job, run_part, run_stage
-from robustprune.plan import Plan, make_plan
-from robustprune.pools.ingest.digits import read
-from robustprune.sources import planned_rows
-from robustprune.specs import DigitsSource, FileSource
-from robustprune.store import write_store
+from robustprune.cli.main import main
+from robustprune.core.errors import UserError
+from robustprune.core.execution import CHUNK_BATCHES, Execution
+from robustprune.core.files import digest
+from robustprune.core.job import Job, run_part, run_stage
+from robustprune.core.rows import collect, compute_rows
+from robustprune.experiments.files import load_experiments
+from robustprune.images.formats.digits import read
+from robustprune.images.sources import planned_rows
+from robustprune.images.specs import DigitsSource, FileSource
+from robustprune.planning.config import load_config
+from robustprune.planning.plan import Plan, make_plan
+from robustprune.scores.store.writing import write_store
 from tiny import TINY, run_upstream, stage_of, tiny_plan
 
 CPU = Execution(device="cpu", batch_size=32 // CHUNK_BATCHES)  # 32 rows are computed at a time

@@ -12,21 +12,30 @@ from scipy import optimize, stats
 from sklearn.svm import SVC
 
 from checkout import Checkout
-from robustprune.config import load_config
-from robustprune.errors import Interrupted, UserError
-from robustprune.figures.files import CAPTION_FILE, DATA_FILE, FIGURE_FILE
-from robustprune.figures.perceptron import _draw, _points, open_study
-from robustprune.figures.perceptron import run as run_figure
-from robustprune.figures.phase_map import run as run_phase_map
-from robustprune.job import Job
-from robustprune.perceptron.claims import compare, courses, exponent
-from robustprune.perceptron.stage import ERRORS_FILE, run
-from robustprune.perceptron.student import Student, _loss_and_gradient, attacked_margins, least_loss, train_student
-from robustprune.perceptron.teacher import draw_margins, draw_samples, mislabelled_share
-from robustprune.settings.perceptron import PerceptronCurve, PerceptronGrid
-from robustprune.specs import PerceptronFigureSpec, PerceptronSpec, PhaseMapSpec
-from robustprune.stagefile import write_spec
-from robustprune.tables.statistics import Summary
+from robustprune.core.errors import Interrupted, UserError
+from robustprune.core.job import Job
+from robustprune.core.stage_file import write_spec
+from robustprune.experiments.figures.perceptron import _draw, _points, open_study
+from robustprune.experiments.figures.perceptron import run as run_figure
+from robustprune.experiments.figures.phase_map import run as run_phase_map
+from robustprune.experiments.figures.specs import PerceptronFigureStage, PhaseMapStage
+from robustprune.experiments.figures.style import CAPTION_FILE, DATA_FILE, FIGURE_FILE
+from robustprune.experiments.statistics import Summary
+from robustprune.experiments.studies.perceptron import ERRORS_FILE, run
+from robustprune.experiments.studies.perceptron_claims import compare, courses, exponent
+from robustprune.experiments.studies.settings import PerceptronCurve, PerceptronGrid
+from robustprune.experiments.studies.specs import PerceptronStage
+from robustprune.experiments.studies.student import (
+    Student,
+    _loss_and_gradient,
+    attacked_margins,
+    draw_margins,
+    draw_samples,
+    least_loss,
+    mislabelled_share,
+    train_student,
+)
+from robustprune.planning.config import load_config
 from stopping import StopAfterTwo
 from tiny import all_figures
 
@@ -231,9 +240,9 @@ def test_an_attack_below_zero_is_refused() -> None:
         load_config({"perceptron": {"phase_epsilons": [-0.01, 0.1]}})
 
 
-def perceptron_spec(epsilon: float, **changes: Any) -> PerceptronSpec:
+def perceptron_spec(epsilon: float, **changes: Any) -> PerceptronStage:
     settings = {"grid": GRID, "filtered": False, "inputs": "unit_norm", "seed": 0, **changes}
-    return PerceptronSpec(features=20, epsilon=epsilon, **settings)
+    return PerceptronStage(features=20, epsilon=epsilon, **settings)
 
 
 def test_a_resumed_study_has_the_same_bytes(make_job: Callable[..., Job]) -> None:
@@ -266,7 +275,7 @@ def read_back(directory: Path) -> tuple[str, pd.DataFrame, str]:
 
 def test_a_figure_has_its_data_and_tells_of_each_claim(make_job: Callable[..., Job]) -> None:
     clean, attacked = studied(make_job, 0.0), studied(make_job, 0.02)
-    spec = PerceptronFigureSpec(
+    spec = PerceptronFigureStage(
         name="puma.figure2", title="Figure 2", claim="errors fall", studies=(attacked,), without=(clean,)
     )
     job = make_job("figures", spec.id)
@@ -305,7 +314,7 @@ def test_a_share_has_one_style_wherever_it_is_pruned(make_job: Callable[..., Job
 
 def test_the_phase_map_tells_which_strategy_wins(make_job: Callable[..., Job]) -> None:
     studies = tuple(studied(make_job, epsilon) for epsilon in (0.0, 0.02, 0.2))
-    spec = PhaseMapSpec(name="puma.phase_map", title="Phases", studies=studies)
+    spec = PhaseMapStage(name="puma.phase_map", title="Phases", studies=studies)
     job = make_job("figures", spec.id)
     run_phase_map(job, spec)
     picture, data, caption = read_back(job.directory)
@@ -322,7 +331,7 @@ def test_figures_of_perceptrons_are_planned_at_every_preset(preset: str) -> None
     plan = all_figures(preset)
     assert {f"results/puma/figure{number}.svg" for number in (1, 2, 3, 4)} < set(plan.targets)
     assert plan.problems == {}
-    studies = [spec for spec in plan.stages.values() if isinstance(spec, PerceptronSpec)]
+    studies = [spec for spec in plan.stages.values() if isinstance(spec, PerceptronStage)]
     paper = [spec for spec in studies if spec.grid.trials == 20]
     assert len(paper) == 7  # one without an attack, two lengths of the inputs for each of three attacks
     assert {spec.features for spec in paper} == {200}

@@ -11,18 +11,22 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from robustprune import specs
-from robustprune.config import load_config
-from robustprune.errors import UserError
-from robustprune.experiments import Row, Table, load_experiments
-from robustprune.plan import Plan, make_plan, stages_of_target
+from robustprune.cli.plan_view import describe_plan
+from robustprune.core import specs
+from robustprune.core.errors import UserError
+from robustprune.core.stage_file import read_spec, write_spec
+from robustprune.experiments.files import load_experiments
+from robustprune.experiments.row import Row
+from robustprune.experiments.tables.forms import Table
+from robustprune.images.sources import synthetic_source
+from robustprune.images.specs import FileSource
+from robustprune.planning.config import load_config
+from robustprune.planning.plan import Plan, make_plan, stages_of_target
 from robustprune.planning.tables import Tables
-from robustprune.planview import describe_plan
 from robustprune.pruning.radii import RADIUS_RULES
-from robustprune.settings import ENDS, RadiusRule, RecipeName, ScoreName, Strategy
-from robustprune.sources import synthetic_source
-from robustprune.specs import FileSource
-from robustprune.stagefile import read_spec, write_spec
+from robustprune.pruning.settings import ENDS, RadiusRule, Strategy
+from robustprune.scores.settings import ScoreName
+from robustprune.training.settings import RecipeName
 from tiny import TABLE_1, table_of_scores
 
 TARGET = "results/table1.csv"
@@ -166,13 +170,13 @@ def test_a_search_that_ends_before_epsilon_is_refused() -> None:
 def test_every_module_a_room_runs_is_decisive_somewhere_or_known_to_be_neutral(room: str) -> None:
     decisive = {module for preset in ("digits", "mnist", "cifar10") for module in _modules(preset)}
     for spec in (
-        specs.SynsetPoolSpec,
-        specs.ImportedModelSpec,
-        specs.EmbeddingSpec,
-        specs.ExtrapolatedScoreSpec,
-        specs.ImportedScoreSpec,
-        specs.QualitySpec,
-        specs.SelectedPoolSpec,
+        specs.SynsetPoolStage,
+        specs.ImportedModelStage,
+        specs.EmbeddingStage,
+        specs.ExtrapolatedScoreStage,
+        specs.ImportedScoreStage,
+        specs.QualityStage,
+        specs.SelectedPoolStage,
     ):
         decisive |= set(spec.modules)
     modules = {module for module in imported_by(room) if not module.endswith(".stage")}
@@ -221,8 +225,8 @@ def test_the_registries_are_the_names_that_settings_allow() -> None:
 
 def test_planning_imports_neither_torch_nor_snakemake_and_is_quick() -> None:
     code = (
-        "import sys, time; from robustprune.config import load_config; "
-        "from robustprune.experiments import load_experiments; from robustprune.plan import make_plan; "
+        "import sys, time; from robustprune.planning.config import load_config; "
+        "from robustprune.experiments.files import load_experiments; from robustprune.planning.plan import make_plan; "
         "tables = load_experiments(); make_plan(load_config({'preset': 'cifar10'}), tables); "
         "assert not {'torch', 'snakemake', 'zarr', 'pandas'} & set(sys.modules); "
         "one = {'puma.table1': tables['puma.table1']}; began = time.process_time(); "
@@ -336,7 +340,7 @@ def test_a_control_of_equal_size_follows_its_rows_manifest() -> None:
         Row(method="control", strategy="random", same_size_as="PUMA", per="class"),
     )
     plan = make_plan(load_config({}), {"t.t": Table(title="t", target="t.csv", rows=rows)})
-    followed, control = (spec for spec in plan.stages.values() if isinstance(spec, specs.ManifestSpec))
+    followed, control = (spec for spec in plan.stages.values() if isinstance(spec, specs.ManifestStage))
     assert ("manifests", followed.id) in control.upstream
     order = list(stages_of_target(plan, "results/t.csv"))
     assert order.index(followed.id) < order.index(control.id)

@@ -24,20 +24,18 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torchvision.datasets import CIFAR10, MNIST
 
-from robustprune.errors import Interrupted, UserError
-from robustprune.files import digest
-from robustprune.job import Job
-from robustprune.pools import decoding, stage, writing
-from robustprune.pools.format import check_images, open_pool, pool_digest
-from robustprune.pools.ingest import digits, idx, npz, parquet, torchvision
-from robustprune.pools.writing import write_pool
-from robustprune.sources import real_source
-from robustprune.specs import (
-    DigitsSource,
-    GeneratedPoolSpec,
-    IngestedPoolSpec,
-)
-from robustprune.specs.base import ImageShape
+from robustprune.core.errors import Interrupted, UserError
+from robustprune.core.files import digest
+from robustprune.core.job import Job
+from robustprune.core.stage import ImageShape
+from robustprune.images import encoded as decoding
+from robustprune.images import ingested as stage
+from robustprune.images import writing
+from robustprune.images.formats import digits, idx, npz, parquet, torchvision
+from robustprune.images.pool import check_images, open_pool, pool_digest
+from robustprune.images.sources import real_source
+from robustprune.images.specs import DigitsSource, GeneratedPoolStage, IngestedPoolStage
+from robustprune.images.writing import write_pool
 
 Make = Callable[..., Job]
 Array = npt.NDArray[Any]
@@ -56,15 +54,17 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "BLOCK_BYTES", 2**12)
 
 
-def planned(text: str, *, name: str = "small", split: str = "train", shape: ImageShape = (1, 4, 5)) -> IngestedPoolSpec:
+def planned(
+    text: str, *, name: str = "small", split: str = "train", shape: ImageShape = (1, 4, 5)
+) -> IngestedPoolStage:
     """The spec of a pool from ``data.source = text``, as the plan makes it."""
     source = real_source(text, name=name, split=split)
-    return IngestedPoolSpec.model_validate(
+    return IngestedPoolStage.model_validate(
         {"dataset": name, "split": split, "classes": 10, "image_shape": shape, "source": source}
     )
 
 
-def everything(ingest: Any, spec: IngestedPoolSpec) -> tuple[Array, Array]:
+def everything(ingest: Any, spec: IngestedPoolStage) -> tuple[Array, Array]:
     """All images and labels of a source; its blocks from the middle on are the rest of those from the first on."""
     stream = ingest.open_stream(spec)
     images, labels = (np.concatenate(column) for column in zip(*stream.blocks(0), strict=True))
@@ -733,7 +733,7 @@ def test_a_channel_last_source_is_written_in_the_pools_order(make_job: Make, mon
 
 
 @pytest.fixture
-def changed() -> tuple[IngestedPoolSpec, Callable[[], None]]:
+def changed() -> tuple[IngestedPoolStage, Callable[[], None]]:
     """The spec of a file whose labels were turned round after the plan, and what brings the file back.
 
     Only its content tells: size, time and inode are the same.
@@ -800,10 +800,10 @@ def test_a_source_that_does_not_fit_the_configuration_is_refused(make_job: Make)
 
 
 def test_a_generated_pool_is_left_to_its_room(make_job: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    from robustprune.pools import generated
+    from robustprune.generation import generated_pool as generated
 
     monkeypatch.setattr(generated, "run_generated", lambda job, spec: {"count": spec.count})
-    spec = GeneratedPoolSpec.model_validate(
+    spec = GeneratedPoolStage.model_validate(
         {
             "dataset": "digits",
             "generator": "edm-digits-0123456789",

@@ -14,22 +14,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robustprune.cli import main
-from robustprune.errors import UserError
-from robustprune.execution import Execution
-from robustprune.job import Job
-from robustprune.paths import STORE_NAME
-from robustprune.pools.format import Pool, PoolInfo
+from robustprune.cli.main import main
+from robustprune.core.errors import UserError
+from robustprune.core.execution import Execution
+from robustprune.core.job import Job
+from robustprune.core.paths import STORE_NAME
+from robustprune.images.pool import Pool, PoolInfo
 from robustprune.pruning import stage
 from robustprune.pruning.candidates import Candidates
-from robustprune.pruning.facts import Facts, count_kept
+from robustprune.pruning.facts import Facts, Rows, count_kept
 from robustprune.pruning.manifest import MANIFEST_FILE, read_manifest, read_metadata, read_rows, write_manifest
 from robustprune.pruning.overlap import agreement, compare_manifests
-from robustprune.pruning.rows import Rows
+from robustprune.pruning.settings import DropShare, Per, RadiusSettings, Strategy
+from robustprune.pruning.specs import ManifestStage
 from robustprune.scores.distribution import Histogram
-from robustprune.settings import DropShare, Per, RadiusSettings, Strategy
-from robustprune.specs import ManifestSpec
-from robustprune.store import StoreWriter
+from robustprune.scores.store.writing import StoreWriter
 
 
 def pool(count: int, digest: str) -> Pool:
@@ -272,7 +271,7 @@ def stage_of_margins(folder: Path, shards: list[int], length: int = 2**20) -> Pa
 def make_manifest(folder: Path, strategy: Strategy, per: Per, groups: int | None = None) -> Path:
     job = Job(folder / "manifests" / f"{strategy}-{per}-{groups}", Execution(device="cpu"), threads=1, live=False)
     job.partial.mkdir(parents=True)
-    spec = ManifestSpec(
+    spec = ManifestStage(
         pools=tuple(POOLS),
         scores=SCORES,
         margins=SCORES,
@@ -294,8 +293,8 @@ def test_the_order_and_size_of_shards_moves_nothing(
     strategy: Strategy, per: Per, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = make_manifest(stage_of_margins(tmp_path / "whole", [0]), strategy, per)
-    monkeypatch.setattr("robustprune.store.layout.SHARD_ROWS", 16)
-    monkeypatch.setattr("robustprune.store.layout.CHUNK_ROWS", 8)
+    monkeypatch.setattr("robustprune.scores.store.layout.SHARD_ROWS", 16)
+    monkeypatch.setattr("robustprune.scores.store.layout.CHUNK_ROWS", 8)
     shuffled = make_manifest(stage_of_margins(tmp_path / "shuffled", [3, 0, 4, 1, 2], 16), strategy, per)
     monkeypatch.setattr("robustprune.pruning.stage.GROUP_ROWS", 7)
     monkeypatch.setattr("robustprune.pruning.facts.GROUP_ROWS", 7)

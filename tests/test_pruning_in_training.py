@@ -16,23 +16,25 @@ from torch.nn import functional as F
 
 import noise
 from noise import finish, kept_of, write_noise
-from robustprune.config import load_config, merge
-from robustprune.errors import UserError
-from robustprune.execution import Execution
-from robustprune.experiments import Row, Table, load_experiments
-from robustprune.job import run_stage
-from robustprune.plan import Plan, make_plan
-from robustprune.pools.format import Member
+from robustprune.core.errors import UserError
+from robustprune.core.execution import Execution
+from robustprune.core.job import run_stage
+from robustprune.core.record import read_record
+from robustprune.core.sample_noise import per_sample
+from robustprune.experiments.files import load_experiments
+from robustprune.experiments.row import Row
+from robustprune.experiments.tables.forms import Table
+from robustprune.images.pool import Member
+from robustprune.networks.batchnorm import frozen_statistics
+from robustprune.planning.config import load_config, merge
+from robustprune.planning.plan import Plan, make_plan
 from robustprune.pruning.manifest import read_metadata
-from robustprune.record import read_record
-from robustprune.sample_noise import per_sample
-from robustprune.settings import MidTraining, OnlinePuma, RsFgsmRecipe, TradesRecipe
-from robustprune.settings.training import AnyRecipe
-from robustprune.specs import ModelSpec
-from robustprune.training.batchnorm import frozen_statistics
+from robustprune.pruning.settings import MidTraining, OnlinePuma
 from robustprune.training.fit import Training
 from robustprune.training.mid_training import CHOICE_FILE, MID_TRAINING_FILE, _write, prune_midway
 from robustprune.training.online import move_to_margins
+from robustprune.training.settings import AnyRecipe, RsFgsmRecipe, TradesRecipe
+from robustprune.training.specs import ModelStage
 from robustprune.training.trainset import KeptImages
 from tiny import TINY, run_upstream
 
@@ -335,7 +337,7 @@ def test_every_way_to_prune_runs_from_the_pools_to_weights(tmp_path: Path) -> No
     record = read_record(midway).facts
     chosen = pd.read_parquet(midway / MID_TRAINING_FILE)
     assert chosen["kept"].sum() == record["images_kept"] == round(0.6 * len(chosen))
-    models = {stage: spec for stage, spec in plan.stages.items() if isinstance(spec, ModelSpec)}
+    models = {stage: spec for stage, spec in plan.stages.items() if isinstance(spec, ModelStage)}
     online = run(plan, next(stage for stage, spec in models.items() if spec.online == at_once.online))
     pruned = pd.read_parquet(online / "history.parquet")["pruned"]
     assert pruned.iloc[-1] > 0

@@ -11,24 +11,24 @@ import torch
 from PIL import Image
 from scipy.linalg import sqrtm
 
-from robustprune.cli import main
-from robustprune.config import load_config, merge
-from robustprune.errors import Interrupted, UserError
-from robustprune.execution import Execution
-from robustprune.experiments import load_experiments
-from robustprune.files import sha256
-from robustprune.interruption import Checkpoints
-from robustprune.job import Job, run_stage
-from robustprune.plan import Plan, make_plan
-from robustprune.pools.format import Pool, open_pool
-from robustprune.pools.writing import write_pool
-from robustprune.quality.frechet import frechet_distance
-from robustprune.quality.measuring import Seen
-from robustprune.quality.memorisation import RealNeighbours
-from robustprune.quality.report import by_class, report_table, summary
-from robustprune.quality.stage import run
-from robustprune.specs import QualitySpec, SelectedPoolSpec
-from robustprune.stagefile import read_spec
+from robustprune.cli.main import main
+from robustprune.core.errors import Interrupted, UserError
+from robustprune.core.execution import Execution
+from robustprune.core.files import sha256
+from robustprune.core.interruption import Checkpoints
+from robustprune.core.job import Job, run_stage
+from robustprune.core.stage_file import read_spec
+from robustprune.evaluation.quality.measuring import Seen, frechet_distance
+from robustprune.evaluation.quality.memorisation import RealNeighbours
+from robustprune.evaluation.quality.report import by_class, report_table, summary
+from robustprune.evaluation.quality.specs import QualityStage
+from robustprune.evaluation.quality.stage import run
+from robustprune.experiments.files import load_experiments
+from robustprune.images.pool import Pool, open_pool
+from robustprune.images.specs import SelectedPoolStage
+from robustprune.images.writing import write_pool
+from robustprune.planning.config import load_config, merge
+from robustprune.planning.plan import Plan, make_plan
 from stopping import StopAfterTwo
 from tiny import SELECTED, TINY, plan_of_quality, run_upstream, stage_of
 
@@ -177,7 +177,7 @@ def test_selection_keeps_the_images_of_each_class_of_the_highest_probability(rea
     selected = plan.directory(stage_of(plan, "pools", "selected"))
     pool, parent = open_pool(selected), open_pool(plan.directory(stage_of(plan, "pools", "generated")))
     spec = read_spec(selected)
-    assert isinstance(spec, SelectedPoolSpec)
+    assert isinstance(spec, SelectedPoolStage)
     model = stage_of(plan, "models", "seed0")
     judge = torch.no_grad()(load_judge(plan.directory(model)))
     probability = judge(torch.from_numpy(np.array(parent.images[:])).float() / 255).softmax(1).numpy()
@@ -202,7 +202,7 @@ def test_selection_keeps_the_images_of_each_class_of_the_highest_probability(rea
 
 
 def load_judge(directory: Path) -> torch.nn.Module:
-    from robustprune.models.checkpoint import load_model
+    from robustprune.networks.checkpoint import load_model
 
     return load_model(directory, torch.device("cpu"))
 
@@ -234,7 +234,7 @@ def test_quality_is_measured_shown_and_pictured(ready: tuple[Plan, str], capsys:
 def test_judge_and_selector_are_two_models(ready: tuple[Plan, str]) -> None:
     plan, stage_id = ready
     spec = plan.stages[stage_id]
-    assert isinstance(spec, QualitySpec)
+    assert isinstance(spec, QualityStage)
     assert spec.model == stage_of(plan, "models", "seed1")
     assert stage_of(plan, "models", "seed0") != spec.model
     assert "synthetic_fraction': 0.0" in str(plan.stages[spec.model].model_dump())
@@ -243,7 +243,7 @@ def test_judge_and_selector_are_two_models(ready: tuple[Plan, str]) -> None:
 def test_a_killed_job_goes_on_to_the_same_bytes(ready: tuple[Plan, str], make_job: Callable[..., Job]) -> None:
     plan, stage_id = ready
     spec = plan.stages[stage_id]
-    assert isinstance(spec, QualitySpec)
+    assert isinstance(spec, QualityStage)
     for kind, upstream in spec.upstream:
         link = make_job("qualities", f"link-{upstream}").directory.parents[1] / kind / upstream
         link.parent.mkdir(parents=True, exist_ok=True)

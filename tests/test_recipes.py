@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from robustprune.randomness import BatchNoise
-from robustprune.settings import AnyRecipe, PgdAtRecipe, RsFgsmRecipe, StandardRecipe, ThreatModel, TradesRecipe
+from robustprune.core.randomness import BatchNoise
+from robustprune.core.settings import ThreatModel
 from robustprune.training.recipes.base import BatchLoss
 from robustprune.training.recipes.registry import build_recipe
+from robustprune.training.settings import AnyRecipe, PgdAtRecipe, RsFgsmRecipe, StandardRecipe, TradesRecipe
 
 COMMON: dict[str, Any] = {"epochs": 1, "epoch_images": 8, "batch_size": 8}
 EPSILON = {"Linf": Fraction(8, 255), "L2": Fraction(128, 255)}

@@ -13,25 +13,24 @@ import torch
 from torch import nn
 
 from processes import Killed
-from robustprune import job
 from robustprune.attacks.cross_entropy import attack_cross_entropy
-from robustprune.errors import Interrupted, UserError
-from robustprune.execution import Execution
-from robustprune.files import digest
-from robustprune.interruption import Checkpoints
-from robustprune.job import run_stage
-from robustprune.models.checkpoint import RAW_FILE, WEIGHTS_FILE, load_model, load_weights
-from robustprune.paths import KEPT_RECORD_FILE, RECORD_FILE, dynamics_name
-from robustprune.plan import Plan
-from robustprune.pools.format import open_pool
-from robustprune.record import read_record
-from robustprune.settings.scores import evenly_spaced
-from robustprune.specs import ModelSpec
-from robustprune.stagefile import read_spec
-from robustprune.state import load_state
-from robustprune.steps import CHECKPOINT_FILE
-from robustprune.store import Store, open_store
+from robustprune.core import job
+from robustprune.core.errors import Interrupted, UserError
+from robustprune.core.execution import Execution
+from robustprune.core.files import digest
+from robustprune.core.interruption import Checkpoints
+from robustprune.core.job import run_stage
+from robustprune.core.paths import KEPT_RECORD_FILE, RECORD_FILE, dynamics_name
+from robustprune.core.record import read_record
+from robustprune.core.stage_file import read_spec
+from robustprune.core.steps import CHECKPOINT_FILE, load_state
+from robustprune.images.pool import open_pool
+from robustprune.networks.checkpoint import RAW_FILE, WEIGHTS_FILE, load_model, load_weights
+from robustprune.planning.plan import Plan
+from robustprune.scores.settings import evenly_spaced
+from robustprune.scores.store.reading import Store, open_store
 from robustprune.training.dynamics import STATE_FILE, Recorder
+from robustprune.training.specs import ModelStage
 from tiny import plan_of_scores, run_upstream
 
 EXECUTION = Execution(device="cpu", batch_size=256)
@@ -56,9 +55,9 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run(plan, model)
 
 
-def spec_and_store(directory: Path) -> tuple[ModelSpec, Store, Any]:
+def spec_and_store(directory: Path) -> tuple[ModelStage, Store, Any]:
     spec = read_spec(directory)
-    assert isinstance(spec, ModelSpec)
+    assert isinstance(spec, ModelStage)
     pool = open_pool(directory.parents[1] / "pools" / spec.real)
     return spec, open_store(directory / dynamics_name(spec.real), pool_digest=pool.info.digest), pool
 
@@ -294,7 +293,7 @@ def test_only_models_that_a_score_needs_are_recorded(tmp_path: Path) -> None:
     ]  # fmt: skip
     for stage in recorded:
         spec = plan.stages[stage]
-        assert isinstance(spec, ModelSpec)
+        assert isinstance(spec, ModelStage)
         assert spec.recording is not None
         assert ("adversarial" in spec.recording.trajectories) == (spec.training.recipe == "trades")
 

@@ -17,25 +17,29 @@ import pytest
 from PIL import Image
 
 from made_up import make_up_results
-from robustprune.blocks import Columns
-from robustprune.config import load_config, merge
-from robustprune.errors import UserError
-from robustprune.execution import Execution
-from robustprune.experiments import Row, Table, load_experiments, load_figures
-from robustprune.figures.files import CAPTION_FILE, FIGURE_FILE
-from robustprune.gallery.cuts import Cut
-from robustprune.gallery.files import DROPPED, HELD_OUT, KEPT, Gallery, read_gallery
-from robustprune.job import Job, run_stage
-from robustprune.plan import Plan, make_plan
-from robustprune.pools.format import open_pool
-from robustprune.record import make_record, read_record
+from robustprune.core.errors import UserError
+from robustprune.core.execution import Execution
+from robustprune.core.job import Job, run_stage
+from robustprune.core.record import make_record, read_record
+from robustprune.core.rows import Columns
+from robustprune.core.specs import KINDS
+from robustprune.experiments.figures.style import CAPTION_FILE, FIGURE_FILE
+from robustprune.experiments.files import load_experiments, load_figures
+from robustprune.experiments.row import Row
+from robustprune.experiments.tables.forms import Table
+from robustprune.images.pool import open_pool
+from robustprune.planning.config import load_config, merge
+from robustprune.planning.plan import Plan, make_plan
+from robustprune.pruning.specs import ManifestStage
 from robustprune.report.explorer import _sentence, is_margin
+from robustprune.report.gallery.cuts import Cut
+from robustprune.report.gallery.files import DROPPED, HELD_OUT, KEPT, Gallery, read_gallery
 from robustprune.report.page import in_words
 from robustprune.report.provenance import SENTENCES
-from robustprune.scores.files import publish_score
-from robustprune.scores.meaning import Meaning
-from robustprune.specs import KINDS, GallerySpec, ManifestSpec, ReportSpec, ScoreSpec
-from robustprune.store import open_store
+from robustprune.report.specs import GalleryStage, ReportStage
+from robustprune.scores.files import Meaning, publish_score
+from robustprune.scores.specs import ScoreStage
+from robustprune.scores.store.reading import open_store
 from tiny import SCORED, TINY
 
 if TYPE_CHECKING:
@@ -59,10 +63,10 @@ class Made(NamedTuple):
     def page(self) -> Path:
         return self.plan.directory(self.plan.targets[str(self.results / "report.html")]) / "report.html"
 
-    def gallery(self, word: str) -> tuple[GallerySpec, Gallery]:
+    def gallery(self, word: str) -> tuple[GalleryStage, Gallery]:
         stage = next(one for one in self.plan.stages if one.startswith(f"gallery-{word}"))
         spec = self.plan.stages[stage]
-        assert isinstance(spec, GallerySpec)
+        assert isinstance(spec, GalleryStage)
         return spec, read_gallery(self.plan.directory(stage))
 
 
@@ -112,7 +116,7 @@ def made_in(folder: Path) -> Made:
 
 def make_up_score(plan: Plan, stage: str) -> None:
     spec = plan.stages[stage]
-    assert isinstance(spec, ScoreSpec)
+    assert isinstance(spec, ScoreStage)
     job = Job(plan.directory(stage), Execution(device="cpu"), threads=1, live=False)
     job.partial.mkdir()
     pool, rng = open_pool(job.upstream("pools", spec.pool)), np.random.default_rng(len(stage))
@@ -165,11 +169,11 @@ def test_the_report_of_the_default_needs_table_1_and_what_it_prunes_by() -> None
 def test_a_pattern_shows_all_of_a_paper_and_a_score_has_one_gallery() -> None:
     plan = plan_of({"report": {"shows": ["puma/*", "table1.csv"]}})
     report = plan.stages[plan.targets[REPORT]]
-    assert isinstance(report, ReportSpec)
+    assert isinstance(report, ReportStage)
     expected = {one.removeprefix("results/") for one in plan.targets if one.startswith("results/puma/")}
     assert {one.target for one in report.shown} == expected | {"table1.csv"}
     galleries = [plan.stages[stage] for stage in report.galleries]
-    scores = [one.scores for one in galleries if isinstance(one, GallerySpec)]
+    scores = [one.scores for one in galleries if isinstance(one, GalleryStage)]
     assert len(scores) == len(set(scores)) > 1
 
 
@@ -181,7 +185,7 @@ def test_what_cannot_be_shown_is_told() -> None:
     assert "report.shows = 'scores.csv' cannot be made; 'robustprune plan" in impossible.problems[REPORT]
     every = plan_of({**off, "report": {"shows": ["*"]}})
     report = every.stages[every.targets[REPORT]]
-    assert isinstance(report, ReportSpec)
+    assert isinstance(report, ReportStage)
     assert "scores.csv" in report.impossible
 
 
@@ -201,7 +205,7 @@ def test_imported_distances_are_margins_only_where_they_are_used_as_radii(
     table = Table(title="t", target="mine/t.csv", rows=(row,))
     settings = {"imported": {"theirs": {**theirs, "column": "margin"}}, "report": {"shows": ["mine/*"]}}
     plan = make_plan(load_config(merge(SCORED, settings)), {"mine.t": table}, page=True)
-    (gallery,) = (spec for spec in plan.stages.values() if isinstance(spec, GallerySpec))
+    (gallery,) = (spec for spec in plan.stages.values() if isinstance(spec, GalleryStage))
     assert is_margin(MARGIN, gallery, plan.stages) == margin
 
 
@@ -248,7 +252,7 @@ def test_a_gallery_counts_what_the_stores_and_manifests_say(made: Made, word: st
         assert np.sum(source.counts, axis=0)[-1] == np.sum(np.isinf(values))
         for choice in gallery.choices:
             manifest = made.plan.stages[choice.manifest]
-            assert isinstance(manifest, ManifestSpec)
+            assert isinstance(manifest, ManifestStage)
             fates = fates_of(made, manifest, choice.manifest, pool_id, len(pool), real=number == 0)
             assert np.sum(choice.dropped[number]) == np.sum(fates == DROPPED)
             assert np.sum(choice.held_out[number]) == np.sum(fates == HELD_OUT)
@@ -261,7 +265,7 @@ def open_scores(directory: Path, column: str) -> Any:
     return open_store(directory / "scores.zarr").read(column)
 
 
-def fates_of(made: Made, spec: ManifestSpec, stage: str, pool_id: str, count: int, *, real: bool) -> Any:
+def fates_of(made: Made, spec: ManifestStage, stage: str, pool_id: str, count: int, *, real: bool) -> Any:
     rows = pd.read_parquet(made.plan.directory(stage) / "manifest.parquet")
     fates = np.full(count, DROPPED)
     fates[: spec.validation_images if real else 0] = HELD_OUT
@@ -275,7 +279,7 @@ def test_pumas_cut_is_the_lowest_margin_that_it_drops(made: Made) -> None:
     dropped = []
     for number, (pool_id, score) in enumerate(zip(spec.pools, spec.scores, strict=True)):
         manifest = made.plan.stages[puma.manifest]
-        assert isinstance(manifest, ManifestSpec)
+        assert isinstance(manifest, ManifestStage)
         values = open_scores(made.plan.directory(score), "margin")
         fates = fates_of(made, manifest, puma.manifest, pool_id, len(values), real=number == 0)
         dropped += values[fates == DROPPED].tolist()

@@ -16,12 +16,14 @@ import pytest
 import torch
 
 from processes import command, kill_after_save, newest_save, remembers_signals, wait_until
-from robustprune.errors import Interrupted, UserError
-from robustprune.execution import Execution
-from robustprune.experiments import Row, Table
-from robustprune.job import run_stage
-from robustprune.settings import MidTraining, OnlinePuma, RecipeName
-from robustprune.state import load_state, save_state
+from robustprune.core.errors import Interrupted, UserError
+from robustprune.core.execution import Execution
+from robustprune.core.job import run_stage
+from robustprune.core.steps import load_state, save_state
+from robustprune.experiments.row import Row
+from robustprune.experiments.tables.forms import Table
+from robustprune.pruning.settings import MidTraining, OnlinePuma
+from robustprune.training.settings import RecipeName
 from tiny import recipe_table, run_upstream, stage_of, tiny_plan
 
 

@@ -15,17 +15,17 @@ import pytest
 import torch
 
 from processes import Killed
-from robustprune.blocks import collect, compute_rows
-from robustprune.device import prepare_device
-from robustprune.errors import Interrupted, UserError
-from robustprune.files import digest, move_over, replacing, write_text
-from robustprune.interruption import Checkpoints
-from robustprune.job import Job
-from robustprune.progress import Progress
-from robustprune.randomness import derive_seed, generator
-from robustprune.record import make_record, read_record
-from robustprune.sample_noise import per_sample
-from robustprune.state import load_state, save_state
+from robustprune.core.device import prepare_device
+from robustprune.core.errors import Interrupted, UserError
+from robustprune.core.files import digest, move_over, replacing, write_text
+from robustprune.core.interruption import Checkpoints
+from robustprune.core.job import Job
+from robustprune.core.progress import Progress
+from robustprune.core.randomness import derive_seed, generator
+from robustprune.core.record import make_record, read_record
+from robustprune.core.rows import collect, compute_rows
+from robustprune.core.sample_noise import per_sample
+from robustprune.core.steps import load_state, save_state
 
 MakeJob = Callable[..., Job]
 
@@ -242,7 +242,7 @@ def test_a_gpu_that_is_not_there_is_not_replaced_in_silence() -> None:
     ],
 )
 def test_jobs_of_a_stage_wait_for_each_other_unless_both_are_parts(tmp_path: Path, first: bool, second: bool) -> None:
-    from robustprune.job import _alone
+    from robustprune.core.job import _alone
 
     trying, entered = threading.Event(), threading.Event()
 
@@ -263,7 +263,7 @@ def test_jobs_of_a_stage_wait_for_each_other_unless_both_are_parts(tmp_path: Pat
 def test_a_step_gets_the_memory_that_the_one_before_it_freed() -> None:
     program = """
 import resource, torch
-from robustprune.device import prepare_device
+from robustprune.core.device import prepare_device
 prepare_device("cpu", threads=1)
 for step in range(6):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

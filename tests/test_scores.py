@@ -14,20 +14,22 @@ from robustprune.attacks.cross_entropy import attack_cross_entropy
 from robustprune.attacks.cross_entropy import losses as cross_entropies
 from robustprune.attacks.inputs import as_inputs
 from robustprune.attacks.norms import norm_named
-from robustprune.errors import UserError
-from robustprune.execution import Execution
-from robustprune.experiments import Table, load_experiments
-from robustprune.job import Job, run_stage
-from robustprune.models.checkpoint import load_model
-from robustprune.paths import STORE_NAME, dynamics_name
-from robustprune.plan import Plan
-from robustprune.pools.format import open_pool
+from robustprune.cli.show import describe_path
+from robustprune.core.errors import UserError
+from robustprune.core.execution import Execution
+from robustprune.core.job import Job, run_stage
+from robustprune.core.paths import STORE_NAME, dynamics_name
+from robustprune.core.settings import ThreatModel
+from robustprune.experiments.files import load_experiments
+from robustprune.experiments.tables.forms import Table
+from robustprune.images.pool import open_pool
+from robustprune.networks.checkpoint import load_model
+from robustprune.planning.plan import Plan
 from robustprune.scores.dynamics import row_pass, run
 from robustprune.scores.files import read_score
-from robustprune.settings import CrossEntropyAttack, DynamicsScoreName, ScoreName, ThreatModel
-from robustprune.show import describe_path
-from robustprune.specs import DynamicsScoreSpec, LossScoreSpec
-from robustprune.store import Store, open_store
+from robustprune.scores.settings import CrossEntropyAttack, DynamicsScoreName, ScoreName
+from robustprune.scores.specs import DynamicsScoreStage, LossScoreStage
+from robustprune.scores.store.reading import Store, open_store
 from tiny import plan_of_scores, run_upstream
 
 Floats = npt.NDArray[np.float64]
@@ -51,9 +53,9 @@ class Finished:
     def pool(self) -> Any:
         return open_pool(self.plan.directory(self.spec("loss").pool))
 
-    def spec(self, name: str) -> LossScoreSpec:
+    def spec(self, name: str) -> LossScoreStage:
         spec = self.plan.stages[self.stages[name]]
-        assert isinstance(spec, LossScoreSpec)
+        assert isinstance(spec, LossScoreStage)
         return spec
 
 
@@ -127,10 +129,10 @@ def dynamics(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     return plan
 
 
-def recorded_by(plan: Plan, stage: str) -> tuple[DynamicsScoreSpec, list[Store]]:
+def recorded_by(plan: Plan, stage: str) -> tuple[DynamicsScoreStage, list[Store]]:
     """A score's spec, and the recordings it was made from."""
     spec = plan.stages[stage]
-    assert isinstance(spec, DynamicsScoreSpec)
+    assert isinstance(spec, DynamicsScoreStage)
     return spec, [open_store(plan.directory(model) / dynamics_name(spec.pool)) for model in spec.models]
 
 
@@ -179,7 +181,7 @@ def test_parts_score_what_one_job_does(dynamics: Plan, monkeypatch: pytest.Monke
     directory = dynamics.directory(stage).with_name("in-parts")
     job = Job(directory, Execution(device="cpu"), threads=1, live=False)
     job.partial.mkdir(parents=True)
-    monkeypatch.setattr("robustprune.specs.scores.RECORDED_TOGETHER", 64)
+    monkeypatch.setattr("robustprune.scores.specs.RECORDED_TOGETHER", 64)
     for rows in (range(640, whole.rows), range(640)):
         row_pass(job, spec)(rows=rows)
     assert len(list((job.partial / "blocks").iterdir())) == 2

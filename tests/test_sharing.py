@@ -18,21 +18,23 @@ import pytest
 import yaml
 
 from places import Nginx, Shared, a_score, nginx, s3_api
-from robustprune.cli import main
-from robustprune.config import load_config, merge
-from robustprune.errors import UserError
-from robustprune.execution import Execution
-from robustprune.files import digest
-from robustprune.job import run_stage
-from robustprune.locations import without_credentials
-from robustprune.plan import Plan
-from robustprune.record import read_record
+from robustprune.cli.main import main
+from robustprune.core.errors import UserError
+from robustprune.core.execution import Execution
+from robustprune.core.files import digest
+from robustprune.core.job import run_stage
+from robustprune.core.locations import without_credentials
+from robustprune.core.record import read_record
+from robustprune.planning.config import load_config, merge
+from robustprune.planning.plan import Plan
+from robustprune.scores.store import layout
+from robustprune.scores.store.reading import open_store
+from robustprune.scores.store.writing import write_store
 from robustprune.sharing.commands import list_places, publish, pull, pull_planned, verify_place
 from robustprune.sharing.entry import CARD_FILE
 from robustprune.sharing.lookup import with_pulls
 from robustprune.sharing.places import STORES, Folder, entry_path, open_place
 from robustprune.sharing.pull import look_at, pull_store
-from robustprune.store import layout, open_store, write_store
 from tiny import SCORED, plan_of_scores, run_upstream, stage_of
 
 KINDS = ("folder", "s3", "nginx")
@@ -217,7 +219,7 @@ def test_a_licence_can_be_given(made: tuple[Plan, str], tmp_path: Path) -> None:
 SLOW_PUBLISHER = """
 import sys, time
 from pathlib import Path
-from robustprune.store import layout
+from robustprune.scores.store import layout
 from robustprune.sharing import places
 from robustprune.sharing.commands import publish
 

@@ -13,12 +13,12 @@ import yaml
 
 from checkout import Checkout, rules_in
 from places import nginx, s3_api
-from robustprune.config import load_config, merge
-from robustprune.execution import Execution
-from robustprune.experiments import load_experiments
-from robustprune.files import digest
-from robustprune.job import run_stage
-from robustprune.plan import Plan, make_plan
+from robustprune.core.execution import Execution
+from robustprune.core.files import digest
+from robustprune.core.job import run_stage
+from robustprune.experiments.files import load_experiments
+from robustprune.planning.config import load_config, merge
+from robustprune.planning.plan import Plan, make_plan
 from robustprune.sharing.commands import publish
 from tiny import TINY, stage_of
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from robustprune import sources
-from robustprune.errors import UserError
-from robustprune.files import digest
-from robustprune.pools.ingest.finding import numbered_files
-from robustprune.sources import (
+from robustprune.core.errors import UserError
+from robustprune.core.files import digest
+from robustprune.images import sources
+from robustprune.images.formats.finding import numbered_files
+from robustprune.images.sources import (
     file_digest,
     planned_files,
     planned_rows,
@@ -21,7 +21,7 @@ from robustprune.sources import (
     require_unchanged,
     synthetic_source,
 )
-from robustprune.specs import DigitsSource, FileSource, IngestedPoolSpec, TorchvisionSource
+from robustprune.images.specs import DigitsSource, FileSource, IngestedPoolStage, TorchvisionSource
 
 WORKFLOW = Path(sources.__file__).parents[1]
 
@@ -50,8 +50,8 @@ def names_of(source: FileSource) -> list[str]:
     return [Path(path).name for path in source.location]
 
 
-def pool(source: FileSource | TorchvisionSource) -> IngestedPoolSpec:
-    return IngestedPoolSpec(dataset="mnist", split="train", classes=10, image_shape=(1, 28, 28), source=source)
+def pool(source: FileSource | TorchvisionSource) -> IngestedPoolStage:
+    return IngestedPoolStage(dataset="mnist", split="train", classes=10, image_shape=(1, 28, 28), source=source)
 
 
 def test_digits_need_no_file() -> None:
@@ -269,5 +269,5 @@ def test_a_file_changed_after_the_plan_with_the_same_time_is_refused() -> None:
 
 
 def test_sources_import_neither_torch_nor_torchvision_nor_numpy() -> None:
-    code = "import sys, robustprune.sources; assert not {'torch', 'torchvision', 'numpy'} & set(sys.modules)"
+    code = "import sys, robustprune.images.sources; assert not {'torch', 'torchvision', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": str(WORKFLOW)})

@@ -14,17 +14,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import noise
 from noise import kept_of, write_noise
-from robustprune.errors import UserError
-from robustprune.models.halving import HalvingConv2d
-from robustprune.models.registry import build_model
-from robustprune.pools.format import Pool, PoolInfo
-from robustprune.randomness import BatchNoise
-from robustprune.settings import OnlinePuma, TradesRecipe
+from robustprune.core.errors import UserError
+from robustprune.core.randomness import BatchNoise
+from robustprune.images.pool import Pool, PoolInfo
+from robustprune.networks.batchnorm import fewest_images
+from robustprune.networks.halving import HalvingConv2d
+from robustprune.networks.registry import build_model
+from robustprune.pruning.settings import OnlinePuma
 from robustprune.training.batches import Batch, Batches, MappedImages, ResidentImages, fit_on
-from robustprune.training.batchnorm import fewest_images
 from robustprune.training.fit import Training
 from robustprune.training.online import move_to_margins
 from robustprune.training.recipes.base import BatchLoss
+from robustprune.training.settings import TradesRecipe
 from robustprune.training.trainset import KeptImages
 
 CPU = torch.device("cpu")

@@ -13,10 +13,12 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robustprune.errors import UserError
-from robustprune.files import digest
-from robustprune.store import StoreWriter, layout, open_store, write_store
-from robustprune.store.layout import FILL_VALUES
+from robustprune.core.errors import UserError
+from robustprune.core.files import digest
+from robustprune.scores.store import layout
+from robustprune.scores.store.layout import FILL_VALUES
+from robustprune.scores.store.reading import open_store
+from robustprune.scores.store.writing import StoreWriter, write_store
 
 ROWS, EPOCHS = 700, 3
 Columns = dict[str, np.ndarray[Any, Any]]

@@ -9,20 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from robustprune.errors import UserError
+from robustprune.core.errors import UserError
 from robustprune.pruning.candidates import Candidates
 from robustprune.pruning.radii import RADIUS_RULES, Measured
+from robustprune.pruning.settings import ENDS, Among, DropBeyond, DropShare, Per, RadiusRule, RadiusSettings, Strategy
 from robustprune.pruning.strategies import Amount, choose
-from robustprune.settings import (
-    ENDS,
-    Among,
-    DropBeyond,
-    DropShare,
-    Per,
-    RadiusRule,
-    RadiusSettings,
-    Strategy,
-)
 
 POOLS = ("toy-train-0000000000", "toy-generated-1111111111")
 

@@ -14,23 +14,24 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robustprune.cli import main
-from robustprune.config import load_config, merge
-from robustprune.errors import UserError
-from robustprune.evaluation.subset import balanced_subset
-from robustprune.execution import Execution
-from robustprune.experiments import Row, Table
-from robustprune.job import Job, run_stage
-from robustprune.plan import make_plan
-from robustprune.pools import subset, union
-from robustprune.pools.drawing import draw_rows, row_keys
-from robustprune.pools.format import image_digests, open_pool, read_digests
-from robustprune.pools.views import ChosenImages, JoinedImages
-from robustprune.pools.writing import write_pool
-from robustprune.settings import StandardRecipe
-from robustprune.specs import SubsetPoolSpec, UnionPart, UnionPoolSpec
-from robustprune.training.clock import Clock
+from robustprune.cli.main import main
+from robustprune.core.errors import UserError
+from robustprune.core.execution import Execution
+from robustprune.core.job import Job, run_stage
+from robustprune.evaluation.outcome import balanced_subset
+from robustprune.experiments.row import Row
+from robustprune.experiments.tables.forms import Table
+from robustprune.images import subset, union
+from robustprune.images.drawing import draw_rows, row_keys
+from robustprune.images.pool import image_digests, open_pool, read_digests
+from robustprune.images.rows import ChosenImages, JoinedImages
+from robustprune.images.specs import SubsetPoolStage, UnionPart, UnionPoolStage
+from robustprune.images.writing import write_pool
+from robustprune.planning.config import load_config, merge
+from robustprune.planning.plan import make_plan
 from robustprune.training.sampler import EpochSampler, stratum_sizes
+from robustprune.training.schedules import Clock
+from robustprune.training.settings import StandardRecipe
 from robustprune.training.trainset import KeptImages, Stratum
 from tiny import TINY
 
@@ -49,21 +50,21 @@ def pool_of(make_job: Make, name: str, images: npt.NDArray[np.uint8], labels: np
     return stage_id
 
 
-def subset_spec(pool: str, count: int, **changed: Any) -> SubsetPoolSpec:
+def subset_spec(pool: str, count: int, **changed: Any) -> SubsetPoolStage:
     values = {"balanced": True, "apart_from": (), "seed": 0, **changed}
-    return SubsetPoolSpec(dataset="some", pool=pool, classes=4, image_shape=SHAPE, count=count, **values)
+    return SubsetPoolStage(dataset="some", pool=pool, classes=4, image_shape=SHAPE, count=count, **values)
 
 
-def union_spec(*pools: str, shares: Sequence[Fraction | None] | None = None) -> UnionPoolSpec:
+def union_spec(*pools: str, shares: Sequence[Fraction | None] | None = None) -> UnionPoolStage:
     parts = zip(pools, shares or [None] * len(pools), strict=True)
-    return UnionPoolSpec(
+    return UnionPoolStage(
         dataset="some", classes=4, image_shape=SHAPE, parts=tuple(UnionPart(pool=p, share=s) for p, s in parts)
     )
 
 
-def made(make_job: Make, spec: SubsetPoolSpec | UnionPoolSpec) -> tuple[Path, dict[str, Any]]:
+def made(make_job: Make, spec: SubsetPoolStage | UnionPoolStage) -> tuple[Path, dict[str, Any]]:
     job = make_job("pools", spec.id)
-    facts = subset.run(job, spec) if isinstance(spec, SubsetPoolSpec) else union.run(job, spec)
+    facts = subset.run(job, spec) if isinstance(spec, SubsetPoolStage) else union.run(job, spec)
     return job.directory, facts
 
 
@@ -223,7 +224,7 @@ def test_digests_tell_views_apart(make_job: Make) -> None:
     images, labels = some_images(80), np.arange(80) % 4
     parent = pool_of(make_job, "parent", images, labels)
     other = pool_of(make_job, "other", some_images(80, 1), labels)
-    specs: list[SubsetPoolSpec | UnionPoolSpec] = [
+    specs: list[SubsetPoolStage | UnionPoolStage] = [
         subset_spec(parent, 40),
         subset_spec(parent, 40, seed=1),
         subset_spec(other, 40),

@@ -17,13 +17,14 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
-from robustprune.config import load_config, merge
-from robustprune.errors import UserError
-from robustprune.execution import Execution
-from robustprune.experiments import Row, Table
-from robustprune.job import run_stage
-from robustprune.plan import Plan, make_plan
-from robustprune.pools.format import open_pool
+from robustprune.core.errors import UserError
+from robustprune.core.execution import Execution
+from robustprune.core.job import run_stage
+from robustprune.experiments.row import Row
+from robustprune.experiments.tables.forms import Table
+from robustprune.images.pool import open_pool
+from robustprune.planning.config import load_config, merge
+from robustprune.planning.plan import Plan, make_plan
 from robustprune.scores.files import read_score
 
 PAIRS = "n00 n10\nn00 n20\nn10 n11\nn10 n12\nn20 n21\nn20 n22\nn20 n12\nn22 n23\n"

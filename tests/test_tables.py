@@ -12,20 +12,22 @@ import pytest
 from scipy import stats
 
 from made_up import TRAINED, Results, summary
-from robustprune.config import REFERENCE, load_config
-from robustprune.errors import UserError
-from robustprune.experiments import Comparisons, Extrapolations, Hyperparameters, Layouts, Table, load_experiments
-from robustprune.job import Job
-from robustprune.plan import Plan, make_plan, stages_of_target
-from robustprune.settings.tables import Check, Claim, Printed, QuantityName
-from robustprune.specs import ModelSpec, RowSpec, RunSpec, TableSpec
-from robustprune.tables import speed
-from robustprune.tables.cells import Cell, Sample
-from robustprune.tables.claims import interval_between, judge, verdict_of
-from robustprune.tables.printed import printed_row, read_printed
-from robustprune.tables.quantities import QUANTITIES
-from robustprune.tables.rows import Shown
-from robustprune.tables.stage import run
+from robustprune.core.errors import UserError
+from robustprune.core.job import Job
+from robustprune.experiments.files import load_experiments
+from robustprune.experiments.statistics import Cell, Sample
+from robustprune.experiments.tables import quantities as speed
+from robustprune.experiments.tables.claims import interval_between, judge, verdict_of
+from robustprune.experiments.tables.forms import Comparisons, Extrapolations, Hyperparameters, Layouts, Table
+from robustprune.experiments.tables.printed import printed_row, read_printed
+from robustprune.experiments.tables.quantities import QUANTITIES
+from robustprune.experiments.tables.rows import Shown
+from robustprune.experiments.tables.settings import Check, Claim, Printed, QuantityName
+from robustprune.experiments.tables.specs import RowSpec, RunSpec, TableStage
+from robustprune.experiments.tables.stage import run
+from robustprune.planning.config import REFERENCE, load_config
+from robustprune.planning.plan import Plan, make_plan, stages_of_target
+from robustprune.training.specs import ModelStage
 
 IDS = {seed: f"trades-{seed:010x}" for seed in range(9)}
 PUMA_TABLE_1 = Printed(
@@ -46,12 +48,12 @@ def cell(table: pd.DataFrame, method: str, column: str) -> Any:
     return table.loc[method, column]
 
 
-def table_spec(*rows: RowSpec, **settings: Any) -> TableSpec:
+def table_spec(*rows: RowSpec, **settings: Any) -> TableStage:
     given: dict[str, Any] = {
         "name": "puma.table1", "title": "A table", "form": "methods", "classes": 10, "printed": None,
         "printed_digest": None, "claims": (), "quantities": ("accuracy", "robustness_cw", "autoattack"), **settings,
     }  # fmt: skip
-    return TableSpec(rows=rows, **{"setting": "digits", **given})
+    return TableStage(rows=rows, **{"setting": "digits", **given})
 
 
 @pytest.fixture
@@ -114,7 +116,7 @@ def test_nieths_rows_are_compared_in_their_own_norm() -> None:
     )
     for stage in plan.targets.values():
         spec = plan.stages[stage]
-        assert isinstance(spec, TableSpec)
+        assert isinstance(spec, TableStage)
         for row in spec.rows:
             assert row.baseline is not None
             assert row.baseline.partition(",")[0] == row.method.partition(",")[0]
@@ -123,10 +125,10 @@ def test_nieths_rows_are_compared_in_their_own_norm() -> None:
                 assert threat.norm == row.method.partition(",")[0]
 
 
-def model_of(plan: Plan, run: RunSpec) -> ModelSpec:
+def model_of(plan: Plan, run: RunSpec) -> ModelStage:
     assert run.model is not None
     spec = plan.stages[run.model]
-    assert isinstance(spec, ModelSpec)
+    assert isinstance(spec, ModelStage)
     return spec
 
 
@@ -136,7 +138,7 @@ def test_a_claim_of_one_data_set_is_not_judged_on_another() -> None:
         plan = make_plan(load_config({"preset": preset}), {"kaufmann_v1.table1": PAPERS["kaufmann_v1.table1"]})
         (stage,) = plan.targets.values()
         spec = plan.stages[stage]
-        assert isinstance(spec, TableSpec)
+        assert isinstance(spec, TableStage)
         claims[preset] = [claim.claim.partition(",")[0] for claim in spec.claims]
     always = "Dropping 60 % of the images takes less time"
     assert claims == {"digits": [always], "mnist": ["On MNIST", always], "cifar10": ["On CIFAR-10", always]}
@@ -407,7 +409,7 @@ def test_every_row_of_a_papers_table_finds_its_printed_row(name: str) -> None:
         plan = make_plan(load_config({"preset": preset}), {name: table})
         *_, stage = stages_of_target(plan, f"results/{table.target}")
         spec = plan.stages[stage]
-        assert isinstance(spec, TableSpec)
+        assert isinstance(spec, TableStage)
         for row in spec.rows:
             if (preset, name, row.method) == ("cifar10", "kaufmann_v1.table2", "Pruned by loss"):
                 assert row.printed is None  # it is printed for MNIST alone
@@ -511,11 +513,11 @@ def test_a_row_that_could_be_several_printed_ones_is_refused() -> None:
 # The forms, as they are planned.
 
 
-def planned(name: str, overrides: dict[str, Any] | None = None) -> TableSpec:
+def planned(name: str, overrides: dict[str, Any] | None = None) -> TableStage:
     plan = make_plan(load_config(overrides or {}), {name: EXPERIMENTS[name]})
     (stage,) = plan.targets.values()
     spec = plan.stages[stage]
-    assert isinstance(spec, TableSpec)
+    assert isinstance(spec, TableStage)
     return spec
 
 

@@ -12,23 +12,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from robustprune.config import load_config, merge
-from robustprune.errors import UserError
-from robustprune.experiments import Row, Table
-from robustprune.plan import make_plan
-from robustprune.pools.format import Member, Pool, PoolInfo
-from robustprune.randomness import BatchNoise
-from robustprune.settings import PgdAtRecipe, RsFgsmRecipe, StandardRecipe, ThreatModel, TradesRecipe
-from robustprune.settings.training import AnyRecipe, Schedule
+from robustprune.core.errors import UserError
+from robustprune.core.randomness import BatchNoise
+from robustprune.core.settings import ThreatModel
+from robustprune.experiments.row import Row
+from robustprune.experiments.tables.forms import Table
+from robustprune.images.pool import Member, Pool, PoolInfo
+from robustprune.networks.batchnorm import frozen_statistics, set_statistics_momentum
+from robustprune.planning.config import load_config, merge
+from robustprune.planning.plan import make_plan
 from robustprune.training.augmentation import crop_flip
 from robustprune.training.averaging import WeightAverage, averaging_decay
-from robustprune.training.batchnorm import frozen_statistics, set_statistics_momentum
-from robustprune.training.clock import Clock, Position
 from robustprune.training.losses import divergence_objective, trades_losses
 from robustprune.training.optimizers import build_optimizer, update
 from robustprune.training.recipes.registry import build_recipe
 from robustprune.training.sampler import EpochSampler
-from robustprune.training.schedules import cycle_point, one_cycle, piecewise_linear
+from robustprune.training.schedules import Clock, Position, cycle_point, one_cycle, piecewise_linear
+from robustprune.training.settings import AnyRecipe, PgdAtRecipe, RsFgsmRecipe, Schedule, StandardRecipe, TradesRecipe
 from robustprune.training.trainset import KeptImages, Stratum
 from tiny import TINY
 

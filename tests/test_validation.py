@@ -13,20 +13,22 @@ from pydantic import ValidationError
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from robustprune.config import merge
-from robustprune.errors import UserError
-from robustprune.execution import Execution
-from robustprune.experiments import Row
-from robustprune.job import Job, run_stage
-from robustprune.models.checkpoint import load_model, load_weights
-from robustprune.plan import Plan
-from robustprune.pools.format import open_pool
-from robustprune.record import read_record
-from robustprune.sample_noise import per_sample
-from robustprune.settings import RecipeName
-from robustprune.specs import EvaluationSpec, MarginSpec, ModelSpec
-from robustprune.steps import ResumableSteps
-from robustprune.training.clock import Clock
+from robustprune.core.errors import UserError
+from robustprune.core.execution import Execution
+from robustprune.core.job import Job, run_stage
+from robustprune.core.record import read_record
+from robustprune.core.sample_noise import per_sample
+from robustprune.core.steps import ResumableSteps
+from robustprune.evaluation.specs import EvaluationStage
+from robustprune.experiments.row import Row
+from robustprune.images.pool import open_pool
+from robustprune.networks.checkpoint import load_model, load_weights
+from robustprune.planning.config import merge
+from robustprune.planning.plan import Plan
+from robustprune.scores.specs import MarginStage
+from robustprune.training.schedules import Clock
+from robustprune.training.settings import RecipeName
+from robustprune.training.specs import ModelStage
 from robustprune.training.stage import _warn_of_unused_radii
 from robustprune.training.trainset import KeptImages, missing_classes
 from robustprune.training.validation import Validation, catastrophic_overfitting_epoch
@@ -80,7 +82,7 @@ def test_accuracies_are_those_of_a_plain_loop_over_the_averaged_model(validated:
     plan, directory = validated
     history = pd.read_parquet(directory / "history.parquet")
     spec = plan.stages[directory.name]
-    assert isinstance(spec, ModelSpec)
+    assert isinstance(spec, ModelStage)
     pool = open_pool(plan.directory(spec.real))
     images = torch.tensor(np.array(pool.images[:70])).float() / 255
     found = accuracies_by_hand(load_model(directory, CPU), images, torch.tensor(pool.labels[:70].astype(int)), 0)
@@ -95,7 +97,7 @@ def test_the_best_weights_are_those_of_the_best_epoch_and_ties_go_to_the_later(v
     assert facts["best_accuracy"] == highest
     assert facts["best_epoch"] == history[history["validation_pgd"] == highest]["epoch"].max()
     spec = plan.stages[directory.name]
-    assert isinstance(spec, ModelSpec)
+    assert isinstance(spec, ModelStage)
     validation = Validation(spec, open_pool(plan.directory(spec.real)), CPU)
     assert validation.accuracies(load_model(directory, CPU, "best"))["validation_pgd"] == highest
 
@@ -165,7 +167,7 @@ def test_validating_changes_no_bit_of_the_training(tmp_path: Path, validated: tu
 def test_when_validation_is_due(every: int, epochs: int, expected: list[int], validated: tuple[Plan, Path]) -> None:
     plan, directory = validated
     spec = plan.stages[directory.name]
-    assert isinstance(spec, ModelSpec)
+    assert isinstance(spec, ModelStage)
     settings = spec.training.model_copy(update={"validate_every": every})
     pool, clock = open_pool(plan.directory(spec.real)), Clock((2, *(3,) * (epochs - 1)))
     validation = Validation(spec.model_copy(update={"training": settings}), pool, CPU)
@@ -178,7 +180,7 @@ def test_what_is_timed_apart_is_not_time_of_the_steps(
     make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 100.0
-    monkeypatch.setattr("robustprune.steps.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr("robustprune.core.steps.time", SimpleNamespace(monotonic=lambda: now))
 
     class Steps(ResumableSteps):
         what = "stepping"
@@ -231,9 +233,9 @@ def test_a_collapse_is_a_fall_under_pgd_while_the_training_accuracy_rises(
 
 def test_the_weights_that_are_used_are_the_configs_or_the_rows(tmp_path: Path) -> None:
     plan = tiny_plan(tmp_path, {"weights": "best"})
-    used = {spec.weights for spec in plan.stages.values() if isinstance(spec, EvaluationSpec | MarginSpec)}
+    used = {spec.weights for spec in plan.stages.values() if isinstance(spec, EvaluationStage | MarginStage)}
     assert used == {"best"}
-    assert {spec.weights for spec in tiny_plan(tmp_path).stages.values() if isinstance(spec, EvaluationSpec)} == {
+    assert {spec.weights for spec in tiny_plan(tmp_path).stages.values() if isinstance(spec, EvaluationStage)} == {
         "last"
     }
 
@@ -244,7 +246,7 @@ def test_radii_that_nothing_uses_are_told_of(
 ) -> None:
     plan, directory = validated
     spec = plan.stages[directory.name]
-    assert isinstance(spec, ModelSpec)
+    assert isinstance(spec, ModelStage)
     spec = spec.model_copy(update={"training": plan.config.training.named(recipe), "manifest": "puma-0123456789"})
     pool, rows = open_pool(plan.directory(spec.real)), np.arange(3)
     _warn_of_unused_radii(spec, [KeptImages(pool, rows, np.full(3, 0.15, np.float32))])

@@ -19,10 +19,10 @@ import pytest
 import yaml
 
 from checkout import Checkout, rules_in
-from robustprune.config import load_config, merge
-from robustprune.plan import make_plan
-from robustprune.pools.ingest.idx import read_images, read_labels
-from robustprune.store import open_store
+from robustprune.images.formats.idx import read_images, read_labels
+from robustprune.planning.config import load_config, merge
+from robustprune.planning.plan import make_plan
+from robustprune.scores.store.reading import open_store
 from test_pools import idx_bytes
 from tiny import SCORED, TABLE_1, TINY, stage_of
 

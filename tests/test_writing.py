@@ -16,14 +16,13 @@ import pytest
 import xxhash
 
 from processes import wait_until
-from robustprune.errors import Interrupted, UserError
-from robustprune.files import digest
-from robustprune.interruption import Checkpoints
-from robustprune.job import Job
-from robustprune.pools import writing
-from robustprune.pools.format import image_digests, open_pool, pool_digest
-from robustprune.pools.growing import GrowingArray
-from robustprune.pools.writing import Block, Blocks, fill_pool, in_blocks, publish_pool
+from robustprune.core.errors import Interrupted, UserError
+from robustprune.core.files import digest
+from robustprune.core.interruption import Checkpoints
+from robustprune.core.job import Job
+from robustprune.images import writing
+from robustprune.images.pool import image_digests, open_pool, pool_digest
+from robustprune.images.writing import Block, Blocks, GrowingArray, fill_pool, in_blocks, publish_pool
 from stopping import StopAfterTwo
 
 Make = Callable[..., Job]
@@ -135,9 +134,9 @@ KILLED = """
 import sys, time
 import numpy as np
 from pathlib import Path
-from robustprune.execution import Execution
-from robustprune.job import Job
-from robustprune.pools import writing
+from robustprune.core.execution import Execution
+from robustprune.core.job import Job
+from robustprune.images import writing
 
 writing.BLOCK_BYTES, writing.SAVED_BYTES = 9 * 60, 1
 images = np.random.default_rng(0).integers(0, 256, (100, 3, 4, 5), dtype=np.uint8)

@@ -7,12 +7,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from robustprune.config import load_config, merge
-from robustprune.execution import Execution
-from robustprune.experiments import Row, Table, load_experiments, load_figures
-from robustprune.job import run_stage
-from robustprune.plan import Plan, make_plan
-from robustprune.settings import RecipeName
+from robustprune.core.execution import Execution
+from robustprune.core.job import run_stage
+from robustprune.experiments.files import load_experiments, load_figures
+from robustprune.experiments.row import Row
+from robustprune.experiments.tables.forms import Table
+from robustprune.planning.config import load_config, merge
+from robustprune.planning.plan import Plan, make_plan
+from robustprune.training.settings import RecipeName
 
 TABLE_1 = {name: table for name, table in load_experiments().items() if name == "puma.table1"}
 

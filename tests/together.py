@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from noise import finish, training, write_noise
-from robustprune.job import Job
-from robustprune.pools.format import open_pool
-from robustprune.settings import MidTraining, OnlinePuma, RsFgsmRecipe, TradesRecipe
-from robustprune.training.batchnorm import take_statistics
+from robustprune.core.job import Job
+from robustprune.core.team import Team
+from robustprune.images.pool import open_pool
+from robustprune.networks.batchnorm import take_statistics
+from robustprune.pruning.settings import MidTraining, OnlinePuma
 from robustprune.training.fit import Training
-from robustprune.training.team import Team
+from robustprune.training.settings import RsFgsmRecipe, TradesRecipe
 from robustprune.training.trainset import KeptImages
 
 TRADES: dict[str, Any] = {"epochs": 2, "epoch_images": 60, "batch_size": 15, "step_size": 0.05, "attack_steps": 2}

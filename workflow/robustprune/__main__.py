@@ -2,6 +2,6 @@
 
 import sys
 
-from robustprune.cli import main
+from robustprune.cli.main import main
 
 sys.exit(main())

@@ -1,14 +1,14 @@
 # What all rules share: the plan, and how a rule asks it for inputs and resources.
 import re
 
-from robustprune.config import load_config, read_yaml, with_nulls
-from robustprune.errors import UserError
-from robustprune.experiments import load_experiments, load_figures
-from robustprune.paths import part_marker
-from robustprune.locations import put_into_environment
-from robustprune.plan import make_plan, stages_of_target
+from robustprune.planning.config import load_config, read_yaml, with_nulls
+from robustprune.core.errors import UserError
+from robustprune.experiments.files import load_experiments, load_figures
+from robustprune.core.paths import part_marker
+from robustprune.core.locations import put_into_environment
+from robustprune.planning.plan import make_plan, stages_of_target
 from robustprune.sharing.lookup import with_pulls
-from robustprune.specs import ID_PATTERN
+from robustprune.core.stage import ID_PATTERN
 
 try:
     # Snakemake takes the last of two keys of one name, without a word.

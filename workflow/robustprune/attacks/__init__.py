@@ -1,1 +1,1 @@
-"""Attacks: norm geometry, and the loops over it."""
+"""Attacks."""

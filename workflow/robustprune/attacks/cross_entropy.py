@@ -8,10 +8,11 @@ from torch.nn import functional as F
 
 from robustprune.attacks.inputs import refuse_broken
 from robustprune.attacks.pgd import pgd_from_own_starts
-from robustprune.models.registry import Classifier
-from robustprune.settings import CrossEntropyAttack, ThreatModel
+from robustprune.core.settings import ThreatModel
+from robustprune.networks.registry import Classifier
+from robustprune.scores.settings import CrossEntropyAttack
 
-DEFINITION = 1
+DEFINITION = {"attacks.cross_entropy": 1}
 
 
 @torch.no_grad()

@@ -5,10 +5,10 @@ import torch
 from torch import Tensor, nn
 
 from robustprune.attacks.margin_loss import cw_objective
-from robustprune.errors import UserError
-from robustprune.pools.format import AnyLabels, Pool
+from robustprune.core.errors import UserError
+from robustprune.images.pool import AnyLabels, Pool
 
-DEFINITION = 1
+DEFINITION = {"attacks.inputs": 1}
 
 CHECKED_IMAGES = 64  # enough of a pool to tell
 SUM_TOLERANCE = 1e-5  # of a row's sum from 1, for it to be probabilities (AutoAttack's checks)

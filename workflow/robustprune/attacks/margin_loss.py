@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-DEFINITION = 1
+DEFINITION = {"attacks.margin_loss": 1}
 
 
 def best_other(logits: Tensor, labels: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-DEFINITION = 1
+DEFINITION = {"attacks.norms": 1}
 
 EPS_DIVISION = torch.finfo(torch.float32).tiny  # the smallest divisor: zero over it is zero, not NaN
 

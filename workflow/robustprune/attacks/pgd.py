@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from robustprune.attacks.norms import NormGeometry, norm_named, per_pixel
-from robustprune.models.registry import Classifier
-from robustprune.sample_noise import per_sample
-from robustprune.settings import ThreatModel
+from robustprune.core.sample_noise import per_sample
+from robustprune.core.settings import ThreatModel
+from robustprune.networks.registry import Classifier
 
-DEFINITION = 2
+DEFINITION = {"attacks.pgd": 2}
 
 Objective = Callable[[Tensor], Tensor]
 """(N, K) logits to the (N,) values that the attack makes large."""

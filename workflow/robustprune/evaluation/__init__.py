@@ -1,1 +1,1 @@
-"""Which test images a model gets right, clean and under attack."""
+"""Evaluation."""

@@ -14,12 +14,12 @@ import torch
 from pyautoattack import AutoAttack
 from torch import Tensor, nn
 
-from robustprune.errors import UserError
-from robustprune.evaluation.accuracy import is_right
-from robustprune.randomness import derive_seed
-from robustprune.settings import ThreatModel
+from robustprune.core.errors import UserError
+from robustprune.core.randomness import derive_seed
+from robustprune.core.settings import ThreatModel
+from robustprune.evaluation.outcome import is_right
 
-DEFINITION = 1
+DEFINITION = {"evaluation.autoattack": 1}
 
 STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
 TARGETS = 9  # classes that the targeted attacks try, or all others where there are fewer

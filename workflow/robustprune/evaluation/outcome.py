@@ -8,13 +8,60 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
+from torch import Tensor, nn
 
-from robustprune.blocks import Columns
+from robustprune.core.files import replacing, write_text
+from robustprune.core.rows import Columns
 from robustprune.evaluation.summary import SUMMARY_FILE, Summary
-from robustprune.files import replacing, write_text
-from robustprune.pools.format import AnyLabels
+from robustprune.images.drawing import Rows, draw_of_each
+from robustprune.images.pool import AnyLabels
 
-DEFINITION = 2
+SEED = 0  # for ever, so that all models and seeds are measured on the same images
+
+
+def balanced_subset(labels: AnyLabels, count: int | None, *, classes: int) -> Rows:
+    """Rows of a pool, as many of each class as can be; a smaller subset is part of a larger one.
+
+    Where a class has fewer images, it has them all, and the others have more.
+
+    Args:
+        labels: (N,) of all images of the pool.
+        count: images wanted; None, or as many as there are, for all.
+        classes: number of classes.
+
+    Returns:
+        (min(count, N),) int64, ascending.
+    """
+    if count is None or count >= len(labels):
+        return np.arange(len(labels))
+    shares = even_shares(np.bincount(labels, minlength=classes), count)
+    return draw_of_each(labels, shares, seed=SEED, origin="the test images")
+
+
+def even_shares(images: npt.NDArray[np.int64], count: int) -> list[int]:
+    """How many of each class make ``count``, none of more than it has; the first classes have one more than others.
+
+    Args:
+        images: (K,) of each class, at least ``count`` in all.
+        count: images wanted.
+    """
+    most = min(int(images.max()), count)
+    level = int(np.searchsorted([np.minimum(images, level).sum() for level in range(most + 1)], count))
+    shares = np.minimum(images, max(level - 1, 0))
+    larger = np.flatnonzero(images > shares)[: count - int(shares.sum())]
+    shares[larger] += 1
+    return [int(share) for share in shares]
+
+
+@torch.no_grad()
+def is_right(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """(N,) bool: whether the largest logit is the label's."""
+    logits: Tensor = model(images)
+    return logits.argmax(1) == labels
+
+
+DEFINITION = {"evaluation.accuracy": 1, "evaluation.outcome": 2, "evaluation.subset": 1}
 
 OUTCOME_FILE = "outcome.parquet"
 

@@ -8,10 +8,11 @@ from torch.nn import functional as F
 
 from robustprune.attacks.margin_loss import cw_objective
 from robustprune.attacks.pgd import Objective, pgd_from_own_starts
-from robustprune.evaluation.accuracy import is_right
-from robustprune.settings import Pgd, ThreatModel
+from robustprune.core.settings import ThreatModel
+from robustprune.evaluation.outcome import is_right
+from robustprune.evaluation.settings import Pgd
 
-DEFINITION = 1
+DEFINITION = {"evaluation.pgd": 1}
 
 
 def withstands_pgd(

@@ -15,28 +15,33 @@ from torch import Tensor, nn
 from robustprune.attacks.inputs import CHECKED_IMAGES, check_classifier, inputs_at
 from robustprune.attacks.margin_loss import cw_objective
 from robustprune.attacks.pgd import Objective
-from robustprune.blocks import Columns, RowPass, collect, compute_rows
-from robustprune.evaluation.accuracy import is_right
+from robustprune.core.job import Job
+from robustprune.core.rows import Columns, RowPass, collect, compute_rows
+from robustprune.core.stage_file import read_spec
 from robustprune.evaluation.autoattack import STANDARD, withstands_one
 from robustprune.evaluation.checks import answers_at_random, zero_gradients
-from robustprune.evaluation.outcome import OUTCOME_FILE, outcome_table, summarise, write_outcome
+from robustprune.evaluation.outcome import (
+    OUTCOME_FILE,
+    balanced_subset,
+    is_right,
+    outcome_table,
+    summarise,
+    write_outcome,
+)
 from robustprune.evaluation.pgd import objective_of, withstands_pgd
-from robustprune.evaluation.subset import balanced_subset
+from robustprune.evaluation.settings import Pgd
+from robustprune.evaluation.specs import AUTOATTACK_CHUNK, EvaluationStage
 from robustprune.evaluation.summary import SUMMARY_FILE, doubts
-from robustprune.job import Job
-from robustprune.models.checkpoint import load_model
-from robustprune.pools.format import AnyLabels, Pool, open_pool
-from robustprune.settings import Pgd
-from robustprune.specs import EvaluationSpec, ImportedModelSpec
-from robustprune.specs.evaluations import AUTOATTACK_CHUNK
-from robustprune.stagefile import read_spec
+from robustprune.images.pool import AnyLabels, Pool, open_pool
+from robustprune.networks.checkpoint import load_model
+from robustprune.training.specs import ImportedModelStage
 
 AnyFlags = npt.NDArray[np.bool_]
 
 logger = logging.getLogger(__name__)
 
 
-def row_pass(job: Job, spec: EvaluationSpec) -> RowPass:
+def row_pass(job: Job, spec: EvaluationStage) -> RowPass:
     """How some or all of the test images are attacked.
 
     Raises:
@@ -45,7 +50,7 @@ def row_pass(job: Job, spec: EvaluationSpec) -> RowPass:
     return Target.opened(job, spec).row_pass
 
 
-def run(job: Job, spec: EvaluationSpec) -> dict[str, Any]:
+def run(job: Job, spec: EvaluationStage) -> dict[str, Any]:
     """Write outcome.parquet (which images are right, clean and under attack) and summary.json.
 
     Returns:
@@ -71,19 +76,19 @@ class Target:
     """A model, and the rows of a pool that it is measured on; what is computed of them goes by their position."""
 
     job: Job
-    spec: EvaluationSpec
+    spec: EvaluationStage
     model: nn.Module
     pool: Pool
     rows: AnyLabels
 
     @classmethod
-    def opened(cls, job: Job, spec: EvaluationSpec) -> Self:
+    def opened(cls, job: Job, spec: EvaluationStage) -> Self:
         """Both read, and the model checked. Raises UserError as ``row_pass``."""
         model = load_model(job.upstream("models", spec.model), job.device, spec.weights)
         pool = open_pool(job.upstream("pools", spec.pool))
         target = cls(job, spec, model, pool, balanced_subset(pool.labels, spec.images, classes=pool.info.classes))
         # A network that was trained here and died is measured, and its zero gradients told, as one run of many.
-        foreign = isinstance(read_spec(job.upstream("models", spec.model)), ImportedModelSpec)
+        foreign = isinstance(read_spec(job.upstream("models", spec.model)), ImportedModelStage)
         check_classifier(model, *target.first(), origin=spec.model, attacked=foreign and spec.attack != "clean")
         return target
 

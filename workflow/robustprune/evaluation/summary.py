@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-DEFINITION = 1
+DEFINITION = {"evaluation.summary": 1}
 
 SUMMARY_FILE = "summary.json"
 SQUARE_GAIN = 0.002

@@ -5,18 +5,12 @@ from typing import Any, get_args
 
 from pydantic import Field
 
-from robustprune.config import Config, changed, merge
-from robustprune.errors import UserError
-from robustprune.settings import (
-    GENERATED_PATTERN,
-    Architecture,
-    ArchitectureRole,
-    Exact,
-    Norm,
-    RecipeName,
-    Settings,
-    TrainedOn,
-)
+from robustprune.core.errors import UserError
+from robustprune.core.settings import Exact, Norm, Settings
+from robustprune.images.settings import GENERATED_PATTERN, TrainedOn
+from robustprune.networks.settings import Architecture, ArchitectureRole
+from robustprune.planning.config import Config, changed, merge
+from robustprune.training.settings import RecipeName
 
 MIXED: tuple[TrainedOn, ...] = ("all", "real_and_source")
 """What is trained on in batches of real and generated images; of the rest batches have but one sort."""

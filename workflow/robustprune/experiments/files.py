@@ -8,13 +8,13 @@ from typing import Annotated, TypeVar, get_args
 
 from pydantic import AfterValidator, Field, ValidationError
 
-from robustprune.config import EXPERIMENTS, read_yaml
-from robustprune.errors import UserError
-from robustprune.experiments.figures import FIGURE_FORMS, AnyFigure
-from robustprune.experiments.tables import AnyTable
-from robustprune.settings import Settings
-from robustprune.settings.tables import Form
-from robustprune.wording import what_is_wrong
+from robustprune.core.errors import UserError
+from robustprune.core.settings import Settings
+from robustprune.core.wording import what_is_wrong
+from robustprune.experiments.figures.forms import FIGURE_FORMS, AnyFigure
+from robustprune.experiments.tables.forms import AnyTable
+from robustprune.experiments.tables.settings import Form
+from robustprune.planning.config import EXPERIMENTS, read_yaml
 
 FORMS = (*get_args(Form), *FIGURE_FORMS)
 KINDS = ("float", "int", "str")

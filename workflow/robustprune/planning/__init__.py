@@ -1,1 +1,1 @@
-"""From configuration and rows to stage specs: one module a kind of stage, as in ``specs``."""
+"""Planning."""

@@ -1,10 +1,10 @@
 """Plans classifiers that saw no generated image: brought in, or trained on the real images alone."""
 
-from robustprune.config import Config
-from robustprune.errors import UserError
+from robustprune.core.errors import UserError
+from robustprune.images.sources import checkpoint_file
+from robustprune.planning.config import Config
 from robustprune.planning.stages import Stages
-from robustprune.sources import checkpoint_file
-from robustprune.specs import ImportedModelSpec, ModelSpec
+from robustprune.training.specs import ImportedModelStage, ModelStage
 
 
 class Classifiers:
@@ -29,7 +29,7 @@ class Classifiers:
             raise UserError(f"a row names the checkpoint {name!r}, which is not one of the configured ones: {known}")
         checkpoint = config.checkpoints[name]
         return self.stages.add(
-            ImportedModelSpec(
+            ImportedModelStage(
                 architecture=checkpoint.architecture,
                 classes=config.data.classes,
                 image_shape=config.data.image_shape,
@@ -46,7 +46,7 @@ class Classifiers:
             return self.imported(checkpoint)
         config = self.config
         return self.stages.add(
-            ModelSpec(
+            ModelStage(
                 architecture=config.architecture,
                 classes=config.data.classes,
                 image_shape=config.data.image_shape,

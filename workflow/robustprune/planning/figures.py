@@ -1,8 +1,7 @@
 """Plans figures: the studies, runs and scores that they show."""
 
-from robustprune.config import Config
-from robustprune.errors import UserError
-from robustprune.experiments import (
+from robustprune.core.errors import UserError
+from robustprune.experiments.figures.forms import (
     AnyFigure,
     CloudsFigure,
     Courses,
@@ -15,43 +14,41 @@ from robustprune.experiments import (
     Overlaps,
     PerceptronFigure,
     PhaseMap,
-    Row,
     Scatter,
-    Table,
     Trajectories,
 )
-from robustprune.planning.claims import with_claims_on
-from robustprune.planning.methods import Methods
-from robustprune.planning.stages import Stages
-from robustprune.settings.perceptron import InputScale, PerceptronGrid
-from robustprune.settings.scores import UncertaintySettings
-from robustprune.specs import (
-    CloudsFigureSpec,
-    CloudsSpec,
-    CoursesSpec,
-    CurvesSpec,
-    DistributionsSpec,
-    DynamicsScoreSpec,
-    ExtrapolatedScoreSpec,
-    FeatureModelFigureSpec,
-    FeatureModelSpec,
-    LayoutFigureSpec,
+from robustprune.experiments.figures.specs import (
+    CloudsFigureStage,
+    CoursesStage,
+    CurvesStage,
+    DistributionsStage,
+    FeatureModelFigureStage,
+    LayoutFigureStage,
     LayoutPanel,
-    LossDistanceSpec,
+    LossDistanceStage,
     ManifestPair,
-    NeighboursSpec,
-    OverlapsSpec,
-    PerceptronFigureSpec,
-    PerceptronSpec,
-    PhaseMapSpec,
+    NeighboursStage,
+    OverlapsStage,
+    PerceptronFigureStage,
+    PhaseMapStage,
     PointSpec,
-    RunSpec,
-    ScatterSpec,
+    ScatterStage,
     ScoreSeries,
     SeriesSpec,
-    TrajectoriesSpec,
+    TrajectoriesStage,
     TrajectorySeries,
 )
+from robustprune.experiments.row import Row
+from robustprune.experiments.studies.settings import InputScale, PerceptronGrid
+from robustprune.experiments.studies.specs import CloudsStage, FeatureModelStage, PerceptronStage
+from robustprune.experiments.tables.forms import Table
+from robustprune.experiments.tables.specs import RunSpec
+from robustprune.planning.claims import with_claims_on
+from robustprune.planning.config import Config
+from robustprune.planning.methods import Methods
+from robustprune.planning.stages import Stages
+from robustprune.scores.settings import UncertaintySettings
+from robustprune.scores.specs import DynamicsScoreStage, ExtrapolatedScoreStage
 
 
 class Figures:
@@ -108,18 +105,18 @@ class Figures:
         elif epsilon > 0:  # where nothing is attacked, the inputs' length changes nothing
             without = (self._study(grid, 0.0, "unit_variance"),) * len(studies)
         return self.stages.add(
-            PerceptronFigureSpec(name=name, title=figure.title, claim=figure.claim, studies=studies, without=without)
+            PerceptronFigureStage(name=name, title=figure.title, claim=figure.claim, studies=studies, without=without)
         )
 
     def _of_phases(self, name: str, figure: PhaseMap) -> str:
         settings = self.settings
         studies = tuple(self._study(settings.phases, epsilon, "unit_norm") for epsilon in settings.phase_epsilons)
-        return self.stages.add(PhaseMapSpec(name=name, title=figure.title, studies=studies))
+        return self.stages.add(PhaseMapStage(name=name, title=figure.title, studies=studies))
 
     def _study(self, grid: PerceptronGrid, epsilon: float, inputs: InputScale, *, filtered: bool = False) -> str:
         settings = self.settings
         return self.stages.add(
-            PerceptronSpec(
+            PerceptronStage(
                 features=settings.features,
                 grid=grid,
                 epsilon=epsilon,
@@ -143,7 +140,7 @@ class Figures:
         ]
         levels = [SeriesSpec(method=row.method, level=self._runs(row, table)) for row in figure.beside]
         return self.stages.add(
-            CurvesSpec(
+            CurvesStage(
                 name=name,
                 title=figure.title,
                 quantities=figure.quantities,
@@ -165,7 +162,7 @@ class Figures:
                 )
         series = [SeriesSpec(method=row.method, level=self._runs(row, figure.table)) for row in figure.series]
         return self.stages.add(
-            CoursesSpec(
+            CoursesStage(
                 name=name,
                 title=figure.title,
                 quantities=figure.quantities,
@@ -177,7 +174,7 @@ class Figures:
     def _of_distributions(self, name: str, figure: Distributions) -> str:
         series = tuple(self._scores(row) for row in figure.series)
         return self.stages.add(
-            DistributionsSpec(
+            DistributionsStage(
                 name=name,
                 title=figure.title,
                 axis=figure.axis,
@@ -194,7 +191,7 @@ class Figures:
         if pools[0] != pools[1]:
             raise UserError(f"{first.method!r} and {second.method!r} score other images: {pools[0]} and {pools[1]}")
         return self.stages.add(
-            ScatterSpec(name=name, title=figure.title, first=first, second=second, claims=figure.claims)
+            ScatterStage(name=name, title=figure.title, first=first, second=second, claims=figure.claims)
         )
 
     def _of_overlaps(self, name: str, figure: Overlaps) -> str:
@@ -207,19 +204,19 @@ class Figures:
             )
             for pair in figure.pairs
         )
-        return self.stages.add(OverlapsSpec(name=name, title=figure.title, pairs=pairs, claims=figure.claims))
+        return self.stages.add(OverlapsStage(name=name, title=figure.title, pairs=pairs, claims=figure.claims))
 
     def _of_neighbours(self, name: str, figure: Neighbours) -> str:
         series = tuple(
             ScoreSeries(method=row.method, scores=(self._extrapolated(row, figure),)) for row in figure.series
         )
-        return self.stages.add(NeighboursSpec(name=name, title=figure.title, series=series, claims=figure.claims))
+        return self.stages.add(NeighboursStage(name=name, title=figure.title, series=series, claims=figure.claims))
 
     def _extrapolated(self, row: Row, figure: Neighbours) -> str:
         """The configured extrapolation, with the settings of the figure tried in place of the configured ones."""
         score = self.methods.under(row).scored(row)[-1]
         spec = self.stages[score]
-        if not isinstance(spec, ExtrapolatedScoreSpec):
+        if not isinstance(spec, ExtrapolatedScoreStage):
             raise UserError(
                 f"{row.method}: training.{row.recipe} learns from the real images alone, so there is nothing to "
                 "extrapolate to; set its synthetic_fraction above 0"
@@ -234,12 +231,12 @@ class Figures:
 
     def _of_trajectories(self, name: str, figure: Trajectories) -> str:
         series = tuple(self._trajectory(row) for row in figure.series)
-        return self.stages.add(TrajectoriesSpec(name=name, title=figure.title, series=series, claims=figure.claims))
+        return self.stages.add(TrajectoriesStage(name=name, title=figure.title, series=series, claims=figure.claims))
 
     def _trajectory(self, row: Row) -> TrajectorySeries:
         score, *_ = self.methods.under(row).scored(row)
         spec = self.stages[score]
-        assert isinstance(spec, DynamicsScoreSpec)
+        assert isinstance(spec, DynamicsScoreStage)
         assert isinstance(spec.metric, UncertaintySettings)
         return TrajectorySeries(
             method=row.method,
@@ -261,13 +258,13 @@ class Figures:
         return self.methods.under(row).runs(row, table)
 
     def _of_features(self, name: str, figure: FeatureModelFigure) -> str:
-        study = self.stages.add(FeatureModelSpec(settings=self.config.feature_model))
-        return self.stages.add(FeatureModelFigureSpec(name=name, title=figure.title, study=study))
+        study = self.stages.add(FeatureModelStage(settings=self.config.feature_model))
+        return self.stages.add(FeatureModelFigureStage(name=name, title=figure.title, study=study))
 
     def _of_clouds(self, name: str, figure: CloudsFigure) -> str:
-        study = self.stages.add(CloudsSpec(settings=self.config.clouds))
+        study = self.stages.add(CloudsStage(settings=self.config.clouds))
         return self.stages.add(
-            CloudsFigureSpec(name=name, title=figure.title, claim=figure.claim, panels=figure.panels, study=study)
+            CloudsFigureStage(name=name, title=figure.title, claim=figure.claim, panels=figure.panels, study=study)
         )
 
     def _of_layouts(self, name: str, figure: LayoutsFigure) -> str:
@@ -276,7 +273,7 @@ class Figures:
             for row in figure.rows
         )
         return self.stages.add(
-            LayoutFigureSpec(
+            LayoutFigureStage(
                 name=name, title=figure.title, claim=figure.claim, rows=tuple(panels), settings=self.config.layout
             )
         )
@@ -286,7 +283,7 @@ class Figures:
         assert midway is not None
         loss, distance = self._models(figure.loss), self._models(figure.distance)
         return self.stages.add(
-            LossDistanceSpec(
+            LossDistanceStage(
                 name=name,
                 title=figure.title,
                 claim=figure.claim,

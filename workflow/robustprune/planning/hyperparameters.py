@@ -2,14 +2,13 @@
 
 from fractions import Fraction
 
-from robustprune.config import Config
-from robustprune.errors import UserError
-from robustprune.experiments import Hyperparameters
+from robustprune.core.errors import UserError
 from robustprune.experiments.conditions import Conditions
-from robustprune.experiments.tables import HyperparameterName
-from robustprune.settings import AnyRecipe, Architecture, MultiStepRecipe, RsFgsmRecipe
-from robustprune.training.clock import Position
-from robustprune.training.schedules import cycle_point
+from robustprune.experiments.tables.forms import HyperparameterName, Hyperparameters
+from robustprune.networks.settings import Architecture
+from robustprune.planning.config import Config
+from robustprune.training.schedules import Position, cycle_point
+from robustprune.training.settings import AnyRecipe, MultiStepRecipe, RsFgsmRecipe
 
 NETWORKS: dict[Architecture, str] = {
     "fast_cnn": "CNN (16,32 filters, 100 FC units)",

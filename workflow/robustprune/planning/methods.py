@@ -2,17 +2,24 @@
 
 from collections.abc import Iterable
 
-from robustprune.config import Config
-from robustprune.errors import UserError
-from robustprune.experiments import Row, Table
+from robustprune.core.errors import UserError
+from robustprune.core.settings import Weights
+from robustprune.evaluation.settings import AttackName
+from robustprune.evaluation.specs import EvaluationStage
 from robustprune.experiments.conditions import Conditions
+from robustprune.experiments.layouts.specs import LayoutStage
+from robustprune.experiments.row import Row
+from robustprune.experiments.tables.forms import Table
+from robustprune.experiments.tables.settings import QuantityName, refuse_unmeasured
+from robustprune.experiments.tables.specs import RunSpec
+from robustprune.planning.config import Config
 from robustprune.planning.models import Models
 from robustprune.planning.pools import Pools
 from robustprune.planning.scores import Scores
 from robustprune.planning.stages import Stages, rows_of
-from robustprune.settings import AnyAmount, AnyRecipe, AttackName, DropAsMany, DropShare, RadiusSettings, Weights
-from robustprune.settings.tables import QuantityName, refuse_unmeasured
-from robustprune.specs import EvaluationSpec, LayoutSpec, ManifestSpec, RunSpec
+from robustprune.pruning.settings import AnyAmount, DropAsMany, DropShare, RadiusSettings
+from robustprune.pruning.specs import ManifestStage
+from robustprune.training.settings import AnyRecipe
 
 OF_CHECKPOINT = -1
 """Stands for the seed of a network that was trained elsewhere: it is paired with no run, only with another such."""
@@ -78,7 +85,7 @@ class Methods:
         methods = self.under(row)
         model = methods.trained(row, None, (seed,))[seed] if row.mid_training else None
         return self.stages.add(
-            LayoutSpec(pool=methods.pools.train, model=model, settings=self.config.layout, seed=seed)
+            LayoutStage(pool=methods.pools.train, model=model, settings=self.config.layout, seed=seed)
         )
 
     def scored(self, row: Row) -> tuple[str, ...]:
@@ -133,7 +140,7 @@ class Methods:
             )
         by_difficulty = row.model_copy(update={"score": "difficulty", "imported": None})
         return self.stages.add(
-            ManifestSpec(
+            ManifestStage(
                 pools=pools,
                 scores=self.scores.of(self.scores.direct, row, pools) if row.uses_score else (),
                 margins=self.scores.of(self.scores.margins, row, pools) if row.uses_margins else (),
@@ -175,7 +182,7 @@ class Methods:
         whole = any(images[attack] == images["clean"] for attack in asked_for)
         return tuple(
             self.stages.add(
-                EvaluationSpec(
+                EvaluationStage(
                     attack=attack,
                     pgd=settings.pgd_named(attack),
                     pool=pool,

@@ -1,13 +1,15 @@
 """Plans models: trained here, or brought in."""
 
-from robustprune.config import Config
-from robustprune.errors import UserError
-from robustprune.experiments import Row
+from robustprune.core.errors import UserError
+from robustprune.core.settings import Weights
+from robustprune.experiments.row import Row
+from robustprune.images.specs import UnionPoolStage
+from robustprune.planning.config import Config
 from robustprune.planning.pools import Pools
 from robustprune.planning.stages import Stages, rows_of
-from robustprune.settings import AnyRecipe, RecordingSettings, Weights
-from robustprune.settings.training import MultiStepRecipe, problem_of_processes
-from robustprune.specs import ModelSpec, UnionPoolSpec
+from robustprune.scores.settings import RecordingSettings
+from robustprune.training.settings import AnyRecipe, MultiStepRecipe, problem_of_processes
+from robustprune.training.specs import ModelStage
 
 
 class Models:
@@ -35,7 +37,7 @@ class Models:
         self._check_processes(recipe)
         self._check_shares(real)
         return self.stages.add(
-            ModelSpec(
+            ModelStage(
                 architecture=config.architecture,
                 classes=config.data.classes,
                 image_shape=config.data.image_shape,
@@ -77,7 +79,7 @@ class Models:
     def _check_shares(self, first: str) -> None:
         """A training draws by shares only from the generated images that it has beside real ones."""
         pool = self.stages[first]
-        if isinstance(pool, UnionPoolSpec) and any(part.share is not None for part in pool.parts):
+        if isinstance(pool, UnionPoolStage) and any(part.share is not None for part in pool.parts):
             raise UserError(
                 f"data.trained_on = {self.config.data.trained_on}, but the shares of {first} hold only beside real "
                 "images; put null for each share in its union, and all its images are drawn alike"
@@ -90,7 +92,7 @@ class Models:
     def weights(self, model: str, asked: Weights) -> Weights:
         """The weights of a model that were asked for, where it has them; an imported one has but one set."""
         spec = self.stages[model]
-        if not isinstance(spec, ModelSpec):
+        if not isinstance(spec, ModelStage):
             return "last"
         if asked == "best" and not spec.training.validates:
             raise UserError(

@@ -4,25 +4,26 @@ from collections.abc import Mapping
 from itertools import combinations
 from typing import TypeVar
 
-from robustprune.config import Config
-from robustprune.errors import UserError
-from robustprune.planning.classifiers import Classifiers
-from robustprune.planning.stages import Stages, rows_of
-from robustprune.settings import PICTURE_FORMATS, AnyRecipe
-from robustprune.sources import hierarchy_file, real_source, synset_folder, synthetic_source
-from robustprune.specs import (
-    ClassListSpec,
+from robustprune.core.errors import UserError
+from robustprune.images.classes.specs import ClassListStage
+from robustprune.images.settings import PICTURE_FORMATS
+from robustprune.images.sources import hierarchy_file, real_source, synset_folder, synthetic_source
+from robustprune.images.specs import (
     FileSource,
-    GeneratedPoolSpec,
-    GeneratorSpec,
-    IngestedPoolSpec,
-    LossScoreSpec,
-    SelectedPoolSpec,
-    SubsetPoolSpec,
-    SynsetPoolSpec,
+    GeneratedPoolStage,
+    GeneratorStage,
+    IngestedPoolStage,
+    SelectedPoolStage,
+    SubsetPoolStage,
+    SynsetPoolStage,
     UnionPart,
-    UnionPoolSpec,
+    UnionPoolStage,
 )
+from robustprune.planning.classifiers import Classifiers
+from robustprune.planning.config import Config
+from robustprune.planning.stages import Stages, rows_of
+from robustprune.scores.specs import LossScoreStage
+from robustprune.training.settings import AnyRecipe
 
 T = TypeVar("T")
 
@@ -73,7 +74,7 @@ class Pools:
         if form == "imagenet21k":
             return self._of_synsets(split, place)
         return self.stages.add(
-            IngestedPoolSpec(
+            IngestedPoolStage(
                 dataset=data.name,
                 split=split,
                 classes=data.classes,
@@ -89,7 +90,7 @@ class Pools:
         data = self.config.data
         folder = synset_folder(place, setting=f"data.source = {data.source}")
         class_list = self.stages.add(
-            ClassListSpec(
+            ClassListStage(
                 dataset=data.name,
                 source=folder,
                 hierarchy=hierarchy_file(place, data.hierarchy),
@@ -100,7 +101,7 @@ class Pools:
             )
         )
         return self.stages.add(
-            SynsetPoolSpec.model_validate(
+            SynsetPoolStage.model_validate(
                 {
                     "dataset": data.name,
                     "split": split,
@@ -172,7 +173,7 @@ class Pools:
         if rows is not None and subset.count > rows:
             raise UserError(f"subsets.{name}.count = {subset.count}, but {subset.of} has {rows} images")
         return self.stages.add(
-            SubsetPoolSpec(
+            SubsetPoolStage(
                 dataset=data.name,
                 pool=pool,
                 classes=data.classes,
@@ -193,7 +194,7 @@ class Pools:
             if pools[source] == pools[other]:
                 raise UserError(f"unions.{name}.of: {source} and {other} are the same images, which would count twice")
         return self.stages.add(
-            UnionPoolSpec(
+            UnionPoolStage(
                 dataset=data.name,
                 parts=tuple(UnionPart(pool=pools[source], share=share) for source, share in union.of.items()),
                 classes=data.classes,
@@ -204,7 +205,7 @@ class Pools:
     def _selection(self, name: str, *, setting: str) -> str:
         config, selection = self.config, _named(self.config.selections, name, "selection", setting)
         pool = self.generated(selection.of, setting=f"selections.{name}.of")
-        loss = LossScoreSpec(
+        loss = LossScoreStage(
             score="loss",
             pool=pool,
             model=self.classifiers.independent(selection.classifier, seed=config.seeds[0]),
@@ -213,7 +214,7 @@ class Pools:
             seed=config.seeds[0],
         )
         return self.stages.add(
-            SelectedPoolSpec(
+            SelectedPoolStage(
                 dataset=config.data.name,
                 pool=pool,
                 score=self.stages.add(loss),
@@ -226,7 +227,7 @@ class Pools:
     def _ready_made(self, source: FileSource) -> str:
         data = self.config.data
         return self.stages.add(
-            IngestedPoolSpec(
+            IngestedPoolStage(
                 dataset=data.name,
                 split="synthetic",
                 classes=data.classes,
@@ -242,7 +243,7 @@ class Pools:
     def _drawn(self, count: int, *, seed: int) -> str:
         data, synthetic = self.config.data, self.config.synthetic
         generator = self.stages.add(
-            GeneratorSpec(
+            GeneratorStage(
                 dataset=data.name,
                 pool=self.train,
                 classes=data.classes,
@@ -251,7 +252,7 @@ class Pools:
             )
         )
         return self.stages.add(
-            GeneratedPoolSpec(
+            GeneratedPoolStage(
                 dataset=data.name,
                 generator=generator,
                 classes=data.classes,

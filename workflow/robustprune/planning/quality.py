@@ -1,10 +1,10 @@
 """Plans how good the generated images are found to be."""
 
-from robustprune.config import Config
-from robustprune.errors import UserError
+from robustprune.core.errors import UserError
+from robustprune.evaluation.quality.specs import QualityStage
+from robustprune.planning.config import Config
 from robustprune.planning.pools import Pools
 from robustprune.planning.stages import Stages
-from robustprune.specs import QualitySpec
 
 
 def plan_quality(config: Config, stages: Stages, pools: Pools) -> str:
@@ -21,7 +21,7 @@ def plan_quality(config: Config, stages: Stages, pools: Pools) -> str:
             "would find that it agrees with itself; name another checkpoint, or null"
         )
     return stages.add(
-        QualitySpec(pool=pool, train=pools.train, test=pools.real("test"), model=judge, images=config.quality.images)
+        QualityStage(pool=pool, train=pools.train, test=pools.real("test"), model=judge, images=config.quality.images)
     )
 
 

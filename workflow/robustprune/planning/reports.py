@@ -3,11 +3,14 @@
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
-from robustprune.config import Config
-from robustprune.errors import UserError
+from robustprune.core.errors import UserError
+from robustprune.core.stage import Stage
+from robustprune.experiments.tables.specs import TableStage
+from robustprune.planning.config import Config
 from robustprune.planning.stages import Stages
-from robustprune.specs import GallerySpec, ManifestSpec, ModelSpec, ReportSpec, Spec, TableSpec
-from robustprune.specs.reports import ShownFile
+from robustprune.pruning.specs import ManifestStage
+from robustprune.report.specs import GalleryStage, ReportStage, ShownFile
+from robustprune.training.specs import ModelStage
 
 ScoredPools = tuple[tuple[str, ...], tuple[str, ...]]
 """Pools, and the score of each."""
@@ -35,7 +38,7 @@ def plan_report(config: Config, stages: Stages, names: Mapping[str, str], target
     if not shown:
         raise UserError(f"report.shows: none of {', '.join(asked)} can be made; 'robustprune plan' says why")
     return stages.add(
-        ReportSpec(
+        ReportStage(
             preset=config.preset,
             dataset=config.data.name,
             shown=tuple(shown),
@@ -54,23 +57,23 @@ def _matching(pattern: str, files: Mapping[str, str | None]) -> list[str]:
     return found
 
 
-def _galleries(stages: Stages, shown: list[Spec]) -> list[str]:
+def _galleries(stages: Stages, shown: list[Stage]) -> list[str]:
     """A gallery of each score that rows prune by, with all that is pruned by it."""
     by_score: dict[ScoredPools, dict[str, None]] = {}
     for table in shown:
-        if isinstance(table, TableSpec):
+        if isinstance(table, TableStage):
             for manifest in manifests_of(table, stages):
                 spec = stages[manifest]
-                assert isinstance(spec, ManifestSpec)
+                assert isinstance(spec, ManifestStage)
                 if scores := spec.scores or spec.margins:  # radii may follow margins that chance drops images of
                     by_score.setdefault((spec.pools, scores), {}).setdefault(manifest)
     return [
-        stages.add(GallerySpec(pools=pools, scores=scores, manifests=tuple(manifests)))
+        stages.add(GalleryStage(pools=pools, scores=scores, manifests=tuple(manifests)))
         for (pools, scores), manifests in by_score.items()
     ]
 
 
-def manifests_of(table: TableSpec, stages: Mapping[str, Spec]) -> dict[str, list[str]]:
+def manifests_of(table: TableStage, stages: Mapping[str, Stage]) -> dict[str, list[str]]:
     """The manifests that the models of a table's rows learn from, and the methods of these rows.
 
     Args:
@@ -85,5 +88,5 @@ def manifests_of(table: TableSpec, stages: Mapping[str, Spec]) -> dict[str, list
     return found
 
 
-def _manifest(model: Spec) -> str | None:
-    return model.manifest if isinstance(model, ModelSpec) else None
+def _manifest(model: Stage) -> str | None:
+    return model.manifest if isinstance(model, ModelStage) else None

@@ -3,36 +3,28 @@
 from collections.abc import Callable
 from typing import cast, get_args
 
-from robustprune.config import Config
-from robustprune.errors import UserError
-from robustprune.experiments import Row
+from robustprune.attacks.settings import BoundarySearchSettings
+from robustprune.core.errors import UserError
+from robustprune.core.stage import Stage
+from robustprune.experiments.row import Row
+from robustprune.images.sources import encoder_source, imported_scores
+from robustprune.planning.config import Config
 from robustprune.planning.models import Models
 from robustprune.planning.pools import Pools
 from robustprune.planning.stages import Stages, rows_of
-from robustprune.settings import (
-    AnyRecipe,
-    BoundarySearchSettings,
-    DropBeyond,
-    DynamicsScoreName,
-    ImportedScores,
-    LossScoreName,
-)
-from robustprune.settings.scores import Source
-from robustprune.sources import encoder_source, imported_scores
-from robustprune.specs import (
-    DynamicsScoreSpec,
-    EmbeddingSpec,
-    ExtrapolatedScoreSpec,
-    FileEncoder,
-    ImportedScoreSpec,
-    LossScoreSpec,
-    MarginSpec,
-    ModelEncoder,
-    ModelSpec,
+from robustprune.pruning.settings import DropBeyond
+from robustprune.scores.embeddings.specs import EmbeddingStage, FileEncoder, ModelEncoder, TorchvisionEncoder
+from robustprune.scores.settings import DynamicsScoreName, ImportedScores, LossScoreName, Source
+from robustprune.scores.specs import (
+    DynamicsScoreStage,
+    ExtrapolatedScoreStage,
+    ImportedScoreStage,
+    LossScoreStage,
+    MarginStage,
     ScoredPool,
-    Spec,
-    TorchvisionEncoder,
 )
+from robustprune.training.settings import AnyRecipe
+from robustprune.training.specs import ModelStage
 
 DirectScores = Callable[[Row, tuple[str, ...]], tuple[str, ...]]
 """Adds the stages that score each of some pools for a row, and returns their ids."""
@@ -60,7 +52,7 @@ class Scores:
         self._check_neighbours(sources)
         self._refuse_copies(sources, synthetic)
         scores = direct(row, sources)
-        extrapolated = ExtrapolatedScoreSpec(
+        extrapolated = ExtrapolatedScoreStage(
             pool=synthetic,
             embedding=self._embedding(scores[0], synthetic, "synthetic"),
             sources=tuple(
@@ -114,7 +106,7 @@ class Scores:
             self._check_reach(row, settings)
         return tuple(
             self.stages.add(
-                MarginSpec(
+                MarginStage(
                     pool=pool,
                     model=model,
                     weights=self.models.weights(model, config.weights),
@@ -163,7 +155,7 @@ class Scores:
             role = "train" if pool == self.pools.train else "synthetic"
             source = imported_scores(name, settings, role)
             self._refuse_second_pool(source["location"], pool, f"imported.{name}.{role}")
-            spec = ImportedScoreSpec(
+            spec = ImportedScoreStage(
                 pool=pool, column=settings.column, unit=settings.unit, easy=settings.easy, **source
             )
             found.append(self.stages.add(spec))
@@ -184,7 +176,7 @@ class Scores:
         attack = config.dynamics.loss_attack if name == "loss_adversarial" else None
         return tuple(
             self.stages.add(
-                LossScoreSpec(
+                LossScoreStage(
                     score=name,
                     pool=pool,
                     model=model,
@@ -216,7 +208,7 @@ class Scores:
         seeds = self.config.seeds if source.metric.metric == "el2n" else self.config.seeds[:1]
         return tuple(
             self.stages.add(
-                DynamicsScoreSpec(
+                DynamicsScoreStage(
                     score=name,
                     pool=pool,
                     models=tuple(
@@ -258,9 +250,9 @@ class Scores:
     def _held_out(self, score: str) -> int:
         """How many first images of a pool were held out from the trainings whose course is its score."""
         spec = self.stages[score]
-        if not isinstance(spec, DynamicsScoreSpec):
+        if not isinstance(spec, DynamicsScoreStage):
             return 0
-        model = cast(ModelSpec, self.stages[spec.models[0]])
+        model = cast(ModelStage, self.stages[spec.models[0]])
         return model.training.held_out_images if model.real == spec.pool else 0
 
     def _embedding(self, score: str, pool: str, role: str) -> str:
@@ -270,18 +262,18 @@ class Scores:
         if settings.source == "ours":
             scored = self.stages[score]
             model = next(stage for kind, stage in scored.upstream if kind == "models")
-            weights = scored.weights if isinstance(scored, MarginSpec | LossScoreSpec) else "last"
+            weights = scored.weights if isinstance(scored, MarginStage | LossScoreStage) else "last"
             encoder = ModelEncoder(model=model, weights=weights)
         else:
             encoder = encoder_source(settings, role=role)
             if isinstance(encoder, FileEncoder):
                 self._refuse_second_pool(encoder.location, pool, "extrapolation.embedding.source")
-        return self.stages.add(EmbeddingSpec(pool=pool, encoder=encoder, dtype=settings.dtype))
+        return self.stages.add(EmbeddingStage(pool=pool, encoder=encoder, dtype=settings.dtype))
 
 
-def _file_of(spec: Spec) -> str | None:
+def _file_of(spec: Stage) -> str | None:
     """Where the file lies that has a line an image."""
     match spec:
-        case ImportedScoreSpec(location=location) | EmbeddingSpec(encoder=FileEncoder(location=location)):
+        case ImportedScoreStage(location=location) | EmbeddingStage(encoder=FileEncoder(location=location)):
             return location
     return None

@@ -2,22 +2,22 @@
 
 from collections.abc import Mapping
 
-from robustprune.sources import planned_rows
-from robustprune.specs import (
-    GeneratedPoolSpec,
-    IngestedPoolSpec,
-    SelectedPoolSpec,
-    Spec,
-    SubsetPoolSpec,
+from robustprune.core.stage import Stage
+from robustprune.images.sources import planned_rows
+from robustprune.images.specs import (
+    GeneratedPoolStage,
+    IngestedPoolStage,
+    SelectedPoolStage,
+    SubsetPoolStage,
     UnionPart,
-    UnionPoolSpec,
+    UnionPoolStage,
 )
 
 
-class Stages(dict[str, Spec]):
+class Stages(dict[str, Stage]):
     """Every stage by its id; one that two rows need is there once."""
 
-    def add(self, spec: Spec) -> str:
+    def add(self, spec: Stage) -> str:
         """Put a stage in, where it is not there yet, and return its id."""
         stage_id = spec.id
         self.setdefault(stage_id, spec)
@@ -35,34 +35,34 @@ class Stages(dict[str, Spec]):
         spec = self[inner]
         if outer == inner or any(self._has_all(part.pool, inner) for part in self._parts(outer)):
             return True
-        if isinstance(spec, UnionPoolSpec):
+        if isinstance(spec, UnionPoolStage):
             return all(self._has_all(outer, part.pool) for part in spec.parts)
-        return isinstance(spec, SubsetPoolSpec | SelectedPoolSpec) and self._has_all(outer, spec.pool)
+        return isinstance(spec, SubsetPoolStage | SelectedPoolStage) and self._has_all(outer, spec.pool)
 
     def _parts(self, pool: str) -> tuple[UnionPart, ...]:
         spec = self[pool]
-        return spec.parts if isinstance(spec, UnionPoolSpec) else ()
+        return spec.parts if isinstance(spec, UnionPoolStage) else ()
 
 
-def rows_of(stages: Mapping[str, Spec], pool_id: str) -> int | None:
+def rows_of(stages: Mapping[str, Stage], pool_id: str) -> int | None:
     """How many images a pool has or will have; None where that is not known before it is made."""
     match stages[pool_id]:
-        case GeneratedPoolSpec(count=count) | SubsetPoolSpec(count=count):
+        case GeneratedPoolStage(count=count) | SubsetPoolStage(count=count):
             return count
-        case UnionPoolSpec(parts=parts):
+        case UnionPoolStage(parts=parts):
             counts = [rows_of(stages, part.pool) for part in parts]
             return None if None in counts else sum(count for count in counts if count is not None)
-        case IngestedPoolSpec(source=source, split=split):
+        case IngestedPoolStage(source=source, split=split):
             return planned_rows(source, split)
-        case SelectedPoolSpec() as selected:
+        case SelectedPoolStage() as selected:
             return _selected_rows(stages, selected)
     return None
 
 
-def _selected_rows(stages: Mapping[str, Spec], spec: SelectedPoolSpec) -> int | None:
+def _selected_rows(stages: Mapping[str, Stage], spec: SelectedPoolStage) -> int | None:
     """Where the classes come in turn, it is known how many images each has."""
     parent = stages[spec.pool]
-    if not isinstance(parent, GeneratedPoolSpec):
+    if not isinstance(parent, GeneratedPoolStage):
         return None
     whole, rest = divmod(parent.count, spec.classes)
     return sum(spec.kept(whole + (label < rest)) for label in range(spec.classes))

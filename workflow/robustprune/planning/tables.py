@@ -3,17 +3,21 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
-from robustprune.config import REFERENCE, Config, load_config, preset_names
-from robustprune.errors import UserError
-from robustprune.experiments import AnyTable, Comparisons, Extrapolations, Hyperparameters, Layouts, Row, Table
-from robustprune.files import digest
+from robustprune.core.errors import UserError
+from robustprune.core.files import digest
+from robustprune.evaluation.specs import EvaluationStage
+from robustprune.experiments.row import Row
+from robustprune.experiments.tables.forms import AnyTable, Comparisons, Extrapolations, Hyperparameters, Layouts, Table
+from robustprune.experiments.tables.printed import printed_row, read_printed
+from robustprune.experiments.tables.settings import Cells, QuantityName
+from robustprune.experiments.tables.specs import RowSpec, RunSpec, TableStage
 from robustprune.planning.claims import with_claims_on
+from robustprune.planning.config import REFERENCE, Config, load_config, preset_names
 from robustprune.planning.hyperparameters import hyperparameter
 from robustprune.planning.methods import Methods
 from robustprune.planning.stages import Stages
-from robustprune.settings.tables import Cells, QuantityName
-from robustprune.specs import EmbeddingSpec, EvaluationSpec, ExtrapolatedScoreSpec, RowSpec, RunSpec, TableSpec
-from robustprune.tables.printed import printed_row, read_printed
+from robustprune.scores.embeddings.specs import EmbeddingStage
+from robustprune.scores.specs import ExtrapolatedScoreStage
 
 
 class Tables:
@@ -31,7 +35,7 @@ class Tables:
             read_printed(REFERENCE / printed.file)
         rows = tuple(self._rows(table))
         return self.stages.add(
-            TableSpec(
+            TableStage(
                 name=name,
                 title=table.title,
                 form=table.form,
@@ -51,7 +55,7 @@ class Tables:
         if not any(row.runs for row in rows):
             return ""
         stages = dict.fromkeys(stage for row in rows for run in row.runs for stage in run.evaluations)
-        specs = [cast(EvaluationSpec, self.stages[stage]) for stage in stages]
+        specs = [cast(EvaluationStage, self.stages[stage]) for stage in stages]
         return "; ".join([self.config.data.name, *dict.fromkeys(spec.attack_in_words for spec in specs if spec.threat)])
 
     def _rows(self, table: AnyTable) -> Iterator[RowSpec]:
@@ -107,12 +111,12 @@ class Tables:
         for row in table.rows:
             score = self._extrapolated(row)
             spec = self.stages[score]
-            if not isinstance(spec, ExtrapolatedScoreSpec):
+            if not isinstance(spec, ExtrapolatedScoreStage):
                 raise UserError(
                     f"{row.method}: training.{row.recipe} learns from the real images alone, so there are no scores to "
                     "extrapolate; set its synthetic_fraction above 0"
                 )
-            encoder = cast(EmbeddingSpec, self.stages[spec.embedding]).encoder.describe()
+            encoder = cast(EmbeddingStage, self.stages[spec.embedding]).encoder.describe()
             yield RowSpec(
                 method=row.method,
                 runs=(RunSpec(seed=self.config.seeds[0], score=score),),

@@ -1,1 +1,1 @@
-"""Which images are kept, and with what radius each is attacked."""
+"""Pruning."""

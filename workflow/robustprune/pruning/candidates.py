@@ -7,10 +7,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from robustprune.randomness import derive_seed
-from robustprune.settings import Among, Per
+from robustprune.core.randomness import derive_seed
+from robustprune.pruning.settings import Among, Per
 
-DEFINITION = 1
+DEFINITION = {"pruning.candidates": 1}
 
 Positions = npt.NDArray[np.int64]
 """(M,) ascending positions among the candidates."""

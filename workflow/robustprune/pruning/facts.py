@@ -1,17 +1,39 @@
 """What a manifest says of itself: how many images are kept and dropped, of which pools and classes, and the radii."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from robustprune.core.settings import Settings
 from robustprune.pruning.candidates import Candidates
-from robustprune.pruning.rows import GROUP_ROWS, Rows
 from robustprune.scores.distribution import Histogram
-from robustprune.settings import Settings
 
-DEFINITION = 1
+GROUP_ROWS = 2**20  # rows of a Parquet row group, which can be read alone; what is in memory at once while writing
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Kept images, sorted by pool and index.
+
+    Attributes:
+        pool: (M,) int32, which of the pools.
+        index: (M,) int64, row in the pool.
+        label: (M,) int16.
+        score: (M,) float32, or None where the strategy goes by none.
+        epsilon: (M,) float32, signed radius.
+    """
+
+    pool: npt.NDArray[np.int32]
+    index: npt.NDArray[np.int64]
+    label: npt.NDArray[np.int16]
+    score: npt.NDArray[np.float32] | None
+    epsilon: npt.NDArray[np.float32]
+
+
+DEFINITION = {"pruning.facts": 1}
 HISTOGRAM_BINS = 16  # of the radii, from -epsilon to epsilon
 
 

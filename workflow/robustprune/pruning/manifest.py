@@ -9,14 +9,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from robustprune.errors import UserError
-from robustprune.files import replacing
-from robustprune.pools.format import Pool
-from robustprune.pruning.facts import Facts
-from robustprune.pruning.rows import Rows
-from robustprune.settings import Settings
+from robustprune.core.errors import UserError
+from robustprune.core.files import replacing
+from robustprune.core.settings import Settings
+from robustprune.images.pool import Pool
+from robustprune.pruning.facts import Facts, Rows
 
-DEFINITION = 2
+DEFINITION = {"pruning.manifest": 2}
 MANIFEST_FILE = "manifest.parquet"
 SCHEMA = pa.schema(
     [

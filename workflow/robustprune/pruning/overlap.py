@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from robustprune.errors import UserError
+from robustprune.core.errors import UserError
 from robustprune.pruning.facts import Facts
 from robustprune.pruning.manifest import MANIFEST_FILE, Metadata, read_metadata, read_rows
 
-DEFINITION = 1
+DEFINITION = {"pruning.overlap": 1}
 
 
 @dataclass(frozen=True)

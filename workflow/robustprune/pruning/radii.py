@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from robustprune.settings import RadiusRule, RadiusSettings
+from robustprune.pruning.settings import RadiusRule, RadiusSettings
 
-DEFINITION = 2
+DEFINITION = {"pruning.radii": 2}
 
 WEAK = 1 / 8  # of epsilon: 1/255 at 8/255 (PUMA, Table 7)
 NEVER_RIGHT = 1.0  # the difficulty of an image that was misclassified in every epoch

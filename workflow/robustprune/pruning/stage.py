@@ -6,24 +6,23 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from robustprune.errors import UserError
-from robustprune.job import Job
-from robustprune.pools.format import Pool, open_pool
+from robustprune.core.errors import UserError
+from robustprune.core.job import Job
+from robustprune.images.pool import Pool, open_pool
 from robustprune.pruning.candidates import Candidates, Positions
-from robustprune.pruning.facts import count_kept
+from robustprune.pruning.facts import GROUP_ROWS, Rows, count_kept
 from robustprune.pruning.manifest import MANIFEST_FILE, read_metadata, write_manifest
 from robustprune.pruning.radii import RADIUS_RULES, Measured
-from robustprune.pruning.rows import GROUP_ROWS, Rows
+from robustprune.pruning.settings import DropAsMany
+from robustprune.pruning.specs import ManifestStage
 from robustprune.pruning.strategies import Amount, choose
 from robustprune.scores.files import read_score
-from robustprune.settings import DropAsMany
-from robustprune.specs import ManifestSpec
 
 Easy = Literal["high", "low"]
 Values = npt.NDArray[np.float32]
 
 
-def run(job: Job, spec: ManifestSpec) -> dict[str, Any]:
+def run(job: Job, spec: ManifestStage) -> dict[str, Any]:
     """Choose which images of all pools together are kept, and write the manifest.
 
     Returns:
@@ -56,7 +55,7 @@ def run(job: Job, spec: ManifestSpec) -> dict[str, Any]:
 
 
 def _rows(
-    spec: ManifestSpec, images: Candidates, kept: Positions, margin: Values | None, difficulty: Values | None
+    spec: ManifestStage, images: Candidates, kept: Positions, margin: Values | None, difficulty: Values | None
 ) -> Rows:
     none = np.empty(0, np.float32)
     measured = Measured(len(kept), *(none if values is None else values[kept] for values in (margin, difficulty)))
@@ -69,7 +68,7 @@ def _rows(
     )
 
 
-def _candidates(job: Job, spec: ManifestSpec, pools: dict[str, Pool]) -> Candidates:
+def _candidates(job: Job, spec: ManifestStage, pools: dict[str, Pool]) -> Candidates:
     """Every image that may be trained on; the validation images of the real pool, the first, may not."""
     opened = list(pools.values())
     first = (min(spec.validation_images, len(opened[0])), *(0 for _ in opened[1:]))
@@ -102,7 +101,7 @@ def _read(job: Job, stages: tuple[str, ...], pools: dict[str, Pool], images: Can
     return (np.concatenate(parts), easy.pop()) if parts else (None, "high")
 
 
-def _amount(job: Job, spec: ManifestSpec) -> Amount:
+def _amount(job: Job, spec: ManifestStage) -> Amount:
     """How many images are dropped: what the spec says, or as many of each group as another manifest drops."""
     if not isinstance(spec.drop, DropAsMany):
         return spec.drop

@@ -10,12 +10,12 @@ from itertools import accumulate
 import numpy as np
 import numpy.typing as npt
 
-from robustprune.errors import UserError
+from robustprune.core.errors import UserError
+from robustprune.core.randomness import derive_seed
 from robustprune.pruning.candidates import Candidates, Members, Positions, positions_of, take
-from robustprune.randomness import derive_seed
-from robustprune.settings import ENDS, Among, DropBeyond, DropShare, End, Per, Strategy
+from robustprune.pruning.settings import ENDS, Among, DropBeyond, DropShare, End, Per, Strategy
 
-DEFINITION = 3
+DEFINITION = {"pruning.strategies": 3}
 
 Amount = DropShare | DropBeyond | Mapping[str, int]
 """How many images are dropped: a share, those beyond a score, or that many of each group, by its name."""

@@ -6,17 +6,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from robustprune.files import data_uri
-from robustprune.gallery.cuts import Cut
-from robustprune.gallery.files import Choice, Gallery, Source, read_gallery, sprite_file
-from robustprune.job import Job
+from robustprune.core.files import data_uri
+from robustprune.core.job import Job
+from robustprune.core.stage import Stage
+from robustprune.experiments.tables.specs import TableStage
 from robustprune.planning.reports import manifests_of
-from robustprune.report.provenance import Stage
-from robustprune.scores.meaning import Meaning
-from robustprune.settings import ENDS, End
-from robustprune.specs import GallerySpec, ImportedScoreSpec, ManifestSpec, Spec, TableSpec
+from robustprune.pruning.settings import ENDS, End
+from robustprune.pruning.specs import ManifestStage
+from robustprune.report.gallery.cuts import Cut
+from robustprune.report.gallery.files import Choice, Gallery, Source, read_gallery, sprite_file
+from robustprune.report.provenance import MadeStage
+from robustprune.report.specs import GalleryStage
+from robustprune.scores.files import Meaning
+from robustprune.scores.specs import ImportedScoreStage
 
-DEFINITION = 3
+DEFINITION = {"report.explorer": 3}
 
 MARGIN = "margin"
 DIGITS = 3  # of scores on the page
@@ -96,7 +100,7 @@ class Explorer(NamedTuple):
     sprites: list[str]
 
 
-def explorers(job: Job, stages: Mapping[str, Stage], galleries: Iterable[str]) -> list[Explorer]:
+def explorers(job: Job, stages: Mapping[str, MadeStage], galleries: Iterable[str]) -> list[Explorer]:
     """What each gallery shows.
 
     Args:
@@ -108,28 +112,28 @@ def explorers(job: Job, stages: Mapping[str, Stage], galleries: Iterable[str]) -
     found = []
     for number, gallery in enumerate(galleries):
         spec = stages[gallery].spec
-        assert isinstance(spec, GallerySpec)
+        assert isinstance(spec, GalleryStage)
         found.append(_explorer(number, job.upstream("galleries", gallery), spec, stages, names))
     return found
 
 
-def _names(stages: Mapping[str, Stage]) -> dict[str, str]:
+def _names(stages: Mapping[str, MadeStage]) -> dict[str, str]:
     """For each manifest the methods that learn from what it keeps, each once."""
     specs = {stage_id: stage.spec for stage_id, stage in stages.items()}
     methods: dict[str, dict[str, None]] = {}
     for spec in specs.values():
-        if isinstance(spec, TableSpec):
+        if isinstance(spec, TableStage):
             for manifest, own in manifests_of(spec, specs).items():
                 methods.setdefault(manifest, {}).update(dict.fromkeys(own))
     return {manifest: ", ".join(own) for manifest, own in methods.items()}
 
 
 def _explorer(
-    number: int, directory: Path, spec: GallerySpec, stages: Mapping[str, Stage], names: Mapping[str, str]
+    number: int, directory: Path, spec: GalleryStage, stages: Mapping[str, MadeStage], names: Mapping[str, str]
 ) -> Explorer:
     gallery = read_gallery(directory)
     manifests = [stages[choice.manifest].spec for choice in gallery.choices]
-    specs = [one for one in manifests if isinstance(one, ManifestSpec)]
+    specs = [one for one in manifests if isinstance(one, ManifestStage)]
     labels = _labels(gallery.sources)
     pruned = [
         _pruned(gallery, choice, one, names.get(choice.manifest, one.strategy))
@@ -159,7 +163,7 @@ def _labels(sources: list[Source]) -> list[str]:
     return [source.kind if kinds.count(source.kind) == 1 else f"{source.kind} ({source.name})" for source in sources]
 
 
-def _pruned(gallery: Gallery, choice: Choice, spec: ManifestSpec, names: str) -> Pruned:
+def _pruned(gallery: Gallery, choice: Choice, spec: ManifestStage, names: str) -> Pruned:
     dropped = np.array(choice.dropped)  # by source, class and bin
     held_out = np.array(choice.held_out)
     candidates = np.array([source.counts for source in gallery.sources]) - held_out
@@ -176,7 +180,7 @@ def _pruned(gallery: Gallery, choice: Choice, spec: ManifestSpec, names: str) ->
     )
 
 
-def _phrase(spec: ManifestSpec, meaning: Meaning) -> str:
+def _phrase(spec: ManifestStage, meaning: Meaning) -> str:
     """Which images a manifest drops."""
     ends = " and ".join(_end(end, meaning) for end in ENDS[spec.strategy])
     where = {"all": "", "class": ", of each class as large a share", "source": ", of each source as large a share"}
@@ -207,7 +211,7 @@ def _sentence(cut: Cut, meaning: Meaning) -> str:
     return f"It cuts at a {column} of {cut.at:.{DIGITS}g}: from there {direction} all are dropped."
 
 
-def is_margin(meaning: Meaning, gallery: GallerySpec, specs: Mapping[str, Spec]) -> bool:
+def is_margin(meaning: Meaning, gallery: GalleryStage, specs: Mapping[str, Stage]) -> bool:
     """Whether scores are distances in the norm of the attack: measured as such, or imported and used as radii.
 
     Args:
@@ -216,9 +220,9 @@ def is_margin(meaning: Meaning, gallery: GallerySpec, specs: Mapping[str, Spec])
         specs: of its scores and manifests, by id.
     """
     manifests = (specs[manifest] for manifest in gallery.manifests)
-    if any(isinstance(one, ManifestSpec) and one.margins == gallery.scores for one in manifests):
+    if any(isinstance(one, ManifestStage) and one.margins == gallery.scores for one in manifests):
         return True
-    imported = any(isinstance(specs[score], ImportedScoreSpec) for score in gallery.scores)
+    imported = any(isinstance(specs[score], ImportedScoreStage) for score in gallery.scores)
     return meaning.column == MARGIN and not imported
 
 

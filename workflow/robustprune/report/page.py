@@ -6,7 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-DEFINITION = 3
+DEFINITION = {"report.page": 3}
 
 TEMPLATE, STYLE, SCRIPT = "report.html.jinja", "style.css", "explorer.js"
 

@@ -4,13 +4,15 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from robustprune.job import Job
-from robustprune.paths import PULLED_FILE, RECORD_FILE
-from robustprune.record import Record, read_record
-from robustprune.specs import KINDS, ScoreSpec, Spec
-from robustprune.stagefile import read_spec
+from robustprune.core.job import Job
+from robustprune.core.paths import PULLED_FILE, RECORD_FILE
+from robustprune.core.record import Record, read_record
+from robustprune.core.specs import KINDS
+from robustprune.core.stage import Stage
+from robustprune.core.stage_file import read_spec
+from robustprune.scores.specs import ScoreStage
 
-DEFINITION = 1
+DEFINITION = {"report.provenance": 1}
 
 SENTENCES = {
     "classes": "which classes there are, and which images are theirs",
@@ -32,7 +34,7 @@ SENTENCES = {
 """What a stage of each kind is."""
 
 
-class Stage(NamedTuple):
+class MadeStage(NamedTuple):
     """A stage behind the results.
 
     Attributes:
@@ -42,7 +44,7 @@ class Stage(NamedTuple):
         pulled: whether another team made it.
     """
 
-    spec: Spec
+    spec: Stage
     reads: tuple[tuple[str, str], ...]
     record: Record | None
     pulled: bool
@@ -66,7 +68,7 @@ class Kind(NamedTuple):
     kind: str
     sentence: str
     reads: dict[str, int]
-    stages: list[Stage]
+    stages: list[MadeStage]
     seconds: float
     longest: float
     peak_memory_mb: float
@@ -79,9 +81,9 @@ class Kind(NamedTuple):
         return sum(stage.record is not None for stage in self.stages)
 
 
-def stages_behind(job: Job, upstream: Iterable[tuple[str, str]]) -> dict[str, Stage]:
+def stages_behind(job: Job, upstream: Iterable[tuple[str, str]]) -> dict[str, MadeStage]:
     """The given stages and all that they were made from, by id. Raises UserError for a damaged spec or record."""
-    found: dict[str, Stage] = {}
+    found: dict[str, MadeStage] = {}
     waiting = list(upstream)
     while waiting:
         kind, stage_id = waiting.pop()
@@ -91,15 +93,15 @@ def stages_behind(job: Job, upstream: Iterable[tuple[str, str]]) -> dict[str, St
     return found
 
 
-def _read(job: Job, kind: str, stage_id: str) -> Stage:
+def _read(job: Job, kind: str, stage_id: str) -> MadeStage:
     directory = job.upstream(kind, stage_id)
     spec, pulled = read_spec(directory), (directory / PULLED_FILE).is_file()
-    reads = spec.upstream_of_pull if pulled and isinstance(spec, ScoreSpec) else spec.upstream
+    reads = spec.upstream_of_pull if pulled and isinstance(spec, ScoreStage) else spec.upstream
     record = read_record(directory) if (directory / RECORD_FILE).is_file() else None
-    return Stage(spec, reads, record, pulled)
+    return MadeStage(spec, reads, record, pulled)
 
 
-def by_kind(stages: dict[str, Stage]) -> list[Kind]:
+def by_kind(stages: dict[str, MadeStage]) -> list[Kind]:
     """The stages by kind, in the order in which kinds are made."""
     return [
         _summed(kind, [stages[one] for one in sorted(stages) if stages[one].spec.kind == kind])
@@ -108,7 +110,7 @@ def by_kind(stages: dict[str, Stage]) -> list[Kind]:
     ]
 
 
-def _summed(kind: str, stages: list[Stage]) -> Kind:
+def _summed(kind: str, stages: list[MadeStage]) -> Kind:
     records = [stage.record for stage in stages if stage.record is not None]
     read = {pair for stage in stages for pair in stage.reads}
     return Kind(
@@ -124,7 +126,7 @@ def _summed(kind: str, stages: list[Stage]) -> Kind:
     )
 
 
-def versions(stages: dict[str, Stage]) -> dict[str, dict[str, int]]:
+def versions(stages: dict[str, MadeStage]) -> dict[str, dict[str, int]]:
     """For each package with how many stages each version was used, the most used first."""
     found: dict[str, Counter[str]] = {}
     for stage in stages.values():

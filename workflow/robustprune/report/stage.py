@@ -2,19 +2,18 @@
 
 from typing import Any, NamedTuple
 
-from robustprune.errors import UserError
-from robustprune.figures.files import CAPTION_FILE, FIGURE_FILE
-from robustprune.files import data_uri, write_text
-from robustprune.job import Job
+from robustprune.core.errors import UserError
+from robustprune.core.files import data_uri, write_text
+from robustprune.core.job import Job
+from robustprune.experiments.figures.style import CAPTION_FILE, FIGURE_FILE
+from robustprune.experiments.tables.rendering import ShownTable
+from robustprune.experiments.tables.stage import SHOWN_FILE
 from robustprune.report.explorer import explorers
 from robustprune.report.page import render
 from robustprune.report.provenance import by_kind, stages_behind, versions
-from robustprune.specs import ReportSpec
-from robustprune.specs.reports import ShownFile
-from robustprune.tables.rendering import ShownTable
-from robustprune.tables.stage import SHOWN_FILE
+from robustprune.report.specs import ReportStage, ShownFile
 
-DEFINITION = 1
+DEFINITION = {"report.stage": 1}
 
 REPORT_FILE = "report.html"
 
@@ -35,7 +34,7 @@ class Figure(NamedTuple):
     picture: str
 
 
-def run(job: Job, spec: ReportSpec) -> dict[str, Any]:
+def run(job: Job, spec: ReportStage) -> dict[str, Any]:
     """Write report.html.
 
     Returns:

@@ -1,1 +1,1 @@
-"""Scores of every image of a pool, into sharded stores."""
+"""Scores."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-DEFINITION = 1
+DEFINITION = {"scores.distribution": 1}
 
 Scores = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int16]

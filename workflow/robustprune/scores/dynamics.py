@@ -6,14 +6,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from robustprune.blocks import Columns, RowPass, compute_rows
-from robustprune.job import Job
-from robustprune.paths import dynamics_name
-from robustprune.pools.format import Pool, open_pool
-from robustprune.scores.files import publish_score
-from robustprune.scores.meaning import Meaning
+from robustprune.core.job import Job
+from robustprune.core.paths import dynamics_name
+from robustprune.core.rows import Columns, RowPass, compute_rows
+from robustprune.images.pool import Pool, open_pool
+from robustprune.scores.files import Meaning, publish_score
 from robustprune.scores.metrics import difficulty, el2n, forgetting, frequency, uncertainty
-from robustprune.settings.scores import (
+from robustprune.scores.settings import (
     DifficultySettings,
     El2nSettings,
     ForgettingSettings,
@@ -21,10 +20,10 @@ from robustprune.settings.scores import (
     UncertaintySettings,
     evenly_spaced,
 )
-from robustprune.specs import DynamicsScoreSpec
-from robustprune.store import Store, open_store
+from robustprune.scores.specs import DynamicsScoreStage
+from robustprune.scores.store.reading import Store, open_store
 
-DEFINITION = 1
+DEFINITION = {"scores.dynamics": 1}
 
 UNIT_AND_SIGN = {
     "difficulty": ("share of epochs misclassified", "0 was always right, an easy image; 1 was never right"),
@@ -48,7 +47,7 @@ LOOKED_AT = {
 """Which of the recorded values a metric is made from."""
 
 
-def row_pass(job: Job, spec: DynamicsScoreSpec) -> RowPass:
+def row_pass(job: Job, spec: DynamicsScoreStage) -> RowPass:
     """How some or all images are scored.
 
     Raises:
@@ -60,7 +59,7 @@ def row_pass(job: Job, spec: DynamicsScoreSpec) -> RowPass:
     return partial(compute_rows, job, len(pool), score, what=f"scoring {spec.score}", batch_size=together)
 
 
-def run(job: Job, spec: DynamicsScoreSpec) -> dict[str, Any]:
+def run(job: Job, spec: DynamicsScoreStage) -> dict[str, Any]:
     """Publish a store with the score, one row a sample.
 
     Returns:
@@ -81,7 +80,7 @@ def _open_recording(job: Job, model: str, pool_id: str, pool: Pool) -> Store:
     return open_store(path, pool_digest=pool.info.digest)
 
 
-def _score(spec: DynamicsScoreSpec, recordings: list[Store], start: int, stop: int) -> Columns:
+def _score(spec: DynamicsScoreStage, recordings: list[Store], start: int, stop: int) -> Columns:
     column = f"{spec.trajectory}_{LOOKED_AT[spec.metric.metric]}"
     trajectories = [recording.read(column, start, stop) for recording in recordings]  # (epochs, rows) each
     match spec.metric:

@@ -1,29 +1,75 @@
 """What every score stage publishes, and how it is read: a store with one leading column, and a picture of it."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
-from robustprune.blocks import Columns
-from robustprune.errors import UserError
-from robustprune.job import Job
-from robustprune.paths import STORE_NAME
-from robustprune.pools.format import Pool
+from robustprune.core.errors import UserError
+from robustprune.core.job import Job
+from robustprune.core.paths import STORE_NAME
+from robustprune.core.rows import Columns
+from robustprune.core.stage import Stage
+from robustprune.images.pool import Pool
 from robustprune.scores.distribution import Histogram, by_class, by_run, describe_scores
-from robustprune.scores.figure import draw_scores
-from robustprune.scores.meaning import Meaning
-from robustprune.specs import Spec
-from robustprune.store import Store, open_store, write_store
+from robustprune.scores.store.reading import Store, open_store
+from robustprune.scores.store.writing import write_store
+
+
+def draw_scores(histogram: Histogram, path: Path, *, censored: int, label: str, title: str) -> None:
+    """Write a histogram of the finite scores as PNG, negative and positive ones in different colours.
+
+    Args:
+        histogram: of the finite scores.
+        path: the file to write.
+        censored: how many are not finite, for the legend.
+        label: what the axis says: the score and its unit.
+        title: what stands above.
+    """
+    edges, counts = np.array(histogram.edges), np.array(histogram.counts)
+    negative = edges[:-1] < 0
+    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for name, color, chosen in (("0 or more", "tab:blue", ~negative), ("negative", "tab:red", negative)):
+        heights = np.where(chosen, counts, 0)
+        axes.stairs(heights, edges, fill=True, color=color, label=f"{name} ({heights.sum():,})")
+    axes.plot([], [], " ", label=f"not finite, not shown ({censored:,})")
+    axes.set(title=title, xlabel=label, ylabel="images")
+    axes.legend()
+    figure.savefig(path, dpi=150)
+
+
+Easy = Literal["high", "low"]
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a score says.
+
+    Attributes:
+        column: name of the leading column, the one that is pruned by.
+        unit: what a value of 1 is.
+        easy: the end at which the easy images are; strategies that drop easy or difficult images go by it.
+        sign: the same in words, with what a negative value means.
+    """
+
+    column: str
+    unit: str
+    easy: Easy
+    sign: str
+
 
 FIGURE_FILE = "scores.png"
 
 
 def publish_score(
-    job: Job, spec: Spec, blocks: Iterable[Columns], meaning: Meaning, pool: Pool, attributes: dict[str, Any]
+    job: Job, spec: Stage, blocks: Iterable[Columns], meaning: Meaning, pool: Pool, attributes: dict[str, Any]
 ) -> dict[str, Any]:
     """Write scores.zarr and scores.png, and publish both, with a block or two in memory.
 
@@ -44,7 +90,7 @@ def publish_score(
     return publish_written(job, spec, meaning, pool)
 
 
-def publish_written(job: Job, spec: Spec, meaning: Meaning, pool: Pool) -> dict[str, Any]:
+def publish_written(job: Job, spec: Stage, meaning: Meaning, pool: Pool) -> dict[str, Any]:
     """Describe and draw the scores.zarr in ``partial/``, and publish it and scores.png.
 
     Returns:

@@ -11,25 +11,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pandas.errors import EmptyDataError, ParserError
 
-from robustprune.blocks import Columns
-from robustprune.errors import UserError
-from robustprune.files import digest
-from robustprune.job import Job
-from robustprune.npy import read_header
-from robustprune.pools.format import Pool, open_pool
-from robustprune.scores.files import publish_score
-from robustprune.scores.meaning import Meaning
-from robustprune.settings import INDEX
-from robustprune.specs import ImportedScoreSpec
-from robustprune.store import open_store
-from robustprune.store.layout import GROUP_FILE
+from robustprune.core.errors import UserError
+from robustprune.core.files import digest
+from robustprune.core.job import Job
+from robustprune.core.npy import read_header
+from robustprune.core.rows import Columns
+from robustprune.images.pool import Pool, open_pool
+from robustprune.scores.files import Meaning, publish_score
+from robustprune.scores.settings import INDEX
+from robustprune.scores.specs import ImportedScoreStage
+from robustprune.scores.store.layout import GROUP_FILE
+from robustprune.scores.store.reading import open_store
 
-DEFINITION = 1
+DEFINITION = {"scores.imported": 1}
 
 Values = npt.NDArray[np.float32]
 
 
-def run(job: Job, spec: ImportedScoreSpec) -> dict[str, Any]:
+def run(job: Job, spec: ImportedScoreStage) -> dict[str, Any]:
     """Publish a store with the one column, a row a sample.
 
     Returns:

@@ -9,21 +9,20 @@ from torch import nn
 
 from robustprune.attacks.cross_entropy import attack_cross_entropy, losses
 from robustprune.attacks.inputs import CHECKED_IMAGES, as_inputs, check_classifier
-from robustprune.blocks import Columns, RowPass, compute_rows
-from robustprune.files import digest
-from robustprune.job import Job
-from robustprune.models.checkpoint import WEIGHTS_FILES, load_model
-from robustprune.pools.format import Pool, open_pool
-from robustprune.scores.files import publish_score
-from robustprune.scores.meaning import Meaning
-from robustprune.specs import LossScoreSpec
+from robustprune.core.files import digest
+from robustprune.core.job import Job
+from robustprune.core.rows import Columns, RowPass, compute_rows
+from robustprune.images.pool import Pool, open_pool
+from robustprune.networks.checkpoint import WEIGHTS_FILES, load_model
+from robustprune.scores.files import Meaning, publish_score
+from robustprune.scores.specs import LossScoreStage
 
-DEFINITION = 1
+DEFINITION = {"scores.loss": 1}
 
 EPS_LOSS = 1e-12  # far below the loss of any image that a float32 softmax tells from certain; keeps 1 / loss finite
 
 
-def row_pass(job: Job, spec: LossScoreSpec) -> RowPass:
+def row_pass(job: Job, spec: LossScoreStage) -> RowPass:
     """How the losses of some or all images are measured.
 
     Raises:
@@ -35,7 +34,7 @@ def row_pass(job: Job, spec: LossScoreSpec) -> RowPass:
     return partial(compute_rows, job, len(pool), partial(_measure, job, spec, model, pool), what="measuring losses")
 
 
-def run(job: Job, spec: LossScoreSpec) -> dict[str, Any]:
+def run(job: Job, spec: LossScoreStage) -> dict[str, Any]:
     """Publish a store with loss and distance = 1 / loss (Kaufmann et al.'s cheap proxy), one row a sample.
 
     Returns:
@@ -56,7 +55,7 @@ def run(job: Job, spec: LossScoreSpec) -> dict[str, Any]:
     return publish_score(job, spec, blocks, meaning, pool, {"model_digest": digest(weights)})
 
 
-def _measure(job: Job, spec: LossScoreSpec, model: nn.Module, pool: Pool, start: int, stop: int) -> Columns:
+def _measure(job: Job, spec: LossScoreStage, model: nn.Module, pool: Pool, start: int, stop: int) -> Columns:
     images, labels = as_inputs(pool, start, stop, job.device)
     if spec.attack is not None:
         assert spec.threat is not None

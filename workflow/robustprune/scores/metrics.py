@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-DEFINITION = 1
+DEFINITION = {"scores.metrics": 1}
 
 TRANSFORMED = 2**12  # images at once, as a transform takes many times the memory of the trajectories
 

@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from robustprune.errors import UserError
-from robustprune.execution import Execution
-from robustprune.files import move_over, write_text
-from robustprune.paths import PARTIAL, PULLED_FILE, STORE_NAME
-from robustprune.progress import Progress
+from robustprune.core.errors import UserError
+from robustprune.core.execution import Execution
+from robustprune.core.files import move_over, write_text
+from robustprune.core.paths import PARTIAL, PULLED_FILE, STORE_NAME
+from robustprune.core.progress import Progress
+from robustprune.core.stage import is_stage_id
 from robustprune.sharing.entry import CARD_FILE, card
 from robustprune.sharing.places import STORES, Place, open_place, open_writable_place
 from robustprune.sharing.publish import publish_stage
 from robustprune.sharing.pull import find_place, look_at, note_source, pull_store
-from robustprune.specs import is_stage_id
 
 
 def publish(stages: Sequence[Path], location: str, *, licence: str | None = None) -> list[str]:
@@ -32,7 +32,7 @@ def publish(stages: Sequence[Path], location: str, *, licence: str | None = None
 
 def pull_planned(spec: Path, locations: Sequence[str]) -> None:
     """Do a planned score stage by pulling it. Raises UserError, as ``pull_stage``."""
-    from robustprune.job import run_stage  # imports torch
+    from robustprune.core.job import run_stage  # imports torch
     from robustprune.sharing.stage import pull_stage
 
     if is_stage_id(str(spec)):

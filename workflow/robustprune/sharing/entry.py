@@ -10,11 +10,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from robustprune.errors import UserError
-from robustprune.scores.meaning import Easy
-from robustprune.settings import COLUMN_PATTERN, DIGEST_PATTERN
-from robustprune.specs import ID_PATTERN, SPEC_ADAPTER, ScoreSpec
-from robustprune.specs.base import hash_of
+from robustprune.core.errors import UserError
+from robustprune.core.settings import COLUMN_PATTERN, DIGEST_PATTERN
+from robustprune.core.specs import SPEC_ADAPTER
+from robustprune.core.stage import ID_PATTERN, hash_of
+from robustprune.scores.files import Easy
+from robustprune.scores.specs import ScoreStage
 
 LARGEST_ENTRY = 2**20  # bytes; they have a few thousand
 CARD_FILE = "card.md"
@@ -95,7 +96,7 @@ class Entry(Closed):
         """The file's content."""
         return (self.model_dump_json(indent=1) + "\n").encode()
 
-    def parsed_spec(self) -> ScoreSpec:
+    def parsed_spec(self) -> ScoreStage:
         """The stage that made it.
 
         Raises:
@@ -107,7 +108,7 @@ class Entry(Closed):
             problem = error.errors()[0]
             where = plain_text(".".join(str(part) for part in problem["loc"]))
             raise UserError(f"{self.id}: its spec is none: {where}: {problem['msg']}") from None
-        if not isinstance(spec, ScoreSpec):
+        if not isinstance(spec, ScoreStage):
             raise UserError(f"{self.id}: its spec is of kind {spec.kind}, but only scores are shared")
         if (own := f"{spec.slug}-{hash_of(self.spec, self.definitions)}") != self.id:
             raise UserError(f"{self.id}: its spec is not of that id, but of {own}")

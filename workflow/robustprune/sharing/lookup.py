@@ -3,11 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
-from robustprune.errors import UserError
-from robustprune.paths import KEPT_RECORD_FILE, PULLED_FILE, RECORD_FILE
-from robustprune.plan import Plan
+from robustprune.core.errors import UserError
+from robustprune.core.paths import KEPT_RECORD_FILE, PULLED_FILE, RECORD_FILE
+from robustprune.planning.plan import Plan
+from robustprune.scores.specs import ScoreStage
 from robustprune.sharing.places import open_place
-from robustprune.specs import ScoreSpec
 
 
 def with_pulls(plan: Plan, *, look_up: bool = True) -> Plan:
@@ -22,7 +22,7 @@ def with_pulls(plan: Plan, *, look_up: bool = True) -> Plan:
     Raises:
         UserError: where a shared store cannot be reached, since to go on without it could cost days.
     """
-    scores = [stage_id for stage_id, spec in plan.stages.items() if isinstance(spec, ScoreSpec)]
+    scores = [stage_id for stage_id, spec in plan.stages.items() if isinstance(spec, ScoreStage)]
     pulls = {stage_id: "an earlier run" for stage_id in scores if _was_pulled(plan.directory(stage_id))}
     wanted = {stage_id for stage_id in scores if stage_id not in pulls and not plan.record(stage_id).is_file()}
     if look_up and wanted:

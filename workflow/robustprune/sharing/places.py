@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from robustprune.errors import UserError
-from robustprune.files import replacing
-from robustprune.locations import LOOPBACK, location_problem, without_credentials
-from robustprune.specs import is_stage_id
+from robustprune.core.errors import UserError
+from robustprune.core.files import replacing
+from robustprune.core.locations import LOOPBACK, location_problem, without_credentials
+from robustprune.core.stage import is_stage_id
 
 if TYPE_CHECKING:  # planning without remote places does not need it
     from obstore.store import ObjectStore

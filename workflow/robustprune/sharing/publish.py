@@ -9,16 +9,17 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import UTC, datetime
 from pathlib import Path
 
-from robustprune.errors import UserError
-from robustprune.files import sha256
-from robustprune.paths import SPEC_FILE, STORE_NAME, stage_directory
-from robustprune.record import Record, read_record
+from robustprune.core.errors import UserError
+from robustprune.core.files import sha256
+from robustprune.core.paths import SPEC_FILE, STORE_NAME, stage_directory
+from robustprune.core.record import Record, read_record
+from robustprune.core.stage_file import read_spec
+from robustprune.images.specs import GeneratedPoolStage, IngestedPoolStage, SynsetPoolStage
+from robustprune.scores.specs import ScoreStage
+from robustprune.scores.store.layout import GROUP_FILE
+from robustprune.scores.store.reading import Store, open_store
 from robustprune.sharing.entry import CARD_FILE, LARGEST_ENTRY, Bars, Entry, Made, Said, card, plain_text, read_entry
 from robustprune.sharing.places import STORES, WritablePlace, entry_path, write_index
-from robustprune.specs import GeneratedPoolSpec, IngestedPoolSpec, ScoreSpec, SynsetPoolSpec
-from robustprune.stagefile import read_spec
-from robustprune.store import Store, open_store
-from robustprune.store.layout import GROUP_FILE
 
 FILES_AT_ONCE = 4
 
@@ -41,7 +42,7 @@ def publish_stage(
         UserError: when the stage is no complete score or is damaged, or another store has its id there.
     """
     spec = read_spec(directory)
-    if not isinstance(spec, ScoreSpec):
+    if not isinstance(spec, ScoreStage):
         raise UserError(f"{directory} is of kind {spec.kind}, but only scores are shared")
     record, store = read_record(directory), open_store(directory / STORE_NAME)
     entry = _describe(spec, record, store, licence or _licence(directory, spec))
@@ -98,7 +99,7 @@ def _is_there(place: WritablePlace, entry: Entry) -> bool:
     return True
 
 
-def _describe(spec: ScoreSpec, record: Record, store: Store, licence: str) -> Entry:
+def _describe(spec: ScoreStage, record: Record, store: Store, licence: str) -> Entry:
     facts, attributes = record.facts, store.attributes
     return Entry(
         id=spec.id,
@@ -128,13 +129,13 @@ def _made(record: Record) -> Made:
     return Made(finished=record.finished, seconds=record.seconds, device=plain_text(record.device), versions=versions)
 
 
-def _licence(directory: Path, spec: ScoreSpec) -> str:
+def _licence(directory: Path, spec: ScoreStage) -> str:
     """What is known of what the images, and so their scores, may be used for."""
     pool = stage_directory(directory.absolute().parents[1], "pools", spec.pool)
     images = read_spec(pool) if (pool / SPEC_FILE).is_file() else None
-    if isinstance(images, GeneratedPoolSpec):
+    if isinstance(images, GeneratedPoolStage):
         return f"images drawn from an EDM trained on {images.dataset}: as free as that data set"
-    if isinstance(images, SynsetPoolSpec) or (isinstance(images, IngestedPoolSpec) and images.split != "synthetic"):
+    if isinstance(images, SynsetPoolStage) or (isinstance(images, IngestedPoolStage) and images.split != "synthetic"):
         return f"the licence of the data set {images.dataset}"
     return (
         "images made elsewhere or of several sources; those drawn from NVIDIA's EDM models, as the sets of Wang et al. "

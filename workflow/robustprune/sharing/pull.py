@@ -10,16 +10,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from robustprune.errors import UserError
-from robustprune.files import move_over
-from robustprune.paths import STORE_NAME
+from robustprune.core.errors import UserError
+from robustprune.core.files import move_over
+from robustprune.core.paths import STORE_NAME
+from robustprune.scores.specs import ScoreStage
+from robustprune.scores.store.contents import LARGEST_GROUP_FILE
+from robustprune.scores.store.layout import GROUP_FILE
+from robustprune.scores.store.reading import Store, open_store, read_contents
 from robustprune.sharing.entry import LARGEST_ENTRY, Entry, read_entry
 from robustprune.sharing.places import Place, entry_path, open_place
 from robustprune.sharing.publish import FILES_AT_ONCE, data_path
-from robustprune.specs import ScoreSpec
-from robustprune.store import Store, open_store, read_contents
-from robustprune.store.contents import LARGEST_GROUP_FILE
-from robustprune.store.layout import GROUP_FILE
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def look_at(place: Place, stage_id: str) -> Entry:
     return read_entry(place.read(path, LARGEST_ENTRY), origin=f"{place.name}/{path}", stage_id=stage_id)
 
 
-def refuse_other(entry: Entry, place: Place, spec: ScoreSpec, *, images: int, digest: str) -> None:
+def refuse_other(entry: Entry, place: Place, spec: ScoreStage, *, images: int, digest: str) -> None:
     """Raises UserError when a store is not what a plan wants, or not about the images that are here."""
     if (entry.spec, entry.definitions) != (spec.without_locations(), spec.definitions):
         raise UserError(f"{entry.id} from {place.name} was made with other settings than yours")

@@ -3,17 +3,16 @@
 from collections.abc import Sequence
 from typing import Any
 
-from robustprune.files import move_over
-from robustprune.job import Job
-from robustprune.paths import PULLED_FILE, STORE_NAME
-from robustprune.pools.format import open_pool
-from robustprune.scores.files import publish_written
-from robustprune.scores.meaning import Meaning
+from robustprune.core.files import move_over
+from robustprune.core.job import Job
+from robustprune.core.paths import PULLED_FILE, STORE_NAME
+from robustprune.images.pool import open_pool
+from robustprune.scores.files import Meaning, publish_written
+from robustprune.scores.specs import ScoreStage
 from robustprune.sharing.pull import find_place, look_at, note_source, pull_store, refuse_other
-from robustprune.specs import ScoreSpec
 
 
-def pull_stage(locations: Sequence[str], job: Job, spec: ScoreSpec) -> dict[str, Any]:
+def pull_stage(locations: Sequence[str], job: Job, spec: ScoreStage) -> dict[str, Any]:
     """Bring the store of a stage from the first place that has it, and describe it by what is found in it here.
 
     Raises:

@@ -1,1 +1,1 @@
-"""Adversarial training with a radius for each sample."""
+"""Training."""

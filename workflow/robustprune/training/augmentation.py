@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from robustprune.randomness import BatchNoise
+from robustprune.core.randomness import BatchNoise
 
-DEFINITION = 1
+DEFINITION = {"training.augmentation": 1}
 
 PADDING = 4  # pixels of zeros on each side before the crop
 

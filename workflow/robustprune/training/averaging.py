@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-DEFINITION = 1
+DEFINITION = {"training.averaging": 1}
 
 
 def averaging_decay(step: int, *, warm_up: float, highest: float) -> float:

@@ -12,7 +12,7 @@ from torch import Tensor
 from robustprune.training.trainset import KeptImages
 
 RESIDENT_SHARE = 0.5  # of a GPU's free memory that the images may take; the rest is for the training
-DEFINITION = 1
+DEFINITION = {"training.batches": 1}
 
 COPIED_AT_ONCE = 2**28  # bytes
 

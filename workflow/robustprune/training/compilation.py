@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import nn
 
-from robustprune.execution import Compile
+from robustprune.core.execution import Compile
 
 logger = logging.getLogger(__name__)
 

@@ -16,18 +16,18 @@ from torch.nn import functional as F
 
 from robustprune.attacks.cross_entropy import attack_cross_entropy
 from robustprune.attacks.inputs import as_inputs
-from robustprune.blocks import Columns, compute_rows
-from robustprune.files import write_text
-from robustprune.job import Job
-from robustprune.paths import dynamics_name
-from robustprune.pools.format import open_pool
-from robustprune.settings import RecordingSettings, Trajectory
-from robustprune.specs import ModelSpec
-from robustprune.store import StoreWriter, recut
-from robustprune.store.layout import SHARD_ROWS
+from robustprune.core.files import write_text
+from robustprune.core.job import Job
+from robustprune.core.paths import dynamics_name
+from robustprune.core.rows import Columns, compute_rows
+from robustprune.images.pool import open_pool
+from robustprune.scores.settings import RecordingSettings, Trajectory
+from robustprune.scores.store.layout import SHARD_ROWS
+from robustprune.scores.store.writing import StoreWriter, recut
 from robustprune.training.fit import Training
+from robustprune.training.specs import ModelStage
 
-DEFINITION = 1
+DEFINITION = {"training.dynamics": 1}
 
 STATE_FILE = "recording.json"
 DTYPES = {"confidence": "float16", "error": "float16", "correct": "bool"}
@@ -47,7 +47,7 @@ class Recorder:
         after: the epochs, counted from 1, after which is recorded.
     """
 
-    def __init__(self, job: Job, spec: ModelSpec, settings: RecordingSettings) -> None:
+    def __init__(self, job: Job, spec: ModelStage, settings: RecordingSettings) -> None:
         self.job, self.spec, self.settings = job, spec, settings
         self.after = settings.recorded_after(spec.training.epochs)
         self.pools = {pool_id: open_pool(job.upstream("pools", pool_id)) for pool_id in spec.pools}

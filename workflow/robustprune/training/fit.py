@@ -7,30 +7,29 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from robustprune.errors import Interrupted, UserError
-from robustprune.job import Job
-from robustprune.models.registry import build_model
-from robustprune.precision import arithmetic, memory_format
-from robustprune.randomness import BatchNoise, derive_seed, generator
-from robustprune.specs import ModelSpec
-from robustprune.steps import ResumableSteps
+from robustprune.core.errors import Interrupted, UserError
+from robustprune.core.job import Job
+from robustprune.core.randomness import BatchNoise, derive_seed, generator
+from robustprune.core.steps import ResumableSteps
+from robustprune.core.team import Team
+from robustprune.networks.batchnorm import fewest_images, set_statistics_momentum, take_statistics
+from robustprune.networks.precision import arithmetic, memory_format
+from robustprune.networks.registry import build_model
 from robustprune.training.augmentation import crop_flip
 from robustprune.training.averaging import WeightAverage, averaging_decay
 from robustprune.training.batches import Batch, open_batches
-from robustprune.training.batchnorm import fewest_images, set_statistics_momentum, take_statistics
-from robustprune.training.clock import Clock, Position
 from robustprune.training.compilation import compiled
 from robustprune.training.mid_training import dropped_of, prune_midway
 from robustprune.training.optimizers import build_optimizer, set_cycle, update
 from robustprune.training.recipes.base import BatchLoss
 from robustprune.training.recipes.registry import build_recipe
 from robustprune.training.sampler import EpochSampler
-from robustprune.training.schedules import cycle_point
-from robustprune.training.team import Team
+from robustprune.training.schedules import Clock, Position, cycle_point
+from robustprune.training.specs import ModelStage
 from robustprune.training.trainset import KeptImages, Stratum
 from robustprune.training.validation import Validation
 
-DEFINITION = 2
+DEFINITION = {"training.fit": 2}
 
 NEVER = torch.iinfo(torch.int64).max
 ALONE = Team()
@@ -41,7 +40,7 @@ class Training(ResumableSteps):
 
     what = "training"
 
-    def __init__(self, job: Job, spec: ModelSpec, kept: list[KeptImages], team: Team = ALONE) -> None:
+    def __init__(self, job: Job, spec: ModelStage, kept: list[KeptImages], team: Team = ALONE) -> None:
         settings, self.team = spec.training, team
         self.clock = clock_of(spec, len(kept[0]))
         super().__init__(job, total=self.clock.total)
@@ -254,7 +253,7 @@ class Training(ResumableSteps):
         return pd.DataFrame(self.history).astype({"epoch": "int32"})
 
 
-def clock_of(spec: ModelSpec, real_images: int) -> Clock:
+def clock_of(spec: ModelStage, real_images: int) -> Clock:
     """The steps of each epoch; where an epoch is one pass, pruning in the middle shortens those after it."""
     settings, midway = spec.training, spec.mid_training
     steps = [settings.steps_per_epoch(real_images)] * settings.epochs

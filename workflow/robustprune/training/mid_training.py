@@ -17,24 +17,21 @@ from torch import Tensor, nn
 
 from robustprune.attacks.cross_entropy import attack_cross_entropy, losses
 from robustprune.attacks.inputs import inputs_at
+from robustprune.attacks.margins import signed_margins
 from robustprune.attacks.norms import norm_named
-from robustprune.blocks import Columns, collect, compute_rows
-from robustprune.files import replacing
-from robustprune.job import Job
-from robustprune.margins.signed import signed_margins
+from robustprune.attacks.settings import DeepFoolSettings
+from robustprune.core.files import replacing
+from robustprune.core.job import Job
+from robustprune.core.rows import Columns, collect, compute_rows
 from robustprune.pruning.candidates import Candidates
+from robustprune.pruning.settings import MidTraining
 from robustprune.pruning.strategies import choose
-from robustprune.settings import (
-    AnyRecipe,
-    CrossEntropyAttack,
-    DeepFoolSettings,
-    MidTraining,
-    RsFgsmRecipe,
-)
-from robustprune.specs import ModelSpec
+from robustprune.scores.settings import CrossEntropyAttack
+from robustprune.training.settings import AnyRecipe, RsFgsmRecipe
+from robustprune.training.specs import ModelStage
 from robustprune.training.trainset import KeptImages, refuse_empty
 
-DEFINITION = 2
+DEFINITION = {"training.mid_training": 2}
 MID_TRAINING_FILE = "mid_training.parquet"
 SCORES_FOLDER = "midway"  # and a pool: blocks of scores in ``partial/``
 CHOICE_FILE = "choice.parquet"  # the same in ``partial/``, where a resumed training looks for it until the end
@@ -53,7 +50,7 @@ def dropped_of(images: int, settings: MidTraining) -> int:
 
 
 def prune_midway(
-    job: Job, spec: ModelSpec, settings: MidTraining, model: nn.Module, kept: list[KeptImages]
+    job: Job, spec: ModelStage, settings: MidTraining, model: nn.Module, kept: list[KeptImages]
 ) -> list[KeptImages]:
     """What is trained on from here on, of the images trained on so far.
 
@@ -93,7 +90,7 @@ def publish_choice(job: Job) -> None:
 
 
 def _choose(
-    job: Job, spec: ModelSpec, settings: MidTraining, model: nn.Module, kept: list[KeptImages]
+    job: Job, spec: ModelStage, settings: MidTraining, model: nn.Module, kept: list[KeptImages]
 ) -> tuple[npt.NDArray[np.float32] | None, npt.NDArray[np.int64]]:
     """Scores of all images, pool after pool, and the positions of those that stay."""
     counts = tuple(len(images) for images in kept)
@@ -118,7 +115,7 @@ def _choose(
 
 
 def _scores(
-    job: Job, spec: ModelSpec, settings: MidTraining, model: nn.Module, kept: KeptImages, *, name: str
+    job: Job, spec: ModelStage, settings: MidTraining, model: nn.Module, kept: KeptImages, *, name: str
 ) -> npt.NDArray[np.float32]:
     """(M,) loss or DeepFool's L2 distance of each kept image, clean or after an RS-FGSM step of its own."""
 
@@ -140,7 +137,7 @@ def _scores(
     return np.asarray(collect(blocks)["score"])
 
 
-def _step_of_rs_fgsm(spec: ModelSpec, model: nn.Module, images: Tensor, labels: Tensor, ids: Tensor) -> Tensor:
+def _step_of_rs_fgsm(spec: ModelStage, model: nn.Module, images: Tensor, labels: Tensor, ids: Tensor) -> Tensor:
     attack, clip_start = _rs_fgsm(spec.training)
     assert spec.threat is not None
     return attack_cross_entropy(
@@ -174,7 +171,7 @@ def _score(settings: MidTraining, model: nn.Module, images: Tensor, labels: Tens
 
 def _write(
     path: Path,
-    spec: ModelSpec,
+    spec: ModelStage,
     kept: list[KeptImages],
     score: npt.NDArray[np.float32] | None,
     stay: npt.NDArray[np.int64],

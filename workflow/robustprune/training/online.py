@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from robustprune.attacks.norms import per_pixel
-from robustprune.settings import OnlinePuma
-from robustprune.training.batchnorm import frozen_statistics
+from robustprune.networks.batchnorm import frozen_statistics
+from robustprune.pruning.settings import OnlinePuma
 
-DEFINITION = 1
+DEFINITION = {"training.online": 1}
 
 
 class Moved(NamedTuple):

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from robustprune.settings import Recipe
 from robustprune.training.schedules import PLAIN_MOMENTUM, CyclePoint
+from robustprune.training.settings import Recipe
 
-DEFINITION = 2
+DEFINITION = {"training.optimizers": 2}
 
 
 def build_optimizer(model: nn.Module, settings: Recipe) -> torch.optim.Optimizer:

@@ -7,12 +7,12 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from robustprune.randomness import generator
-from robustprune.settings import Recipe
-from robustprune.training.clock import Position
+from robustprune.core.randomness import generator
+from robustprune.training.schedules import Position
+from robustprune.training.settings import Recipe
 from robustprune.training.trainset import Stratum
 
-DEFINITION = 2
+DEFINITION = {"training.sampler": 2}
 ALL_EPOCHS = -1  # in place of an epoch's number, where permutations are not of an epoch
 
 

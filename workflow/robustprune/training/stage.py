@@ -5,28 +5,27 @@ from typing import Any
 
 import numpy as np
 
-from robustprune.errors import UserError
-from robustprune.files import replacing
-from robustprune.job import Job
-from robustprune.models.checkpoint import BEST_FILE, RAW_FILE, WEIGHTS_FILE, save_weights
-from robustprune.paths import HISTORY_FILE
-from robustprune.settings import StandardRecipe
-from robustprune.settings.training import problem_of_processes
-from robustprune.specs import ModelSpec
-from robustprune.stagefile import read_spec
-from robustprune.training.batchnorm import has_batchnorm
+from robustprune.core.errors import UserError
+from robustprune.core.files import replacing
+from robustprune.core.followers import team_of
+from robustprune.core.job import Job
+from robustprune.core.paths import HISTORY_FILE
+from robustprune.core.stage_file import read_spec
+from robustprune.core.team import Team
+from robustprune.networks.batchnorm import has_batchnorm
+from robustprune.networks.checkpoint import BEST_FILE, RAW_FILE, WEIGHTS_FILE, save_weights
 from robustprune.training.dynamics import Recorder
 from robustprune.training.fit import Training
-from robustprune.training.followers import team_of
 from robustprune.training.mid_training import dropped_of, publish_choice
-from robustprune.training.team import Team
+from robustprune.training.settings import StandardRecipe, problem_of_processes
+from robustprune.training.specs import ModelStage
 from robustprune.training.trainset import KeptImages, load_training_images
 from robustprune.training.validation import PGD, catastrophic_overfitting_epoch
 
 logger = logging.getLogger(__name__)
 
 
-def run(job: Job, spec: ModelSpec) -> dict[str, Any]:
+def run(job: Job, spec: ModelStage) -> dict[str, Any]:
     """Train, and publish the history, the weights (averaged, raw, averaged in the best epoch) and what was recorded.
 
     Returns:
@@ -55,11 +54,11 @@ def run(job: Job, spec: ModelSpec) -> dict[str, Any]:
 def follow(job: Job, team: Team) -> None:
     """Train along with the process that runs the stage."""
     spec = read_spec(job.directory)
-    assert isinstance(spec, ModelSpec)
+    assert isinstance(spec, ModelStage)
     Training(job, spec, load_training_images(job, spec), team).follow()
 
 
-def _train(job: Job, spec: ModelSpec, kept: list[KeptImages], team: Team) -> dict[str, Any]:
+def _train(job: Job, spec: ModelStage, kept: list[KeptImages], team: Team) -> dict[str, Any]:
     training = Training(job, spec, kept, team)
     synthetic = spec.training.synthetic_in_batch
     recorder = None if spec.recording is None else Recorder(job, spec, spec.recording)
@@ -111,7 +110,7 @@ def _record(recorder: Recorder, epoch: int, training: Training) -> None:
         training.save()
 
 
-def _refuse_team(job: Job, spec: ModelSpec) -> None:
+def _refuse_team(job: Job, spec: ModelStage) -> None:
     """Where the job has other processes than were planned with."""
     if (problem := problem_of_processes(spec.training, job.execution.processes)) is not None:
         raise UserError(problem)
@@ -127,12 +126,12 @@ def _statistics(training: Training) -> str | None:
     return "of the whole batch" + (", synchronised" if training.team.size > 1 else "")
 
 
-def _warn_of_unused_radii(spec: ModelSpec, kept: list[KeptImages]) -> None:
+def _warn_of_unused_radii(spec: ModelStage, kept: list[KeptImages]) -> None:
     if isinstance(spec.training, StandardRecipe) and len(np.unique(np.concatenate([own.epsilon for own in kept]))) > 1:
         logger.warning("recipe standard attacks nothing, so the radii of %s are not used", spec.manifest)
 
 
-def _refuse_to_prune_all(spec: ModelSpec, kept: list[KeptImages]) -> None:
+def _refuse_to_prune_all(spec: ModelStage, kept: list[KeptImages]) -> None:
     if spec.mid_training is None:
         return
     for pool_id, images in zip(spec.pools, kept, strict=True):

@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from robustprune.errors import UserError
-from robustprune.job import Job
-from robustprune.pools.format import AnyLabels, Images, Pool, open_pool
+from robustprune.core.errors import UserError
+from robustprune.core.job import Job
+from robustprune.images.pool import AnyLabels, Images, Pool, open_pool
 from robustprune.pruning.manifest import read_manifest
-from robustprune.specs import ModelSpec
+from robustprune.training.specs import ModelStage
 
-DEFINITION = 1
+DEFINITION = {"training.trainset": 1}
 
 CHANCE = 1e-6  # that so many classes are missing among as many random images, below which it is no chance
 
@@ -75,7 +75,7 @@ class KeptImages:
         return self.pool.images[rows], self.pool.labels[rows].astype(np.int64), self.epsilon[positions]
 
 
-def load_training_images(job: Job, spec: ModelSpec) -> list[KeptImages]:
+def load_training_images(job: Job, spec: ModelStage) -> list[KeptImages]:
     """The kept images of each of the spec's pools, the real one first.
 
     Without a manifest every row is kept at the radius epsilon, but for the validation images.
@@ -100,7 +100,7 @@ def load_training_images(job: Job, spec: ModelSpec) -> list[KeptImages]:
     return kept
 
 
-def _refuse_unfair(spec: ModelSpec, pool: Pool) -> None:
+def _refuse_unfair(spec: ModelStage, pool: Pool) -> None:
     """The first images of a pool in the order of its classes are of few, which would be validated on and not learnt."""
     recipe = spec.training
     count = recipe.validation_images if recipe.validates else recipe.held_out_images
@@ -129,7 +129,7 @@ def missing_classes(images: Sequence[int], labels: AnyLabels) -> int:
     return missing if special.gammainc(missing, expected) < CHANCE else 0
 
 
-def refuse_empty(spec: ModelSpec, kept: list[KeptImages], *, advice: str) -> None:
+def refuse_empty(spec: ModelStage, kept: list[KeptImages], *, advice: str) -> None:
     """Raise UserError, with ``advice``, when nothing of a pool, or of a member with a share of its own, is left."""
     for pool_id, images in zip(spec.pools, kept, strict=True):
         if min(stratum.images for stratum in images.strata) == 0:
@@ -137,7 +137,7 @@ def refuse_empty(spec: ModelSpec, kept: list[KeptImages], *, advice: str) -> Non
             raise UserError(f"no image of {part}{pool_id} is left to train on; {advice}")
 
 
-def _all_rows(pool: Pool, spec: ModelSpec, *, skip_validation: bool) -> KeptImages:
+def _all_rows(pool: Pool, spec: ModelStage, *, skip_validation: bool) -> KeptImages:
     first = spec.training.held_out_images if skip_validation else 0
     rows = np.arange(first, len(pool), dtype=np.int64)
     epsilon = 0.0 if spec.threat is None else float(spec.threat.epsilon)

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from robustprune.attacks.inputs import as_inputs
 from robustprune.attacks.margin_loss import cw_objective
 from robustprune.attacks.pgd import pgd_from_own_starts
-from robustprune.pools.format import Pool
-from robustprune.settings import AdversarialRecipe
-from robustprune.specs import ModelSpec
-from robustprune.training.clock import Position
+from robustprune.images.pool import Pool
+from robustprune.training.schedules import Position
+from robustprune.training.settings import AdversarialRecipe
+from robustprune.training.specs import ModelStage
 
-DEFINITION = 1
+DEFINITION = {"training.validation": 1}
 
 CHUNK = 256  # images at once, whatever the machine, as rounding may tip an image and so choose another best epoch
 COLLAPSE = 0.2  # fall of the robust accuracy that is catastrophic; Wong et al. (2020) stop early at it
@@ -34,7 +34,7 @@ class Validation:
         device: where to compute.
     """
 
-    def __init__(self, spec: ModelSpec, pool: Pool, device: torch.device) -> None:
+    def __init__(self, spec: ModelStage, pool: Pool, device: torch.device) -> None:
         self.spec, self.settings = spec, spec.training
         self.images, self.labels = as_inputs(pool, 0, self.settings.validation_images, device)
         self.criterion = PGD if isinstance(self.settings, AdversarialRecipe) else CLEAN

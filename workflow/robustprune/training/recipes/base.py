@@ -5,12 +5,12 @@ from typing import NamedTuple, Protocol
 from torch import Tensor, nn
 
 from robustprune.attacks.norms import NormGeometry
-from robustprune.randomness import BatchNoise
-from robustprune.settings import OnlinePuma
+from robustprune.core.randomness import BatchNoise
+from robustprune.pruning.settings import OnlinePuma
 from robustprune.training.losses import cross_entropy
 from robustprune.training.online import move_to_margins
 
-DEFINITION = 1
+DEFINITION = {"training.recipes.base": 1}
 
 
 class BatchLoss(NamedTuple):

@@ -7,13 +7,15 @@ from torch import Tensor, nn
 
 from robustprune.attacks.norms import norm_named
 from robustprune.attacks.pgd import pgd
-from robustprune.randomness import BatchNoise
-from robustprune.settings import OnlinePuma, PgdAtRecipe, ThreatModel
-from robustprune.training.batchnorm import frozen_statistics
+from robustprune.core.randomness import BatchNoise
+from robustprune.core.settings import ThreatModel
+from robustprune.networks.batchnorm import frozen_statistics
+from robustprune.pruning.settings import OnlinePuma
 from robustprune.training.losses import label_objective
 from robustprune.training.recipes.base import BatchLoss, loss_at, random_start
+from robustprune.training.settings import PgdAtRecipe
 
-DEFINITION = 1
+DEFINITION = {"training.recipes.pgd_at": 1}
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,13 @@
 """From a recipe's settings to its attack and loss."""
 
-from robustprune.settings import (
-    AnyRecipe,
-    OnlinePuma,
-    PgdAtRecipe,
-    RsFgsmRecipe,
-    StandardRecipe,
-    ThreatModel,
-    TradesRecipe,
-)
+from robustprune.core.settings import ThreatModel
+from robustprune.pruning.settings import OnlinePuma
 from robustprune.training.recipes.base import TrainingRecipe
 from robustprune.training.recipes.pgd_at import PgdAt
 from robustprune.training.recipes.rs_fgsm import RsFgsm
 from robustprune.training.recipes.standard import Standard
 from robustprune.training.recipes.trades import Trades
+from robustprune.training.settings import AnyRecipe, PgdAtRecipe, RsFgsmRecipe, StandardRecipe, TradesRecipe
 
 
 def build_recipe(settings: AnyRecipe, threat: ThreatModel | None, online: OnlinePuma | None = None) -> TrainingRecipe:

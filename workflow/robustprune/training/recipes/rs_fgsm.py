@@ -7,12 +7,14 @@ from torch import Tensor, nn
 
 from robustprune.attacks.norms import norm_named
 from robustprune.attacks.pgd import pgd
-from robustprune.randomness import BatchNoise
-from robustprune.settings import OnlinePuma, RsFgsmRecipe, ThreatModel
+from robustprune.core.randomness import BatchNoise
+from robustprune.core.settings import ThreatModel
+from robustprune.pruning.settings import OnlinePuma
 from robustprune.training.losses import label_objective
 from robustprune.training.recipes.base import BatchLoss, loss_at, random_start
+from robustprune.training.settings import RsFgsmRecipe
 
-DEFINITION = 1
+DEFINITION = {"training.recipes.rs_fgsm": 1}
 
 
 @dataclass(frozen=True)

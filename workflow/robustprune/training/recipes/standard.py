@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from robustprune.randomness import BatchNoise
-from robustprune.settings import StandardRecipe
+from robustprune.core.randomness import BatchNoise
 from robustprune.training.losses import cross_entropy
 from robustprune.training.recipes.base import BatchLoss, batch_loss
+from robustprune.training.settings import StandardRecipe
 
-DEFINITION = 1
+DEFINITION = {"training.recipes.standard": 1}
 
 
 @dataclass(frozen=True)

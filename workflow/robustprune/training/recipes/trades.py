@@ -8,13 +8,15 @@ from torch.nn import functional as F
 
 from robustprune.attacks.norms import norm_named
 from robustprune.attacks.pgd import pgd
-from robustprune.randomness import BatchNoise
-from robustprune.settings import OnlinePuma, ThreatModel, TradesRecipe
-from robustprune.training.batchnorm import frozen_statistics
+from robustprune.core.randomness import BatchNoise
+from robustprune.core.settings import ThreatModel
+from robustprune.networks.batchnorm import frozen_statistics
+from robustprune.pruning.settings import OnlinePuma
 from robustprune.training.losses import divergence_objective, trades_losses
 from robustprune.training.recipes.base import BatchLoss, batch_loss, learnt_from, random_start
+from robustprune.training.settings import TradesRecipe
 
-DEFINITION = 1
+DEFINITION = {"training.recipes.trades": 1}
 
 L2_START_SCALE = 0.001  # standard deviation of the attack's start in L2, whatever the radius
 

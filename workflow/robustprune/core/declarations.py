@@ -1,0 +1,100 @@
+"""Choices that are declared by a decorator, each in one place, and found without being listed.
+
+A metric, radius rule, strategy, architecture, data format, table quantity or figure form is one function or class with a
+decorator, e.g. ``@metric("forgetting", unit="times", easy="low")``. The files of a folder are searched as text, so that
+the plan knows every name and what its decorator says without importing torch.
+"""
+
+import ast
+import importlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Generic, TypeVar
+
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from robustprune.core.definitions import modules_in, source_of
+from robustprune.core.wording import suggestion
+
+T = TypeVar("T")
+
+
+class Declarations(Generic[T]):
+    """All choices of one sort, by name.
+
+    Args:
+        decorator: the decorator's name, e.g. ``metric``; its first argument is the choice's name, the others are
+            literals.
+        folder: the package whose modules are searched, e.g. ``robustprune.scores``.
+    """
+
+    def __init__(self, decorator: str, folder: str) -> None:
+        self.decorator, self.folder = decorator, folder
+        self._declared: dict[str, T] = {}
+
+    def declare(self, name: str, choice: T) -> T:
+        """Keep a choice; its decorator calls this."""
+        self._declared[name] = choice
+        return choice
+
+    def __getitem__(self, name: str) -> T:
+        """Return the choice of that name, importing the module that declares it. Raises ValueError for another name."""
+        importlib.import_module(self.module(name))
+        return self._declared[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names, by module and line."""
+        return iter(self._facts)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._facts
+
+    def module(self, name: str) -> str:
+        """Return the module that declares a choice. Raises ValueError, which lists the names, for another name."""
+        return self._facts[self.known(name)][0]
+
+    def facts(self, name: str) -> dict[str, Any]:
+        """Return the keyword arguments of a choice's decorator, without importing its module."""
+        return self._facts[self.known(name)][1]
+
+    def known(self, name: str) -> str:
+        """Return ``name``. Raises ValueError, which lists what there is, where nothing of that name is declared."""
+        if name not in self._facts:
+            raise ValueError(f"there is no {self.decorator.replace('_', ' ')} {name!r}{suggestion(name, list(self))}")
+        return name
+
+    @cached_property
+    def _facts(self) -> dict[str, tuple[str, dict[str, Any]]]:
+        facts: dict[str, tuple[str, dict[str, Any]]] = {}
+        for module in modules_in(self.folder):
+            source = source_of(module)
+            if not re.search(rf"^@{self.decorator}\(", source, re.MULTILINE):
+                continue
+            for name, keywords in _decorated(ast.parse(source), self.decorator):
+                if name in facts:
+                    raise LookupError(f"{module} and {facts[name][0]} both declare the {self.decorator} {name}")
+                facts[name] = (module, keywords)
+        return facts
+
+
+@dataclass(frozen=True)
+class Named:
+    """Mark of a field that holds a choice's name: ``Annotated[str, Named(METRICS)]``. Other names are refused."""
+
+    declarations: Declarations[Any]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Check the name after the field's own type."""
+        return core_schema.no_info_after_validator_function(self.declarations.known, handler(source))
+
+
+def _decorated(tree: ast.Module, decorator: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the name and the keyword arguments of each use of a decorator at the top of a module."""
+    for node in tree.body:
+        for call in getattr(node, "decorator_list", ()):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == decorator:
+                keywords = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords if keyword.arg}
+                yield ast.literal_eval(call.args[0]), keywords

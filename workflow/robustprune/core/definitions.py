@@ -1,0 +1,87 @@
+"""Which versions of which algorithms decide a stage's numbers, derived from the imports of the code that it runs.
+
+A module whose code decides numbers says so in a line ``DEFINITION = {"margins.deepfool": 2}``: a name that stays when the
+file moves, and a version that is raised when numbers move. A stage's definitions are those of the modules that declare
+the stage's class and the settings that it holds, and of all that these import. Everything is read as text: a plan of
+thousands of stages imports no torch.
+"""
+
+import ast
+import re
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parents[1]
+_DEFINITION = re.compile(r"^DEFINITION = (\{.*?\})$", re.MULTILINE | re.DOTALL)
+_IMPORT = re.compile(r"^[ ]*from (robustprune[\w.]*) import (\([^)]*\)|[^\n]*)$", re.MULTILINE)
+_TYPE_CHECKING = re.compile(r"^if TYPE_CHECKING:.*\n(?:(?:[ ]+.*)?\n)*", re.MULTILINE)
+
+
+def definitions_of(modules: Iterable[str]) -> dict[str, int]:
+    """Return the version of each definition in ``modules`` and in all modules that these import, by name.
+
+    Args:
+        modules: full names, e.g. ``robustprune.scores.margin``.
+    """
+    versions: dict[str, int] = {}
+    for module in sorted(set().union(*(_closure(module) for module in modules))):
+        for name, version in stated_in(module).items():
+            if versions.setdefault(name, version) != version:
+                raise LookupError(f"{name} has the versions {versions[name]} and {version}, one of them in {module}")
+    return versions
+
+
+@cache
+def modules_in(folder: str) -> tuple[str, ...]:
+    """Return the full names of all modules below a package of this project, sorted, without importing any."""
+    root = PACKAGE.joinpath(*folder.split(".")[1:])
+    files = sorted(path.relative_to(PACKAGE.parent).with_suffix("") for path in root.rglob("*.py"))
+    return tuple(".".join(file.parts) for file in files if file.name != "__init__")
+
+
+@cache
+def source_of(module: str) -> str:
+    """Return the text of a module. Raises LookupError where there is none of that name."""
+    path = _path(module)
+    if path is None:
+        raise LookupError(f"there is no module {module}")
+    return path.read_text()
+
+
+@cache
+def _closure(module: str) -> frozenset[str]:
+    """Return ``module`` and all modules of the package that it imports, however far below."""
+    seen, waiting = {module}, [module]
+    while waiting:
+        new = _imports(waiting.pop()) - seen
+        seen |= new
+        waiting += new
+    return frozenset(seen)
+
+
+@cache
+def _imports(module: str) -> frozenset[str]:
+    """Return the modules of the package that a module imports anywhere but for type checking."""
+    text = _TYPE_CHECKING.sub("", source_of(module))
+    found = set()
+    for package, names in _IMPORT.findall(text):
+        for name in re.findall(r"(\w+)(?: as \w+)?", re.sub(r"#.*", "", names)):
+            below = f"{package}.{name}"
+            found.add(below if _path(below) is not None else package)
+    return frozenset(found - {module})
+
+
+@cache
+def stated_in(module: str) -> dict[str, int]:
+    """Return the definitions that a module states itself."""
+    match = _DEFINITION.search(source_of(module))
+    return {} if match is None else dict(ast.literal_eval(match[1]))
+
+
+@cache
+def _path(module: str) -> Path | None:
+    """Return the file of a module of this package; None where there is none."""
+    path = PACKAGE.joinpath(*module.split(".")[1:])
+    candidates = (path.with_suffix(".py"), path / "__init__.py") if path != PACKAGE else (path / "__init__.py",)
+    return next((file for file in candidates if file.is_file()), None)

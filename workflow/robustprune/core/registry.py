@@ -1,0 +1,70 @@
+"""The kinds of stages there are: the classes that the package declares, found without being listed."""
+
+import importlib
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from inspect import isabstract
+from typing import Any, Literal, get_args, get_origin
+
+from robustprune.core.declarations import Named
+from robustprune.core.definitions import modules_in, source_of
+from robustprune.core.stage import Stage
+
+_DECLARES_A_STAGE = re.compile(r"^class \w+Stage\(", re.MULTILINE)
+
+
+@cache
+def stage_classes() -> tuple[type[Stage], ...]:
+    """Return every class of stage, importing the modules that declare one."""
+    for module in modules_in("robustprune"):
+        if _DECLARES_A_STAGE.search(source_of(module)):
+            importlib.import_module(module)
+    return tuple(
+        stage for stage in _below(Stage) if not isabstract(stage) and (stage.room or stage.run is not Stage.run)
+    )
+
+
+def stage_from(content: Mapping[str, Any]) -> Stage:
+    """Return the stage that a mapping describes, as in ``spec.json``.
+
+    Raises:
+        LookupError: where it is of no class of stage.
+        pydantic.ValidationError: where it is of one, with a value that is not allowed.
+    """
+    candidates = [stage for stage in stage_classes() if _fits(stage, content)]
+    if len(candidates) != 1:
+        kind = content.get("kind")
+        raise LookupError(f"no stage is of kind {kind!r} with these keys" if not candidates else f"kind {kind!r}")
+    return candidates[0].model_validate(content)
+
+
+def _fits(stage: type[Stage], content: Mapping[str, Any]) -> bool:
+    """Return True if what tells the classes apart is, in ``content``, as this class has it."""
+    for name in _telling_fields() & stage.model_fields.keys():
+        annotation = stage.model_fields[name].annotation
+        if get_origin(annotation) is Literal and content.get(name) not in get_args(annotation):
+            return False
+        if any(
+            isinstance(mark, Named) and content.get(name) not in mark.declarations
+            for mark in stage.model_fields[name].metadata
+        ):
+            return False
+    return True
+
+
+@cache
+def _telling_fields() -> frozenset[str]:
+    """Return the fields that have but one possible word in some class, such as kind and origin."""
+    return frozenset(
+        name
+        for stage in stage_classes()
+        for name, field in stage.model_fields.items()
+        if get_origin(field.annotation) is Literal and len(get_args(field.annotation)) == 1
+    )
+
+
+def _below(stage: type[Stage]) -> Iterator[type[Stage]]:
+    for subclass in stage.__subclasses__():
+        yield subclass
+        yield from _below(subclass)

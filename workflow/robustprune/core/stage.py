@@ -1,0 +1,160 @@
+"""A stage: one step of the workflow, declared by one class in one file.
+
+A stage class says what the stage is made from (its fields; a reference to another stage is a field of type
+``Annotated[StageId, Ref("pools")]``), how many of its rows several jobs can share, and how it is run. All else is
+derived: what is upstream, the registry of kinds, and which definitions are part of the id.
+
+A stage's id is ``<slug>-<10 hex>``, the hash of its settings, of the ids of the stages that it reads, and of the
+``DEFINITION`` of each module that decides its numbers (see ``core.definitions``). A key named ``location`` says where
+something is and not what it is, and is left out of the hash.
+"""
+
+import hashlib
+import importlib
+import json
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from robustprune.core.declarations import Named
+from robustprune.core.definitions import definitions_of, modules_in, stated_in
+from robustprune.core.marks import held_by, marked, references_of
+from robustprune.core.settings import Settings
+
+if TYPE_CHECKING:
+    from robustprune.core.job import Job
+
+ID_PATTERN = r"[a-z0-9]+(?:-[a-z0-9]+)*-[0-9a-f]{10}"
+StageId = Annotated[str, Field(pattern=f"^{ID_PATTERN}$")]
+LONGEST_ID = 200
+ImageShape = tuple[int, int, int]  # channels, height, width
+
+
+def is_stage_id(text: str) -> bool:
+    """Return True if ``text`` has the form of an id, which is also that of a safe file name."""
+    return len(text) <= LONGEST_ID and re.fullmatch(ID_PATTERN, text) is not None
+
+
+def hash_of(settings: Mapping[str, Any], definitions: Mapping[str, int]) -> str:
+    """Return the last part of an id: the first 10 hex digits of the SHA-256 of settings and definitions as sorted JSON.
+
+    Args:
+        settings: settings of the stage as JSON; locations in them are left out.
+        definitions: the version of each definition that decides its numbers.
+    """
+    content = {"spec": _without_locations(settings), "definitions": definitions}
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:10]
+
+
+def slug_of(stage_id: str) -> str:
+    """Return the words of an id, without its hash."""
+    return stage_id.rsplit("-", 1)[0]
+
+
+@dataclass(frozen=True)
+class SharedRows:
+    """Rows that a stage computes one by one, so that several jobs can share them.
+
+    Attributes:
+        pool: the pool whose rows they are; None where there is none yet.
+        most: the largest number of rows; None for all of the pool.
+        together: rows that are computed at once, where that decides numbers; None where it does not.
+    """
+
+    pool: str | None = None
+    most: int | None = None
+    together: int | None = None
+
+
+class Stage(Settings, ABC):
+    """Base class of all stages."""
+
+    kind: str
+    room: ClassVar[str] = ""  # old way, until every stage has its own ``run``
+    modules: ClassVar[tuple[str, ...]] = ()  # old way, until every stage's definitions are derived
+
+    @property
+    @abstractmethod
+    def slug(self) -> str:
+        """A few words for people; the hash behind it tells stages apart."""
+
+    def run(self, job: "Job") -> dict[str, Any]:
+        """Do the stage in ``job.partial``, publish its outputs, and return facts for its record."""
+        facts: dict[str, Any] = importlib.import_module(f"robustprune.{self.room}").run(job, self)
+        return facts
+
+    def row_pass(self, job: "Job") -> Any:
+        """Return the pass over the rows that several jobs can share."""
+        return importlib.import_module(f"robustprune.{self.room}").row_pass(job, self)
+
+    @property
+    def decisive_modules(self) -> tuple[str, ...]:
+        """Old way to name definitions."""
+        return self.modules
+
+    @property
+    def upstream(self) -> tuple[tuple[str, str], ...]:
+        """(kind, id) of each stage that this one reads, each once."""
+        return tuple(dict.fromkeys(references_of(self)))
+
+    @property
+    def definitions(self) -> dict[str, int]:
+        """The version of each definition that decides this stage's numbers, by name."""
+        if names := self.decisive_modules:
+            return {name: definition(name) for name in sorted(set(names))}
+        return definitions_of(_deciding_modules(self))
+
+    def without_locations(self) -> dict[str, Any]:
+        """Return the settings as JSON, without the places of files on this machine."""
+        settings: dict[str, Any] = _without_locations(self.model_dump(mode="json"))
+        return settings
+
+    @property
+    def id(self) -> str:
+        """``<slug>-<hash_of>``."""
+        return f"{self.slug}-{hash_of(self.model_dump(mode='json'), self.definitions)}"
+
+    @property
+    def needs_device(self) -> bool:
+        """True if it computes on the device that its kind asks for; else its job asks for no GPU."""
+        return True
+
+    @property
+    def shared_rows(self) -> SharedRows | None:
+        """The rows that several jobs can share; None where the stage is one job.
+
+        Such a stage has a method ``row_pass(job) -> core.rows.RowPass``.
+        """
+        return None
+
+
+def _deciding_modules(stage: Stage) -> set[str]:
+    """Return the modules that declare a stage's class, the classes of the settings it holds, and its named choices."""
+    classes = {type(held).__module__ for held in held_by(stage)}
+    return classes | {named.declarations.module(name) for named, name, _ in marked(stage, Named)}
+
+
+@cache
+def definition(name: str) -> int:
+    """Return the version of a definition, by its name (old way)."""
+    return next(stated[name] for module in modules_in("robustprune") if name in (stated := stated_in(module)))
+
+
+@cache
+def architecture_modules(architecture: str) -> tuple[str, ...]:
+    """Return the definitions of a network and of those that it is built on (old way)."""
+    return tuple(definitions_of([f"robustprune.networks.{architecture}"]))
+
+
+def _without_locations(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_locations(item) for key, item in value.items() if key != "location"}
+    if isinstance(value, list):
+        return [_without_locations(item) for item in value]
+    return value

@@ -1,1 +1,0 @@
-"""What stages cost, told before they run: passes through networks, counted from settings, and measured rates."""

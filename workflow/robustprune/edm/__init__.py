@@ -1,1 +1,0 @@
-"""Generating images: EDM's network, preconditioning, training and Heun sampler."""

@@ -1,0 +1,231 @@
+"""The model of robust and fragile features, simulated against its formulas (Kaufmann et al. v2, Appendix C)."""
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, NamedTuple, cast, get_args
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy import stats
+
+from robustprune.core.job import Job
+from robustprune.core.stage_file import read_spec
+from robustprune.experiments.figures.specs import FeatureModelFigureStage
+from robustprune.experiments.figures.style import Series, new_panels, publish_figure
+from robustprune.experiments.statistics import LEVEL, Summary
+from robustprune.experiments.studies.feature_formulas import (
+    accuracy,
+    agreement_left,
+    fragile_classifier,
+    robust_classifier,
+    robust_share_left,
+    trained_classifier,
+)
+from robustprune.experiments.studies.feature_model import COUNTS_FILE, STRONG, End, Floats
+from robustprune.experiments.studies.settings import FeatureModelSettings
+from robustprune.experiments.studies.specs import FeatureModelStage
+
+DEFINITION = {"figures.feature_model": 3}
+
+STEPS = 100  # of a line
+CLASSIFIERS = {"robust": robust_classifier, "fragile": fragile_classifier}
+ENDS: dict[End, str] = {"high_loss": "high loss dropped", "low_loss": "low loss dropped"}
+ACCURACIES = {"clean": "no attack", "strong": "ε = 2η"}
+
+
+class Measured(NamedTuple):
+    """A point of the simulation: its value and the ends of the 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def run(job: Job, spec: FeatureModelFigureStage) -> dict[str, Any]:
+    """Publish the figure: four panels of lines, which are formulas, and points, which are simulated."""
+    directory = job.upstream("studies", spec.study)
+    study = read_spec(directory)
+    if not isinstance(study, FeatureModelStage):
+        raise TypeError(f"{spec.study} is no study of the feature model")
+    data = compare(pd.read_parquet(directory / COUNTS_FILE), study.settings)
+    publish_figure(job, _draw(data, study.settings), data, [spec.title, *_sentences(data, study.settings)])
+    return {"title": spec.title, "points": len(data)}
+
+
+def compare(counts: pd.DataFrame, model: FeatureModelSettings) -> pd.DataFrame:
+    """A row a simulated point: quantity, series, x, formula, simulated, low, high (of its interval), trials, points."""
+    rows = []
+    for place, trials in counts.groupby(["quantity", "series", "x"], sort=False):
+        quantity, series, x = cast(tuple[str, str, float], place)
+        measured = _measure(trials, trained=quantity in ACCURACIES)
+        rows.append(
+            {
+                "quantity": quantity,
+                "series": series,
+                "x": x,
+                "formula": formula(quantity, series, x, model),
+                "simulated": measured.value,
+                "low": measured.low,
+                "high": measured.high,
+                "trials": len(trials),
+                "points": int(trials["points"].sum()),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def formula(quantity: str, series: Any, x: float, model: FeatureModelSettings) -> float:
+    """What the model says of a quantity of ``stage.Count``, in [0, 1]."""
+    match quantity:
+        case "attacked":
+            return accuracy(CLASSIFIERS[series](model), x * model.mean, model)
+        case "mixed":
+            return model.model_copy(update={"robust_share": x}).agreement
+        case "composition":
+            return robust_share_left(x, series, model)
+    weights = _learnt(series, x, model)
+    return accuracy(weights, STRONG * model.mean if quantity == "strong" else 0.0, model)
+
+
+@cache  # two curves are of one classifier
+def _learnt(end: End, share: float, model: FeatureModelSettings) -> Floats:
+    return trained_classifier(agreement_left(share, end, model), model.training_attack * model.mean, model)
+
+
+def _measure(trials: pd.DataFrame, *, trained: bool) -> Measured:
+    """A share of all points with Wilson's interval, or of trained classifiers their mean with Student's."""
+    if trained:
+        summary = Summary.of((trials["hits"] / trials["points"]).tolist())
+        width = summary.ci95 or 0.0
+        return Measured(summary.mean, summary.mean - width, summary.mean + width)
+    found = stats.binomtest(int(trials["hits"].sum()), int(trials["points"].sum()))
+    interval = found.proportion_ci(LEVEL, method="wilson")
+    return Measured(found.statistic, interval.low, interval.high)
+
+
+def _draw(data: pd.DataFrame, model: FeatureModelSettings) -> Figure:
+    figure, panels = new_panels(2, 2, width=3.7, height=2.9)
+    (attacked, mixed), (composition, trained) = panels
+    for number, series in enumerate(CLASSIFIERS):
+        _draw_series(attacked, data, "attacked", series, number, model, f"{series} classifier")
+    attacked.set(xlabel="attack ε / η", ylabel="accuracy", title="a. Two classifiers under attack")
+    _draw_series(mixed, data, "mixed", "robust", 0, model, "derived")
+    shares = np.array([0.0, 1.0])
+    printed = [model.model_copy(update={"robust_share": share}).printed_agreement for share in shares]
+    mixed.plot(shares, printed, color=Series.numbered(4).color, linestyle=":", label="as printed")
+    mixed.set(xlabel="share of robust points, $p_R$", ylabel="accuracy", title="b. Robust classifier, ε = 2η")
+    for number, (end, name) in enumerate(ENDS.items()):
+        _draw_series(composition, data, "composition", end, number, model, name)
+    composition.set(xlabel="share pruned", ylabel="robust points among the rest", title="c. What pruning leaves")
+    pairs = [(quantity, end) for quantity in ACCURACIES for end in ENDS]
+    for number, (quantity, end) in enumerate(pairs):
+        name = f"{ENDS[end]}, {ACCURACIES[quantity]}"
+        _draw_series(trained, data, quantity, end, number, model, name)
+    title = f"d. Trained at ε = {model.training_attack:g}η on the rest"
+    trained.set(xlabel="share pruned", ylabel="accuracy", title=title, ylim=(-0.03, 1.03))
+    for axes in (attacked, mixed, composition, trained):
+        axes.legend(loc="best")
+    figure.suptitle("lines: formulas; points: simulated, 95 % intervals", fontsize=9)
+    return figure
+
+
+def _draw_series(
+    axes: Axes, data: pd.DataFrame, quantity: str, series: str, number: int, model: FeatureModelSettings, name: str
+) -> None:
+    """A line where the formula is, and the simulated points on it."""
+    points = data[(data["quantity"] == quantity) & (data["series"] == series)]
+    style = Series.numbered(number)
+    grid = np.linspace(points["x"].min(), points["x"].max(), STEPS)
+    axes.plot(grid, [formula(quantity, series, float(x), model) for x in grid], color=style.color, linestyle=style.line)
+    axes.errorbar(
+        points["x"],
+        points["simulated"],
+        [points["simulated"] - points["low"], points["high"] - points["simulated"]],
+        color=style.color,
+        marker=style.marker,
+        linestyle="none",
+        capsize=2,
+        label=name,
+    )
+
+
+def _sentences(data: pd.DataFrame, model: FeatureModelSettings) -> Iterator[str]:
+    yield (
+        f"d = {model.fragile_features} fragile features of mean η y, η = 3/√d = {model.mean:g}, and one robust "
+        f"feature, y in {model.robust_agreement:.0%} of the points of D_robust ({model.robust_share:.0%} of all) and "
+        f"in {model.fragile_agreement:.0%} of those of D_fragile. The paper gives η alone; the other numbers are ours."
+    )
+    yield _of_classifiers(data)
+    yield _of_print(data, model)
+    yield _of_composition(data)
+    yield from _of_training(data, model)
+    direct = data[~data["quantity"].isin(ACCURACIES)].drop_duplicates(["quantity", "x", "simulated"])
+    inside = int(((direct["low"] <= direct["formula"]) & (direct["formula"] <= direct["high"])).sum())
+    yield (
+        f"In panels a to c the formula is within the 95 % interval of {inside} of {len(direct)} points "
+        f"({model.test_points} draws a point in a and b; in c what is left of the same {model.trials} times "
+        f"{model.training_points} points, so its points err together)."
+    )
+
+
+def _at(data: pd.DataFrame, quantity: str, series: str, x: float, column: str = "simulated") -> float:
+    chosen = data[(data["quantity"] == quantity) & (data["series"] == series) & (data["x"] == x)]
+    return float(chosen[column].iloc[0])
+
+
+def _of_classifiers(data: pd.DataFrame) -> str:
+    clean, strong = ([_at(data, "attacked", series, x) for series in CLASSIFIERS] for x in (0.0, STRONG))
+    return (
+        "Claimed: a classifier of the fragile features alone is over 99 % right, and under 1 % against ε = 2η; one of "
+        f"the robust feature alone stays above 50 %. Measured: {clean[1]:.2%} and {strong[1]:.2%}; the robust one "
+        f"{clean[0]:.1%} and {strong[0]:.1%}."
+    )
+
+
+def _of_print(data: pd.DataFrame, model: FeatureModelSettings) -> str:
+    mixed = data[data["quantity"] == "mixed"]
+    printed = np.array([model.model_copy(update={"robust_share": x}).printed_agreement for x in mixed["x"]])
+    outside = int(((printed < mixed["low"]) | (printed > mixed["high"])).sum())
+    return (
+        "The robust classifier's accuracy is printed as p_R p_fragile + (1 - p_R) p_robust. By the law of total "
+        f"probability it is p_R p_robust + (1 - p_R) p_fragile, here {model.agreement:.1%} and not "
+        f"{model.printed_agreement:.1%}: the two are swapped in print. The printed line is outside the interval of "
+        f"{outside} of {len(mixed)} points of panel b (at p_R = 1/2 both say the same)."
+    )
+
+
+def _of_composition(data: pd.DataFrame) -> str:
+    first, last = (float(data.loc[data["quantity"] == "composition", "x"].agg(name)) for name in ("min", "max"))
+    before = _at(data, "composition", "high_loss", first)
+    high, low = (_at(data, "composition", end, last) for end in get_args(End))
+    return (
+        "Claimed: dropping high loss leaves a higher share of robust points, dropping low loss a lower one. Measured: "
+        f"{before:.1%} of all points; {high:.1%} and {low:.1%} once {last:.0%} are dropped."
+    )
+
+
+def _of_training(data: pd.DataFrame, model: FeatureModelSettings) -> Iterator[str]:
+    shares = data.loc[data["quantity"] == "clean", "x"]
+    first, last = float(shares.min()), float(shares.max())
+    wrong = 1 - model.agreement
+    told = {
+        end: ", ".join(
+            f"{name} {_at(data, quantity, end, first):.1%} to {_at(data, quantity, end, last):.1%}"
+            for quantity, name in ACCURACIES.items()
+        )
+        for end in get_args(End)
+    }
+    yield (
+        f"Claimed: dropping high loss costs standard accuracy and not robust accuracy, which it can improve; dropping "
+        f"low loss makes robust features harder to learn. Measured, for classifiers trained at ε = "
+        f"{model.training_attack:g}η, from nothing dropped to {last:.0%}: high loss, {told['high_loss']}; low loss, "
+        f"{told['low_loss']}. In the formulas no point is left whose robust feature is wrong from {wrong:.0%} on."
+    )
+    trained = data[data["quantity"].isin(ACCURACIES)]
+    gap = float((trained["formula"] - trained["simulated"]).abs().max())
+    yield (
+        f"The lines of panel d are for infinitely many training points; {model.training_points} (mean of "
+        f"{model.trials} trials) come within {100 * gap:.1f} points of them everywhere."
+    )

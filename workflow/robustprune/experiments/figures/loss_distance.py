@@ -1,0 +1,165 @@
+"""Loss against 1 / distance in the middle of a training (Kaufmann et al. v2, Figure 6)."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy import stats
+
+from robustprune.core.errors import UserError
+from robustprune.core.job import Job
+from robustprune.core.paths import HISTORY_FILE
+from robustprune.core.randomness import derive_seed
+from robustprune.experiments.figures.specs import LossDistanceStage
+from robustprune.experiments.figures.style import Series, make_logarithmic, new_panels, publish_figure
+from robustprune.experiments.statistics import Summary
+from robustprune.training.mid_training import MID_TRAINING_FILE
+
+DEFINITION = {"figures.loss_distance": 5}
+
+SHOWN = 4000  # images at most, as more are a blot
+NEAREST = 0.05  # share of the images that is left out of one correlation, since 1 / d has no bound
+FEWEST = 3  # images between which there can be a correlation to tell of
+
+
+def run(job: Job, spec: LossDistanceStage) -> dict[str, Any]:
+    """Publish the figure: both scores of images drawn at random, on the paper's axes and on logarithmic ones.
+
+    Raises:
+        UserError: when the two trainings of a seed were not the same up to the pruning.
+    """
+    runs = {seed: read_scores(job, loss, distance, after_epoch=spec.after_epoch) for seed, loss, distance in spec.runs}
+    found = pd.DataFrame([{"seed": seed, **correlations(scores)} for seed, scores in runs.items()])
+    shown = _shown(next(iter(runs.values())), spec)
+    figure = _draw(shown, spec, float(found["pearson"].iloc[0]))
+    means = {str(name): float(value) for name, value in found.drop(columns="seed").mean().items()}
+    images = min(len(scores) for scores in runs.values())
+    infinite = [len(scores) - len(_finite(scores)) for scores in runs.values()]
+    caption = [spec.title, _of_images(spec, images, infinite, shown=len(shown)), *_of_correlations(found, spec)]
+    publish_figure(job, figure, shown, caption)
+    return {"title": spec.title, "images": images, **means}
+
+
+def read_scores(job: Job, loss: str, distance: str, *, after_epoch: int) -> pd.DataFrame:
+    """Both scores of each image: index, loss, inverse_distance, and whether each of the two would drop it.
+
+    Raises:
+        UserError: when the histories of the two models differ before the pruning.
+    """
+    directories = [job.upstream("models", model) for model in (loss, distance)]
+    histories = [pd.read_parquet(directory / HISTORY_FILE).head(after_epoch)["loss"] for directory in directories]
+    if not histories[0].equals(histories[1]):
+        raise UserError(
+            f"{loss} and {distance} had other losses in epochs 1 to {after_epoch}, so their scores are not of one "
+            "network; make both on one machine, with the same threads"
+        )
+    by_loss, by_distance = (pd.read_parquet(directory / MID_TRAINING_FILE) for directory in directories)
+    both = by_loss.merge(by_distance, on=["pool", "index"], suffixes=("_loss", "_distance"), validate="one_to_one")
+    return pd.DataFrame(
+        {
+            "index": both["index"],
+            "loss": both["score_loss"],
+            "inverse_distance": 1 / both["score_distance"].astype(np.float64),
+            "dropped_by_loss": ~both["kept_loss"],
+            "dropped_by_distance": ~both["kept_distance"],
+        }
+    )
+
+
+def correlations(scores: pd.DataFrame) -> dict[str, float]:
+    """Pearson's r, of all images and of all but the nearest; of logarithms; Spearman's; and how the two agree.
+
+    ``shared`` is, of the images that distance drops, the share that loss does.
+
+    Raises:
+        UserError: where there are too few images with both scores finite.
+    """
+    finite = _finite(scores)
+    if len(finite) < FEWEST:
+        raise UserError(f"{len(finite)} images have a finite loss and distance; there should be {FEWEST}")
+    apart = finite[finite["inverse_distance"] <= finite["inverse_distance"].quantile(1 - NEAREST)]
+    positive = finite[(finite["loss"] > 0) & (finite["inverse_distance"] > 0)]
+    return {
+        "pearson": _pearson(finite["loss"], finite["inverse_distance"]),
+        "pearson_but_nearest": _pearson(apart["loss"], apart["inverse_distance"]),
+        "pearson_of_logarithms": _pearson(np.log(positive["loss"]), np.log(positive["inverse_distance"])),
+        "spearman": float(stats.spearmanr(finite["loss"], finite["inverse_distance"]).statistic),
+        "shared": float(scores.loc[scores["dropped_by_distance"], "dropped_by_loss"].mean()),
+    }
+
+
+def _finite(scores: pd.DataFrame) -> pd.DataFrame:
+    """Without images on the very boundary, whose 1 / d is infinite."""
+    finite: pd.Series[bool] = scores[["loss", "inverse_distance"]].apply(np.isfinite).all(axis=1)
+    return scores[finite]
+
+
+def _pearson(first: Any, second: Any) -> float:
+    return float(np.corrcoef(np.asarray(first, np.float64), np.asarray(second, np.float64))[0, 1])
+
+
+def _shown(scores: pd.DataFrame, spec: LossDistanceStage) -> pd.DataFrame:
+    """Some images of the first seed, drawn at random."""
+    finite, seed = _finite(scores), spec.runs[0][0]
+    draw = np.random.default_rng(derive_seed(seed, "shown"))
+    chosen: npt.NDArray[np.int64] = draw.choice(len(finite), min(SHOWN, len(finite)), replace=False)
+    return pd.DataFrame(finite.iloc[np.sort(chosen)].round({"loss": 5, "inverse_distance": 5}))
+
+
+def _draw(shown: pd.DataFrame, spec: LossDistanceStage, pearson: float) -> Figure:
+    figure, panels = new_panels(1, 2, width=3.6, height=3.0)
+    linear, logarithmic = panels[0]
+    for axes in (linear, logarithmic):
+        _draw_points(axes, shown)
+    highest, widest = shown["inverse_distance"].quantile(1 - NEAREST), shown["loss"].quantile(1 - NEAREST / 10)
+    linear.set(title=f"a. Pearson r = {pearson:.2f}, of all images", ylabel="1 / d, 1 / L2 distance")
+    linear.set(ylim=(0, 1.02 * highest), xlim=(0, 1.02 * widest))
+    make_logarithmic(logarithmic)
+    logarithmic.set(title="b. the same, logarithmic")
+    logarithmic.legend(loc="upper left", markerscale=2)
+    beyond = int(((shown["inverse_distance"] > highest) | (shown["loss"] > widest)).sum())
+    told = f"after epoch {spec.after_epoch}, seed {spec.runs[0][0]}; {len(shown)} images drawn at random"
+    figure.suptitle(f"{told}, {beyond} of them beyond the axes of a", fontsize=9)
+    return figure
+
+
+def _draw_points(axes: Axes, shown: pd.DataFrame) -> None:
+    """Images that both scores would drop stand out from those that one would, and these from the rest."""
+    drops = shown["dropped_by_loss"].astype(int) + shown["dropped_by_distance"]
+    for number, (drop, name) in enumerate({0: "kept by both", 1: "dropped by one", 2: "dropped by both"}.items()):
+        style, chosen = Series.numbered(number), shown[drops == drop]
+        axes.scatter(
+            chosen["loss"], chosen["inverse_distance"], s=4, marker=style.marker, color=style.color, linewidths=0,
+            label=name, rasterized=True,
+        )  # fmt: skip
+    axes.set(xlabel="loss, nats")
+
+
+def _of_images(spec: LossDistanceStage, images: int, infinite: Sequence[int], *, shown: int) -> str:
+    over = f"mean and 95 % interval of {len(spec.runs)} seeds" if len(spec.runs) > 1 else "of one seed"
+    left_out = f" but those on the very boundary ({', '.join(map(str, infinite))} by seed)" if any(infinite) else ""
+    return (
+        f"Loss after an RS-FGSM step and DeepFool's distance (L2, unsigned) of the clean image, after epoch "
+        f"{spec.after_epoch}, of all {images:,} training images that both trainings score; {shown:,} of the first "
+        f"seed are shown and in the data. Correlations are over all images{left_out}, {over}."
+    )
+
+
+def _of_correlations(found: pd.DataFrame, spec: LossDistanceStage) -> Iterator[str]:
+    printed = f" The paper has {spec.printed:.2f} on this data set." if spec.printed is not None else ""
+    yield f"Claimed: {spec.claim}.{printed} Measured: Pearson r = {_told(found['pearson'])}."
+    yield (
+        f"r depends on the few images next to the boundary, whose 1 / d has no bound. Without the {NEAREST:.0%} that "
+        f"are nearest it is {_told(found['pearson_but_nearest'])}, that of the logarithms "
+        f"{_told(found['pearson_of_logarithms'])}, that of ranks (Spearman) {_told(found['spearman'])}. Of the images "
+        f"that distance would drop, loss would drop {_told(100 * found['shared'], decimals=0)} %; by chance it were "
+        f"{100 * spec.dropped:.0f} %."
+    )
+
+
+def _told(values: "pd.Series[float]", *, decimals: int = 2) -> str:
+    return Summary.of(values.tolist()).told(decimals)

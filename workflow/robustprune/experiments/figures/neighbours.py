@@ -1,0 +1,93 @@
+"""How far extrapolated scores are from the truth, over the number of neighbours (Nieth et al., Figure 1)."""
+
+from dataclasses import asdict
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from robustprune.core.job import Job
+from robustprune.core.paths import GRID_FILE
+from robustprune.experiments.figures.claims import judge_measures, sentences
+from robustprune.experiments.figures.scores import ONE_TRAINING
+from robustprune.experiments.figures.settings import SOURCE_WORDS, MeasureName
+from robustprune.experiments.figures.specs import NeighboursStage
+from robustprune.experiments.figures.style import Series, legend_below, new_panels, publish_figure
+
+DEFINITION = {"figures.neighbours": 2}
+
+LABEL_APART = 1.15  # from a number to the next that is written at the axis
+
+
+def run(job: Job, spec: NeighboursStage) -> dict[str, Any]:
+    """Publish the figure: a panel a score, a curve for each choice of sources and metric, and the mean as a line.
+
+    Returns:
+        title, the least errors by sources, and for each claim what was found and whether this run agrees.
+    """
+    data = pd.concat(
+        [
+            pd.read_csv(job.upstream("scores", series.scores[0]) / GRID_FILE)
+            .replace({"sources": SOURCE_WORDS})
+            .assign(series=series.method)
+            for series in spec.series
+        ],
+        ignore_index=True,
+    )
+    data.insert(0, "series", data.pop("series"))
+    measured = _least(data)
+    judged = judge_measures(spec.claims, measured)
+    shown = "; ".join(
+        f"{name} {found['mae']:.4f}, {found['mae_ratio']:.3f} of that of the mean" for name, found in measured.items()
+    )
+    images = sorted(set(data["images"]))
+    what = f"Errors on n = {', '.join(f'{count:,}' for count in images)} held-out generated images."
+    publish_figure(
+        job, _draw(data), data, [spec.title, f"{what} The least: {shown}.", ONE_TRAINING, *sentences(judged)]
+    )
+    return {"title": spec.title, "measured": measured, "claims": [asdict(one) for one in judged]}
+
+
+def _least(data: pd.DataFrame) -> dict[str, dict[MeasureName, float]]:
+    """The least mean absolute error of each score and choice of sources."""
+    found: dict[str, dict[MeasureName, float]] = {}
+    for (method, sources), tried in data.groupby(["series", "sources"], sort=False):
+        mae, constant = float(tried["mae"].min()), float(tried["constant_mae"].iloc[0])
+        name = f"{method}, {sources}"
+        found[name] = {"mae": mae, "mae_ratio": mae / constant if constant else float("nan")}
+    return found
+
+
+def _draw(data: pd.DataFrame) -> Figure:
+    methods = list(data["series"].unique())
+    figure, panels = new_panels(1, len(methods), width=max(3.8, 6.0 / len(methods)), height=3.0)
+    for axes, method in zip(panels[0], methods, strict=True):
+        _draw_panel(axes, data[data["series"] == method])
+        axes.set(title=method, xlabel="neighbours k", xscale="log")
+        ticks = _apart(sorted(set(data["k"])))
+        axes.set_xticks(ticks, [str(k) for k in ticks])
+        axes.minorticks_off()
+    panels[0][0].set_ylabel("mean absolute error")
+    legend_below(figure, panels[0][0], columns=2 if len(methods) == 1 else 4)
+    return figure
+
+
+def _apart(numbers: list[int]) -> list[int]:
+    """Those of the ascending numbers whose labels do not touch on a logarithmic axis."""
+    chosen = numbers[:1]
+    for number in numbers[1:]:
+        if number >= LABEL_APART * chosen[-1]:
+            chosen.append(number)
+    return chosen
+
+
+def _draw_panel(axes: Axes, tried: pd.DataFrame) -> None:
+    for number, (key, curve) in enumerate(tried.groupby(["sources", "metric", "weighting"], sort=False)):
+        sources, metric, weighting = key
+        style, ordered = Series.numbered(number + 1), curve.sort_values("k")
+        label = f"{sources}, {metric}" + ("" if weighting == "mean" else ", by distance")
+        axes.plot(
+            ordered["k"], ordered["mae"], color=style.color, marker=style.marker, linestyle=style.line, label=label
+        )
+    axes.axhline(float(tried["constant_mae"].iloc[0]), color="black", linewidth=1, label="the mean score of the source")

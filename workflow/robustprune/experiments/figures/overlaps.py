@@ -1,0 +1,87 @@
+"""Which images two ways to prune both drop (papers.md, N11: by all measures in use)."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from robustprune.core.job import Job
+from robustprune.experiments.figures.claims import judge_measures, measures_in_words, sentences
+from robustprune.experiments.figures.scores import ONE_TRAINING
+from robustprune.experiments.figures.settings import MeasureName
+from robustprune.experiments.figures.specs import OverlapsStage
+from robustprune.experiments.figures.style import COLORS, legend_below, new_panels, publish_figure
+from robustprune.pruning.overlap import overlap_of
+
+DEFINITION = {"figures.overlaps": 2}
+
+PARTS = {
+    "first_alone": ("dropped by {first} alone", COLORS[5], "///"),
+    "both": ("by both", COLORS[2], ""),
+    "second_alone": ("by {second} alone", COLORS[1], "..."),
+    "neither": ("by neither", "white", ""),
+}
+"""What is said of a part of the images, and how it is filled."""
+BOX = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
+
+
+def run(job: Job, spec: OverlapsStage) -> dict[str, Any]:
+    """Publish the figure: a bar for each pair of manifests, cut by who drops the images.
+
+    Returns:
+        title, the measures of each pair, and for each claim what was found and whether this run agrees.
+
+    Raises:
+        UserError: when a manifest is not readable, or two choose from other images.
+    """
+    data = pd.DataFrame(
+        [
+            {"pair": pair.method, **_row(job, pair.first, pair.second), "first": pair.names[0], "second": pair.names[1]}
+            for pair in spec.pairs
+        ]
+    )
+    measured = {str(row["pair"]): _measures(row) for row in data.to_dict("records")}
+    judged = judge_measures(spec.claims, measured)
+    shown = [
+        f"{pair.method}, {pair.names[0]} (the first) and {pair.names[1]} (the second), "
+        f"n = {int(data['images'].iloc[number]):,} images: {measures_in_words(measured[pair.method])}."
+        for number, pair in enumerate(spec.pairs)
+    ]
+    publish_figure(job, _draw(data), data, [spec.title, *shown, ONE_TRAINING, *sentences(judged)])
+    return {"title": spec.title, "measured": measured, "claims": [asdict(one) for one in judged]}
+
+
+def _row(job: Job, first: str, second: str) -> dict[str, float]:
+    overlap = overlap_of(*(job.upstream("manifests", stage) for stage in (first, second)))
+    dropped, images = overlap.dropped, overlap.images
+    both = round(dropped.of_all * images)
+    alone = [images - kept - both for kept in overlap.kept_images]
+    counts = {"both": both, "first_alone": alone[0], "second_alone": alone[1], "neither": images - both - sum(alone)}
+    return {"images": images, **counts, **asdict(dropped)}
+
+
+def _measures(row: Mapping[Any, Any]) -> dict[MeasureName, float]:
+    names: tuple[MeasureName, ...] = ("same_decision", "of_first", "jaccard", "of_all")
+    return {name: float(row[name]) for name in names}
+
+
+def _draw(data: pd.DataFrame) -> Figure:
+    figure, panels = new_panels(1, 1, width=6.4, height=0.7 + 0.6 * len(data))
+    axes = panels[0][0]
+    left = np.zeros(len(data))
+    alike = len(data[["first", "second"]].drop_duplicates()) == 1
+    first, second = data[["first", "second"]].iloc[0] if alike else ("the first", "the second")
+    for part, (label, color, hatch) in PARTS.items():
+        share = 100 * (data[part] / data["images"]).to_numpy()
+        named = label.format(first=first, second=second)
+        bars = axes.barh(data["pair"], share, left=left, color=color, edgecolor="black", hatch=hatch, label=named)
+        axes.bar_label(bars, [f"{value:.0f} %" for value in share], label_type="center", bbox=BOX)
+        left += share
+    axes.invert_yaxis()
+    axes.grid(visible=False)
+    axes.set(xlabel="images, %", xlim=(0, 100))
+    legend_below(figure, axes, columns=4)
+    return figure

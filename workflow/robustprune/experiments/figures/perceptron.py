@@ -1,0 +1,198 @@
+"""Errors of students over alpha, and what PUMA claims of them (figures 1 to 4)."""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from robustprune.core.job import Job
+from robustprune.core.stage_file import read_spec
+from robustprune.experiments.figures.specs import PerceptronFigureStage
+from robustprune.experiments.figures.style import Series, legend_below, new_panels, publish_figure
+from robustprune.experiments.statistics import Summary
+from robustprune.experiments.studies.perceptron import ERRORS_FILE
+from robustprune.experiments.studies.perceptron_claims import CHANCE, NEAR, Course, change, courses, halves, select
+from robustprune.experiments.studies.settings import PerceptronCurve
+from robustprune.experiments.studies.specs import PerceptronStage
+
+DEFINITION = {"figures.perceptron": 4}
+
+MEASURES = {"angle_error": "angle error, arccos(R) / π", "correlation_error": "correlation error, 1 - R"}
+STRATEGIES = {"prune_easy": "easy pruned (PE)", "prune_difficult": "difficult pruned (PD)"}
+INPUTS = {"unit_variance": "features of variance 1", "unit_norm": "features of variance 1/K"}
+
+
+class Study(NamedTuple):
+    """A study's spec and its errors."""
+
+    spec: PerceptronStage
+    errors: pd.DataFrame
+
+
+def run(job: Job, spec: PerceptronFigureStage) -> dict[str, Any]:
+    """Publish the figure: a column of panels for each kind of inputs and pruned end, a row for each measure."""
+    studies = [open_study(job, study) for study in spec.studies]
+    data = pd.concat(_points(study) for study in studies)
+    caption = [spec.title, f"Claimed: {spec.claim}."]
+    caption += [sentence for study in studies for sentence in _sentences(study)]
+    others = (open_study(job, other) for other in spec.without)
+    caption += [_comparison(study, other) for study, other in zip(studies, others, strict=False)]
+    publish_figure(job, _draw(studies, data), data, caption)
+    return {"title": spec.title, "students": sum(len(study.errors) for study in studies)}
+
+
+def open_study(job: Job, study_id: str) -> Study:
+    """A study that this figure reads."""
+    directory = job.upstream("studies", study_id)
+    spec = read_spec(directory)
+    if not isinstance(spec, PerceptronStage):
+        raise TypeError(f"{study_id} is no study of perceptrons")
+    return Study(spec, pd.read_parquet(directory / ERRORS_FILE))
+
+
+def _points(study: Study) -> pd.DataFrame:
+    """A row a curve, load and measure: mean over the trials and its 95 % interval."""
+    rows = []
+    for (strategy, ratio, load), trials in study.errors.groupby(["strategy", "ratio", "load"], sort=False):
+        for measure in MEASURES:
+            summary = Summary.of(trials[measure].tolist())
+            point = {"strategy": strategy, "ratio": ratio, "load": load, "measure": measure}
+            told = {"mean": summary.mean, "ci95": summary.ci95, "n": summary.n}
+            mislabelled = float(trials["mislabelled"].mean())
+            rows.append({"inputs": study.spec.inputs, **point, **told, "mislabelled": mislabelled})
+    return pd.DataFrame(rows)
+
+
+def _draw(studies: list[Study], data: pd.DataFrame) -> Figure:
+    figure, panels = new_panels(len(MEASURES), len(STRATEGIES) * len(studies))
+    for row, (measure, label) in enumerate(MEASURES.items()):
+        columns = iter(panels[row])
+        for study in studies:
+            for strategy, name in STRATEGIES.items():
+                axes = next(columns)
+                _draw_panel(axes, study, data[data["measure"] == measure], strategy)
+                axes.set(xlabel="α, samples kept per feature", title=f"{name},\n{INPUTS[study.spec.inputs]}")
+        panels[row][0].set_ylabel(label)
+    trials = studies[0].spec.grid.trials
+    figure.suptitle(f"attack ε = {studies[0].spec.epsilon:g}, mean and 95 % interval of {trials} trials", fontsize=9)
+    legend_below(figure, *panels[0], columns=6)
+    return figure
+
+
+def _draw_panel(axes: Axes, study: Study, data: pd.DataFrame, strategy: str) -> None:
+    curves = [curve for curve in study.spec.grid.curves if curve.strategy in ("none", strategy)]
+    ratios = sorted({curve.ratio for curve in study.spec.grid.curves})
+    for curve in curves:
+        chosen = data[data["inputs"] == study.spec.inputs]
+        points = select(chosen, curve)
+        style = Series.numbered(ratios.index(curve.ratio))
+        name = "no pruning" if curve.strategy == "none" else f"{curve.ratio:.0%} pruned"
+        axes.errorbar(
+            points["load"],
+            points["mean"],
+            points["ci95"],
+            color=style.color,
+            marker=style.marker,
+            linestyle=style.line,
+            capsize=2,
+            label=name,
+        )
+    axes.set(xscale="log", yscale="log")
+
+
+def _sentences(study: Study) -> Iterator[str]:
+    """Exponents, what is left at the largest alpha, and where pruning helps, as this study has them."""
+    spec = study.spec
+    loads = spec.grid.loads
+    first, middle, last = halves(loads)
+    none, *pruned = courses(study.errors, spec.grid.curves, loads)
+    easy = [course for course in pruned if course.curve.strategy == "prune_easy"]
+    power_laws = [course for course in (none, *pruned) if course not in easy]
+    held = all(course.late and abs(course.late.mean + 1) <= NEAR for course in power_laws)
+    exponents = (_exponents(course, spec.grid.trials) for course in (*power_laws, *easy))
+    yield (
+        f"With {INPUTS[spec.inputs]}, K = {spec.features}, {spec.grid.trials} trials; {_convergence(study.errors)}. "
+        f"Exponents over α {first:g} to "
+        f"{middle:g} and over {middle:g} to {last:g}: {'; '.join(exponents)}. Over the larger α those of no pruning "
+        f"and PD {'are all' if held else 'are not all'} within {NEAR:g} of -1."
+    )
+    yield (
+        f"Error of PE at α {last:g}, in units of that without pruning: "
+        + "; ".join(f"{_name(course)} {_relative(course)}{_collapsed(course)}" for course in easy)
+        + f". Least error of PE over these ratios, by α: {_envelope(study)}."
+    )
+    yield (
+        "Against no pruning, by the 95 % interval of the difference (Welch): "
+        + "; ".join(f"{_name(course)} {_where(course)}" for course in pruned)
+        + "."
+    )
+
+
+def _convergence(errors: pd.DataFrame) -> str:
+    converged, students = int(errors["converged"].sum()), len(errors)
+    counted = f"all {students:,}" if converged == students else f"{converged:,} of {students:,}"
+    return f"{counted} students converged"
+
+
+def _where(course: Course) -> str:
+    """At which alpha a course has less error than no pruning, and at which more."""
+    at = {
+        word: ", ".join(f"{load:g}" for load, found in course.against_none.items() if found == word)
+        for word in ("less", "more")
+    }
+    return " and ".join(f"{word} error at α {loads}" for word, loads in at.items() if loads) or "cannot be told apart"
+
+
+def _comparison(study: Study, other: Study) -> str:
+    """What the attack, or the removal of samples of smaller margin, changes where no easy samples are pruned."""
+    by = "removing samples of smaller margin" if study.spec.filtered else "the attack"
+    curves = [curve for curve in study.spec.grid.curves if curve.strategy != "prune_easy"]
+    told = (f"{name_of(curve)} {_changes(change(study.errors, other.errors, curve))}" for curve in curves)
+    return f"Change of the angle error by {by}, {INPUTS[study.spec.inputs]}, by α: {'; '.join(told)}."
+
+
+def _changes(found: Mapping[float, Summary | None]) -> str:
+    return ", ".join(
+        f"{load:g}: " + ("from 0" if change is None else f"{change.told(1, sign='+')} %")
+        for load, change in found.items()
+    )
+
+
+def _envelope(study: Study) -> str:
+    """The smallest mean error among the ratios at each load, and the ratio."""
+    easy = study.errors[study.errors["strategy"] == "prune_easy"]
+    means = easy.pivot_table("angle_error", "load", "ratio")
+    best = pd.DataFrame({"error": means.min(axis=1), "ratio": means.idxmin(axis=1)})
+    return ", ".join(f"{load:g}: {row.error:.2g} ({row.ratio:.0%})" for load, row in best.iterrows())
+
+
+def name_of(curve: PerceptronCurve) -> str:
+    """A curve, for people."""
+    names = {"none": "no pruning", "prune_easy": "PE", "prune_difficult": "PD"}
+    return names[curve.strategy] + ("" if curve.strategy == "none" else f" {curve.ratio:.0%}")
+
+
+def _name(course: Course) -> str:
+    return name_of(course.curve)
+
+
+def _exponents(course: Course, trials: int) -> str:
+    return f"{_name(course)} {_of(course.early, trials)} and {_of(course.late, trials)}"
+
+
+def _of(exponent: Summary | None, trials: int) -> str:
+    if exponent is None:
+        return "none (an error is left in fewer than two trials)"
+    fewer = f" (the {exponent.n} trials with an error left)" if exponent.n < trials else ""
+    return f"{exponent.told(2)}{fewer}"
+
+
+def _relative(course: Course) -> str:
+    return f"{course.relative:.2f}" if math.isfinite(course.relative) else f"{course.last:.2g} against 0"
+
+
+def _collapsed(course: Course) -> str:
+    return " (no better than chance)" if course.last > CHANCE else ""

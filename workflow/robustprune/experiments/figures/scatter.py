@@ -1,0 +1,90 @@
+"""Two scores of the same images against each other, the second as a prediction of the first."""
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+from robustprune.core.errors import UserError
+from robustprune.core.job import Job
+from robustprune.experiments.figures.claims import judge_measures, measures_in_words, sentences
+from robustprune.experiments.figures.measures import of_prediction
+from robustprune.experiments.figures.scores import ONE_TRAINING, read_scores, refuse_unlike
+from robustprune.experiments.figures.specs import ScatterStage
+from robustprune.experiments.figures.style import COLORS, legend_below, new_panels, publish_figure
+
+DEFINITION = {"figures.scatter": 2}
+
+BINS = 50  # of each score
+LIGHTEST = 0.3  # images that a cell of the lightest grey would have, so that one image is seen
+
+Scores = npt.NDArray[np.float32]
+
+
+def run(job: Job, spec: ScatterStage) -> dict[str, Any]:
+    """Publish the figure: how many images there are of each pair of scores, and the line on which both are the same.
+
+    Returns:
+        title, the measures, and for each claim what was found and whether this run agrees.
+
+    Raises:
+        UserError: when a store of scores is damaged, scores are not of the same images, or none is finite.
+    """
+    first, second = (read_scores(job, series.scores)[0] for series in (spec.first, spec.second))
+    refuse_unlike(first, second, names=(spec.first.method, spec.second.method))
+    finite = np.isfinite(first) & np.isfinite(second)
+    if not finite.any():
+        raise UserError(f"no image has finite scores by both {spec.first.method} and {spec.second.method}")
+    first, second = first[finite], second[finite]
+    measured = {spec.second.method: of_prediction(first, second)}
+    judged = judge_measures(spec.claims, measured)
+    data = _cells(first, second)
+    shown = f"Measured of n = {len(first):,} images: {measures_in_words(measured[spec.second.method])}."
+    publish_figure(job, _draw(spec, first, second), data, [spec.title, shown, ONE_TRAINING, *sentences(judged)])
+    return {"title": spec.title, "measured": measured, "claims": [asdict(one) for one in judged]}
+
+
+def _cells(first: Scores, second: Scores) -> pd.DataFrame:
+    """A row a cell that is not empty: its edges, and how many images are in it."""
+    counts, *edges = np.histogram2d(first, second, bins=BINS)
+    rows, columns = np.nonzero(counts)
+    return pd.DataFrame(
+        {
+            "first_low": edges[0][rows],
+            "first_high": edges[0][rows + 1],
+            "second_low": edges[1][columns],
+            "second_high": edges[1][columns + 1],
+            "images": counts[rows, columns].astype(int),
+        }
+    )
+
+
+def _draw(spec: ScatterStage, first: Scores, second: Scores) -> Figure:
+    figure, panels = new_panels(1, 1, width=4.4, height=3.6)
+    axes = panels[0][0]
+    counts, *edges = np.histogram2d(first, second, bins=BINS)
+    image = axes.pcolormesh(
+        *edges,
+        np.ma.masked_equal(counts.T, 0),
+        norm=LogNorm(LIGHTEST, max(2, counts.max())),
+        cmap="Greys",
+        rasterized=True,
+    )
+    bar = figure.colorbar(image, ax=axes, label="images in a cell")
+    ticks = np.unique(np.geomspace(1, counts.max(), 4).round()).astype(int)
+    bar.ax.set_ylim(1, None)
+    bar.ax.minorticks_off()
+    bar.set_ticks(ticks.tolist(), labels=[f"{tick:,}" for tick in ticks])
+    ends = np.array([first.min(), first.max()])
+    axes.plot(ends, ends, color=COLORS[6], label="both the same")
+    if np.ptp(first) > 0:
+        slope, shift = np.polyfit(first.astype(np.float64), second.astype(np.float64), 1)
+        axes.plot(ends, slope * ends + shift, color=COLORS[2], linestyle="--", label="best straight line")
+    axes.axhline(float(second.mean()), color=COLORS[3], linestyle=":", label="mean")
+    axes.set(xlabel=spec.first.method, ylabel=spec.second.method)
+    legend_below(figure, axes, columns=3)
+    return figure

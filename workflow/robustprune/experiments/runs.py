@@ -1,0 +1,72 @@
+"""What the stages of a run have left behind."""
+
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from robustprune.core.job import Job
+from robustprune.core.paths import HISTORY_FILE
+from robustprune.core.record import read_record
+from robustprune.evaluation.summary import Summary, read_summaries
+from robustprune.experiments.tables.settings import AccuracyName
+from robustprune.experiments.tables.specs import RowSpec, RunSpec
+
+
+class Run:
+    """One seed of a method. What is not there is empty.
+
+    Args:
+        job: the running stage, which knows where others are.
+        spec: the run's stages.
+    """
+
+    def __init__(self, job: Job, spec: RunSpec) -> None:
+        self._job, self._spec = job, spec
+        self.seed = spec.seed
+
+    @cached_property
+    def evaluation(self) -> Summary:
+        """For ``clean`` and each attack: accuracy in [0, 1], number of images, and what makes it doubtful."""
+        return read_summaries(self._job.upstream("evaluations", stage) for stage in self._spec.evaluations)
+
+    @cached_property
+    def training(self) -> dict[str, Any]:
+        """What the model's record found; one that was trained elsewhere tells less."""
+        return self._facts("models", self._spec.model)
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """One row an epoch; none where the model was trained elsewhere."""
+        stage = self._spec.model
+        path = None if stage is None else self._job.upstream("models", stage) / HISTORY_FILE
+        return pd.DataFrame() if path is None or not path.is_file() else pd.read_parquet(path)
+
+    @cached_property
+    def layout(self) -> dict[str, Any]:
+        """What the layout's record found."""
+        return self._facts("layouts", self._spec.layout)
+
+    @cached_property
+    def score(self) -> dict[str, Any]:
+        """What the score's record found."""
+        return self._facts("scores", self._spec.score)
+
+    def _facts(self, kind: str, stage: str | None) -> dict[str, Any]:
+        return {} if stage is None else read_record(self._job.upstream(kind, stage)).facts
+
+
+class RowRuns:
+    """The runs of a row, and those that they are compared with.
+
+    Args:
+        job: the running stage.
+        spec: the row.
+        chance: accuracy of guessing, in percent.
+        compared: what a row of a table of comparisons compares.
+    """
+
+    def __init__(self, job: Job, spec: RowSpec, *, chance: float, compared: AccuracyName | None) -> None:
+        self.runs = [Run(job, run) for run in spec.runs]
+        self.against = [Run(job, run) for run in spec.against]
+        self.told, self.chance, self.compared = spec.told, chance, compared

@@ -1,0 +1,54 @@
+"""The numbers that the papers print, from ``workflow/reference``. Quick to import, since every plan looks them up."""
+
+import csv
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from robustprune.core.errors import UserError
+from robustprune.experiments.tables.settings import Cells, Printed
+from robustprune.planning.config import REFERENCE
+
+DEFINITION = {"tables.printed": 1}
+
+SPREADS = ("std", "ci95")
+"""What a printed number may have beside it: a standard deviation, or half of a 95 % interval."""
+
+
+@cache
+def read_printed(path: Path) -> tuple[Mapping[str, str], ...]:
+    """The rows of a file of printed numbers, every cell as it was written; one that a paper does not print is empty.
+
+    Raises:
+        UserError: where there is no such file.
+    """
+    try:
+        with path.open(newline="") as file:
+            return tuple(csv.DictReader(file, restval=""))
+    except FileNotFoundError:
+        raise UserError(f"printed numbers: there is no {path.name} in {path.parent}") from None
+
+
+def printed_row(printed: Printed, cells: Cells) -> Mapping[str, str]:
+    """The one row that has these cells, with a column for each quantity that is to stand beside ours.
+
+    Args:
+        printed: the file in ``workflow/reference``, and its columns.
+        cells: the text in its first column, or in each of some columns.
+
+    Raises:
+        UserError: where there is no such file, column or row, or there are several such rows.
+    """
+    rows = read_printed(REFERENCE / printed.file)
+    if not rows:
+        raise UserError(f"{printed.file} has no row of printed numbers")
+    columns = list(rows[0])
+    wanted: Mapping[str, str] = cells if isinstance(cells, dict) else {columns[0]: cells}
+    for column in (*wanted, *printed.beside.values()):
+        if column not in columns:
+            raise UserError(f"{printed.file} has no column {column!r}; it has {', '.join(columns)}")
+    found = [row for row in rows if all(row[column] == text for column, text in wanted.items())]
+    if len(found) != 1:
+        known = "; ".join(dict.fromkeys(" ".join(row[column] for column in wanted) for row in rows))
+        raise UserError(f"{printed.file} has {len(found)} rows with {dict(wanted)}; it has {known}")
+    return found[0]

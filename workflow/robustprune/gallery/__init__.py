@@ -1,1 +1,0 @@
-"""Galleries: how scores are spread, what manifests drop, and images of each part, for people to look at."""

@@ -1,0 +1,61 @@
+"""The stage that trains a generator on a real pool."""
+
+from typing import Any
+
+from robustprune.core.errors import UserError
+from robustprune.core.files import replacing
+from robustprune.core.followers import team_of
+from robustprune.core.job import Job
+from robustprune.core.stage_file import read_spec
+from robustprune.core.team import Team
+from robustprune.generation.training import GeneratorTraining
+from robustprune.images.pool import PoolInfo, open_pool
+from robustprune.images.specs import GeneratorStage
+from robustprune.networks.checkpoint import WEIGHTS_FILE, save_weights
+
+HISTORY_FILE = "history.parquet"
+
+
+def run(job: Job, spec: GeneratorStage) -> dict[str, Any]:
+    """Train an EDM and publish its averaged weights and its history.
+
+    Returns:
+        training_seconds (over all attempts), steps, images_seen, parameters, loss (mean of the last steps) and the
+        number of processes that shared each batch.
+
+    Raises:
+        UserError: when the pool does not fit the spec, the network does not fit the images, or the loss is not finite.
+        Interrupted: after a signal, with a checkpoint saved.
+    """
+    pool = open_pool(job.upstream("pools", spec.pool))
+    _require_fit(spec, pool.info)
+    with team_of(job, follow) as team:
+        training = GeneratorTraining(job, spec, pool, team)
+        training.run()
+    save_weights(training.average.state_dict(), job.partial / WEIGHTS_FILE)
+    with replacing(job.partial / HISTORY_FILE) as temporary:
+        training.history_table().to_parquet(temporary, index=False)
+    job.publish(WEIGHTS_FILE, HISTORY_FILE)
+    return {
+        "training_seconds": round(training.seconds, 3),
+        "steps": training.step,
+        "images_seen": training.step * spec.settings.batch_size,
+        "parameters": sum(parameter.numel() for parameter in training.network.parameters()),
+        "loss": training.history[-1]["loss"],
+        "processes": team.size,
+    }
+
+
+def follow(job: Job, team: Team) -> None:
+    """Train along with the process that runs the stage."""
+    spec = read_spec(job.directory)
+    assert isinstance(spec, GeneratorStage)
+    GeneratorTraining(job, spec, open_pool(job.upstream("pools", spec.pool)), team).follow()
+
+
+def _require_fit(spec: GeneratorStage, info: PoolInfo) -> None:
+    if info.image_shape != spec.image_shape or info.classes != spec.classes:
+        raise UserError(
+            f"pool {spec.pool} has images of shape {info.image_shape} in {info.classes} classes, but the generator is "
+            f"for {spec.image_shape} in {spec.classes}"
+        )

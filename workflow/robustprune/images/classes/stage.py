@@ -1,0 +1,130 @@
+"""Stage ``classes``: groups a hierarchy of many small classes into few large ones (PUMA, Appendix C)."""
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from robustprune.core.errors import UserError
+from robustprune.core.files import digest, write_text
+from robustprune.core.job import Job
+from robustprune.images.classes.files import (
+    CLASSES_FILE,
+    LISTING_FILE,
+    SYNSETS_FILE,
+    ClassImages,
+    write_classes,
+    write_listing,
+    write_synsets,
+)
+from robustprune.images.classes.grouping import (
+    Grouping,
+    Hierarchy,
+    SynsetClass,
+    TooFewClasses,
+    group_synsets,
+    read_hierarchy,
+)
+from robustprune.images.classes.listing import list_images, require_folder, shuffled, synset_entries
+from robustprune.images.classes.specs import ClassListStage
+
+logger = logging.getLogger(__name__)
+COUNTS_FILE = "counts.json"
+NAMES_FILE = "words.txt"  # next to the hierarchy's file: a synset's id, a tab, its name
+
+
+def run(job: Job, spec: ClassListStage) -> dict[str, Any]:
+    """Count the images of each synset, group the synsets into classes, and list the images of each class.
+
+    Returns:
+        The facts for the record: numbers of classes, images and synsets, and of the images left out.
+
+    Raises:
+        UserError: if the folder or the hierarchy changed after planning or is not readable, there are too few classes
+            of similar size, or a class has too few images.
+        Interrupted: after a signal, with the counts saved.
+    """
+    folder, file = Path(spec.source.location), Path(spec.hierarchy.location)
+    if not file.is_file() or digest(file) != spec.hierarchy.digest:
+        raise UserError(f"{file} is missing or changed since the plan was made; restore it or plan again")
+    require_folder(folder, spec.source.digest)
+    hierarchy, entries = read_hierarchy(file), synset_entries(folder)
+    images = _count(job, entries)
+    grouping = _group(spec, hierarchy, images)
+    write_classes(job.partial / CLASSES_FILE, grouping.classes, spec.test_images, _names(file.with_name(NAMES_FILE)))
+    write_synsets(job.partial / SYNSETS_FILE, grouping.classes, images)
+    write_listing(job.partial / LISTING_FILE, _class_images(job, spec, grouping.classes, entries))
+    job.publish(CLASSES_FILE, SYNSETS_FILE, LISTING_FILE)
+    return _facts(grouping, hierarchy, images)
+
+
+def _count(job: Job, entries: Mapping[str, Path]) -> dict[str, int]:
+    """Return the number of images of each synset, reusing the counts of an earlier attempt."""
+    path = job.partial / COUNTS_FILE
+    counts: dict[str, int] = json.loads(path.read_text()) if path.is_file() else {}
+    progress = job.progress("counting images", total=len(entries), unit="synsets", done=len(counts))
+    with progress, job.checkpoints:
+        for synset in [synset for synset in entries if synset not in counts]:
+            counts[synset] = len(list_images(synset, entries[synset]))
+            progress.advance(1)
+            job.checkpoints.tick(lambda: write_text(path, json.dumps(counts)))
+    return counts
+
+
+def _group(spec: ClassListStage, hierarchy: Hierarchy, images: Mapping[str, int]) -> Grouping:
+    try:
+        grouping = group_synsets(hierarchy, images, classes=spec.classes, ratio=spec.ratio)
+    except TooFewClasses as error:
+        raise UserError(
+            f"data.classes = {spec.classes}, but {spec.source.location} has at most {error.most} classes whose sizes "
+            f"differ by at most data.hierarchy.ratio = {spec.ratio:g}; lower data.classes or raise data.hierarchy.ratio"
+        ) from None
+    smallest = min(grouping.classes, key=lambda one: one.images)
+    if smallest.images <= spec.test_images:
+        raise UserError(
+            f"data.hierarchy.test_images = {spec.test_images}, but the class {smallest.synset} has {smallest.images} "
+            "images; lower data.hierarchy.test_images or data.classes"
+        )
+    if grouping.unknown:
+        logger.warning("%d images are left out: their synsets are not in the hierarchy", grouping.unknown)
+    return grouping
+
+
+def _class_images(
+    job: Job, spec: ClassListStage, classes: tuple[SynsetClass, ...], entries: Mapping[str, Path]
+) -> Iterator[ClassImages]:
+    with job.progress("listing images", total=len(classes), unit="classes") as progress:
+        for one in classes:
+            images = [image for member in one.members for image in list_images(member, entries[member])]
+            yield ClassImages(shuffled(images, seed=spec.seed), spec.test_images)
+            progress.advance(1)
+
+
+def _names(path: Path) -> dict[str, str]:
+    """Return the names of synsets; empty if there is no file."""
+    if not path.is_file():
+        return {}
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return dict(line.split("\t", 1) for line in lines if "\t" in line)
+
+
+def _facts(grouping: Grouping, hierarchy: Hierarchy, images: Mapping[str, int]) -> dict[str, Any]:
+    sizes = [one.images for one in grouping.classes]
+    return {
+        "classes": len(sizes),
+        "images": sum(sizes),
+        "largest": max(sizes),
+        "smallest": min(sizes),
+        "ratio": round(max(sizes) / min(sizes), 3),
+        "images_left_out": {
+            "of_divided_synsets": grouping.of_divided,
+            "too_large_to_fit": grouping.too_large,
+            "too_small": grouping.too_small,
+            "not_in_the_hierarchy": grouping.unknown,
+        },
+        "synsets": len(images),
+        "synsets_without_images": sum(count == 0 for count in images.values()),
+        "synsets_divided": grouping.divided,
+        "synsets_with_several_parents": hierarchy.several_parents,
+    }

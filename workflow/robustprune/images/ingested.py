@@ -1,0 +1,174 @@
+"""The stage ``pools``: images are brought in, or drawn from a generator, and put into the pool format."""
+
+import hashlib
+import importlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from robustprune.core.errors import UserError
+from robustprune.core.files import write_text
+from robustprune.core.job import Job
+from robustprune.core.record import read_record
+from robustprune.core.rows import RowPass
+from robustprune.images.duplicates import facts_of_overlaps, facts_of_repeats
+from robustprune.images.formats.listing import image_files
+from robustprune.images.formats.stream import ImageStream
+from robustprune.images.sources import planned_files, require_unchanged
+from robustprune.images.specs import DigitsSource, FileSource, GeneratedPoolStage, IngestedPoolStage, TorchvisionSource
+from robustprune.images.writing import fill_pool, publish_pool
+
+READ_FILE = "read.txt"  # of which files the images in partial/ are
+
+
+def run(job: Job, spec: IngestedPoolStage | GeneratedPoolStage) -> dict[str, Any]:
+    """Make the pool; its facts are the number of images, in all and of each class, and the pool's digest.
+
+    Raises:
+        UserError: naming the file that is missing, broken or does not fit ``data.classes`` and ``data.image_shape``.
+    """
+    if isinstance(spec, GeneratedPoolStage):
+        from robustprune.generation.generated_pool import (
+            run_generated,  # brings the generator, which ingest does not need
+        )
+
+        return run_generated(job, spec)
+    return _run_ingested(job, spec)
+
+
+def row_pass(job: Job, spec: GeneratedPoolStage) -> RowPass:
+    """How some or all images of a generated pool are drawn."""
+    from robustprune.generation import generated_pool as generated
+
+    return generated.row_pass(job, spec)
+
+
+def _run_ingested(job: Job, spec: IngestedPoolStage) -> dict[str, Any]:
+    with _unchanged(job, spec.source):
+        stream = importlib.import_module(f"robustprune.pools.ingest.{spec.source.format}").open_stream(spec)
+        _require_same_classes(job, spec, stream)
+        publish = _fill(job, spec, stream)
+    others, allowed = {"train": spec.train, "test": spec.test}, spec.overlap == "allowed"
+    found = {**facts_of_repeats(job), **facts_of_overlaps(job, others, allowed=allowed, place=_place(spec))}
+    return {**publish(job), **found, **stream.facts}
+
+
+def _require_same_classes(job: Job, spec: IngestedPoolStage, stream: ImageStream) -> None:
+    """A label is a class's place among the sorted names, so one name more would give all that follow another label."""
+    for pool in filter(None, (spec.train, spec.test) if "class_names" in stream.facts else ()):
+        names = read_record(job.upstream("pools", pool)).facts.get("class_names")
+        if names is not None and (other := set(names) ^ set(stream.facts["class_names"])):
+            found = ", ".join(sorted(other)[:5])
+            raise UserError(f"{_place(spec)}: {found} should be a class both of it and of the pool {pool}")
+
+
+def _fill(job: Job, spec: IngestedPoolStage, stream: ImageStream) -> Callable[[Job], dict[str, Any]]:
+    """Write the pool as its spec wants it kept; what is returned publishes it."""
+    if spec.storage == "decoded":
+        fill_pool(
+            job,
+            stream.blocks,
+            count=stream.count,
+            image_shape=spec.image_shape,
+            classes=spec.classes,
+            dataset=spec.dataset,
+            source=_phrase(spec),
+            origin=_place(spec),
+        )
+        return publish_pool
+    from robustprune.images.encoding import fill_encoded_pool, publish_encoded_pool  # brings pyarrow
+
+    assert stream.pictures is not None  # the spec is refused otherwise
+    fill_encoded_pool(
+        job,
+        stream.pictures.images,
+        count=stream.count,
+        image_shape=spec.image_shape,
+        classes=spec.classes,
+        dataset=spec.dataset,
+        source=_phrase(spec),
+        folder=stream.pictures.folder,
+    )
+    return publish_encoded_pool
+
+
+@contextmanager
+def _unchanged(job: Job, source: FileSource | TorchvisionSource | DigitsSource) -> Iterator[None]:
+    """Compare files with what the plan was made for, in a thread beside the block, which must not publish anything.
+
+    Nothing stays in ``partial/`` of other files, for a later attempt would go on from it.
+
+    Raises:
+        UserError: at the block's end, where they are others; before any UserError of the block, which follows from it.
+    """
+    if not isinstance(source, FileSource):
+        yield
+        return
+    state, stop = _state_of(source), Event()
+    if not (job.partial / READ_FILE).is_file() or (job.partial / READ_FILE).read_text() != state:
+        _empty(job.partial)
+        write_text(job.partial / READ_FILE, state)
+    with ThreadPoolExecutor(1) as thread:
+        comparison = thread.submit(require_unchanged, source, stop=stop)
+        try:
+            yield
+        except UserError:
+            _require_as_planned(job, comparison, source, state)
+            raise
+        else:
+            _require_as_planned(job, comparison, source, state)
+        finally:
+            stop.set()
+
+
+def _require_as_planned(job: Job, comparison: Future[None], source: FileSource, state: str) -> None:
+    try:
+        comparison.result()
+        _require_state(source, state)
+    except UserError:
+        _empty(job.partial)
+        raise
+
+
+def _require_state(source: FileSource, state: str) -> None:
+    """Raise UserError where files were changed after they were compared, and perhaps before they were read."""
+    if _state_of(source) != state:
+        raise UserError(f"{', '.join(source.location)}: the files changed while they were read; plan again")
+
+
+def _state_of(source: FileSource) -> str:
+    """SHA-256 of what tells one file from another without reading it, of all files, or of the pictures in a folder."""
+    hasher = hashlib.sha256()
+    for file in planned_files(source):
+        for path in [file / picture.path for picture in image_files(file)] if file.is_dir() else [file]:
+            status = path.stat()
+            hasher.update(os.fsencode(f"{path}|{status.st_size}|{status.st_mtime_ns}|{status.st_ino}\n"))
+    return hasher.hexdigest()
+
+
+def _empty(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def _place(spec: IngestedPoolStage) -> str:
+    """Where the images lie, for a message."""
+    if isinstance(spec.source, FileSource):
+        return ", ".join(spec.source.location)
+    return _phrase(spec)
+
+
+def _phrase(spec: IngestedPoolStage) -> str:
+    """What the images are, for pool.json; without a folder, so that a pool is the same wherever its source lies."""
+    match spec.source:
+        case DigitsSource():
+            return f"scikit-learn's digits, {spec.split}"
+        case TorchvisionSource(name=name):
+            return f"torchvision's {name}, {spec.split}"
+        case FileSource(format=form, digest=digest):
+            return f"{form} files with the digest {digest}"

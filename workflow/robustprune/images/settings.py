@@ -1,0 +1,95 @@
+"""Settings of pools that are made of others."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, model_validator
+
+from robustprune.core.settings import Exact, Settings
+
+GENERATED_PATTERN = r"generate|(npz|parquet|imagefolder|webdataset):.+|(subset|union|selection):[A-Za-z0-9_]+"
+"""Where generated images come from."""
+
+TrainedOn = Literal["all", "real", "synthetic", "source", "real_and_source"]
+"""Which images trainings learn from: real and generated ones, real ones alone, generated ones alone; or, in place of
+the generated ones, those of extrapolation.source, alone or with the real ones."""
+
+PICTURE_FORMATS = ("parquet", "imagefolder", "webdataset")
+"""Sources that have pictures in files of their own formats, and not pixels."""
+
+Storage = Literal["decoded", "encoded"]
+"""How a pool keeps a source's pictures: their pixels, or the pictures as they are, decoded when a row is asked for."""
+
+Overlap = Literal["refused", "allowed"]
+"""What is done where an image for training is also one for testing."""
+
+DataName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+$")]
+"""Of a data set, short, as in the names of folders."""
+
+Source = Annotated[str, StringConstraints(pattern=f"^({GENERATED_PATTERN})$")]
+
+
+class HierarchySettings(Settings):
+    """How a hierarchy of synsets is grouped into classes (PUMA, Appendix C)."""
+
+    file: str | None = Field(
+        None, description="pairs 'parent child', a line each; null: wordnet.is_a.txt in the folder of the images"
+    )
+    ratio: float = Field(5.0, ge=1, description="how many times the smallest class the largest can have")
+    test_images: int = Field(100, gt=0, description="images of each class that are for testing, drawn at random")
+    seed: int = Field(0, ge=0, description="of that draw")
+
+
+class SubsetSettings(Settings):
+    """A random part of a source of generated images."""
+
+    of: Source = Field(description="the source that it is drawn from, as in synthetic.source")
+    count: int = Field(gt=0, description="images drawn")
+    balanced: bool = Field(True, description="whether each class has as many (or one more)")
+    apart_from: tuple[Source, ...] = Field((), description="sources of which no image is drawn")
+    seed: int = Field(0, ge=0, description="of the draw; with one seed, a smaller part lies within a larger one")
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """All sources that it is made of or stands apart from."""
+        return (self.of, *self.apart_from)
+
+
+class SelectionSettings(Settings):
+    """The images of each class that a classifier is surest of, as Wang et al. (2023) chose theirs."""
+
+    of: Source = Field(description="the source that is chosen from, as in synthetic.source")
+    keep: Exact = Field(gt=0, le=1, description="share of each class that is kept, e.g. 1/5")
+    classifier: str | None = Field(
+        None, description="a checkpoint of the config; null: one trained on the real images alone by training.standard"
+    )
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """All sources that it is made of."""
+        return (self.of,)
+
+
+class UnionSettings(Settings):
+    """Several sources of generated images together."""
+
+    of: dict[Source, Exact | None] = Field(
+        min_length=2,
+        description="the sources, each with its share of the generated images of a batch; null for all where "
+        "images of all are drawn alike",
+    )
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """All sources that it is made of."""
+        return tuple(self.of)
+
+    @model_validator(mode="after")
+    def _shares_add_up(self) -> "UnionSettings":
+        shares = list(self.of.values())
+        if all(share is None for share in shares):
+            return self
+        numbers = [share for share in shares if share is not None]
+        if len(numbers) < len(shares) or min(numbers) <= 0 or sum(numbers) != 1:
+            given = ", ".join(str(share) for share in shares)
+            raise ValueError(f"the shares should all be null, or above 0 and 1 in all, but are {given}")
+        return self

@@ -1,1 +1,0 @@
-"""How far an image is from the decision boundary."""

@@ -1,1 +1,0 @@
-"""Architectures, one file each, and how trained ones are saved and loaded."""

@@ -1,0 +1,10 @@
+"""WideResNet-70-16 with Swish (Wang et al. 2023); 266,796,506 parameters at 3 channels and 10 classes."""
+
+from robustprune.networks.wide_resnet import WideResNet
+
+DEFINITION = {"models.wrn70_16_swish": 1}
+
+
+def build(image_shape: tuple[int, int, int], classes: int) -> WideResNet:
+    """WideResNet-70-16 for images of any size."""
+    return WideResNet(image_shape[0], classes, depth=70, width=16)

@@ -1,0 +1,225 @@
+"""The plan: which stages a configuration needs, made before anything runs.
+
+Configuration and experiment rows go in, a graph of stage specs comes out. The Snakefile and ``robustprune plan`` ask it
+for everything: inputs, directories, resources, targets.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from robustprune.core.errors import UserError
+from robustprune.core.paths import POOL_FILE, RECORD_FILE, SPEC_FILE, stage_directory
+from robustprune.core.stage import Stage
+from robustprune.core.stage_file import write_spec
+from robustprune.core.wording import suggestion
+from robustprune.experiments.figures.forms import AnyFigure
+from robustprune.experiments.tables.forms import AnyTable
+from robustprune.images.specs import (
+    IngestedPoolStage,
+    SelectedPoolStage,
+    SubsetPoolStage,
+    SynsetPoolStage,
+    UnionPoolStage,
+)
+from robustprune.planning.config import Config, StageResources, preset_names
+from robustprune.planning.figures import Figures
+from robustprune.planning.quality import plan_quality
+from robustprune.planning.reports import plan_report
+from robustprune.planning.stages import Stages, rows_of
+from robustprune.planning.tables import Tables
+from robustprune.scores.specs import ImportedScoreStage, ScoreStage
+from robustprune.training.specs import ImportedModelStage
+
+BROUGHT_IN = (
+    IngestedPoolStage,
+    SynsetPoolStage,
+    ImportedModelStage,
+    ImportedScoreStage,
+    SelectedPoolStage,
+    SubsetPoolStage,
+    UnionPoolStage,
+)
+"""Stages that compute next to nothing, and so ask for the resources ``ingest``."""
+QUALITY_TARGET, REPORT_TARGET = "quality.csv", "report.html"  # under results/
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every stage by id, and the final files people ask for.
+
+    Attributes:
+        config: the configuration it was made from.
+        results: ``results/<preset>``.
+        stages: the spec of each stage, by its id.
+        targets: the stage behind each file that can be made.
+        problems: why each of the other files cannot be made with this configuration.
+        pulls: where each score that is pulled, and not made, lies or came from.
+    """
+
+    config: Config
+    results: Path
+    stages: Mapping[str, Stage]
+    targets: Mapping[str, str] = field(default_factory=dict)
+    problems: Mapping[str, str] = field(default_factory=dict)
+    pulls: Mapping[str, str] = field(default_factory=dict)
+
+    def directory(self, stage_id: str) -> Path:
+        """Where a stage lies. Raises UserError for an id that is not planned."""
+        return stage_directory(self.results, self._spec(stage_id).kind, stage_id)
+
+    def record(self, stage_id: str) -> Path:
+        """The file that marks a stage as complete."""
+        return self.directory(stage_id) / RECORD_FILE
+
+    def upstream(self, stage_id: str) -> tuple[tuple[str, str], ...]:
+        """(kind, id) of each stage that ``stage_id`` reads; a score that is pulled reads its pool alone."""
+        spec = self._spec(stage_id)
+        if stage_id in self.pulls and isinstance(spec, ScoreStage):
+            return spec.upstream_of_pull
+        return spec.upstream
+
+    def upstream_records(self, stage_id: str) -> list[Path]:
+        """The records of the stages that ``stage_id`` reads."""
+        return [self.record(upstream) for _, upstream in self.upstream(stage_id)]
+
+    def parts(self, stage_id: str) -> list[range]:
+        """The rows of each job that computes a part of a stage; none where the stage is one job."""
+        shared, count = self._spec(stage_id).shared_rows, self.rows(stage_id)
+        if shared is None or count is None:
+            return []
+        length = self.config.execution.rows_of_a_part(self._spec(stage_id).kind, shared.together)
+        if count <= length:
+            return []
+        return [range(start, min(start + length, count)) for start in range(0, count, length)]
+
+    def rows(self, stage_id: str) -> int | None:
+        """How many rows a stage computes one by one; None where only the job will tell, or where it has none."""
+        shared = self._spec(stage_id).shared_rows
+        if shared is None:
+            return None
+        whole = shared.most if shared.pool is None else self.images(shared.pool)
+        return whole if whole is None or shared.most is None else min(whole, shared.most)
+
+    def resources(self, stage_id: str) -> StageResources:
+        """What a stage's job asks of the scheduler."""
+        spec = self._spec(stage_id)
+        kind = "ingest" if isinstance(spec, BROUGHT_IN) else spec.kind
+        resources: StageResources = getattr(self.config.resources, kind)
+        return resources if spec.needs_device else resources.model_copy(update={"gpu": 0})
+
+    def needed_for(self, stage_ids: Iterable[str]) -> list[str]:
+        """``stage_ids`` and all they rest on, each after what it needs."""
+        order: dict[str, None] = {}
+
+        def visit(stage_id: str) -> None:
+            for _, upstream in self.upstream(stage_id):
+                visit(upstream)
+            order.setdefault(stage_id)
+
+        for stage_id in stage_ids:
+            visit(stage_id)
+        return list(order)
+
+    def write_specs(self) -> None:
+        """Put each stage's spec.json where its job looks for it."""
+        for stage_id, spec in self.stages.items():
+            write_spec(self.directory(stage_id) / SPEC_FILE, spec)
+
+    def images(self, pool_id: str) -> int | None:
+        """How many images a pool will have, or has where it is made already; None where neither is known."""
+        planned = rows_of(self.stages, pool_id)
+        return _made_rows(self.directory(pool_id)) if planned is None else planned
+
+    def _spec(self, stage_id: str) -> Stage:
+        if stage_id not in self.stages:
+            raise UserError(f"{stage_id} is not a stage of the current configuration; see 'robustprune plan'")
+        return self.stages[stage_id]
+
+
+def _made_rows(pool: Path) -> int | None:
+    """How many images a pool has, if it is made already."""
+    try:
+        return int(json.loads((pool / POOL_FILE).read_text())["count"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def make_plan(
+    config: Config,
+    tables: Mapping[str, AnyTable],
+    figures: Mapping[str, AnyFigure] | None = None,
+    *,
+    results: Path = Path("results"),
+    quality: bool = False,
+    page: bool = False,
+) -> Plan:
+    """The stages of all tables and figures at the configured preset.
+
+    With ``quality`` there are those that judge generated images, too, and with ``page`` those of a page of all of it.
+
+    One whose rows the configuration does not allow is told of when it is asked for, so that it stops no other.
+
+    Raises:
+        UserError: when a data file is missing, two entries would write the same files, or nothing can be made.
+    """
+    stages = Stages()
+    of_tables = Tables(config, stages)
+    of_figures = Figures(config, stages, of_tables.methods)
+    targets: dict[str, str] = {}
+    problems: dict[str, str] = {}
+    _check_targets({**tables, **(figures or {})}, config.preset)
+    asked = [(table.target, partial(of_tables.table, name, table)) for name, table in tables.items()]
+    asked += [(figure.target, partial(of_figures.figure, name, figure)) for name, figure in (figures or {}).items()]
+    if quality and config.synthetic.source != "none":
+        asked.append((QUALITY_TARGET, partial(plan_quality, config, stages, of_tables.methods.pools)))
+    if page:
+        names = {str(results / name): name for name, _ in asked if name != QUALITY_TARGET}
+        asked.append((REPORT_TARGET, partial(plan_report, config, stages, names, targets)))
+    for name, add in asked:
+        target, before = str(results / name), set(stages)
+        try:
+            targets[target] = add()
+        except UserError as error:
+            problems[target] = str(error)
+            for added in set(stages) - before:
+                del stages[added]
+    if problems and not targets:
+        raise UserError(next(iter(problems.values())))
+    return Plan(config, results / config.preset, stages, targets, problems)
+
+
+def _check_targets(entries: Mapping[str, AnyTable | AnyFigure], preset: str) -> None:
+    """Raise UserError for two that write the same files, each with a .csv and a .md beside it, or among the stages."""
+    owners = {Path(target).stem: f"the target {target}" for target in (QUALITY_TARGET, REPORT_TARGET)}
+    of_stages = {preset, *preset_names()}
+    for name, entry in entries.items():
+        folder, _, _ = entry.target.partition("/")
+        if folder in of_stages:
+            raise UserError(
+                f"{name} has the target {entry.target}, but results/{folder} is the stages'; give it another"
+            )
+        stem = entry.target.rpartition(".")[0]
+        if (owner := owners.setdefault(stem, name)) != name:
+            raise UserError(f"{owner} and {name} have the same target, {stem}; give one of them another")
+
+
+def stages_of_target(plan: Plan, target: str) -> Iterator[str]:
+    """The stages a file or a stage id needs, in order.
+
+    Raises:
+        UserError: for an unknown target, or a file that the configuration does not allow.
+    """
+    if target in plan.problems:
+        raise UserError(f"{target} cannot be made: {plan.problems[target]}")
+    if target in plan.targets:
+        yield from plan.needed_for([plan.targets[target]])
+    elif target in plan.stages:
+        yield from plan.needed_for([target])
+    else:
+        raise UserError(
+            f"{target} is neither a stage id of this configuration nor one of its files"
+            f"{suggestion(target, list(plan.targets))}"
+        )

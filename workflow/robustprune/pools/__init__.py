@@ -1,1 +1,0 @@
-"""What images there are: the pool format, ingest (one file per source), generation."""

@@ -1,1 +1,0 @@
-"""Sources of images: one module per source, each with ``open_stream(spec) -> ImageStream``."""

@@ -1,1 +1,0 @@
-"""How good generated images are: like real ones, of their class, and none a copy."""

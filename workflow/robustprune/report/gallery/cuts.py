@@ -1,0 +1,97 @@
+"""Where a manifest cuts: the score beyond which everything is dropped."""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from robustprune.core.settings import Settings
+from robustprune.pruning.settings import Among, Per
+
+DEFINITION = {"gallery.cuts": 2}
+
+Mask = npt.NDArray[np.bool_]
+
+
+class Cut(Settings):
+    """Of a group of images those beyond a score are dropped.
+
+    Attributes:
+        group: ``all``, a class's number, or a pool's id.
+        side: above or below which score.
+        at: the score nearest to the kept ones that is dropped; None where no finite one is.
+        partly: whether images of that very score are kept, too.
+    """
+
+    group: str
+    side: Literal["above", "below"]
+    at: float | None
+    partly: bool = False
+
+
+def cuts(
+    scores: npt.NDArray[np.float32],
+    dropped: Mask,
+    candidates: Mask,
+    labels: npt.NDArray[np.integer[Any]],
+    pools: list[slice],
+    *,
+    per: Per,
+    among: Among,
+    names: tuple[str, ...],
+) -> list[Cut]:
+    """Where the dropped images of each group begin; nothing for a group whose dropped images lie among the kept ones.
+
+    Args:
+        scores: (N,) of all pools, one after the other.
+        dropped: (N,) whether a manifest drops an image.
+        candidates: (N,) whether it could have.
+        labels: (N,) classes.
+        pools: where each pool is.
+        per: among which images a share was taken.
+        among: which images could be dropped; the real ones are those of the first pool.
+        names: the pools' ids.
+    """
+    allowed = candidates.copy()
+    if among == "real":
+        allowed[pools[0].stop :] = False
+    elif among == "synthetic":
+        allowed[pools[0]] = False
+    found: list[Cut] = []
+    for name, members in _groups(labels, pools, per, names):
+        own = allowed[members]
+        found += _sides(name, scores[members][own], dropped[members][own])
+    return found
+
+
+def _groups(
+    labels: npt.NDArray[np.integer[Any]], pools: list[slice], per: Per, names: tuple[str, ...]
+) -> Iterator[tuple[str, Any]]:
+    if per == "all":
+        yield "all", slice(None)
+    elif per == "source":
+        yield from zip(names, pools, strict=True)
+    else:
+        order = np.argsort(labels, kind="stable")
+        classes, starts = np.unique(labels[order], return_index=True)
+        for label, members in zip(classes.tolist(), np.split(order, starts[1:]), strict=True):
+            yield str(label), members
+
+
+def _sides(group: str, scores: npt.NDArray[np.float32], dropped: Mask) -> Iterator[Cut]:
+    """Of one group."""
+    if dropped.all() or not dropped.any():
+        return
+    kept, gone = scores[~dropped], scores[dropped]
+    above, below = gone[gone >= kept.max()], gone[gone <= kept.min()]
+    if len(above) + len(below) != len(gone):
+        return
+    if len(above):
+        yield Cut(group=group, side="above", at=_finite(above.min()), partly=bool(above.min() == kept.max()))
+    if len(below):
+        yield Cut(group=group, side="below", at=_finite(below.max()), partly=bool(below.max() == kept.min()))
+
+
+def _finite(value: np.float32) -> float | None:
+    return float(value) if np.isfinite(value) else None

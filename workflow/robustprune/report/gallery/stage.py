@@ -1,0 +1,228 @@
+"""The stage that makes a gallery of what pruning sees."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from robustprune.core.errors import UserError
+from robustprune.core.files import replacing, write_text
+from robustprune.core.job import Job
+from robustprune.core.paths import STORE_NAME
+from robustprune.core.record import read_record
+from robustprune.core.stage import slug_of
+from robustprune.core.stage_file import read_spec
+from robustprune.images.classes.files import read_class_names
+from robustprune.images.drawing import Rows
+from robustprune.images.pool import Pool, open_pool
+from robustprune.images.specs import IngestedPoolStage, SynsetPoolStage
+from robustprune.pruning.manifest import read_manifest
+from robustprune.pruning.specs import ManifestStage
+from robustprune.report.gallery.counting import Bins, Numbers, Scores
+from robustprune.report.gallery.cuts import cuts
+from robustprune.report.gallery.files import (
+    DROPPED,
+    GALLERY_FILE,
+    HELD_OUT,
+    KEPT,
+    Choice,
+    Gallery,
+    ShownImage,
+    Source,
+    sprite_file,
+)
+from robustprune.report.gallery.picks import of_bins, of_ends
+from robustprune.report.gallery.sprites import QUALITY, draw_sprite
+from robustprune.report.specs import GalleryStage
+from robustprune.scores.files import Meaning, read_score
+from robustprune.scores.store.reading import open_store
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of a scored pool that have one origin.
+
+    Attributes:
+        pool_id: of the scored pool.
+        pool: the same, open.
+        name: of the pool, or of the part of it that these rows are.
+        rows: which.
+        scores: (n,) of these rows.
+        bins: (n,) of these rows.
+        predictions: (n,) classes that the model takes them for, where they are known.
+    """
+
+    pool_id: str
+    pool: Pool
+    name: str
+    rows: slice
+    scores: Scores
+    bins: Numbers
+    predictions: npt.NDArray[np.int16] | None
+
+    @property
+    def labels(self) -> npt.NDArray[np.int16]:
+        """(n,) classes."""
+        return self.pool.labels[self.rows]
+
+    @cached_property
+    def ends(self) -> dict[str, Rows]:
+        """The rows at each end of the scores, counted from the part's first."""
+        return of_ends(self.scores, self.labels)
+
+    @cached_property
+    def shown(self) -> Rows:
+        """All rows that are shown, ascending, counted from the part's first."""
+        return np.unique(np.concatenate([*of_bins(self.bins, self.labels), *self.ends.values()]))
+
+
+def run(job: Job, spec: GalleryStage) -> dict[str, Any]:
+    """Write gallery.json, and for each source a file with the images that are shown.
+
+    Returns:
+        the numbers of images, of images shown, of sources and of manifests.
+
+    Raises:
+        UserError: when a store or manifest is damaged or belongs to another pool, or the scores do not mean the same.
+    """
+    pools = {pool: open_pool(job.upstream("pools", pool)) for pool in spec.pools}
+    read = [
+        read_score(job.upstream("scores", score), pool_digest=pool.info.digest)
+        for score, pool in zip(spec.scores, pools.values(), strict=True)
+    ]
+    scores = np.concatenate([values for values, _ in read])
+    bins, finite = Bins.over(scores), scores[np.isfinite(scores)]
+    parts = [
+        part
+        for score, (values, _), pool in zip(spec.scores, read, spec.pools, strict=True)
+        for part in _parts(pool, pools[pool], values, bins, _predictions(job, score))
+    ]
+    gallery = Gallery(
+        score=_one_meaning(spec, [meaning for _, meaning in read]),
+        edges=bins.edges,
+        lowest=float(finite.min()) if len(finite) else None,
+        highest=float(finite.max()) if len(finite) else None,
+        classes=_class_names(job, spec.pools[0], pools[spec.pools[0]].info.classes),
+        sources=[_source(job, number, part, bins) for number, part in enumerate(parts)],
+        choices=[_choice(job, manifest, pools, scores, parts, bins) for manifest in spec.manifests],
+    )
+    write_text(job.partial / GALLERY_FILE, gallery.model_dump_json() + "\n")
+    job.publish(GALLERY_FILE, *(sprite_file(number) for number in range(len(parts))))
+    shown = sum(len(part.shown) for part in parts)
+    return {"images": len(scores), "shown": shown, "sources": len(parts), "manifests": len(spec.manifests)}
+
+
+def _one_meaning(spec: GalleryStage, meanings: list[Meaning]) -> Meaning:
+    if len({(meaning.column, meaning.easy) for meaning in meanings}) > 1:
+        raise UserError(f"{' and '.join(spec.scores)} do not mean the same, so they cannot be shown together")
+    return meanings[0]
+
+
+def _predictions(job: Job, score: str) -> npt.NDArray[np.int16] | None:
+    """(N,) what the scoring model takes each image for; None where the store does not tell."""
+    store = open_store(job.upstream("scores", score) / STORE_NAME)
+    return store.read("prediction") if "prediction" in store.dtypes else None
+
+
+def _parts(
+    pool_id: str, pool: Pool, scores: Scores, bins: Bins, predictions: npt.NDArray[np.int16] | None
+) -> Iterator[Part]:
+    """A part for each of the pools that a pool joins, or one for all of it."""
+    joined = pool.info.members if len(pool.info.members) > 1 else ()
+    lengths = [(member.pool, member.count) for member in joined] or [(pool_id, len(pool))]
+    numbers, start = bins.of(scores), 0
+    for name, length in lengths:
+        rows = slice(start, start + length)
+        known = None if predictions is None else predictions[rows]
+        yield Part(pool_id, pool, slug_of(name), rows, scores[rows], numbers[rows], known)
+        start += length
+
+
+def _source(job: Job, number: int, part: Part, bins: Bins) -> Source:
+    """What there is to tell of a part; writes its images."""
+    pictures = part.pool.images[part.rows.start + part.shown]
+    sheet, grid, lossless = draw_sprite(pictures)
+    with replacing(job.partial / sprite_file(number)) as temporary:
+        sheet.save(temporary, "WEBP", lossless=lossless, quality=QUALITY, method=4)
+    return Source(
+        kind=_kind(job, part.pool_id),
+        pool=part.pool_id,
+        name=part.name,
+        origin=part.pool.info.source,
+        images=len(part.scores),
+        not_scored=int(np.count_nonzero(part.bins < 0)),
+        counts=bins.counts(part.bins, part.labels, part.pool.info.classes),
+        shown=[_shown(part, row) for row in part.shown.tolist()],
+        ends={end: np.searchsorted(part.shown, rows).tolist() for end, rows in part.ends.items()},
+        grid=grid,
+    )
+
+
+def _shown(part: Part, row: int) -> ShownImage:
+    score = float(part.scores[row])
+    return ShownImage(
+        row=part.rows.start + row,
+        label=int(part.labels[row]),
+        bin=int(part.bins[row]),
+        score=float(f"{score:.5g}") if np.isfinite(score) else None,
+        prediction=None if part.predictions is None else int(part.predictions[row]),
+    )
+
+
+def _kind(job: Job, pool_id: str) -> Literal["real", "generated"]:
+    """Parts, unions and selections are of generated images."""
+    match read_spec(job.upstream("pools", pool_id)):
+        case SynsetPoolStage() | IngestedPoolStage(split="train" | "test"):
+            return "real"
+    return "generated"
+
+
+def _class_names(job: Job, pool_id: str, classes: int) -> list[str]:
+    """The names of the classes where the pool's source has some, else their numbers."""
+    directory = job.upstream("pools", pool_id)
+    spec = read_spec(directory)
+    if isinstance(spec, SynsetPoolStage):
+        return read_class_names(job.upstream("classes", spec.class_list))
+    names = read_record(directory).facts.get("class_names", [])
+    return [str(name) for name in names] or [str(number) for number in range(classes)]
+
+
+def _choice(job: Job, manifest: str, pools: dict[str, Pool], scores: Scores, parts: list[Part], bins: Bins) -> Choice:
+    directory = job.upstream("manifests", manifest)
+    spec = read_spec(directory)
+    assert isinstance(spec, ManifestStage)
+    kept = read_manifest(directory, pools)
+    fates = {pool: np.full(len(pools[pool]), DROPPED, np.int8) for pool in pools}
+    for number, (pool, fate) in enumerate(fates.items()):
+        fate[: 0 if number else spec.validation_images] = HELD_OUT
+        fate[kept[pool].rows] = KEPT
+    every = np.concatenate(list(fates.values()))
+    stops = np.cumsum([len(fate) for fate in fates.values()]).tolist()
+    found = cuts(
+        scores,
+        every == DROPPED,
+        every != HELD_OUT,
+        np.concatenate([pool.labels for pool in pools.values()]),
+        [slice(start, stop) for start, stop in zip([0, *stops], stops, strict=False)],
+        per=spec.per,
+        among=spec.among,
+        names=tuple(pools),
+    )
+    own = [fates[part.pool_id][part.rows] for part in parts]
+
+    def counts(wanted: int) -> list[list[list[int]]]:
+        return [
+            bins.counts(np.where(fate == wanted, part.bins, -1), part.labels, part.pool.info.classes)
+            for part, fate in zip(parts, own, strict=True)
+        ]
+
+    return Choice(
+        manifest=manifest,
+        dropped=counts(DROPPED),
+        held_out=counts(HELD_OUT),
+        shown=[fate[part.shown].tolist() for part, fate in zip(parts, own, strict=True)],
+        cuts=found,
+    )

@@ -1,0 +1,66 @@
+"""Embeddings on disk: one memory-mapped array, a row a sample of a pool, and a page that says what they are."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
+
+from robustprune.core.errors import UserError
+from robustprune.core.files import replacing, write_text
+from robustprune.images.pool import Pool
+
+ARRAY_FILE, INFO_FILE = "embeddings.npy", "embeddings.json"
+
+Embeddings = npt.NDArray[np.floating[Any]]  # (N, D)
+
+
+class EmbeddingInfo(BaseModel):
+    """embeddings.json: what the array beside it holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pool_digest: str
+    encoder: str
+    count: int
+    dimension: int
+    dtype: str
+
+
+def write_embeddings(directory: Path, blocks: Iterator[Embeddings], info: EmbeddingInfo) -> None:
+    """Write blocks of rows as one array, one block in memory at a time.
+
+    Args:
+        directory: where the two files go.
+        blocks: (B, ``info.dimension``) arrays of ``info.dtype``, ``info.count`` rows together.
+        info: what they are.
+    """
+    header = {"descr": np.dtype(info.dtype).str, "fortran_order": False, "shape": (info.count, info.dimension)}
+    with replacing(directory / ARRAY_FILE) as temporary, temporary.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for block in blocks:
+            file.write(np.ascontiguousarray(block, dtype=info.dtype).data)
+    write_text(directory / INFO_FILE, info.model_dump_json(indent=2) + "\n")
+
+
+def open_embeddings(directory: Path, pool: Pool) -> Embeddings:
+    """The memory-mapped (N, D) embeddings of a pool, in the directory of a complete stage.
+
+    Raises:
+        UserError: when a file is missing or malformed, or the embeddings are another pool's.
+    """
+    try:
+        info = EmbeddingInfo.model_validate_json((directory / INFO_FILE).read_text())
+        array = np.lib.format.open_memmap(directory / ARRAY_FILE, mode="r")
+    except (OSError, ValueError) as error:  # pydantic's ValidationError is a ValueError
+        raise UserError(f"{directory} holds no readable embeddings: {' '.join(str(error).split())}") from None
+    stated = f"{info.dtype} {(info.count, info.dimension)}"
+    if f"{array.dtype} {array.shape}" != stated:
+        raise UserError(f"{directory / ARRAY_FILE} is {array.dtype} {array.shape}, but {INFO_FILE} states {stated}")
+    if info.pool_digest != pool.info.digest:
+        raise UserError(
+            f"{directory} holds embeddings of the pool with digest {info.pool_digest}, not {pool.info.digest}"
+        )
+    return array

@@ -1,0 +1,129 @@
+"""Which number of neighbours, metric, weighting and sources predict held-out scores best."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from robustprune.scores.settings import Metric, NeighbourSettings, Sources, Weighting
+
+Scores = npt.NDArray[np.float32]  # (N,)
+
+
+def predict(
+    scores: npt.NDArray[np.floating[Any]], distance: npt.NDArray[np.float32], *, weighting: Weighting
+) -> Scores:
+    """Each target's score from those of its neighbours (Nieth et al. 2024, section 2).
+
+    Args:
+        scores: (M, K) scores of the neighbours.
+        distance: (M, K) their distances, at least 0.
+        weighting: mean; or distance, by 1 / distance, where neighbours at distance 0 count alone if there are any.
+
+    Returns:
+        (M,) float32.
+    """
+    if weighting == "mean":
+        weights = np.ones(distance.shape)
+    else:
+        with np.errstate(divide="ignore"):
+            weights = 1 / distance.astype(np.float64)
+        same = np.isinf(weights)
+        weights = np.where(same.any(1, keepdims=True), same, weights)
+    predicted: Scores = ((weights * scores).sum(1) / weights.sum(1)).astype(np.float32)
+    return predicted
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How well scores are predicted.
+
+    Attributes:
+        mae: mean absolute error, in the score's unit.
+        constant_mae: the same of a constant prediction (Nieth et al. 2024, Figure 1).
+        spearman: rank correlation of predicted and true scores; None where either are all equal.
+    """
+
+    mae: float
+    constant_mae: float
+    spearman: float | None
+
+
+def quality(predicted: Scores, true: Scores, *, constant: float) -> Quality:
+    """How far ``predicted`` is from ``true``, beside the ``constant``."""
+    exact = true.astype(np.float64)
+    spearman = None
+    if np.ptp(predicted) > 0 and np.ptp(true) > 0:
+        ranks = [pd.Series(values).rank() for values in (predicted, true)]
+        spearman = float(ranks[0].corr(ranks[1]))
+    return Quality(
+        mae=float(np.abs(predicted - exact).mean()),
+        constant_mae=float(np.abs(constant - exact).mean()),
+        spearman=spearman,
+    )
+
+
+DEFINITION = {"extrapolation.choice": 1, "extrapolation.regression": 1}
+
+
+@dataclass(frozen=True)
+class Found:
+    """Distances and scores of the nearest sources of some targets, the nearest first.
+
+    Attributes:
+        distance: (M, K) float32.
+        score: (M, K) float32.
+    """
+
+    distance: npt.NDArray[np.float32]
+    score: npt.NDArray[np.float32]
+
+    def first(self, k: int) -> "Found":
+        """The ``k`` nearest."""
+        return Found(self.distance[:, :k], self.score[:, :k])
+
+
+def merge(parts: Sequence[Found]) -> Found:
+    """What was found in several sources as if they were one; of equally near ones, those of the earlier source."""
+    distance = np.concatenate([part.distance for part in parts], axis=1)
+    score = np.concatenate([part.score for part in parts], axis=1)
+    order = np.argsort(distance, axis=1, kind="stable")
+    return Found(np.take_along_axis(distance, order, 1), np.take_along_axis(score, order, 1))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One combination of settings, and how well it predicts the held-out scores."""
+
+    sources: Sources
+    metric: Metric
+    k: int
+    weighting: Weighting
+    quality: Quality
+
+
+def trials(
+    found: Mapping[tuple[Metric, Sources], Found], true: Scores, settings: NeighbourSettings, *, constant: float
+) -> Iterator[Trial]:
+    """Every combination of the settings; one search with the largest k serves all.
+
+    Args:
+        found: the neighbours of the held-out images, at least the largest k, for each metric and choice of sources.
+        true: (M,) their scores.
+        settings: what is tried.
+        constant: the constant prediction that stands beside.
+    """
+    for (metric, sources), neighbours in found.items():
+        for k in settings.k:
+            nearest = neighbours.first(k)
+            for weighting in settings.weighting:
+                predicted = predict(nearest.score, nearest.distance, weighting=weighting)
+                yield Trial(sources, metric, k, weighting, quality(predicted, true, constant=constant))
+
+
+def best(tried: Sequence[Trial]) -> Trial:
+    """The one of lowest mean absolute error, the first of equal ones."""
+    return min(tried, key=lambda trial: trial.quality.mae)

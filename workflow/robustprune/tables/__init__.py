@@ -1,1 +1,0 @@
-"""From evaluations to the rows of a paper's table, beside the printed numbers."""
