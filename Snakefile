@@ -24,7 +24,8 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
     filter(None, [PACKAGE, os.environ.get("PYTHONPATH")])
 )
 
-from robustprune.planning.config import CONFIG_FILE, read_yaml
+from robustprune.core.paths import CONFIG_FILE
+from robustprune.core.yaml_files import read_yaml
 from robustprune.core.errors import UserError
 
 # Snakemake's own words on a broken or an empty file name neither it nor a line.

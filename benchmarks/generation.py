@@ -17,7 +17,8 @@ from robustprune.core.execution import Execution
 from robustprune.core.job import run_stage
 from robustprune.core.paths import RECORD_FILE
 from robustprune.core.record import read_record
-from robustprune.planning.config import load_config, merge
+from robustprune.core.yaml_files import merge
+from robustprune.planning.config import load_config
 from robustprune.planning.plan import make_plan
 
 GENERATOR: dict[str, Any] = {

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from robustprune.planning.config import merge
+from robustprune.core.yaml_files import merge
 from tiny import TINY
 
 ROOT = Path(__file__).parents[1]

@@ -10,7 +10,9 @@ import yaml
 from pydantic import BaseModel
 
 from robustprune.core.errors import UserError
-from robustprune.planning.config import PRESETS, Config, load_config, merge, read_config_file
+from robustprune.core.paths import PRESETS
+from robustprune.core.yaml_files import merge
+from robustprune.planning.config import Config, load_config, read_config_file
 
 ROOT = Path(__file__).parents[1]
 

@@ -13,9 +13,10 @@ import yaml
 from torch import nn
 
 from robustprune.cli.main import main
+from robustprune.core.yaml_files import merge
 from robustprune.experiments.row import Row
 from robustprune.images.formats import npz
-from robustprune.planning.config import Config, merge
+from robustprune.planning.config import Config
 from test_pools import everything, planned
 
 ROOT = Path(__file__).parents[1]

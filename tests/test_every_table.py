@@ -15,8 +15,10 @@ from checkout import Checkout
 from made_up import make_up_results
 from robustprune.core.execution import Execution
 from robustprune.core.job import run_stage
+from robustprune.core.paths import EXPERIMENTS
+from robustprune.core.yaml_files import merge
 from robustprune.experiments.files import load_experiments, load_figures
-from robustprune.planning.config import EXPERIMENTS, load_config, merge
+from robustprune.planning.config import load_config
 from robustprune.planning.plan import Plan, make_plan
 from tiny import TINY
 

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from robustprune.core.errors import UserError
+from robustprune.core.paths import EXPERIMENTS
 from robustprune.core.settings import ThreatModel
 from robustprune.evaluation.specs import EvaluationStage
 from robustprune.experiments.figures.forms import PhaseMap
@@ -18,7 +19,8 @@ from robustprune.experiments.tables.rows import printed_beside
 from robustprune.experiments.tables.settings import Printed
 from robustprune.experiments.tables.specs import TableStage
 from robustprune.images.sources import real_source
-from robustprune.planning.config import EXPERIMENTS, Config, load_config
+from robustprune.planning.conditions import changed_by
+from robustprune.planning.config import Config, load_config
 from robustprune.planning.plan import Plan, make_plan
 from robustprune.scores.specs import MarginStage
 from robustprune.training.specs import ModelStage
@@ -41,7 +43,7 @@ def model_of(plan: Plan, method: str) -> ModelStage:
 
 def under(config: Config, **conditions: Any) -> Config:
     row = Row(method="m", **conditions)
-    return row.conditions.under(config, origin=row.method)
+    return changed_by(row.conditions, config, origin=row.method)
 
 
 def test_without_conditions_the_configuration_is_the_users() -> None:

@@ -18,11 +18,12 @@ from robustprune.core.execution import Execution
 from robustprune.core.interruption import Checkpoints
 from robustprune.core.job import Job, run_stage
 from robustprune.core.record import read_record
+from robustprune.core.yaml_files import merge
 from robustprune.experiments.tables.forms import Table
 from robustprune.images.pool import open_pool
 from robustprune.images.specs import GeneratedPoolStage
 from robustprune.images.writing import write_pool
-from robustprune.planning.config import load_config, merge
+from robustprune.planning.config import load_config
 from robustprune.planning.plan import Plan, make_plan
 from robustprune.pruning.manifest import read_manifest
 from robustprune.pruning.specs import ManifestStage

@@ -27,6 +27,7 @@ from robustprune.experiments.row import Row
 from robustprune.experiments.runs import Run
 from robustprune.experiments.statistics import Sample
 from robustprune.images.specs import GeneratedPoolStage
+from robustprune.planning.conditions import changed_by
 from robustprune.planning.config import load_config
 from robustprune.planning.plan import Plan, make_plan
 from test_every_table import SMALLEST
@@ -294,7 +295,7 @@ def test_more_or_fewer_images_are_drawn_from_the_same_generator() -> None:
 def test_images_of_a_file_cannot_be_drawn_again() -> None:
     row = Row(method="more", drawn=10)
     with pytest.raises(UserError, match=r"more: drawn = 10 needs synthetic.source = generate, which is subset:tested"):
-        row.conditions.under(load_config({"synthetic": {"source": "subset:tested"}}), origin="more")
+        changed_by(row.conditions, load_config({"synthetic": {"source": "subset:tested"}}), origin="more")
 
 
 def test_a_course_needs_validations() -> None:

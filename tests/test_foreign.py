@@ -22,6 +22,7 @@ from robustprune.core.files import sha256
 from robustprune.core.job import Job, run_stage
 from robustprune.core.settings import ThreatModel
 from robustprune.core.stage_file import write_spec
+from robustprune.core.yaml_files import merge
 from robustprune.evaluation.outcome import balanced_subset, is_right
 from robustprune.experiments.row import Row
 from robustprune.experiments.tables.forms import AnyTable, Table
@@ -32,7 +33,7 @@ from robustprune.networks.foreign import load_foreign
 from robustprune.networks.normalization import Normalization
 from robustprune.networks.registry import ARCHITECTURES, build_model
 from robustprune.networks.settings import NORMALIZING, WITHOUT_NORMALIZATION, Architecture, NormalizationSettings
-from robustprune.planning.config import Config, load_config, merge
+from robustprune.planning.config import Config, load_config
 from robustprune.planning.plan import Plan, make_plan
 from robustprune.scores.specs import MarginStage
 from robustprune.training.specs import ImportedModelStage

@@ -13,10 +13,11 @@ from places import a_score
 from robustprune.core.errors import UserError
 from robustprune.core.execution import Execution
 from robustprune.core.job import run_stage
+from robustprune.core.yaml_files import merge
 from robustprune.experiments.row import Row
 from robustprune.experiments.tables.forms import Table
 from robustprune.images.pool import open_pool
-from robustprune.planning.config import load_config, merge
+from robustprune.planning.config import load_config
 from robustprune.planning.plan import Plan, make_plan
 from robustprune.scores.files import read_score
 from robustprune.scores.store.writing import write_store

@@ -8,9 +8,10 @@ import pytest
 
 from robustprune.core.execution import Execution
 from robustprune.core.job import run_stage
+from robustprune.core.yaml_files import merge
 from robustprune.experiments.figures.style import CAPTION_FILE, DATA_FILE, FIGURE_FILE
 from robustprune.experiments.files import load_figures
-from robustprune.planning.config import load_config, merge
+from robustprune.planning.config import load_config
 from robustprune.planning.plan import make_plan
 from tiny import TINY
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from robustprune.core import stage as specs
+from robustprune.core.stage import architecture_modules, definition
 from robustprune.networks.batchnorm import has_batchnorm
 from robustprune.networks.normalization import usual_normalization
 from robustprune.networks.registry import ARCHITECTURES, build_model
@@ -183,9 +183,9 @@ def test_channels_last_and_bfloat16_give_about_the_same_logits(architecture: str
 
 
 def test_a_network_is_named_by_the_versions_of_all_it_is_built_on() -> None:
-    modules = specs.architecture_modules("fast_preact_resnet18")
+    modules = architecture_modules("fast_preact_resnet18")
     assert set(modules) == {f"models.{name}" for name in ("fast_preact_resnet18", "preact_resnet18", "normalization")}
-    wide = specs.architecture_modules("wrn28_10_swish")
+    wide = architecture_modules("wrn28_10_swish")
     assert {"models.wide_resnet", "models.same_convolution", "models.normalization"} < set(wide)
     for architecture in ARCHITECTURES:
-        assert all(specs.definition(module) >= 1 for module in specs.architecture_modules(architecture))
+        assert all(definition(module) >= 1 for module in architecture_modules(architecture))

@@ -12,21 +12,27 @@ import numpy as np
 import pytest
 
 from robustprune.cli.plan_view import describe_plan
-from robustprune.core import specs
+from robustprune.core.definitions import PACKAGE
 from robustprune.core.errors import UserError
+from robustprune.core.stage import definition
 from robustprune.core.stage_file import read_spec, write_spec
+from robustprune.evaluation.quality.specs import QualityStage
 from robustprune.experiments.files import load_experiments
 from robustprune.experiments.row import Row
 from robustprune.experiments.tables.forms import Table
 from robustprune.images.sources import synthetic_source
-from robustprune.images.specs import FileSource
+from robustprune.images.specs import FileSource, SelectedPoolStage, SynsetPoolStage
 from robustprune.planning.config import load_config
 from robustprune.planning.plan import Plan, make_plan, stages_of_target
 from robustprune.planning.tables import Tables
 from robustprune.pruning.radii import RADIUS_RULES
 from robustprune.pruning.settings import ENDS, RadiusRule, Strategy
+from robustprune.pruning.specs import ManifestStage
+from robustprune.scores.embeddings.specs import EmbeddingStage
 from robustprune.scores.settings import ScoreName
+from robustprune.scores.specs import ExtrapolatedScoreStage, ImportedScoreStage
 from robustprune.training.settings import RecipeName
+from robustprune.training.specs import ImportedModelStage
 from tiny import TABLE_1, table_of_scores
 
 TARGET = "results/table1.csv"
@@ -131,7 +137,7 @@ NEUTRAL = {
 
 def imported_by(module: str) -> set[str]:
     """All modules of the package that a module imports, and what they import, by their imports' text."""
-    package = specs.base.PACKAGE
+    package = PACKAGE
     seen: set[str] = set()
     waiting = [module]
     while waiting:
@@ -170,13 +176,13 @@ def test_a_search_that_ends_before_epsilon_is_refused() -> None:
 def test_every_module_a_room_runs_is_decisive_somewhere_or_known_to_be_neutral(room: str) -> None:
     decisive = {module for preset in ("digits", "mnist", "cifar10") for module in _modules(preset)}
     for spec in (
-        specs.SynsetPoolStage,
-        specs.ImportedModelStage,
-        specs.EmbeddingStage,
-        specs.ExtrapolatedScoreStage,
-        specs.ImportedScoreStage,
-        specs.QualityStage,
-        specs.SelectedPoolStage,
+        SynsetPoolStage,
+        ImportedModelStage,
+        EmbeddingStage,
+        ExtrapolatedScoreStage,
+        ImportedScoreStage,
+        QualityStage,
+        SelectedPoolStage,
     ):
         decisive |= set(spec.modules)
     modules = {module for module in imported_by(room) if not module.endswith(".stage")}
@@ -195,8 +201,10 @@ def test_a_pruning_ratio_leaves_the_baseline_alone() -> None:
 
 def test_a_raised_definition_renames_the_stages_that_run_it(monkeypatch: pytest.MonkeyPatch) -> None:
     before = plan_of()
-    original = specs.definition
-    monkeypatch.setattr(specs.base, "definition", lambda module: original(module) + (module == "margins.deepfool"))
+    original = definition
+    monkeypatch.setattr(
+        "robustprune.core.stage.definition", lambda module: original(module) + (module == "margins.deepfool")
+    )
     after = plan_of()
     changed = {after.stages[stage].kind for stage in after.stages if stage not in before.stages}
     assert changed == {"scores", "manifests", "models", "evaluations", "tables"}
@@ -204,7 +212,7 @@ def test_a_raised_definition_renames_the_stages_that_run_it(monkeypatch: pytest.
 
 def test_every_decisive_module_states_its_definition() -> None:
     modules = {module for preset in ("digits", "mnist", "cifar10") for module in _modules(preset)}
-    assert {module: specs.definition(module) >= 1 for module in modules} == dict.fromkeys(modules, True)
+    assert {module: definition(module) >= 1 for module in modules} == dict.fromkeys(modules, True)
 
 
 @functools.cache
@@ -340,7 +348,7 @@ def test_a_control_of_equal_size_follows_its_rows_manifest() -> None:
         Row(method="control", strategy="random", same_size_as="PUMA", per="class"),
     )
     plan = make_plan(load_config({}), {"t.t": Table(title="t", target="t.csv", rows=rows)})
-    followed, control = (spec for spec in plan.stages.values() if isinstance(spec, specs.ManifestStage))
+    followed, control = (spec for spec in plan.stages.values() if isinstance(spec, ManifestStage))
     assert ("manifests", followed.id) in control.upstream
     order = list(stages_of_target(plan, "results/t.csv"))
     assert order.index(followed.id) < order.index(control.id)

@@ -21,12 +21,13 @@ from robustprune.core.execution import Execution
 from robustprune.core.job import run_stage
 from robustprune.core.record import read_record
 from robustprune.core.sample_noise import per_sample
+from robustprune.core.yaml_files import merge
 from robustprune.experiments.files import load_experiments
 from robustprune.experiments.row import Row
 from robustprune.experiments.tables.forms import Table
 from robustprune.images.pool import Member
 from robustprune.networks.batchnorm import frozen_statistics
-from robustprune.planning.config import load_config, merge
+from robustprune.planning.config import load_config
 from robustprune.planning.plan import Plan, make_plan
 from robustprune.pruning.manifest import read_metadata
 from robustprune.pruning.settings import MidTraining, OnlinePuma

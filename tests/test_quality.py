@@ -18,6 +18,7 @@ from robustprune.core.files import sha256
 from robustprune.core.interruption import Checkpoints
 from robustprune.core.job import Job, run_stage
 from robustprune.core.stage_file import read_spec
+from robustprune.core.yaml_files import merge
 from robustprune.evaluation.quality.measuring import Seen, frechet_distance
 from robustprune.evaluation.quality.memorisation import RealNeighbours
 from robustprune.evaluation.quality.report import by_class, report_table, summary
@@ -27,7 +28,7 @@ from robustprune.experiments.files import load_experiments
 from robustprune.images.pool import Pool, open_pool
 from robustprune.images.specs import SelectedPoolStage
 from robustprune.images.writing import write_pool
-from robustprune.planning.config import load_config, merge
+from robustprune.planning.config import load_config
 from robustprune.planning.plan import Plan, make_plan
 from stopping import StopAfterTwo
 from tiny import SELECTED, TINY, plan_of_quality, run_upstream, stage_of

@@ -22,20 +22,20 @@ from robustprune.core.execution import Execution
 from robustprune.core.job import Job, run_stage
 from robustprune.core.record import make_record, read_record
 from robustprune.core.rows import Columns
-from robustprune.core.specs import KINDS
+from robustprune.core.yaml_files import merge
 from robustprune.experiments.figures.style import CAPTION_FILE, FIGURE_FILE
 from robustprune.experiments.files import load_experiments, load_figures
 from robustprune.experiments.row import Row
 from robustprune.experiments.tables.forms import Table
 from robustprune.images.pool import open_pool
-from robustprune.planning.config import load_config, merge
+from robustprune.planning.config import load_config
 from robustprune.planning.plan import Plan, make_plan
 from robustprune.pruning.specs import ManifestStage
 from robustprune.report.explorer import _sentence, is_margin
 from robustprune.report.gallery.cuts import Cut
 from robustprune.report.gallery.files import DROPPED, HELD_OUT, KEPT, Gallery, read_gallery
 from robustprune.report.page import in_words
-from robustprune.report.provenance import SENTENCES
+from robustprune.report.provenance import KINDS, SENTENCES
 from robustprune.report.specs import GalleryStage, ReportStage
 from robustprune.scores.files import Meaning, publish_score
 from robustprune.scores.specs import ScoreStage

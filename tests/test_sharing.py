@@ -25,7 +25,8 @@ from robustprune.core.files import digest
 from robustprune.core.job import run_stage
 from robustprune.core.locations import without_credentials
 from robustprune.core.record import read_record
-from robustprune.planning.config import load_config, merge
+from robustprune.core.yaml_files import merge
+from robustprune.planning.config import load_config
 from robustprune.planning.plan import Plan
 from robustprune.scores.store import layout
 from robustprune.scores.store.reading import open_store

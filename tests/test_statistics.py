@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from robustprune.core.paths import REFERENCE
 from robustprune.experiments.statistics import Summary, paired_difference, runs_below_chance, welch_test
-from robustprune.planning.config import REFERENCE
 
 RUNS = np.random.default_rng(0).normal(60, 20, 12)
 OTHERS = np.random.default_rng(1).normal(50, 35, 30)

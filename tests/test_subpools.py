@@ -18,6 +18,7 @@ from robustprune.cli.main import main
 from robustprune.core.errors import UserError
 from robustprune.core.execution import Execution
 from robustprune.core.job import Job, run_stage
+from robustprune.core.yaml_files import merge
 from robustprune.evaluation.outcome import balanced_subset
 from robustprune.experiments.row import Row
 from robustprune.experiments.tables.forms import Table
@@ -27,7 +28,7 @@ from robustprune.images.pool import image_digests, open_pool, read_digests
 from robustprune.images.rows import ChosenImages, JoinedImages
 from robustprune.images.specs import SubsetPoolStage, UnionPart, UnionPoolStage
 from robustprune.images.writing import write_pool
-from robustprune.planning.config import load_config, merge
+from robustprune.planning.config import load_config
 from robustprune.planning.plan import make_plan
 from robustprune.training.sampler import EpochSampler, stratum_sizes
 from robustprune.training.schedules import Clock

@@ -14,6 +14,7 @@ from scipy import stats
 from made_up import TRAINED, Results, summary
 from robustprune.core.errors import UserError
 from robustprune.core.job import Job
+from robustprune.core.paths import REFERENCE
 from robustprune.experiments.files import load_experiments
 from robustprune.experiments.statistics import Cell, Sample
 from robustprune.experiments.tables import quantities as speed
@@ -25,7 +26,7 @@ from robustprune.experiments.tables.rows import Shown
 from robustprune.experiments.tables.settings import Check, Claim, Printed, QuantityName
 from robustprune.experiments.tables.specs import RowSpec, RunSpec, TableStage
 from robustprune.experiments.tables.stage import run
-from robustprune.planning.config import REFERENCE, load_config
+from robustprune.planning.config import load_config
 from robustprune.planning.plan import Plan, make_plan, stages_of_target
 from robustprune.training.specs import ModelStage
 

@@ -15,11 +15,12 @@ from torch import nn
 from robustprune.core.errors import UserError
 from robustprune.core.randomness import BatchNoise
 from robustprune.core.settings import ThreatModel
+from robustprune.core.yaml_files import merge
 from robustprune.experiments.row import Row
 from robustprune.experiments.tables.forms import Table
 from robustprune.images.pool import Member, Pool, PoolInfo
 from robustprune.networks.batchnorm import frozen_statistics, set_statistics_momentum
-from robustprune.planning.config import load_config, merge
+from robustprune.planning.config import load_config
 from robustprune.planning.plan import make_plan
 from robustprune.training.augmentation import crop_flip
 from robustprune.training.averaging import WeightAverage, averaging_decay

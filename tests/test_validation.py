@@ -19,11 +19,11 @@ from robustprune.core.job import Job, run_stage
 from robustprune.core.record import read_record
 from robustprune.core.sample_noise import per_sample
 from robustprune.core.steps import ResumableSteps
+from robustprune.core.yaml_files import merge
 from robustprune.evaluation.specs import EvaluationStage
 from robustprune.experiments.row import Row
 from robustprune.images.pool import open_pool
 from robustprune.networks.checkpoint import load_model, load_weights
-from robustprune.planning.config import merge
 from robustprune.planning.plan import Plan
 from robustprune.scores.specs import MarginStage
 from robustprune.training.schedules import Clock

@@ -19,8 +19,9 @@ import pytest
 import yaml
 
 from checkout import Checkout, rules_in
+from robustprune.core.yaml_files import merge
 from robustprune.images.formats.idx import read_images, read_labels
-from robustprune.planning.config import load_config, merge
+from robustprune.planning.config import load_config
 from robustprune.planning.plan import make_plan
 from robustprune.scores.store.reading import open_store
 from test_pools import idx_bytes

@@ -9,10 +9,11 @@ from typing import Any
 
 from robustprune.core.execution import Execution
 from robustprune.core.job import run_stage
+from robustprune.core.yaml_files import merge
 from robustprune.experiments.files import load_experiments, load_figures
 from robustprune.experiments.row import Row
 from robustprune.experiments.tables.forms import Table
-from robustprune.planning.config import load_config, merge
+from robustprune.planning.config import load_config
 from robustprune.planning.plan import Plan, make_plan
 from robustprune.training.settings import RecipeName
 

@@ -1,7 +1,8 @@
 # What all rules share: the plan, and how a rule asks it for inputs and resources.
 import re
 
-from robustprune.planning.config import load_config, read_yaml, with_nulls
+from robustprune.planning.config import load_config
+from robustprune.core.yaml_files import read_yaml, with_nulls
 from robustprune.core.errors import UserError
 from robustprune.experiments.files import load_experiments, load_figures
 from robustprune.core.paths import part_marker

@@ -283,7 +283,7 @@ def _config(options: argparse.Namespace) -> "Config":
 
 
 def _overrides(pairs: Sequence[str]) -> dict[str, Any]:
-    from robustprune.planning.config import parse_yaml
+    from robustprune.core.yaml_files import parse_yaml
 
     overrides: dict[str, Any] = {}
     for pair in pairs:

@@ -5,7 +5,6 @@ A job finds its inputs beside its own directory, works in ``partial/``, moves fi
 """
 
 import fcntl
-import importlib
 import json
 import logging
 import shutil
@@ -25,7 +24,6 @@ from robustprune.core.progress import Progress
 from robustprune.core.record import make_record, read_record, restore_record
 from robustprune.core.stage import Stage
 from robustprune.core.stage_file import read_spec
-from robustprune.scores.specs import ScoreStage
 
 if TYPE_CHECKING:  # half a gigabyte, which a stage without a device does not need
     import torch
@@ -109,7 +107,7 @@ class Job:
             self.outputs.append(target)
 
 
-Pull = Callable[[Job, ScoreStage], dict[str, Any]]
+Pull = Callable[[Job, Any], dict[str, Any]]
 """Puts a score's outputs in place and returns its facts, as the ``run`` of a room."""
 
 
@@ -135,7 +133,7 @@ def run_stage(
             shutil.rmtree(job.partial, ignore_errors=True)
             return
         job.partial.mkdir(exist_ok=True)
-        _do(job, spec, pull or _room(spec).run)
+        _do(job, spec, pull)
 
 
 def run_part(spec_path: Path, rows: range, execution: Execution, *, threads: int = 1, live: bool = False) -> None:
@@ -157,7 +155,7 @@ def run_part(spec_path: Path, rows: range, execution: Execution, *, threads: int
         if not _is_complete(job, spec):
             job.partial.mkdir(exist_ok=True)
             logger.info("%s, rows %d to %d", spec.id, rows.start, rows.stop)
-            _room(spec).row_pass(job, spec)(rows=rows)
+            spec.row_pass(job)(rows=rows)
         done = {"id": spec.id, "rows": [rows.start, rows.stop], "seconds": round(time.monotonic() - started, 3)}
         write_text(marker, json.dumps(done) + "\n")
 
@@ -166,11 +164,11 @@ def _open_job(
     spec_path: Path, execution: Execution, *, threads: int, live: bool, pulled: bool = False
 ) -> tuple[Job, Stage]:
     spec = read_spec(spec_path)
-    if pulled and not isinstance(spec, ScoreStage):
+    if pulled and spec.upstream_of_pull is None:
         raise UserError(f"{spec.id} is of kind {spec.kind}, but only scores are shared")
     directory = (spec_path if spec_path.is_dir() else spec_path.parent).absolute()
     job = Job(directory, execution, threads=threads, live=live)
-    _require_upstream(job, spec.upstream_of_pull if pulled and isinstance(spec, ScoreStage) else spec.upstream)
+    _require_upstream(job, (spec.upstream_of_pull or ()) if pulled else spec.upstream)
     return job, spec
 
 
@@ -181,14 +179,10 @@ def _is_complete(job: Job, spec: Stage) -> bool:
     return complete
 
 
-def _room(spec: Stage) -> Any:
-    return importlib.import_module(f"robustprune.{spec.room}")
-
-
-def _do(job: Job, spec: Stage, work: Callable[[Job, Any], dict[str, Any]]) -> None:
+def _do(job: Job, spec: Stage, pull: Pull | None) -> None:
     started = time.monotonic()
     logger.info("%s", spec.id)
-    facts = work(job, spec)
+    facts = spec.run(job) if pull is None else pull(job, spec)
     record = make_record(
         spec.id,
         job.outputs,

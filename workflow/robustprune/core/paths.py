@@ -1,6 +1,12 @@
-"""Where things lie under ``results/``."""
+"""Where things lie: in the workflow, and under ``results/``."""
 
 from pathlib import Path
+
+WORKFLOW = Path(__file__).resolve().parents[2]
+PRESETS = WORKFLOW / "presets"
+EXPERIMENTS = WORKFLOW / "experiments"
+REFERENCE = WORKFLOW / "reference"
+CONFIG_FILE = Path("config.yaml")  # of the working directory
 
 SPEC_FILE = "spec.json"
 POOL_FILE = "pool.json"  # what a pool is

@@ -104,6 +104,11 @@ class Stage(Settings, ABC):
         return tuple(dict.fromkeys(references_of(self)))
 
     @property
+    def upstream_of_pull(self) -> tuple[tuple[str, str], ...] | None:
+        """(kind, id) of each stage that a job which pulls this one reads; None if the kind is not shared."""
+        return None
+
+    @property
     def definitions(self) -> dict[str, int]:
         """The version of each definition that decides this stage's numbers, by name."""
         if names := self.decisive_modules:

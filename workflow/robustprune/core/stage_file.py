@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from robustprune.core.errors import UserError
 from robustprune.core.files import write_text
 from robustprune.core.paths import SPEC_FILE
-from robustprune.core.specs import SPEC_ADAPTER
+from robustprune.core.registry import stage_from
 from robustprune.core.stage import Stage, hash_of, slug_of
 
 
@@ -39,7 +39,7 @@ def read_spec(path: Path, *, made: bool = False) -> Stage:
         )
     try:
         content = json.loads(path.read_text())
-        spec = SPEC_ADAPTER.validate_python(content["spec"])
+        spec = stage_from(content["spec"])
         stated, definitions = content["id"], content["definitions"] if made else spec.definitions
         own = f"{slug_of(stated)}-{hash_of(content['spec'], definitions)}" if made else spec.id
     except ValidationError as error:

@@ -9,12 +9,13 @@ from typing import Annotated, TypeVar, get_args
 from pydantic import AfterValidator, Field, ValidationError
 
 from robustprune.core.errors import UserError
+from robustprune.core.paths import EXPERIMENTS
 from robustprune.core.settings import Settings
 from robustprune.core.wording import what_is_wrong
+from robustprune.core.yaml_files import read_yaml
 from robustprune.experiments.figures.forms import FIGURE_FORMS, AnyFigure
 from robustprune.experiments.tables.forms import AnyTable
 from robustprune.experiments.tables.settings import Form
-from robustprune.planning.config import EXPERIMENTS, read_yaml
 
 FORMS = (*get_args(Form), *FIGURE_FORMS)
 KINDS = ("float", "int", "str")

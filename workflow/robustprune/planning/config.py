@@ -7,7 +7,6 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -22,8 +21,10 @@ from robustprune.attacks.settings import MarginSettings
 from robustprune.core.errors import UserError
 from robustprune.core.execution import Execution
 from robustprune.core.locations import location_problem, without_credentials
+from robustprune.core.paths import CONFIG_FILE, PRESETS
 from robustprune.core.settings import OtherThreat, Settings, ThreatModel, Weights
 from robustprune.core.wording import suggestion, what_is_wrong
+from robustprune.core.yaml_files import merge, read_yaml
 from robustprune.evaluation.settings import EvaluationSettings, QualitySettings
 from robustprune.experiments.studies.settings import (
     CloudSettings,
@@ -55,14 +56,6 @@ from robustprune.pruning.settings import PruningSettings
 from robustprune.report.settings import ReportSettings
 from robustprune.scores.settings import DynamicsSettings, EmbeddingSettings, ImportedScores, NeighbourSettings
 from robustprune.training.settings import Recipes
-
-WORKFLOW = Path(__file__).resolve().parents[1]
-YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # with libyaml, in a tenth of the time
-CONFIG_FILE = Path("config.yaml")  # of the working directory
-PRESETS = WORKFLOW / "presets"
-EXPERIMENTS = WORKFLOW / "experiments"
-REFERENCE = WORKFLOW / "reference"
-
 
 SOURCE_PATTERN = r"^(digits|torchvision(:.+)?|(idx|npz|parquet|imagefolder|webdataset|imagenet21k):.+)$"
 SYNTHETIC_PATTERN = rf"^(none|{GENERATED_PATTERN})$"
@@ -383,22 +376,6 @@ class Config(Settings):
             )
 
 
-def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
-    """``base`` with the keys of ``override`` put over it, section by section; lists are replaced whole."""
-    merged = dict(base)
-    for key, value in override.items():
-        old = merged.get(key)
-        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
-    return merged
-
-
-def with_nulls(values: Any) -> Any:
-    """What Snakemake's ``--config`` gives, which reads null as a word, as YAML has it."""
-    if isinstance(values, Mapping):
-        return {key: with_nulls(value) for key, value in values.items()}
-    return None if values == "null" else values
-
-
 def preset_names() -> list[str]:
     """Of the presets that there are."""
     return sorted(file.stem for file in PRESETS.glob("*.yaml"))
@@ -445,35 +422,6 @@ def read_config_file(path: Path, overrides: Mapping[str, Any] | None = None) -> 
     if CONFIG_FILE.is_file() and not path.samefile(CONFIG_FILE):
         values, origin = merge(read_yaml(CONFIG_FILE), values), f"{path.name} over {CONFIG_FILE}"
     return load_config(merge(values, overrides or {}), origin=origin)
-
-
-class _Loader(YAML_LOADER):  # type: ignore[misc, valid-type]  # one of two, by what is installed
-    """Refuses a key that is written twice in a mapping, of which YAML would take the last without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        twice = next((key for key in keys if keys.count(key) > 1 and key != "<<"), None)
-        if twice is not None:
-            raise yaml.MarkedYAMLError(problem=f"the key {twice} is written twice", problem_mark=node.start_mark)
-        return dict(super().construct_mapping(node, deep))
-
-
-def parse_yaml(text: str) -> Any:
-    """What a text in YAML says. Raises yaml.YAMLError, also for a key that is written twice."""
-    return yaml.load(text, _Loader)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file. Raises UserError when it holds something else."""
-    try:
-        content = parse_yaml(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise UserError(f"{path} should hold keys and values, but holds a {type(content).__name__}")
-    return content
 
 
 def _sentences(error: ValidationError, origin: str) -> Iterator[str]:

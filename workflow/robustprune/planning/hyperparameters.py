@@ -6,6 +6,7 @@ from robustprune.core.errors import UserError
 from robustprune.experiments.conditions import Conditions
 from robustprune.experiments.tables.forms import HyperparameterName, Hyperparameters
 from robustprune.networks.settings import Architecture
+from robustprune.planning.conditions import changed_by
 from robustprune.planning.config import Config
 from robustprune.training.schedules import Position, cycle_point
 from robustprune.training.settings import AnyRecipe, MultiStepRecipe, RsFgsmRecipe
@@ -21,7 +22,7 @@ PIXEL = 255
 
 def hyperparameter(name: HyperparameterName, table: Hyperparameters, config: Config) -> str:
     """What a setting of the table's recipe is in a configuration. Raises UserError where the recipe has none."""
-    config = Conditions(architecture=table.architecture).under(config, origin=table.target)
+    config = changed_by(Conditions(architecture=table.architecture), config, origin=table.target)
     recipe, epsilon = config.training.named(table.recipe), config.threat.epsilon
     match name:
         case "architecture":

@@ -12,6 +12,7 @@ from robustprune.experiments.row import Row
 from robustprune.experiments.tables.forms import Table
 from robustprune.experiments.tables.settings import QuantityName, refuse_unmeasured
 from robustprune.experiments.tables.specs import RunSpec
+from robustprune.planning.conditions import changed_by
 from robustprune.planning.config import Config
 from robustprune.planning.models import Models
 from robustprune.planning.pools import Pools
@@ -47,7 +48,7 @@ class Methods:
         """The methods of the user's configuration as a row's conditions change it. Raises UserError."""
         known = self._root._changed
         if row.conditions not in known:
-            config = row.conditions.under(self._root.config, origin=row.method)
+            config = changed_by(row.conditions, self._root.config, origin=row.method)
             same = config is self._root.config
             known[row.conditions] = self._root if same else Methods(config, self.stages, self._root)
         known[row.conditions]._refuse_unused_images(row)

@@ -30,7 +30,7 @@ from robustprune.planning.quality import plan_quality
 from robustprune.planning.reports import plan_report
 from robustprune.planning.stages import Stages, rows_of
 from robustprune.planning.tables import Tables
-from robustprune.scores.specs import ImportedScoreStage, ScoreStage
+from robustprune.scores.specs import ImportedScoreStage
 from robustprune.training.specs import ImportedModelStage
 
 BROUGHT_IN = (
@@ -77,9 +77,7 @@ class Plan:
     def upstream(self, stage_id: str) -> tuple[tuple[str, str], ...]:
         """(kind, id) of each stage that ``stage_id`` reads; a score that is pulled reads its pool alone."""
         spec = self._spec(stage_id)
-        if stage_id in self.pulls and isinstance(spec, ScoreStage):
-            return spec.upstream_of_pull
-        return spec.upstream
+        return (spec.upstream_of_pull or ()) if stage_id in self.pulls else spec.upstream
 
     def upstream_records(self, stage_id: str) -> list[Path]:
         """The records of the stages that ``stage_id`` reads."""

@@ -9,8 +9,8 @@ from robustprune.experiments.tables.specs import TableStage
 from robustprune.planning.config import Config
 from robustprune.planning.stages import Stages
 from robustprune.pruning.specs import ManifestStage
+from robustprune.report.provenance import manifests_of
 from robustprune.report.specs import GalleryStage, ReportStage, ShownFile
-from robustprune.training.specs import ModelStage
 
 ScoredPools = tuple[tuple[str, ...], tuple[str, ...]]
 """Pools, and the score of each."""
@@ -71,22 +71,3 @@ def _galleries(stages: Stages, shown: list[Stage]) -> list[str]:
         stages.add(GalleryStage(pools=pools, scores=scores, manifests=tuple(manifests)))
         for (pools, scores), manifests in by_score.items()
     ]
-
-
-def manifests_of(table: TableStage, stages: Mapping[str, Stage]) -> dict[str, list[str]]:
-    """The manifests that the models of a table's rows learn from, and the methods of these rows.
-
-    Args:
-        table: the table.
-        stages: at least the models of its rows, by id.
-    """
-    found: dict[str, list[str]] = {}
-    for row in table.rows:
-        for manifest in dict.fromkeys(_manifest(stages[run.model]) for run in row.runs if run.model is not None):
-            if manifest is not None:
-                found.setdefault(manifest, []).append(row.method)
-    return found
-
-
-def _manifest(model: Stage) -> str | None:
-    return model.manifest if isinstance(model, ModelStage) else None

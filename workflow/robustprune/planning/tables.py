@@ -5,6 +5,7 @@ from typing import cast
 
 from robustprune.core.errors import UserError
 from robustprune.core.files import digest
+from robustprune.core.paths import REFERENCE
 from robustprune.evaluation.specs import EvaluationStage
 from robustprune.experiments.row import Row
 from robustprune.experiments.tables.forms import AnyTable, Comparisons, Extrapolations, Hyperparameters, Layouts, Table
@@ -12,7 +13,7 @@ from robustprune.experiments.tables.printed import printed_row, read_printed
 from robustprune.experiments.tables.settings import Cells, QuantityName
 from robustprune.experiments.tables.specs import RowSpec, RunSpec, TableStage
 from robustprune.planning.claims import with_claims_on
-from robustprune.planning.config import REFERENCE, Config, load_config, preset_names
+from robustprune.planning.config import Config, load_config, preset_names
 from robustprune.planning.hyperparameters import hyperparameter
 from robustprune.planning.methods import Methods
 from robustprune.planning.stages import Stages

@@ -1,16 +1,34 @@
 """How results were made: the stages behind them, what each kind does, what they took, and with which versions."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from robustprune.core.job import Job
 from robustprune.core.paths import PULLED_FILE, RECORD_FILE
 from robustprune.core.record import Record, read_record
-from robustprune.core.specs import KINDS
 from robustprune.core.stage import Stage
 from robustprune.core.stage_file import read_spec
-from robustprune.scores.specs import ScoreStage
+from robustprune.experiments.tables.specs import TableStage
+from robustprune.training.specs import ModelStage
+
+KINDS = (
+    "classes",
+    "pools",
+    "generators",
+    "models",
+    "embeddings",
+    "scores",
+    "manifests",
+    "evaluations",
+    "qualities",
+    "layouts",
+    "studies",
+    "tables",
+    "figures",
+    "galleries",
+    "reports",
+)
 
 DEFINITION = {"report.provenance": 1}
 
@@ -96,7 +114,7 @@ def stages_behind(job: Job, upstream: Iterable[tuple[str, str]]) -> dict[str, Ma
 def _read(job: Job, kind: str, stage_id: str) -> MadeStage:
     directory = job.upstream(kind, stage_id)
     spec, pulled = read_spec(directory), (directory / PULLED_FILE).is_file()
-    reads = spec.upstream_of_pull if pulled and isinstance(spec, ScoreStage) else spec.upstream
+    reads = (spec.upstream_of_pull or ()) if pulled else spec.upstream
     record = read_record(directory) if (directory / RECORD_FILE).is_file() else None
     return MadeStage(spec, reads, record, pulled)
 
@@ -135,3 +153,22 @@ def versions(stages: dict[str, MadeStage]) -> dict[str, dict[str, int]]:
             for package, version in {**stage.record.versions, **platform}.items():
                 found.setdefault(package, Counter())[version] += 1
     return {package: dict(counted.most_common()) for package, counted in found.items()}
+
+
+def manifests_of(table: TableStage, stages: Mapping[str, Stage]) -> dict[str, list[str]]:
+    """The manifests that the models of a table's rows learn from, and the methods of these rows.
+
+    Args:
+        table: the table.
+        stages: at least the models of its rows, by id.
+    """
+    found: dict[str, list[str]] = {}
+    for row in table.rows:
+        for manifest in dict.fromkeys(_manifest(stages[run.model]) for run in row.runs if run.model is not None):
+            if manifest is not None:
+                found.setdefault(manifest, []).append(row.method)
+    return found
+
+
+def _manifest(model: Stage) -> str | None:
+    return model.manifest if isinstance(model, ModelStage) else None

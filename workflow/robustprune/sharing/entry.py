@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from robustprune.core.errors import UserError
+from robustprune.core.registry import stage_from
 from robustprune.core.settings import COLUMN_PATTERN, DIGEST_PATTERN
-from robustprune.core.specs import SPEC_ADAPTER
 from robustprune.core.stage import ID_PATTERN, hash_of
 from robustprune.scores.files import Easy
 from robustprune.scores.specs import ScoreStage
@@ -103,7 +103,9 @@ class Entry(Closed):
             UserError: when that is none, or one with another id under the entry's definitions.
         """
         try:
-            spec = SPEC_ADAPTER.validate_python(self.spec)
+            spec = stage_from(self.spec)
+        except LookupError as error:
+            raise UserError(f"{self.id}: its spec is none: {plain_text(str(error))}") from None
         except ValidationError as error:
             problem = error.errors()[0]
             where = plain_text(".".join(str(part) for part in problem["loc"]))

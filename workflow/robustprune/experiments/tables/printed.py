@@ -6,8 +6,8 @@ from functools import cache
 from pathlib import Path
 
 from robustprune.core.errors import UserError
+from robustprune.core.paths import REFERENCE
 from robustprune.experiments.tables.settings import Cells, Printed
-from robustprune.planning.config import REFERENCE
 
 DEFINITION = {"tables.printed": 1}
 
