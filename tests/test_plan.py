@@ -1,39 +1,31 @@
 """The plan: ids by content, and which stages a change touches. No torch, no files, milliseconds."""
 
-import functools
-import re
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
 
 from robustprune.cli.plan_view import describe_plan
-from robustprune.core.definitions import PACKAGE
 from robustprune.core.errors import UserError
 from robustprune.core.stage import definition
 from robustprune.core.stage_file import read_spec, write_spec
-from robustprune.evaluation.quality.specs import QualityStage
 from robustprune.experiments.files import load_experiments
 from robustprune.experiments.row import Row
 from robustprune.experiments.tables.forms import Table
 from robustprune.images.sources import synthetic_source
-from robustprune.images.specs import FileSource, SelectedPoolStage, SynsetPoolStage
+from robustprune.images.specs import FileSource
+from robustprune.planning import plan as planning
 from robustprune.planning.config import load_config
+from robustprune.planning.context import Context
 from robustprune.planning.plan import Plan, make_plan, stages_of_target
-from robustprune.planning.tables import Tables
 from robustprune.pruning.radii import RADIUS_RULES
 from robustprune.pruning.settings import ENDS, RadiusRule, Strategy
 from robustprune.pruning.specs import ManifestStage
-from robustprune.scores.embeddings.specs import EmbeddingStage
-from robustprune.scores.settings import ScoreName
-from robustprune.scores.specs import ExtrapolatedScoreStage, ImportedScoreStage
-from robustprune.training.settings import RecipeName
-from robustprune.training.specs import ImportedModelStage
-from tiny import TABLE_1, table_of_scores
+from tiny import TABLE_1
 
 TARGET = "results/table1.csv"
 
@@ -93,75 +85,6 @@ def test_without_synthetic_images_in_a_batch_none_are_made() -> None:
     assert kinds.count("pools") == 2
 
 
-NEUTRAL = {
-    *("blocks", "config", "device", "errors", "execution", "experiments", "files", "interruption", "job", "paths"),
-    *("memory", "npy"),
-    *(
-        "locations",
-        "plan",
-        "progress",
-        "record",
-        "scores.files",
-        "scores.meaning",
-        "sources",
-        "stagefile",
-        "state",
-        "steps",
-        "store",
-        *("store.contents", "store.layout", "store.reading", "store.shards", "store.writing"),
-    ),
-    *(
-        "embeddings.files",
-        "models.checkpoint",
-        "tables.runs",
-        "models.registry",
-        "training.compilation",
-        "training.followers",
-        "training.recipes.registry",
-        "pools.contact_sheet",
-        "pools.duplicates",
-        "pools.encoded",
-        "pools.growing",
-        "pools.images",
-        "pools.limits",
-        "pools.views",
-        "pruning.rows",
-        "quality.sheets",
-        "scores.distribution",
-        "scores.figure",
-        "wording",
-    ),
-}
-"""Modules that decide no numbers: they carry them, describe them, or draw them."""
-
-
-def imported_by(module: str) -> set[str]:
-    """All modules of the package that a module imports, and what they import, by their imports' text."""
-    package = PACKAGE
-    seen: set[str] = set()
-    waiting = [module]
-    while waiting:
-        path = package.joinpath(*waiting.pop().split("."))
-        text = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
-        found = set(re.findall(r"^ *from robustprune\.([\w.]+) import", text, re.MULTILINE)) - seen
-        seen |= found
-        waiting += found
-    return seen
-
-
-ROOMS = ["edm.stage", "evaluation.stage", "pruning.stage", "margins.stage", "models.imported", "tables.stage"]
-ROOMS += [
-    "embeddings.stage",
-    "extrapolation.stage",
-    "scores.dynamics",
-    "scores.loss",
-    "training.stage",
-    "layouts.stage",
-    "pools.selected",
-    "quality.stage",
-]
-
-
 def test_a_recipe_that_shows_synthetic_images_needs_some() -> None:
     with pytest.raises(UserError, match=r"source = none, but training.trades.synthetic_fraction = 0.7; set it to 0"):
         plan_of({"synthetic": {"source": "none"}})
@@ -170,26 +93,6 @@ def test_a_recipe_that_shows_synthetic_images_needs_some() -> None:
 def test_a_search_that_ends_before_epsilon_is_refused() -> None:
     with pytest.raises(UserError, match=r"PUMA: margins.boundary_search.step_size \* max_steps = 38/255 .* 3/20"):
         plan_of({"margins": {"method": "boundary_search", "boundary_search": {"max_steps": 38}}})
-
-
-@pytest.mark.parametrize("room", ROOMS)
-def test_every_module_a_room_runs_is_decisive_somewhere_or_known_to_be_neutral(room: str) -> None:
-    decisive = {module for preset in ("digits", "mnist", "cifar10") for module in _modules(preset)}
-    for spec in (
-        SynsetPoolStage,
-        ImportedModelStage,
-        EmbeddingStage,
-        ExtrapolatedScoreStage,
-        ImportedScoreStage,
-        QualityStage,
-        SelectedPoolStage,
-    ):
-        decisive |= set(spec.modules)
-    modules = {module for module in imported_by(room) if not module.endswith(".stage")}
-    unknown = (
-        {module for module in modules if not module.startswith(("planning", "settings", "specs"))} - decisive - NEUTRAL
-    )
-    assert unknown == set()
 
 
 def test_a_pruning_ratio_leaves_the_baseline_alone() -> None:
@@ -208,22 +111,6 @@ def test_a_raised_definition_renames_the_stages_that_run_it(monkeypatch: pytest.
     after = plan_of()
     changed = {after.stages[stage].kind for stage in after.stages if stage not in before.stages}
     assert changed == {"scores", "manifests", "models", "evaluations", "tables"}
-
-
-def test_every_decisive_module_states_its_definition() -> None:
-    modules = {module for preset in ("digits", "mnist", "cifar10") for module in _modules(preset)}
-    assert {module: definition(module) >= 1 for module in modules} == dict.fromkeys(modules, True)
-
-
-@functools.cache
-def _modules(preset: str) -> frozenset[str]:
-    """What decides the stages of the shipped tables, of a row by each recipe, and of a row by each score."""
-    shipped = next(iter(load_experiments().values()))
-    rows = tuple(Row(method=recipe, recipe=recipe) for recipe in get_args(RecipeName))
-    tables = {**load_experiments(), "test.recipes": shipped.model_copy(update={"rows": rows, "target": "r.csv"})}
-    plan = make_plan(load_config({"preset": preset}), tables | table_of_scores(*get_args(ScoreName)))
-    assert plan.problems == {}
-    return frozenset(module for spec in plan.stages.values() for module in spec.decisive_modules)
 
 
 def test_the_registries_are_the_names_that_settings_allow() -> None:
@@ -273,15 +160,15 @@ def test_a_table_that_the_configuration_does_not_allow_is_told_of_when_it_is_ask
 ) -> None:
     (table,) = TABLE_1.values()
     other = table.model_copy(update={"target": "other.csv", "title": "impossible"})
-    original = Tables.table
+    original = planning.plan_table
 
-    def refuse(planner: Tables, name: str, table: Table) -> str:
-        stage = original(planner, name, table)
+    def refuse(context: Context, name: str, table: Table) -> str:
+        stage = original(context, name, table)
         if table.title == "impossible":
             raise UserError("it takes more epochs")
         return stage
 
-    monkeypatch.setattr(Tables, "table", refuse)
+    monkeypatch.setattr(planning, "plan_table", refuse)
     plan = make_plan(load_config({}), {"other": other, **TABLE_1})
     assert set(plan.stages) == set(plan_of().stages)
     assert TARGET in plan.targets

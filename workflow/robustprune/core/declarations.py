@@ -1,8 +1,8 @@
 """Choices that are declared by a decorator, each in one place, and found without being listed.
 
 A metric, radius rule, strategy, architecture, data format, table quantity or figure form is one function or class
-with a decorator, e.g. ``@metric("forgetting", unit="times", easy="low")``. The files of a folder are searched as text, so
-the plan knows every name and what its decorator says without importing torch.
+with a decorator, e.g. ``@metric("forgetting", unit="times", easy="low")``. The files of a folder are searched as text,
+so the plan knows every name and what its decorator says without importing torch.
 """
 
 import ast

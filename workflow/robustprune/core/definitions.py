@@ -1,9 +1,9 @@
 """Which versions of which algorithms decide a stage's numbers, derived from the imports of the code that it runs.
 
-A module whose code decides numbers says so in a line ``DEFINITION = {"margins.deepfool": 2}``: a name that stays
-when the file moves, and a version that is raised when numbers move. A stage's definitions are those of the modules that declare
-the stage's class and the settings that it holds, and of all that these import. Everything is read as text: a plan of
-thousands of stages imports no torch.
+A module whose code decides numbers says so in a line ``DEFINITION = {"margins.deepfool": 2}``: a name that stays when
+the file moves, and a version that is raised when numbers move. A stage's definitions are those of the modules that
+declare the stage's class and the settings that it holds, and of all that these import. Everything is read as text: a
+plan of thousands of stages imports no torch.
 """
 
 import ast

@@ -50,7 +50,7 @@ def row_pass(job: Job, spec: GeneratedPoolStage) -> RowPass:
 
 def _run_ingested(job: Job, spec: IngestedPoolStage) -> dict[str, Any]:
     with _unchanged(job, spec.source):
-        stream = importlib.import_module(f"robustprune.pools.ingest.{spec.source.format}").open_stream(spec)
+        stream = importlib.import_module(f"robustprune.images.formats.{spec.source.format}").open_stream(spec)
         _require_same_classes(job, spec, stream)
         publish = _fill(job, spec, stream)
     others, allowed = {"train": spec.train, "test": spec.test}, spec.overlap == "allowed"

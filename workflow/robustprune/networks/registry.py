@@ -38,7 +38,7 @@ def build_model(
     """
     if architecture not in ARCHITECTURES:
         raise ValueError(f"architecture = {architecture!r} is not one of {', '.join(ARCHITECTURES)}")
-    module = importlib.import_module(f"robustprune.models.{architecture}")
+    module = importlib.import_module(f"robustprune.networks.{architecture}")
     network = cast(nn.Module, module.build(image_shape, classes))
     if normalization is not None:
         if not hasattr(network, "normalize"):

@@ -25,11 +25,12 @@ from robustprune.images.specs import (
     UnionPoolStage,
 )
 from robustprune.planning.config import Config, StageResources, preset_names
-from robustprune.planning.figures import Figures
+from robustprune.planning.context import Context
+from robustprune.planning.figures import plan_figure
 from robustprune.planning.quality import plan_quality
 from robustprune.planning.reports import plan_report
-from robustprune.planning.stages import Stages, rows_of
-from robustprune.planning.tables import Tables
+from robustprune.planning.stages import rows_of
+from robustprune.planning.tables import plan_table
 from robustprune.scores.specs import ImportedScoreStage
 from robustprune.training.specs import ImportedModelStage
 
@@ -163,19 +164,19 @@ def make_plan(
     Raises:
         UserError: when a data file is missing, two entries would write the same files, or nothing can be made.
     """
-    stages = Stages()
-    of_tables = Tables(config, stages)
-    of_figures = Figures(config, stages, of_tables.methods)
+    context = Context(config)
+    stages = context.stages
+    assert context.train  # files that are missing are reported once, before any table
     targets: dict[str, str] = {}
     problems: dict[str, str] = {}
     _check_targets({**tables, **(figures or {})}, config.preset)
-    asked = [(table.target, partial(of_tables.table, name, table)) for name, table in tables.items()]
-    asked += [(figure.target, partial(of_figures.figure, name, figure)) for name, figure in (figures or {}).items()]
+    asked = [(table.target, partial(plan_table, context, name, table)) for name, table in tables.items()]
+    asked += [(figure.target, partial(plan_figure, context, name, figure)) for name, figure in (figures or {}).items()]
     if quality and config.synthetic.source != "none":
-        asked.append((QUALITY_TARGET, partial(plan_quality, config, stages, of_tables.methods.pools)))
+        asked.append((QUALITY_TARGET, partial(plan_quality, context)))
     if page:
         names = {str(results / name): name for name, _ in asked if name != QUALITY_TARGET}
-        asked.append((REPORT_TARGET, partial(plan_report, config, stages, names, targets)))
+        asked.append((REPORT_TARGET, partial(plan_report, context, names, targets)))
     for name, add in asked:
         target, before = str(results / name), set(stages)
         try:

@@ -2,32 +2,35 @@
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
 
 from robustprune.core.errors import UserError
 from robustprune.core.stage import Stage
 from robustprune.experiments.tables.specs import TableStage
-from robustprune.planning.config import Config
 from robustprune.planning.stages import Stages
 from robustprune.pruning.specs import ManifestStage
 from robustprune.report.provenance import manifests_of
 from robustprune.report.specs import GalleryStage, ReportStage, ShownFile
 
+if TYPE_CHECKING:
+    from robustprune.planning.context import Context
+
 ScoredPools = tuple[tuple[str, ...], tuple[str, ...]]
 """Pools, and the score of each."""
 
 
-def plan_report(config: Config, stages: Stages, names: Mapping[str, str], targets: Mapping[str, str]) -> str:
+def plan_report(context: "Context", names: Mapping[str, str], targets: Mapping[str, str]) -> str:
     """The stage of the report.
 
     Args:
-        config: the configuration.
-        stages: those of all tables and figures.
+        context: has the stages of all tables and figures.
         names: of each table and figure, by target, the name under results/.
         targets: the stage of each target that can be made.
 
     Raises:
         UserError: where ``report.shows`` names no table or figure, or one that cannot be made.
     """
+    config, stages = context.config, context.stages
     files = {name: targets.get(target) for target, name in names.items()}
     asked = dict.fromkeys(name for pattern in config.report.shows for name in _matching(pattern, files))
     shown = [
