@@ -8,12 +8,12 @@ so the plan knows every name and what its decorator says without importing torch
 import ast
 import importlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
-from pydantic import GetCoreSchemaHandler
+from pydantic import BaseModel, GetCoreSchemaHandler, SerializationInfo
 from pydantic_core import CoreSchema, core_schema
 
 from robustprune.core.definitions import modules_in, source_of
@@ -89,6 +89,34 @@ class Named:
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Check the name after the field's own type."""
         return core_schema.no_info_after_validator_function(self.declarations.known, handler(source))
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """Mark of a field that holds the settings of a choice: ``Annotated[Recipe, OneOf(RECIPES, "recipe")]``.
+
+    The choices are classes below the field's own; ``tag`` is the key that tells them apart.
+    """
+
+    declarations: Declarations[Any]
+    tag: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Take settings as they are, and a mapping as the settings of the choice that its tag names."""
+        return core_schema.no_info_plain_validator_function(
+            self._validated, serialization=core_schema.plain_serializer_function_ser_schema(_dumped, info_arg=True)
+        )
+
+    def _validated(self, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        if self.tag not in value:
+            raise ValueError(f"the key {self.tag} is missing; allowed are {', '.join(self.declarations)}")
+        return self.declarations[self.declarations.known(str(value[self.tag]))].model_validate(value)
+
+
+def _dumped(value: BaseModel, info: SerializationInfo) -> dict[str, Any]:
+    return value.model_dump(mode=info.mode, exclude_unset=info.exclude_unset)
 
 
 def _decorated(tree: ast.Module, decorator: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -25,9 +25,11 @@ from robustprune.core.declarations import Named
 from robustprune.core.definitions import definitions_of, modules_in, stated_in
 from robustprune.core.marks import held_by, marked, references_of
 from robustprune.core.settings import Settings
+from robustprune.core.work import Work
 
 if TYPE_CHECKING:
     from robustprune.core.job import Job
+    from robustprune.planning.plan import Plan
 
 ID_PATTERN = r"[a-z0-9]+(?:-[a-z0-9]+)*-[0-9a-f]{10}"
 StageId = Annotated[str, Field(pattern=f"^{ID_PATTERN}$")]
@@ -76,6 +78,9 @@ class Stage(Settings, ABC):
     """Base class of all stages."""
 
     kind: str
+    resources: ClassVar[str] = ""  # key of the section ``resources``; empty for that of its kind
+    uses_device: ClassVar[bool] = True  # False for classes that never compute on a GPU
+    local: ClassVar[bool] = False  # True for what takes seconds and runs where Snakemake runs
     room: ClassVar[str] = ""  # old way, until every stage has its own ``run``
     modules: ClassVar[tuple[str, ...]] = ()  # old way, until every stage's definitions are derived
 
@@ -128,7 +133,27 @@ class Stage(Settings, ABC):
     @property
     def needs_device(self) -> bool:
         """True if it computes on the device that its kind asks for; else its job asks for no GPU."""
-        return True
+        return self.uses_device
+
+    def works(self, plan: "Plan") -> tuple[Work, ...]:
+        """Return what the stage costs, by network and arithmetic; nothing for one that only reads and writes.
+
+        Raises:
+            UnknownSizeError: where the size of a pool is not known yet.
+        """
+        return ()
+
+    def bytes_left(self, plan: "Plan", parameters: Mapping[str, int]) -> int:
+        """Return how many bytes the stage leaves on the disk, before compression; 0 for text, logs and pictures.
+
+        Args:
+            plan: the plan that the stage is part of.
+            parameters: number of weights of each network that was calibrated, by its name.
+
+        Raises:
+            UnknownSizeError: where the size of a pool, of a network or of an embedding's vectors is not known yet.
+        """
+        return 0
 
     @property
     def shared_rows(self) -> SharedRows | None:

@@ -134,7 +134,7 @@ def alike(of: Callable[[Run], float | None]) -> Callable[[RowRuns], Cell]:
 
     def cell(row: RowRuns) -> Cell:
         found = each(row)
-        values = set(found.values.values()) if isinstance(found, Sample) else set()
+        values = set(found.values.values()) if isinstance(found, Sample) else set()  # noqa: PD011  # a dict
         return values.pop() if len(values) == 1 else found
 
     return cell

@@ -3,9 +3,10 @@
 from collections.abc import Collection, Iterable, Set
 from dataclasses import dataclass
 
+from robustprune.core.work import UnknownSizeError, Work
 from robustprune.planning.costs.storage import bytes_of
 from robustprune.planning.costs.throughput import Rates, Table
-from robustprune.planning.costs.work import UnknownSizeError, Work, works_of
+from robustprune.planning.costs.work import works_of
 from robustprune.planning.plan import Plan
 
 COLUMNS = ("stages", "exist", "to run", "gradients", "updates", "forwards", "disk")

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 
+from robustprune.core.work import UnknownSizeError
 from robustprune.evaluation.specs import EvaluationStage
 from robustprune.images.specs import GeneratedPoolStage, GeneratorStage, IngestedPoolStage, SynsetPoolStage
 from robustprune.planning.costs.throughput import Rates
-from robustprune.planning.costs.work import UnknownSizeError, network_of, pool_rows
+from robustprune.planning.costs.work import network_of, pool_rows
 from robustprune.planning.plan import Plan
 from robustprune.pruning.specs import ManifestStage
 from robustprune.scores.embeddings.specs import EmbeddingStage

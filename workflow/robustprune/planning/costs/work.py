@@ -3,11 +3,12 @@
 Where a number depends on what will be found, it is the most there can be, and for DeepFool what is usual.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from robustprune.attacks.settings import BoundarySearchSettings
 from robustprune.core.settings import Precision
 from robustprune.core.stage import Stage
+from robustprune.core.work import UnknownSizeError, Work
 from robustprune.evaluation.quality.specs import QualityStage
 from robustprune.evaluation.specs import EvaluationStage
 from robustprune.images.specs import GeneratedPoolStage, GeneratorStage
@@ -23,40 +24,6 @@ DEEPFOOL_GRADIENTS = 10  # an image, at slope_ratio 1.75 and ten classes: an est
 APGD_STEPS, FAB_STEPS, SQUARE_QUERIES, TARGETS = 100, 100, 5000, 9  # of the standard AutoAttack
 
 NetworkSpec = ModelStage | ImportedModelStage | GeneratorStage
-
-
-class UnknownSizeError(Exception):
-    """How many images a stage handles is not known before another stage has run."""
-
-
-@dataclass(frozen=True)
-class Work:
-    """Images through a network.
-
-    Attributes:
-        network: its name, as in ``network_of``; empty where nothing goes through any.
-        forwards: images through the network alone.
-        gradients: images through it and back to the pixels, which is what attacks and margins cost.
-        updates: images through it and back to the weights, which is what learning costs.
-    """
-
-    network: str = ""
-    forwards: int = 0
-    gradients: int = 0
-    updates: int = 0
-
-    @property
-    def passes(self) -> int:
-        """Of images, whichever way."""
-        return self.forwards + self.gradients + self.updates
-
-    def __mul__(self, times: int) -> "Work":
-        counts = {name: getattr(self, name) * times for name in ("forwards", "gradients", "updates")}
-        return replace(self, **counts)
-
-    def __add__(self, other: "Work") -> "Work":
-        counts = {name: getattr(self, name) + getattr(other, name) for name in ("forwards", "gradients", "updates")}
-        return replace(self, **counts)
 
 
 def networks(plan: Plan) -> dict[str, tuple[NetworkSpec, Precision]]:

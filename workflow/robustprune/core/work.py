@@ -1,0 +1,40 @@
+"""How often images go through a network in a stage, counted from its settings; docs/evaluation.md has the formulas.
+
+Where a number depends on what will be found, it is the most there can be, and for DeepFool what is usual.
+"""
+
+from dataclasses import dataclass, replace
+
+
+class UnknownSizeError(Exception):
+    """The size of something that a stage handles is not known before another stage has run."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Images through a network.
+
+    Attributes:
+        network: its name; empty where nothing goes through any.
+        forwards: images through the network alone.
+        gradients: images through it and back to the pixels, which is what attacks and margins cost.
+        updates: images through it and back to the weights, which is what learning costs.
+    """
+
+    network: str = ""
+    forwards: int = 0
+    gradients: int = 0
+    updates: int = 0
+
+    @property
+    def passes(self) -> int:
+        """Images that go through, in any way."""
+        return self.forwards + self.gradients + self.updates
+
+    def __mul__(self, times: int) -> "Work":
+        counts = {name: getattr(self, name) * times for name in ("forwards", "gradients", "updates")}
+        return replace(self, **counts)
+
+    def __add__(self, other: "Work") -> "Work":
+        counts = {name: getattr(self, name) + getattr(other, name) for name in ("forwards", "gradients", "updates")}
+        return replace(self, **counts)
