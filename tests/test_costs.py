@@ -18,6 +18,7 @@ from robustprune.cli.main import main
 from robustprune.cli.plan_view import describe_plan
 from robustprune.core.errors import UserError
 from robustprune.core.settings import Precision, ThreatModel
+from robustprune.core.work import UnknownSizeError, Work
 from robustprune.evaluation.autoattack import STANDARD, withstands_one
 from robustprune.evaluation.pgd import withstands_pgd
 from robustprune.evaluation.settings import Pgd
@@ -30,7 +31,7 @@ from robustprune.planning.costs.calibration import calibrate
 from robustprune.planning.costs.report import NO_RATES, in_units
 from robustprune.planning.costs.storage import bytes_of
 from robustprune.planning.costs.throughput import THROUGHPUT_FILE, Rates, add_rates, read_throughput
-from robustprune.planning.costs.work import UnknownSizeError, Work, network_of, networks, works_of
+from robustprune.planning.costs.work import network_of, networks, works_of
 from robustprune.planning.plan import Plan, make_plan
 from robustprune.pruning.settings import OnlinePuma
 from robustprune.scores.embeddings.specs import EmbeddingStage, TorchvisionEncoder

@@ -22,6 +22,7 @@ from robustprune.planning import plan as planning
 from robustprune.planning.config import load_config
 from robustprune.planning.context import Context
 from robustprune.planning.plan import Plan, make_plan, stages_of_target
+from robustprune.planning.tables import plan_table
 from robustprune.pruning.radii import RADIUS_RULES
 from robustprune.pruning.settings import ENDS, RadiusRule, Strategy
 from robustprune.pruning.specs import ManifestStage
@@ -160,7 +161,7 @@ def test_a_table_that_the_configuration_does_not_allow_is_told_of_when_it_is_ask
 ) -> None:
     (table,) = TABLE_1.values()
     other = table.model_copy(update={"target": "other.csv", "title": "impossible"})
-    original = planning.plan_table
+    original = plan_table
 
     def refuse(context: Context, name: str, table: Table) -> str:
         stage = original(context, name, table)

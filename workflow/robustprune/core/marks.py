@@ -4,7 +4,7 @@ Both stand in the field's annotation, also within tuples, dicts and unions, and 
 upstream of one, and which modules decide its numbers, is never written down a second time.
 """
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, TypeVar, get_args, get_origin
@@ -70,7 +70,7 @@ def _strings(annotation: Any, value: Any, mark: type[T]) -> Iterator[tuple[T, st
 
 
 @cache
-def _fields_that_hold(model: type[BaseModel], wanted: type) -> tuple[tuple[str, Any], ...]:
+def _fields_that_hold(model: type[BaseModel], wanted: Hashable) -> tuple[tuple[str, Any], ...]:
     """Return the fields, with their annotations, in which there can be a mark or a model of that type."""
     annotated = {
         name: Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
@@ -79,10 +79,10 @@ def _fields_that_hold(model: type[BaseModel], wanted: type) -> tuple[tuple[str, 
     return tuple((name, annotation) for name, annotation in annotated.items() if _marks(annotation, wanted))
 
 
-def _marks(annotation: Any, wanted: type[T]) -> list[T]:
+def _marks(annotation: Any, wanted: Any) -> list[Any]:
     """Return all marks of a type in an annotation; for a type of model, each model class that is one."""
     if isinstance(annotation, wanted) or (isinstance(annotation, type) and issubclass(annotation, wanted)):
-        return [annotation]  # type: ignore[list-item]
+        return [annotation]
     parts = (*getattr(annotation, "__metadata__", ()), *get_args(annotation))
     return [found for part in parts if part is not Ellipsis for found in _marks(part, wanted)]
 

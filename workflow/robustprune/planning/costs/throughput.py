@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from robustprune.core.errors import UserError
 from robustprune.core.files import write_text
-from robustprune.planning.costs.work import Work
+from robustprune.core.work import Work
 
 THROUGHPUT_FILE = ".throughput.json"
 HOUR = 3600
