@@ -4,7 +4,7 @@ Both stand in the field's annotation, also within tuples, dicts and unions, and 
 upstream of one, and which modules decide its numbers, is never written down a second time.
 """
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, TypeVar, get_args, get_origin
@@ -33,7 +33,7 @@ def references_of(model: BaseModel) -> Iterator[tuple[str, str]]:
         yield ref.kind or str(getattr(holder, ref.kind_in)), value
 
 
-def marked(model: BaseModel, mark: type[T]) -> Iterator[tuple[T, str, BaseModel]]:
+def marked(model: BaseModel, mark: Callable[..., T]) -> Iterator[tuple[T, str, BaseModel]]:
     """Yield each string in a model's fields with a mark of that type, as (mark, string, the model that holds it)."""
     for holder in held_by(model):
         for name, annotation in _fields_that_hold(type(holder), mark):
@@ -56,7 +56,7 @@ def _models(value: Any) -> Iterator[BaseModel]:
             yield from _models(item)
 
 
-def _strings(annotation: Any, value: Any, mark: type[T]) -> Iterator[tuple[T, str]]:
+def _strings(annotation: Any, value: Any, mark: Callable[..., T]) -> Iterator[tuple[T, str]]:
     if isinstance(value, dict):
         for item in value.values():
             yield from _strings(_within(annotation, dict)[1], item, mark)
