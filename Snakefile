@@ -4,7 +4,7 @@
 # results/report.html                         a page of it: what pruning drops, and how it was made
 # results/<preset>/<kind>/<id>/               one directory a stage; its id is the hash of all that decides its numbers
 #
-# The plan (workflow/robustprune/plan.py, planning/) knows which stages there are; the rules only say how a kind of stage is run.
+# The plan (workflow/robustprune/planning) knows which stages there are; the rules say how a stage is run.
 import os
 import shlex
 import sys
@@ -43,27 +43,16 @@ report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"
-include: "workflow/rules/classes.smk"
-include: "workflow/rules/pools.smk"
-include: "workflow/rules/generators.smk"
-include: "workflow/rules/models.smk"
-include: "workflow/rules/embeddings.smk"
-include: "workflow/rules/scores.smk"
-include: "workflow/rules/pulls.smk"
-include: "workflow/rules/manifests.smk"
-include: "workflow/rules/evaluations.smk"
-include: "workflow/rules/layouts.smk"
-include: "workflow/rules/qualities.smk"
-include: "workflow/rules/studies.smk"
-include: "workflow/rules/tables.smk"
-include: "workflow/rules/figures.smk"
-include: "workflow/rules/galleries.smk"
-include: "workflow/rules/reports.smk"
-include: "workflow/rules/parts.smk"
+include: "workflow/rules/stages.smk"
+include: "workflow/rules/targets.smk"
 
 
+# Only what is about to run gets a directory.
 onstart:
-    PLAN.write_specs()
+    jobs = workflow.dag.needrun_jobs()
+    PLAN.write_specs(
+        {job.wildcards.id for job in jobs if "id" in job.wildcards.keys()}
+    )
 
 
 def all_targets(_):

@@ -276,7 +276,7 @@ def test_a_checkpoint_is_evaluated_and_measures_margins_without_training_anythin
     specs = [spec for spec in plan.stages.values() if spec.kind == "models"]
     assert stage.startswith("imported-smallcnn-")
     assert len(specs) == 2  # itself and PUMA's student
-    assert plan.resources(stage) == plan.config.resources.ingest
+    assert plan.resources(stage) == plan.config.resources["ingest"]
     scores = [spec for spec in plan.stages.values() if spec.kind == "scores"]
     assert [("models", stage) in spec.upstream for spec in scores] == [True, True]
     evaluated = [spec.upstream for spec in plan.stages.values() if spec.kind == "evaluations"]

@@ -409,7 +409,7 @@ def test_a_row_learns_from_its_own_generated_images(tmp_path: Path) -> None:
     origins = [plan.stages[model["synthetic"]].model_dump()["origin"] for model in models]
     assert origins == ["subset", "union", "subset"]
     assert models[0] == models[2]
-    assert plan.resources(models[1]["synthetic"]) == plan.config.resources.ingest
+    assert plan.resources(models[1]["synthetic"]) == plan.config.resources["ingest"]
 
 
 def test_a_row_with_images_that_its_recipe_does_not_look_at_is_refused(tmp_path: Path) -> None:

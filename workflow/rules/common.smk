@@ -9,6 +9,7 @@ from robustprune.core.paths import part_marker
 from robustprune.core.locations import put_into_environment
 from robustprune.planning.plan import make_plan, stages_of_target
 from robustprune.sharing.lookup import with_pulls
+from robustprune.core.registry import kinds
 from robustprune.core.stage import ID_PATTERN
 
 try:
@@ -28,6 +29,7 @@ except UserError as error:
     raise WorkflowError(str(error))
 
 RESULTS = PLAN.results
+KINDS = kinds()  # of stages
 # A global, not a param: these change no number, so changing them must rerun nothing.
 RUN = (
     f"{shlex.quote(sys.executable)} -m robustprune run {PLAN.config.execution.flags()}"

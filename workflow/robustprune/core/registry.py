@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from inspect import isabstract
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from robustprune.core.declarations import Named
 from robustprune.core.definitions import modules_in, source_of
@@ -24,6 +24,46 @@ def stage_classes() -> tuple[type[Stage], ...]:
     return tuple(
         stage for stage in _below(root) if not isabstract(stage) and (stage.room or stage.run is not Stage.run)
     )
+
+
+class Kind(NamedTuple):
+    """A kind of stages, as the rules see it.
+
+    Attributes:
+        name: the kind, which is also the name of its folder.
+        rule: name of the rule, as people see it in logs.
+        files: outputs, besides the record, that people may ask for.
+        local: True if its stages take seconds and run where Snakemake runs.
+    """
+
+    name: str
+    rule: str
+    files: tuple[str, ...]
+    local: bool
+
+
+def kinds() -> list[Kind]:
+    """Return every kind of stage, by name."""
+    found = {
+        stage.kind_name(): Kind(stage.kind_name(), stage.rule or _singular(stage.kind_name()), stage.files, stage.local)
+        for stage in stage_classes()
+    }
+    return [found[name] for name in sorted(found)]
+
+
+@cache
+def resource_keys() -> dict[str, bool]:
+    """Return the keys under which jobs ask for resources, and whether any stage under it can use a GPU."""
+    keys: dict[str, bool] = {}
+    for stage in stage_classes():
+        if not stage.local:
+            key = stage.resources or stage.kind_name()
+            keys[key] = keys.get(key, False) or stage.uses_device
+    return dict(sorted(keys.items()))
+
+
+def _singular(kind: str) -> str:
+    return f"{kind[:-3]}y" if kind.endswith("ies") else kind.removesuffix("s")
 
 
 def stage_from(content: Mapping[str, Any]) -> Stage:

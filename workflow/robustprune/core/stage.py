@@ -81,8 +81,15 @@ class Stage(Settings, ABC):
     resources: ClassVar[str] = ""  # key of the section ``resources``; empty for that of its kind
     uses_device: ClassVar[bool] = True  # False for classes that never compute on a GPU
     local: ClassVar[bool] = False  # True for what takes seconds and runs where Snakemake runs
+    rule: ClassVar[str] = ""  # name of the kind's rule; empty for the kind in the singular
+    files: ClassVar[tuple[str, ...]] = ()  # outputs, besides the record, that people may ask for
     room: ClassVar[str] = ""  # old way, until every stage has its own ``run``
     modules: ClassVar[tuple[str, ...]] = ()  # old way, until every stage's definitions are derived
+
+    @classmethod
+    def kind_name(cls) -> str:
+        """Return the kind of all stages of this class."""
+        return str(cls.model_fields["kind"].default)
 
     @property
     @abstractmethod

@@ -57,6 +57,8 @@ class IngestedPoolStage(Stage):
     """Real or ready-made images, brought into the pool format."""
 
     room = "images.ingested"
+    resources = "ingest"
+    uses_device = False
     kind: Literal["pools"] = "pools"
     origin: Literal["ingested"] = "ingested"
     dataset: str
@@ -95,6 +97,8 @@ class SynsetPoolStage(Stage):
 
     room = "images.synsets"
     modules = ("pools.decoding", "pools.encoding", "pools.format", "pools.synsets")
+    resources = "ingest"
+    uses_device = False
     kind: Literal["pools"] = "pools"
     origin: Literal["synsets"] = "synsets"
     dataset: str
@@ -188,6 +192,8 @@ class SubsetPoolStage(Stage):
 
     room = "images.subset"
     modules = ("pools.drawing", "pools.subpools", "pools.subset", "randomness")
+    resources = "ingest"
+    uses_device = False
     kind: Literal["pools"] = "pools"
     origin: Literal["subset"] = "subset"
     dataset: str
@@ -213,6 +219,8 @@ class SelectedPoolStage(Stage):
 
     room = "scores.selected_pool"
     modules = ("pools.selected", "pools.subpools")
+    resources = "ingest"
+    uses_device = False
     kind: Literal["pools"] = "pools"
     origin: Literal["selected"] = "selected"
     dataset: str
@@ -247,6 +255,8 @@ class UnionPoolStage(Stage):
 
     room = "images.union"
     modules = ("pools.subpools",)
+    resources = "ingest"
+    uses_device = False
     kind: Literal["pools"] = "pools"
     origin: Literal["union"] = "union"
     dataset: str

@@ -22,6 +22,7 @@ from robustprune.core.errors import UserError
 from robustprune.core.execution import Execution
 from robustprune.core.locations import location_problem, without_credentials
 from robustprune.core.paths import CONFIG_FILE, PRESETS
+from robustprune.core.registry import resource_keys
 from robustprune.core.settings import OtherThreat, Settings, ThreatModel, Weights
 from robustprune.core.wording import suggestion, what_is_wrong
 from robustprune.core.yaml_files import merge, read_yaml
@@ -176,28 +177,15 @@ class StageResources(Settings):
     )
 
 
-class Resources(Settings):
-    """Resources of each stage kind but tables, figures and reports, which take seconds.
-
-    ``ingest`` is for images and models brought in.
-    """
-
-    classes: StageResources = StageResources()
-    ingest: StageResources = StageResources()
-    pools: StageResources = StageResources()
-    generators: StageResources = StageResources()
-    models: StageResources = StageResources()
-    embeddings: StageResources = StageResources()
-    scores: StageResources = StageResources()
-    manifests: StageResources = StageResources()
-    evaluations: StageResources = StageResources()
-    layouts: StageResources = StageResources()
-    qualities: StageResources = StageResources()
-    studies: StageResources = StageResources()
-    galleries: StageResources = StageResources()
+def _of_each_kind(given: dict[str, StageResources]) -> dict[str, StageResources]:
+    known = resource_keys()
+    for key in given:
+        if key not in known:
+            raise ValueError(f"there is no kind of stage {key!r}{suggestion(key, list(known))}")
+    return {key: given.get(key, StageResources()) for key in known}
 
 
-WITHOUT_GPU = ("classes", "ingest", "manifests", "layouts", "studies", "galleries")
+Resources = Annotated[dict[str, StageResources], AfterValidator(_of_each_kind)]
 
 
 class Config(Settings):
@@ -243,7 +231,12 @@ class Config(Settings):
     clouds: CloudSettings = CloudSettings()
     report: ReportSettings = ReportSettings()
     execution: Execution = Execution()
-    resources: Resources = Resources()
+    resources: Resources = Field(
+        {},
+        validate_default=True,
+        description="of one job of each kind of stage but those that take seconds; ingest is for images, models and "
+        "scores brought in",
+    )
 
     @field_validator("seeds")
     @classmethod
@@ -329,9 +322,9 @@ class Config(Settings):
                 raise ValueError(f"{key} = {name!r} is not one of the checkpoints: {known}")
 
     def _gpus_are_used(self) -> None:
-        for kind in Resources.model_fields:
-            gpus = getattr(self.resources, kind).gpu
-            if kind in WITHOUT_GPU and gpus != 0:
+        for kind, uses_device in resource_keys().items():
+            gpus = self.resources[kind].gpu
+            if not uses_device and gpus != 0:
                 raise ValueError(f"resources.{kind}.gpu = {gpus} should be 0, as nothing there computes on one")
             trained = kind in ("generators", "models")
             processes = self.execution.processes if trained else 1

@@ -17,13 +17,6 @@ from robustprune.core.stage_file import write_spec
 from robustprune.core.wording import suggestion
 from robustprune.experiments.figures.forms import AnyFigure
 from robustprune.experiments.tables.forms import AnyTable
-from robustprune.images.specs import (
-    IngestedPoolStage,
-    SelectedPoolStage,
-    SubsetPoolStage,
-    SynsetPoolStage,
-    UnionPoolStage,
-)
 from robustprune.planning.config import Config, StageResources, preset_names
 from robustprune.planning.context import Context
 from robustprune.planning.figures import plan_figure
@@ -31,19 +24,7 @@ from robustprune.planning.quality import plan_quality
 from robustprune.planning.reports import plan_report
 from robustprune.planning.stages import rows_of
 from robustprune.planning.tables import plan_table
-from robustprune.scores.specs import ImportedScoreStage
-from robustprune.training.specs import ImportedModelStage
 
-BROUGHT_IN = (
-    IngestedPoolStage,
-    SynsetPoolStage,
-    ImportedModelStage,
-    ImportedScoreStage,
-    SelectedPoolStage,
-    SubsetPoolStage,
-    UnionPoolStage,
-)
-"""Stages that compute next to nothing, and so ask for the resources ``ingest``."""
 QUALITY_TARGET, REPORT_TARGET = "quality.csv", "report.html"  # under results/
 
 
@@ -105,8 +86,8 @@ class Plan:
     def resources(self, stage_id: str) -> StageResources:
         """What a stage's job asks of the scheduler."""
         spec = self._spec(stage_id)
-        kind = "ingest" if isinstance(spec, BROUGHT_IN) else spec.kind
-        resources: StageResources = getattr(self.config.resources, kind)
+        key = spec.resources or spec.kind
+        resources = self.config.resources.get(key, StageResources())
         return resources if spec.needs_device else resources.model_copy(update={"gpu": 0})
 
     def needed_for(self, stage_ids: Iterable[str]) -> list[str]:
@@ -122,10 +103,10 @@ class Plan:
             visit(stage_id)
         return list(order)
 
-    def write_specs(self) -> None:
-        """Put each stage's spec.json where its job looks for it."""
-        for stage_id, spec in self.stages.items():
-            write_spec(self.directory(stage_id) / SPEC_FILE, spec)
+    def write_specs(self, stage_ids: Iterable[str] | None = None) -> None:
+        """Put spec.json of some stages, or of all, where their jobs look for it."""
+        for stage_id in self.stages if stage_ids is None else stage_ids:
+            write_spec(self.directory(stage_id) / SPEC_FILE, self._spec(stage_id))
 
     def images(self, pool_id: str) -> int | None:
         """How many images a pool will have, or has where it is made already; None where neither is known."""

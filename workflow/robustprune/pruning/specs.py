@@ -24,6 +24,7 @@ class ManifestStage(Stage):
         "pruning.strategies",
         "randomness",
     )
+    uses_device = False
     kind: Literal["manifests"] = "manifests"
     pools: tuple[StageId, ...]
     scores: tuple[StageId, ...]

@@ -16,6 +16,7 @@ class GalleryStage(Stage):
 
     room = "report.gallery.stage"
     modules = ("gallery.counting", "gallery.cuts", "gallery.picks", "gallery.sprites", "pools.drawing", "randomness")
+    uses_device = False
     kind: Literal["galleries"] = "galleries"
     pools: tuple[StageId, ...] = Field(min_length=1)
     scores: tuple[StageId, ...] = Field(min_length=1)
@@ -47,6 +48,9 @@ class ReportStage(Stage):
 
     room = "report.stage"
     modules = ("report.explorer", "report.page", "report.provenance", "report.stage")
+    local = True
+    rule = "report_page"
+    files = ("report.html",)
     kind: Literal["reports"] = "reports"
     preset: str
     dataset: str

@@ -145,6 +145,8 @@ class ImportedScoreStage(ScoreStage):
 
     room = "scores.imported"
     modules = ("scores.imported",)
+    resources = "ingest"
+    uses_device = False
     kind: Literal["scores"] = "scores"
     score: Literal["imported"] = "imported"
     format: ScoreFormat

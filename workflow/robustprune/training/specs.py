@@ -114,6 +114,8 @@ class ImportedModelStage(Stage):
 
     room = "networks.imported"
     modules = ("models.foreign", "models.normalization")
+    resources = "ingest"
+    uses_device = False
     kind: Literal["models"] = "models"
     origin: Literal["imported"] = "imported"
     architecture: Architecture

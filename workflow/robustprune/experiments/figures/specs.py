@@ -16,6 +16,8 @@ from robustprune.scores.settings import Trajectory
 class FigureStage(Stage):
     """What every figure has."""
 
+    local = True
+    files = ("figure.svg", "figure.csv", "caption.md")
     kind: Literal["figures"] = "figures"
     name: str
     title: str

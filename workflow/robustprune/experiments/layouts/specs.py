@@ -13,6 +13,7 @@ class LayoutStage(Stage):
 
     room = "experiments.layouts.stage"
     modules = ("layouts.measures", "layouts.plane")
+    uses_device = False
     kind: Literal["layouts"] = "layouts"
     pool: StageId
     model: StageId | None = Field(description="the training that kept some of the images; null for all of them")

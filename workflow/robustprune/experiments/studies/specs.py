@@ -14,6 +14,7 @@ class PerceptronStage(Stage):
 
     room = "experiments.studies.perceptron"
     modules = ("perceptron.stage", "perceptron.student", "perceptron.teacher", "randomness")
+    uses_device = False
     kind: Literal["studies"] = "studies"
     study: Literal["perceptron"] = "perceptron"
     features: int = Field(ge=2)
@@ -49,6 +50,7 @@ class FeatureModelStage(Stage):
         "perceptron.student",
         "randomness",
     )
+    uses_device = False
     kind: Literal["studies"] = "studies"
     study: Literal["feature_model"] = "feature_model"
     settings: FeatureModelSettings
@@ -80,6 +82,7 @@ class CloudsStage(Stage):
         "sample_noise",
         "training.mid_training",
     )
+    uses_device = False
     kind: Literal["studies"] = "studies"
     study: Literal["clouds"] = "clouds"
     settings: CloudSettings

@@ -52,6 +52,8 @@ class TableStage(Stage):
         "tables.speed",
         "tables.statistics",
     )
+    local = True
+    files = ("table.csv", "table.md", "table.tex")
     kind: Literal["tables"] = "tables"
     name: str
     title: str

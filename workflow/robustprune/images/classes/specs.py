@@ -27,6 +27,8 @@ class ClassListStage(Stage):
 
     room = "images.classes.stage"
     modules = ("classes.files", "classes.grouping", "classes.hierarchy", "classes.listing")
+    rule = "class_list"
+    uses_device = False
     kind: Literal["classes"] = "classes"
     dataset: str
     source: SynsetFolder
