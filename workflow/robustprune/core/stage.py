@@ -23,7 +23,7 @@ from pydantic import Field
 
 from robustprune.core.declarations import Named
 from robustprune.core.definitions import definitions_of, modules_in, stated_in
-from robustprune.core.marks import held_by, marked, references_of
+from robustprune.core.marks import Ref, held_by, marked, references_of
 from robustprune.core.settings import Settings
 from robustprune.core.work import Work
 
@@ -33,6 +33,13 @@ if TYPE_CHECKING:
 
 ID_PATTERN = r"[a-z0-9]+(?:-[a-z0-9]+)*-[0-9a-f]{10}"
 StageId = Annotated[str, Field(pattern=f"^{ID_PATTERN}$")]
+PoolId = Annotated[StageId, Ref("pools")]
+GeneratorId = Annotated[StageId, Ref("generators")]
+ModelId = Annotated[StageId, Ref("models")]
+EmbeddingId = Annotated[StageId, Ref("embeddings")]
+ScoreId = Annotated[StageId, Ref("scores")]
+ManifestId = Annotated[StageId, Ref("manifests")]
+EvaluationId = Annotated[StageId, Ref("evaluations")]
 LONGEST_ID = 200
 ImageShape = tuple[int, int, int]  # channels, height, width
 

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from robustprune.core.settings import ThreatModel, Weights
-from robustprune.core.stage import SharedRows, Stage, StageId, slug_of
+from robustprune.core.stage import ModelId, PoolId, SharedRows, Stage, slug_of
 from robustprune.evaluation.settings import ATTACK_WORDS, AttackName, Pgd
 
 AUTOATTACK_CHUNK = 250
@@ -28,9 +28,9 @@ class EvaluationStage(Stage):
     kind: Literal["evaluations"] = "evaluations"
     attack: AttackName
     pgd: Pgd | None = Field(description="settings of an attack that is PGD")
-    pool: StageId
+    pool: PoolId
     images: int | None = Field(description="test images used, as many of each class as can be; null for all")
-    model: StageId
+    model: ModelId
     weights: Weights = "last"
     threat: ThreatModel | None = Field(description="null, whatever is given, where nothing is attacked")
     seed: int = Field(ge=0, description="0, whatever is given, where nothing is attacked")
@@ -71,7 +71,3 @@ class EvaluationStage(Stage):
     def shared_rows(self) -> SharedRows:
         together = AUTOATTACK_CHUNK if self.attack == "autoattack" else None
         return SharedRows(pool=self.pool, most=self.images, together=together)
-
-    @property
-    def upstream(self) -> tuple[tuple[str, str], ...]:
-        return (("pools", self.pool), ("models", self.model))

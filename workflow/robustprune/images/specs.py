@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from robustprune.core.marks import Ref
 from robustprune.core.settings import DIGEST_PATTERN, Exact, Settings
-from robustprune.core.stage import ImageShape, SharedRows, Stage, StageId
+from robustprune.core.stage import GeneratorId, ImageShape, PoolId, ScoreId, SharedRows, Stage, StageId
 from robustprune.generation.settings import GeneratorSettings, SamplerSettings
 from robustprune.images.classes.specs import SynsetFolder
 from robustprune.images.settings import PICTURE_FORMATS, Overlap, Storage
@@ -66,8 +67,8 @@ class IngestedPoolStage(Stage):
     classes: int
     image_shape: ImageShape
     source: Annotated[FileSource | TorchvisionSource | DigitsSource, Field(discriminator="format")]
-    train: StageId | None = Field(None, description="the pool of which equal images are counted")
-    test: StageId | None = Field(None, description="the pool of which it should have no image")
+    train: PoolId | None = Field(None, description="the pool of which equal images are counted")
+    test: PoolId | None = Field(None, description="the pool of which it should have no image")
     overlap: Overlap = Field("refused", description="whether it may have some all the same")
     storage: Storage = Field("decoded", description="whether it has the source's pictures as they are, or pixels")
 
@@ -87,10 +88,6 @@ class IngestedPoolStage(Stage):
             raise ValueError(f"a pool from {self.source.format} has pixels, which are not kept encoded")
         return self
 
-    @property
-    def upstream(self) -> tuple[tuple[str, str], ...]:
-        return tuple(("pools", pool) for pool in (self.train, self.test) if pool is not None)
-
 
 class SynsetPoolStage(Stage):
     """Images of a class list, encoded as they are."""
@@ -103,20 +100,16 @@ class SynsetPoolStage(Stage):
     origin: Literal["synsets"] = "synsets"
     dataset: str
     split: Literal["train", "test"]
-    class_list: StageId
+    class_list: Annotated[StageId, Ref("classes")]
     classes: int
     image_shape: ImageShape
     source: SynsetFolder
-    test: StageId | None = Field(None, description="the pool of which it should have no image")
+    test: PoolId | None = Field(None, description="the pool of which it should have no image")
     overlap: Overlap = Field("refused", description="whether it may have some all the same")
 
     @property
     def slug(self) -> str:
         return f"{self.dataset}-{self.split}"
-
-    @property
-    def upstream(self) -> tuple[tuple[str, str], ...]:
-        return (("classes", self.class_list), *((("pools", self.test),) if self.test is not None else ()))
 
 
 class GeneratorStage(Stage):
@@ -137,7 +130,7 @@ class GeneratorStage(Stage):
     )
     kind: Literal["generators"] = "generators"
     dataset: str
-    pool: StageId
+    pool: PoolId
     classes: int
     image_shape: ImageShape
     settings: GeneratorSettings
@@ -145,10 +138,6 @@ class GeneratorStage(Stage):
     @property
     def slug(self) -> str:
         return f"edm-{self.dataset}"
-
-    @property
-    def upstream(self) -> tuple[tuple[str, str], ...]:
-        return (("pools", self.pool),)
 
 
 class GeneratedPoolStage(Stage):
@@ -168,7 +157,7 @@ class GeneratedPoolStage(Stage):
     kind: Literal["pools"] = "pools"
     origin: Literal["generated"] = "generated"
     dataset: str
-    generator: StageId
+    generator: GeneratorId
     classes: int
     image_shape: ImageShape
     count: int = Field(gt=0)
@@ -182,10 +171,6 @@ class GeneratedPoolStage(Stage):
     def shared_rows(self) -> SharedRows:
         return SharedRows(most=self.count)
 
-    @property
-    def upstream(self) -> tuple[tuple[str, str], ...]:
-        return (("generators", self.generator),)
-
 
 class SubsetPoolStage(Stage):
     """A random part of another pool; its images stay there."""
@@ -197,21 +182,17 @@ class SubsetPoolStage(Stage):
     kind: Literal["pools"] = "pools"
     origin: Literal["subset"] = "subset"
     dataset: str
-    pool: StageId
+    pool: PoolId
     classes: int
     image_shape: ImageShape
     count: int = Field(gt=0)
     balanced: bool
-    apart_from: tuple[StageId, ...] = Field(description="pools of which no image is drawn")
+    apart_from: tuple[PoolId, ...] = Field(description="pools of which no image is drawn")
     seed: int = Field(ge=0)
 
     @property
     def slug(self) -> str:
         return f"{self.dataset}-subset"
-
-    @property
-    def upstream(self) -> tuple[tuple[str, str], ...]:
-        return tuple(("pools", pool) for pool in dict.fromkeys((self.pool, *self.apart_from)))
 
 
 class SelectedPoolStage(Stage):
@@ -224,8 +205,8 @@ class SelectedPoolStage(Stage):
     kind: Literal["pools"] = "pools"
     origin: Literal["selected"] = "selected"
     dataset: str
-    pool: StageId
-    score: StageId
+    pool: PoolId
+    score: ScoreId
     classes: int
     image_shape: ImageShape
     keep: Exact = Field(gt=0, le=1)
@@ -238,15 +219,11 @@ class SelectedPoolStage(Stage):
         """How many of so many images of a class are kept: the share, rounded, and at least one where there is any."""
         return max(math.floor(images * self.keep + Fraction(1, 2)), min(images, 1))
 
-    @property
-    def upstream(self) -> tuple[tuple[str, str], ...]:
-        return (("pools", self.pool), ("scores", self.score))
-
 
 class UnionPart(Settings):
     """A pool of a union, and its share of the union's images in a batch; None where all are drawn alike."""
 
-    pool: StageId
+    pool: PoolId
     share: Exact | None
 
 
@@ -267,7 +244,3 @@ class UnionPoolStage(Stage):
     @property
     def slug(self) -> str:
         return f"{self.dataset}-union"
-
-    @property
-    def upstream(self) -> tuple[tuple[str, str], ...]:
-        return tuple(("pools", part.pool) for part in self.parts)

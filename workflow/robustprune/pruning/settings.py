@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from robustprune.attacks.settings import DeepFoolTarget
 from robustprune.core.settings import Exact, Radius, Settings
+from robustprune.core.stage import ManifestId
 
 Strategy = Literal[
     "none",
@@ -74,7 +75,7 @@ class DropAsMany(Settings):
     """As many as another manifest drops: of all, or of each class or source."""
 
     by: Literal["manifest"] = "manifest"
-    manifest: str
+    manifest: ManifestId
 
 
 AnyAmount = Annotated[DropShare | DropBeyond | DropAsMany, Field(discriminator="by")]

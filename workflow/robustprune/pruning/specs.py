@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from robustprune.core.stage import Stage, StageId
-from robustprune.pruning.settings import Among, AnyAmount, DropAsMany, Per, RadiusSettings, Strategy
+from robustprune.core.stage import PoolId, ScoreId, Stage
+from robustprune.pruning.settings import Among, AnyAmount, Per, RadiusSettings, Strategy
 
 
 class ManifestStage(Stage):
@@ -26,10 +26,10 @@ class ManifestStage(Stage):
     )
     uses_device = False
     kind: Literal["manifests"] = "manifests"
-    pools: tuple[StageId, ...]
-    scores: tuple[StageId, ...]
-    margins: tuple[StageId, ...]
-    difficulties: tuple[StageId, ...]
+    pools: tuple[PoolId, ...]
+    scores: tuple[ScoreId, ...]
+    margins: tuple[ScoreId, ...]
+    difficulties: tuple[ScoreId, ...]
     strategy: Strategy
     drop: AnyAmount
     per: Per
@@ -41,13 +41,3 @@ class ManifestStage(Stage):
     @property
     def slug(self) -> str:
         return self.strategy.replace("_", "-")
-
-    @property
-    def upstream(self) -> tuple[tuple[str, str], ...]:
-        scores = dict.fromkeys((*self.scores, *self.margins, *self.difficulties))
-        followed = (("manifests", self.drop.manifest),) if isinstance(self.drop, DropAsMany) else ()
-        return (
-            *(("pools", pool) for pool in self.pools),
-            *(("scores", score) for score in scores),
-            *followed,
-        )

@@ -1,11 +1,12 @@
 """A page of all that was asked for."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from robustprune.core.marks import Ref
 from robustprune.core.settings import Settings
-from robustprune.core.stage import Stage, StageId, slug_of
+from robustprune.core.stage import ManifestId, PoolId, ScoreId, Stage, StageId, slug_of
 
 
 class GalleryStage(Stage):
@@ -18,21 +19,13 @@ class GalleryStage(Stage):
     modules = ("gallery.counting", "gallery.cuts", "gallery.picks", "gallery.sprites", "pools.drawing", "randomness")
     uses_device = False
     kind: Literal["galleries"] = "galleries"
-    pools: tuple[StageId, ...] = Field(min_length=1)
-    scores: tuple[StageId, ...] = Field(min_length=1)
-    manifests: tuple[StageId, ...] = Field(min_length=1)
+    pools: tuple[PoolId, ...] = Field(min_length=1)
+    scores: tuple[ScoreId, ...] = Field(min_length=1)
+    manifests: tuple[ManifestId, ...] = Field(min_length=1)
 
     @property
     def slug(self) -> str:
         return f"gallery-{slug_of(self.scores[0])}"
-
-    @property
-    def upstream(self) -> tuple[tuple[str, str], ...]:
-        return (
-            *(("pools", pool) for pool in self.pools),
-            *(("scores", score) for score in self.scores),
-            *(("manifests", manifest) for manifest in self.manifests),
-        )
 
 
 class ShownFile(Settings):
@@ -40,7 +33,7 @@ class ShownFile(Settings):
 
     target: str
     kind: Literal["tables", "figures"]
-    stage: StageId
+    stage: Annotated[StageId, Ref(kind_in="kind")]
 
 
 class ReportStage(Stage):
@@ -56,13 +49,8 @@ class ReportStage(Stage):
     dataset: str
     shown: tuple[ShownFile, ...] = Field(min_length=1)
     impossible: tuple[str, ...] = Field(description="files that were asked for, but the configuration does not allow")
-    galleries: tuple[StageId, ...]
+    galleries: tuple[Annotated[StageId, Ref("galleries")], ...]
 
     @property
     def slug(self) -> str:
         return f"report-{self.dataset}"
-
-    @property
-    def upstream(self) -> tuple[tuple[str, str], ...]:
-        shown = dict.fromkeys((one.kind, one.stage) for one in self.shown)
-        return (*shown, *(("galleries", gallery) for gallery in self.galleries))

@@ -6,7 +6,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from robustprune.attacks.settings import AnyMarginSettings
 from robustprune.core.settings import DIGEST_PATTERN, Norm, Settings, ThreatModel, Weights
-from robustprune.core.stage import SharedRows, Stage, StageId, slug_of
+from robustprune.core.stage import EmbeddingId, ModelId, PoolId, ScoreId, SharedRows, Stage, slug_of
 from robustprune.scores.settings import (
     AnyMetric,
     CrossEntropyAttack,
@@ -25,7 +25,7 @@ EXTRAPOLATED_TOGETHER = 2**13  # images whose neighbours are looked for at once:
 class ScoreStage(Stage):
     """Something measured of every image of ``pool``: the kind of stage that teams share."""
 
-    pool: StageId
+    pool: PoolId
 
     @property
     def upstream_of_pull(self) -> tuple[tuple[str, str], ...]:
@@ -40,7 +40,7 @@ class MarginStage(ScoreStage):
     modules = ("attacks.inputs", *MARGIN_MODULES)
     kind: Literal["scores"] = "scores"
     score: Literal["margin"] = "margin"
-    model: StageId
+    model: ModelId
     weights: Weights = "last"
     norm: Norm
     settings: AnyMarginSettings
@@ -57,10 +57,6 @@ class MarginStage(ScoreStage):
     def shared_rows(self) -> SharedRows:
         return SharedRows(pool=self.pool)
 
-    @property
-    def upstream(self) -> tuple[tuple[str, str], ...]:
-        return (("pools", self.pool), ("models", self.model))
-
 
 class DynamicsScoreStage(ScoreStage):
     """What the recorded course of one or more trainings says of each image of a pool that they learnt from."""
@@ -69,7 +65,7 @@ class DynamicsScoreStage(ScoreStage):
     modules = ("scores.dynamics", "scores.metrics")
     kind: Literal["scores"] = "scores"
     score: DynamicsScoreName
-    models: tuple[StageId, ...] = Field(min_length=1)
+    models: tuple[ModelId, ...] = Field(min_length=1)
     trajectory: Trajectory
     metric: AnyMetric
 
@@ -84,10 +80,6 @@ class DynamicsScoreStage(ScoreStage):
     @property
     def shared_rows(self) -> SharedRows:
         return SharedRows(pool=self.pool, together=RECORDED_TOGETHER)
-
-    @property
-    def upstream(self) -> tuple[tuple[str, str], ...]:
-        return (("pools", self.pool), *(("models", model) for model in self.models))
 
 
 class LossScoreStage(ScoreStage):
@@ -105,7 +97,7 @@ class LossScoreStage(ScoreStage):
     )
     kind: Literal["scores"] = "scores"
     score: LossScoreName
-    model: StageId
+    model: ModelId
     weights: Weights = "last"
     attack: CrossEntropyAttack | None
     clip_start: bool = Field(True, description="of the attack; true, whatever is given, where nothing is attacked")
@@ -135,10 +127,6 @@ class LossScoreStage(ScoreStage):
     def shared_rows(self) -> SharedRows:
         return SharedRows(pool=self.pool)
 
-    @property
-    def upstream(self) -> tuple[tuple[str, str], ...]:
-        return (("pools", self.pool), ("models", self.model))
-
 
 class ImportedScoreStage(ScoreStage):
     """A score that was measured elsewhere. ``digest`` is what its file is, ``location`` where it lies now."""
@@ -160,10 +148,6 @@ class ImportedScoreStage(ScoreStage):
     def slug(self) -> str:
         return f"imported-{self.column.replace('_', '')}-{slug_of(self.pool)}"
 
-    @property
-    def upstream(self) -> tuple[tuple[str, str], ...]:
-        return (("pools", self.pool),)
-
 
 class ScoredPool(Settings):
     """A pool that is scored directly, and its embedding.
@@ -172,9 +156,9 @@ class ScoredPool(Settings):
     extrapolated from them.
     """
 
-    pool: StageId
-    score: StageId
-    embedding: StageId
+    pool: PoolId
+    score: ScoreId
+    embedding: EmbeddingId
     validation_images: int = Field(0, ge=0, exclude_if=lambda images: images == 0)  # so that older ids stay
 
 
@@ -197,7 +181,7 @@ class ExtrapolatedScoreStage(ScoreStage):
     )
     kind: Literal["scores"] = "scores"
     score: Literal["extrapolated"] = "extrapolated"
-    embedding: StageId
+    embedding: EmbeddingId
     sources: tuple[ScoredPool, ...] = Field(min_length=1, max_length=2)
     settings: NeighbourSettings
 
@@ -208,12 +192,3 @@ class ExtrapolatedScoreStage(ScoreStage):
     @property
     def shared_rows(self) -> SharedRows:
         return SharedRows(pool=self.pool, together=EXTRAPOLATED_TOGETHER)
-
-    @property
-    def upstream(self) -> tuple[tuple[str, str], ...]:
-        sources = [
-            pair
-            for source in self.sources
-            for pair in (("pools", source.pool), ("scores", source.score), ("embeddings", source.embedding))
-        ]
-        return tuple(dict.fromkeys([("pools", self.pool), ("embeddings", self.embedding), *sources]))

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from robustprune.core.settings import DIGEST_PATTERN, ThreatModel
-from robustprune.core.stage import ImageShape, Stage, StageId, architecture_modules, slug_of
+from robustprune.core.stage import ImageShape, ManifestId, PoolId, Stage, architecture_modules, slug_of
 from robustprune.networks.settings import Architecture, NormalizationSettings
 from robustprune.pruning.settings import MidTraining, OnlinePuma
 from robustprune.scores.settings import RecordingSettings
@@ -63,9 +63,9 @@ class ModelStage(Stage):
     architecture: Architecture
     classes: int
     image_shape: ImageShape
-    real: StageId
-    synthetic: StageId | None
-    manifest: StageId | None
+    real: PoolId
+    synthetic: PoolId | None
+    manifest: ManifestId | None
     training: AnyRecipe = Field(discriminator="recipe")
     mid_training: MidTraining | None = None
     online: OnlinePuma | None = None
@@ -103,11 +103,6 @@ class ModelStage(Stage):
         """Ids of the pools it learns from, the real one first."""
         return (self.real,) if self.synthetic is None else (self.real, self.synthetic)
 
-    @property
-    def upstream(self) -> tuple[tuple[str, str], ...]:
-        manifest = () if self.manifest is None else (("manifests", self.manifest),)
-        return (*(("pools", pool) for pool in self.pools), *manifest)
-
 
 class ImportedModelStage(Stage):
     """A classifier that was trained elsewhere. ``digest`` is its file's SHA-256, ``location`` where it lies now."""
@@ -133,7 +128,3 @@ class ImportedModelStage(Stage):
     @property
     def decisive_modules(self) -> tuple[str, ...]:
         return (*self.modules, *architecture_modules(self.architecture))
-
-    @property
-    def upstream(self) -> tuple[tuple[str, str], ...]:
-        return ()

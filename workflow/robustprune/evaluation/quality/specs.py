@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from robustprune.core.stage import Stage, StageId, slug_of
+from robustprune.core.stage import ModelId, PoolId, Stage, slug_of
 
 
 class QualityStage(Stage):
@@ -26,17 +26,12 @@ class QualityStage(Stage):
         "randomness",
     )
     kind: Literal["qualities"] = "qualities"
-    pool: StageId
-    train: StageId
-    test: StageId
-    model: StageId
+    pool: PoolId
+    train: PoolId
+    test: PoolId
+    model: ModelId
     images: int | None = Field(description="drawn from each pool at random; None for all")
 
     @property
     def slug(self) -> str:
         return f"quality-{slug_of(self.pool)}"
-
-    @property
-    def upstream(self) -> tuple[tuple[str, str], ...]:
-        pools = dict.fromkeys((self.pool, self.train, self.test))
-        return (*(("pools", pool) for pool in pools), ("models", self.model))

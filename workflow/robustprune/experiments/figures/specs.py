@@ -1,11 +1,12 @@
 """Pictures, each with its data and a caption."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from robustprune.core.marks import Ref
 from robustprune.core.settings import Radius, Settings
-from robustprune.core.stage import Stage, StageId
+from robustprune.core.stage import ManifestId, ModelId, ScoreId, Stage, StageId
 from robustprune.experiments.figures.settings import CourseName, CurveClaim, MeasureClaim
 from robustprune.experiments.studies.settings import CloudPruning, LayoutSettings
 from robustprune.experiments.tables.settings import QuantityName
@@ -38,12 +39,8 @@ class PerceptronFigureStage(FigureStage):
     modules = ("figures.perceptron", "figures.style", "perceptron.claims", "tables.statistics")
     form: Literal["perceptron"] = "perceptron"
     claim: str
-    studies: tuple[StageId, ...] = Field(min_length=1)
-    without: tuple[StageId, ...] = ()
-
-    @property
-    def upstream(self) -> tuple[tuple[str, str], ...]:
-        return tuple(("studies", study) for study in dict.fromkeys((*self.studies, *self.without)))
+    studies: tuple[Annotated[StageId, Ref("studies")], ...] = Field(min_length=1)
+    without: tuple[Annotated[StageId, Ref("studies")], ...] = ()
 
 
 class PhaseMapStage(FigureStage):
@@ -52,11 +49,7 @@ class PhaseMapStage(FigureStage):
     room = "experiments.figures.phase_map"
     modules = ("figures.phase_map", "figures.style", "perceptron.claims", "perceptron.teacher", "tables.statistics")
     form: Literal["phase_map"] = "phase_map"
-    studies: tuple[StageId, ...] = Field(min_length=2)
-
-    @property
-    def upstream(self) -> tuple[tuple[str, str], ...]:
-        return tuple(("studies", study) for study in self.studies)
+    studies: tuple[Annotated[StageId, Ref("studies")], ...] = Field(min_length=2)
 
 
 OF_CURVES = (
@@ -90,11 +83,6 @@ class SeriesSpec(Settings):
         """All of them."""
         return (*(run for point in self.points for run in point.runs), *self.level)
 
-    @property
-    def upstream(self) -> list[tuple[str, str]]:
-        """(kind, id) of each of its stages."""
-        return [pair for run in self.runs for pair in run.upstream]
-
 
 class CurvesStage(FigureStage):
     """Quantities of methods over a value that is set on each of them."""
@@ -109,10 +97,6 @@ class CurvesStage(FigureStage):
     series: tuple[SeriesSpec, ...]
     claims: tuple[CurveClaim, ...]
 
-    @property
-    def upstream(self) -> tuple[tuple[str, str], ...]:
-        return tuple(dict.fromkeys(pair for series in self.series for pair in series.upstream))
-
 
 class CoursesStage(FigureStage):
     """How methods do while they are trained. ``level`` of a series is its runs."""
@@ -124,10 +108,6 @@ class CoursesStage(FigureStage):
     series: tuple[SeriesSpec, ...]
     claims: tuple[CurveClaim, ...]
 
-    @property
-    def upstream(self) -> tuple[tuple[str, str], ...]:
-        return tuple(dict.fromkeys(pair for series in self.series for pair in series.upstream))
-
 
 OF_SCORES = ("figures.claims", "figures.measures", "figures.style", "tables.claims")
 
@@ -136,12 +116,7 @@ class ScoreSeries(Settings):
     """A method, and its scores of each pool that it learns from."""
 
     method: str
-    scores: tuple[StageId, ...] = Field(min_length=1)
-
-    @property
-    def upstream(self) -> list[tuple[str, str]]:
-        """(kind, id) of each of its stages."""
-        return [("scores", score) for score in self.scores]
+    scores: tuple[ScoreId, ...] = Field(min_length=1)
 
 
 class DistributionsStage(FigureStage):
@@ -156,10 +131,6 @@ class DistributionsStage(FigureStage):
     same_images: bool = Field(description="whether all series are of the same images")
     claims: tuple[MeasureClaim, ...]
 
-    @property
-    def upstream(self) -> tuple[tuple[str, str], ...]:
-        return tuple(dict.fromkeys(pair for series in self.series for pair in series.upstream))
-
 
 class ScatterStage(FigureStage):
     """Two scores of the same images."""
@@ -171,10 +142,6 @@ class ScatterStage(FigureStage):
     second: ScoreSeries
     claims: tuple[MeasureClaim, ...]
 
-    @property
-    def upstream(self) -> tuple[tuple[str, str], ...]:
-        return tuple(dict.fromkeys([*self.first.upstream, *self.second.upstream]))
-
 
 class NeighboursStage(FigureStage):
     """Errors of extrapolated scores over the number of neighbours. Each series has one score, the extrapolated one."""
@@ -185,18 +152,14 @@ class NeighboursStage(FigureStage):
     series: tuple[ScoreSeries, ...] = Field(min_length=1)
     claims: tuple[MeasureClaim, ...]
 
-    @property
-    def upstream(self) -> tuple[tuple[str, str], ...]:
-        return tuple(dict.fromkeys(pair for series in self.series for pair in series.upstream))
-
 
 class ManifestPair(Settings):
     """Two manifests that choose from the same images, and what the methods behind them are called."""
 
     method: str
     names: tuple[str, str]
-    first: StageId
-    second: StageId
+    first: ManifestId
+    second: ManifestId
 
 
 class OverlapsStage(FigureStage):
@@ -208,19 +171,14 @@ class OverlapsStage(FigureStage):
     pairs: tuple[ManifestPair, ...] = Field(min_length=1)
     claims: tuple[MeasureClaim, ...]
 
-    @property
-    def upstream(self) -> tuple[tuple[str, str], ...]:
-        manifests = [stage for pair in self.pairs for stage in (pair.first, pair.second)]
-        return tuple(("manifests", stage) for stage in dict.fromkeys(manifests))
-
 
 class TrajectorySeries(Settings):
     """A recorded training, and the uncertainty that was made of it, of the images of one pool."""
 
     method: str
-    model: StageId
+    model: ModelId
     pool: StageId
-    score: StageId
+    score: ScoreId
     trajectory: Trajectory
     window: int
 
@@ -234,11 +192,6 @@ class TrajectoriesStage(FigureStage):
     series: tuple[TrajectorySeries, ...] = Field(min_length=1)
     claims: tuple[MeasureClaim, ...]
 
-    @property
-    def upstream(self) -> tuple[tuple[str, str], ...]:
-        stages = [pair for one in self.series for pair in (("models", one.model), ("scores", one.score))]
-        return tuple(dict.fromkeys(stages))
-
 
 class FeatureModelFigureStage(FigureStage):
     """The feature model's formulas and what was simulated (Kaufmann et al. v2, Appendix C)."""
@@ -251,11 +204,7 @@ class FeatureModelFigureStage(FigureStage):
         "tables.statistics",
     )
     form: Literal["feature_model"] = "feature_model"
-    study: StageId
-
-    @property
-    def upstream(self) -> tuple[tuple[str, str], ...]:
-        return (("studies", self.study),)
+    study: Annotated[StageId, Ref("studies")]
 
 
 class CloudsFigureStage(FigureStage):
@@ -266,18 +215,14 @@ class CloudsFigureStage(FigureStage):
     form: Literal["clouds"] = "clouds"
     claim: str
     panels: tuple[CloudPruning, ...] = Field(min_length=1)
-    study: StageId
-
-    @property
-    def upstream(self) -> tuple[tuple[str, str], ...]:
-        return (("studies", self.study),)
+    study: Annotated[StageId, Ref("studies")]
 
 
 class LayoutPanel(Settings):
     """A panel of images in a plane: their layout for each seed."""
 
     method: str
-    layouts: tuple[StageId, ...] = Field(min_length=1)
+    layouts: tuple[Annotated[StageId, Ref("layouts")], ...] = Field(min_length=1)
 
 
 class LayoutFigureStage(FigureStage):
@@ -289,10 +234,6 @@ class LayoutFigureStage(FigureStage):
     claim: str
     rows: tuple[LayoutPanel, ...] = Field(min_length=1)
     settings: LayoutSettings
-
-    @property
-    def upstream(self) -> tuple[tuple[str, str], ...]:
-        return tuple(dict.fromkeys(("layouts", layout) for row in self.rows for layout in row.layouts))
 
 
 class LossDistanceStage(FigureStage):
@@ -308,8 +249,4 @@ class LossDistanceStage(FigureStage):
     after_epoch: int
     dropped: float = Field(description="share of the images that both would drop")
     printed: float | None = Field(description="the paper's r on this data set")
-    runs: tuple[tuple[int, StageId, StageId], ...] = Field(min_length=1)
-
-    @property
-    def upstream(self) -> tuple[tuple[str, str], ...]:
-        return tuple(("models", model) for _, loss, distance in self.runs for model in (loss, distance))
+    runs: tuple[tuple[int, ModelId, ModelId], ...] = Field(min_length=1)

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from robustprune.core.stage import Stage, StageId, slug_of
+from robustprune.core.stage import ModelId, PoolId, Stage, slug_of
 from robustprune.experiments.studies.settings import LayoutSettings
 
 
@@ -15,15 +15,11 @@ class LayoutStage(Stage):
     modules = ("layouts.measures", "layouts.plane")
     uses_device = False
     kind: Literal["layouts"] = "layouts"
-    pool: StageId
-    model: StageId | None = Field(description="the training that kept some of the images; null for all of them")
+    pool: PoolId
+    model: ModelId | None = Field(description="the training that kept some of the images; null for all of them")
     settings: LayoutSettings
     seed: int = Field(ge=0)
 
     @property
     def slug(self) -> str:
         return f"layout-{slug_of(self.model or self.pool)}"
-
-    @property
-    def upstream(self) -> tuple[tuple[str, str], ...]:
-        return (("pools", self.pool), *((("models", self.model),) if self.model else ()))

@@ -34,10 +34,6 @@ class PerceptronStage(Stage):
         filtered = "-filtered" if self.filtered else ""
         return f"perceptron-{self.inputs.replace('_', '-')}-{format(self.epsilon, 'g').replace('.', 'p')}{filtered}"
 
-    @property
-    def upstream(self) -> tuple[tuple[str, str], ...]:
-        return ()
-
 
 class FeatureModelStage(Stage):
     """Points with a robust and with fragile features, pruned by loss (Kaufmann et al. v2, Appendix C)."""
@@ -58,10 +54,6 @@ class FeatureModelStage(Stage):
     @property
     def slug(self) -> str:
         return "feature-model"
-
-    @property
-    def upstream(self) -> tuple[tuple[str, str], ...]:
-        return ()
 
 
 class CloudsStage(Stage):
@@ -90,7 +82,3 @@ class CloudsStage(Stage):
     @property
     def slug(self) -> str:
         return "clouds"
-
-    @property
-    def upstream(self) -> tuple[tuple[str, str], ...]:
-        return ()

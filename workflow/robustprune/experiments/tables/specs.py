@@ -1,11 +1,12 @@
 """Results side by side."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from robustprune.core.marks import Ref
 from robustprune.core.settings import Settings
-from robustprune.core.stage import Stage, StageId
+from robustprune.core.stage import EvaluationId, ModelId, ScoreId, Stage, StageId
 from robustprune.experiments.tables.settings import AccuracyName, Cells, Check, Claim, Form, Printed, QuantityName
 
 
@@ -13,17 +14,10 @@ class RunSpec(Settings):
     """What there is of a row's method for one seed."""
 
     seed: int
-    model: StageId | None = None
-    evaluations: tuple[StageId, ...] = Field((), description="of the model, one an attack")
-    score: StageId | None = None
-    layout: StageId | None = None
-
-    @property
-    def upstream(self) -> list[tuple[str, str]]:
-        """(kind, id) of each of its stages."""
-        single = {"models": self.model, "scores": self.score, "layouts": self.layout}
-        stages = [(kind, stage) for kind, stage in single.items() if stage is not None]
-        return stages + [("evaluations", stage) for stage in self.evaluations]
+    model: ModelId | None = None
+    evaluations: tuple[EvaluationId, ...] = Field((), description="of the model, one an attack")
+    score: ScoreId | None = None
+    layout: Annotated[StageId, Ref("layouts")] | None = None
 
 
 class RowSpec(Settings):
@@ -70,8 +64,3 @@ class TableStage(Stage):
     @property
     def slug(self) -> str:
         return self.name.replace("_", "-").replace(".", "-")
-
-    @property
-    def upstream(self) -> tuple[tuple[str, str], ...]:
-        runs = [run for row in self.rows for run in (*row.runs, *row.against)]
-        return tuple(dict.fromkeys(pair for run in runs for pair in run.upstream))

@@ -41,7 +41,3 @@ class ClassListStage(Stage):
     @property
     def slug(self) -> str:
         return f"{self.dataset}-classes"
-
-    @property
-    def upstream(self) -> tuple[tuple[str, str], ...]:
-        return ()

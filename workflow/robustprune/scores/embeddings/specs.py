@@ -6,14 +6,14 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from robustprune.core.settings import DIGEST_PATTERN, Settings, Weights
-from robustprune.core.stage import SharedRows, Stage, StageId, slug_of
+from robustprune.core.stage import ModelId, PoolId, SharedRows, Stage, slug_of
 
 
 class ModelEncoder(Settings):
     """One of our models; what goes into its last linear layer."""
 
     form: Literal["model"] = "model"
-    model: StageId
+    model: ModelId
     weights: Weights = Field("last", exclude_if=lambda weights: weights == "last")  # so that older ids stay
 
     def describe(self) -> str:
@@ -53,7 +53,7 @@ class EmbeddingStage(Stage):
     room = "scores.embeddings.stage"
     modules = ("attacks.inputs", "embeddings.encoders")
     kind: Literal["embeddings"] = "embeddings"
-    pool: StageId
+    pool: PoolId
     encoder: Annotated[ModelEncoder | TorchvisionEncoder | FileEncoder, Field(discriminator="form")]
     dtype: Literal["float32", "float16"]
 
@@ -68,8 +68,3 @@ class EmbeddingStage(Stage):
     @property
     def shared_rows(self) -> SharedRows:
         return SharedRows(pool=self.pool)
-
-    @property
-    def upstream(self) -> tuple[tuple[str, str], ...]:
-        model = (("models", self.encoder.model),) if isinstance(self.encoder, ModelEncoder) else ()
-        return (("pools", self.pool), *model)
