@@ -1,12 +1,17 @@
 """What the model says in closed form, or for the trained classifier by two numbers that minimise an expected loss."""
 
+from typing import Literal
+
 import numpy as np
+import numpy.typing as npt
 from scipy import optimize, special, stats
 
-from robustprune.experiments.studies.feature_model import End, Floats
 from robustprune.experiments.studies.settings import FeatureModelSettings
 
 DEFINITION = {"feature_model.formulas": 2}
+
+Floats = npt.NDArray[np.float64]
+End = Literal["high_loss", "low_loss"]
 
 NODES = 80  # of Gauss and Hermite; the loss's mean over a normal feature has converged to ten digits at half as many
 

@@ -1,7 +1,7 @@
 """The stage that simulates the feature model: what its formulas are checked against."""
 
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -11,13 +11,10 @@ from threadpoolctl import threadpool_limits
 from robustprune.core.files import replacing
 from robustprune.core.job import Job
 from robustprune.core.randomness import derive_seed
-from robustprune.experiments.studies.feature_formulas import fragile_classifier, robust_classifier
+from robustprune.experiments.studies.feature_formulas import End, Floats, fragile_classifier, robust_classifier
 from robustprune.experiments.studies.settings import FeatureModelSettings
 from robustprune.experiments.studies.specs import FeatureModelStage
 from robustprune.experiments.studies.student import train_student
-
-Floats = npt.NDArray[np.float64]
-End = Literal["high_loss", "low_loss"]
 
 
 class Points(NamedTuple):
