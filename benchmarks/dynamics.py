@@ -23,8 +23,8 @@ import numpy.typing as npt
 from robustprune.core.execution import Execution
 from robustprune.core.paths import STORE_NAME, dynamics_name
 from robustprune.images.pool import IMAGES_FILE, INFO_FILE, LABELS_FILE, PoolInfo
+from robustprune.scores.dynamics import DynamicsScoreStage
 from robustprune.scores.settings import DynamicsScoreName, DynamicsSettings
-from robustprune.scores.specs import DynamicsScoreStage
 from robustprune.scores.store.layout import SHARD_ROWS
 from robustprune.scores.store.reading import open_store
 from robustprune.scores.store.writing import StoreWriter
@@ -73,13 +73,12 @@ def spec_of(name: DynamicsScoreName) -> DynamicsScoreStage:
 def run_stage_alone(results: Path, name: DynamicsScoreName) -> None:
     """In a process of its own: run the stage, and print its seconds and its peak memory in MiB."""
     from robustprune.core.job import Job
-    from robustprune.scores.dynamics import run
 
     spec = spec_of(name)
     directory = results / "scores" / spec.id
     (directory / "partial").mkdir(parents=True)
     started = time.perf_counter()
-    run(Job(directory, Execution(device="cpu"), threads=1, live=False), spec)
+    spec.run(Job(directory, Execution(device="cpu"), threads=1, live=False))
     print(f"{time.perf_counter() - started} {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10}")
 
 

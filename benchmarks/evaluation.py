@@ -23,8 +23,7 @@ from robustprune.attacks.inputs import inputs_at
 from robustprune.core.execution import Execution
 from robustprune.core.files import sha256
 from robustprune.core.job import Job, run_stage
-from robustprune.evaluation.specs import AUTOATTACK_CHUNK, EvaluationStage
-from robustprune.evaluation.stage import Target
+from robustprune.evaluation.robustness import AUTOATTACK_CHUNK, EvaluationStage, Target
 from robustprune.evaluation.summary import read_summaries
 from robustprune.experiments.row import Row
 from robustprune.experiments.tables.forms import Table

@@ -20,8 +20,8 @@ import numpy.typing as npt
 import torch
 from sklearn.neighbors import NearestNeighbors
 
+from robustprune.scores.extrapolated import EXTRAPOLATED_TOGETHER as TOGETHER
 from robustprune.scores.extrapolation.neighbours import Points, Space, nearest
-from robustprune.scores.specs import EXTRAPOLATED_TOGETHER as TOGETHER
 
 Vectors = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]

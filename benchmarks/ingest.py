@@ -25,9 +25,9 @@ from pathlib import Path
 import numpy as np
 
 from robustprune.core.stage_file import write_spec
+from robustprune.images.ingested import IngestedPoolStage
 from robustprune.images.pool import IMAGES_FILE, open_pool
 from robustprune.images.sources import synthetic_source
-from robustprune.images.specs import IngestedPoolStage
 from robustprune.images.writing import STATE_FILE
 
 IMAGES = 1_000_000

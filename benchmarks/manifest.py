@@ -22,9 +22,8 @@ from robustprune.core.execution import Execution
 from robustprune.core.job import Job
 from robustprune.core.paths import STORE_NAME
 from robustprune.images.pool import IMAGES_FILE, INFO_FILE, LABELS_FILE, PoolInfo
-from robustprune.pruning import stage
+from robustprune.pruning.prune import ManifestStage
 from robustprune.pruning.settings import DropShare, RadiusSettings
-from robustprune.pruning.specs import ManifestStage
 from robustprune.scores.store.reading import open_store
 from robustprune.scores.store.writing import write_store
 
@@ -76,7 +75,7 @@ def ours(folder: Path) -> int:
         validation_images=0,
         seed=0,
     )
-    return int(stage.run(job, spec)["kept"])
+    return int(spec.run(job)["kept"])
 
 
 def frame_of(folder: Path) -> pd.DataFrame:

@@ -18,11 +18,10 @@ from PIL import Image
 
 from robustprune.core.execution import Execution
 from robustprune.core.job import Job
-from robustprune.images import subset
 from robustprune.images.encoded import EncodedImages, decoding_threads
 from robustprune.images.encoding import EncodedImage, fill_encoded_pool, publish_encoded_pool
 from robustprune.images.pool import DIGESTS_FILE, IMAGES_FILE, INFO_FILE, LABELS_FILE, PoolInfo, open_pool
-from robustprune.images.specs import SubsetPoolStage
+from robustprune.images.subset import SubsetPoolStage
 
 PARENT, ENCODED = "noise-synthetic-0000000000", "photos-train-1111111111"
 SMALL, LARGE = (3, 32, 32), (3, 224, 224)
@@ -81,7 +80,7 @@ def views(folder: Path, count: int) -> None:
     )
     job = job_of(folder, spec.id)
     started = time.perf_counter()
-    subset.run(job, spec)
+    spec.run(job)
     made = time.perf_counter() - started
     parent, view = open_pool(folder / "pools" / PARENT), open_pool(job.directory)
     rows = np.random.default_rng(0).integers(0, len(view), 512)

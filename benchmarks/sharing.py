@@ -31,7 +31,7 @@ from robustprune.planning.config import load_config
 from robustprune.planning.plan import Plan, make_plan
 from robustprune.scores.distribution import by_class, describe_scores
 from robustprune.scores.files import Meaning
-from robustprune.scores.specs import MarginStage
+from robustprune.scores.margin import MarginStage
 from robustprune.scores.store.writing import write_store
 from robustprune.sharing.lookup import with_pulls
 from robustprune.sharing.places import INDEX_FILE, STORES, Folder, entry_path

@@ -39,8 +39,8 @@ from robustprune.planning.config import load_config
 from robustprune.training.augmentation import crop_flip
 from robustprune.training.fit import Training
 from robustprune.training.losses import label_objective
+from robustprune.training.model import ModelStage
 from robustprune.training.settings import AnyRecipe, TradesRecipe
-from robustprune.training.specs import ModelStage
 from robustprune.training.trainset import KeptImages
 
 Images = npt.NDArray[np.uint8]

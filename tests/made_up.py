@@ -11,7 +11,7 @@ import pandas as pd
 from robustprune.core.job import Job
 from robustprune.core.record import make_record
 from robustprune.core.stage import Stage
-from robustprune.evaluation.specs import EvaluationStage
+from robustprune.evaluation.robustness import EvaluationStage
 from robustprune.experiments.tables.specs import RunSpec
 from robustprune.planning.plan import Plan
 

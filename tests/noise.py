@@ -14,8 +14,8 @@ from robustprune.core.team import Team
 from robustprune.images.pool import Pool, open_pool
 from robustprune.images.writing import write_pool
 from robustprune.training.fit import Training
+from robustprune.training.model import ModelStage
 from robustprune.training.settings import AnyRecipe
-from robustprune.training.specs import ModelStage
 from robustprune.training.trainset import KeptImages
 
 CPU = Execution(device="cpu")

@@ -21,7 +21,7 @@ from robustprune.core.rows import Columns
 from robustprune.images.pool import open_pool
 from robustprune.planning.plan import Plan
 from robustprune.scores.files import Meaning, publish_score
-from robustprune.scores.specs import MarginStage
+from robustprune.scores.margin import MarginStage
 from tiny import plan_of_scores, run_upstream, stage_of
 
 MEANING = Meaning("margin", "Linf distance, pixel range [0, 1]", "high", "a large margin is an easy image")

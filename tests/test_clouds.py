@@ -12,24 +12,22 @@ from torch import nn
 
 from robustprune.core.job import Job
 from robustprune.core.stage_file import write_spec
-from robustprune.experiments.figures.clouds import run as run_figure
-from robustprune.experiments.figures.specs import CloudsFigureStage
+from robustprune.experiments.figures.clouds import CloudsFigureStage
 from robustprune.experiments.figures.style import CAPTION_FILE, DATA_FILE, FIGURE_FILE
 from robustprune.experiments.studies.clouds import (
     FIELD_FILE,
     GRID,
     MEASURES_FILE,
     POINTS_FILE,
+    CloudsStage,
     Training,
     attack,
     best_prediction,
     draw_clouds,
     kept_of,
     measure,
-    run,
 )
 from robustprune.experiments.studies.settings import CloudSettings
-from robustprune.experiments.studies.specs import CloudsStage
 from tiny import all_figures
 
 SMALL = CloudSettings(points=60, test_points=100, width=8, steps_before=10, steps_after=10, trials=2)
@@ -122,7 +120,7 @@ def test_a_figure_shows_points_and_boundary_and_tells_what_changed(make_job: Cal
     study = CloudsStage(settings=SMALL)
     job = make_job("studies", study.id)
     write_spec(job.directory / "spec.json", study)
-    assert run(job, study)["networks"] == 10
+    assert study.run(job)["networks"] == 10
     points, field, measures = (
         pd.read_parquet(job.directory / name) for name in (POINTS_FILE, FIELD_FILE, MEASURES_FILE)
     )
@@ -136,7 +134,7 @@ def test_a_figure_shows_points_and_boundary_and_tells_what_changed(make_job: Cal
         study=study.id,
     )  # fmt: skip
     drawn = make_job("figures", spec.id)
-    run_figure(drawn, spec)
+    spec.run(drawn)
     data = pd.read_csv(drawn.directory / DATA_FILE)
     assert list(data.columns) == ["x", "y", "label", "loss", "distance", "low_distance"]
     assert (~data["low_distance"]).sum() == 24

@@ -34,9 +34,9 @@ from robustprune.planning.costs.throughput import THROUGHPUT_FILE, Rates, add_ra
 from robustprune.planning.costs.work import network_of, networks, works_of
 from robustprune.planning.plan import Plan, make_plan
 from robustprune.pruning.settings import OnlinePuma
-from robustprune.scores.embeddings.specs import EmbeddingStage, TorchvisionEncoder
+from robustprune.scores.embedding import EmbeddingStage, TorchvisionEncoder
+from robustprune.training.model import ModelStage
 from robustprune.training.online import move_to_margins
-from robustprune.training.specs import ModelStage
 from tiny import stage_of
 
 THREAT = ThreatModel(norm="Linf", epsilon=Fraction("1e-4"))  # so small that everything is withstood to the end

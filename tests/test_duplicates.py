@@ -10,9 +10,8 @@ import pytest
 from robustprune.core.errors import UserError
 from robustprune.core.job import Job
 from robustprune.images import duplicates
-from robustprune.images import ingested as stage
 from robustprune.images.duplicates import Repeats, find_repeats, rows_also_in, sorted_by_class
-from robustprune.images.specs import IngestedPoolStage
+from robustprune.images.ingested import IngestedPoolStage
 from test_pools import planned, some_images
 
 Make = Callable[..., Job]
@@ -85,7 +84,7 @@ def put_pools(make_job: Make, *, shared: int) -> tuple[IngestedPoolStage, str]:
     np.savez("test.npz", image=images[:10], label=np.arange(10))
     np.savez("train.npz", image=images[10 - shared :], label=np.arange(10 + shared) % 10)
     test = planned("npz:.", split="test")
-    stage.run(make_job("pools", test.id), test)
+    test.run(make_job("pools", test.id))
     return planned("npz:.").model_copy(update={"test": test.id}), test.id
 
 
@@ -94,26 +93,26 @@ def test_training_images_that_are_test_images_are_refused(make_job: Make) -> Non
     job = make_job("pools", spec.id)
     message = r"train\.npz: 3 images, the first in row 0, are also test images, .* set data\.overlap: allowed$"
     with pytest.raises(UserError, match=message):
-        stage.run(job, spec)
+        spec.run(job)
     assert not list(job.directory.glob("*.npy"))
 
 
 def test_where_they_are_allowed_they_are_counted(make_job: Make) -> None:
     spec, _ = put_pools(make_job, shared=3)
     spec = spec.model_copy(update={"overlap": "allowed"})
-    assert stage.run(make_job("pools", spec.id), spec)["also_in"] == {"test": 3}
+    assert spec.run(make_job("pools", spec.id))["also_in"] == {"test": 3}
 
 
 def test_disjoint_pools_pass(make_job: Make) -> None:
     spec, test = put_pools(make_job, shared=0)
     assert spec.upstream == (("pools", test),)
-    assert stage.run(make_job("pools", spec.id), spec)["also_in"] == {"test": 0}
+    assert spec.run(make_job("pools", spec.id))["also_in"] == {"test": 0}
 
 
 def test_generated_images_that_are_training_images_are_counted(make_job: Make) -> None:
     spec, test = put_pools(make_job, shared=2)
     spec = spec.model_copy(update={"split": "synthetic", "train": test, "test": None})
-    assert stage.run(make_job("pools", spec.id), spec)["also_in"] == {"train": 2}
+    assert spec.run(make_job("pools", spec.id))["also_in"] == {"train": 2}
 
 
 def test_a_pool_tells_its_duplicates_and_order(make_job: Make, caplog: pytest.LogCaptureFixture) -> None:
@@ -121,7 +120,7 @@ def test_a_pool_tells_its_duplicates_and_order(make_job: Make, caplog: pytest.Lo
     np.savez("train.npz", image=images, label=np.array([0, 1, 1, 1, 1, 2]))
     spec = planned("npz:.")
     with caplog.at_level("WARNING"):
-        facts = stage.run(make_job("pools", spec.id), spec)
+        facts = spec.run(make_job("pools", spec.id))
     assert facts["duplicates"] == {"images": 3, "with_other_label": 1}
     assert facts["sorted_by_class"] is True
     assert "sorted by class" in caplog.text

@@ -19,7 +19,7 @@ from robustprune.core.randomness import BatchNoise
 from robustprune.core.sample_noise import per_sample
 from robustprune.core.stage_file import write_spec
 from robustprune.core.team import Team
-from robustprune.generation import generator as stage
+from robustprune.generation.generator import GeneratorStage
 from robustprune.generation.network import NO_CLASS, Attention, Block, Dropout, build_network
 from robustprune.generation.preconditioning import (
     SIGMA_DATA,
@@ -34,7 +34,6 @@ from robustprune.generation.sampler import Denoiser, churned_level, draw_images,
 from robustprune.generation.settings import GeneratorSettings, SamplerSettings
 from robustprune.generation.training import GeneratorTraining, averaging_beta, learning_rate
 from robustprune.images.pool import open_pool
-from robustprune.images.specs import GeneratorStage
 from robustprune.images.writing import write_pool
 from robustprune.networks.checkpoint import load_weights
 from robustprune.planning.config import load_config
@@ -473,15 +472,15 @@ def test_a_resumed_training_ends_in_the_same_bytes(
 ) -> None:
     monkeypatch.setattr("robustprune.generation.training.HISTORY_STEPS", 3)
     whole, spec = make_training("whole", flip=True, ramp_images=20, augmentation_probability=0.5, label_dropout=0.3)
-    stage.run(whole, spec)
+    spec.run(whole)
     broken, _ = make_training("broken")
     for stop in (2, 3):  # after 2 steps, then after 5
         broken.checkpoints = StopAt(stop)
         with pytest.raises(Interrupted):
-            stage.run(broken, spec)
+            spec.run(broken)
         torch.manual_seed(stop)  # a new process has another global state
     broken.checkpoints = Checkpoints(1e9)
-    facts = stage.run(broken, spec)
+    facts = spec.run(broken)
     for name in OUTPUTS:
         assert (whole.directory / name).read_bytes() == (broken.directory / name).read_bytes()
     history = pd.read_parquet(broken.directory / "history.parquet")
@@ -544,7 +543,7 @@ def test_training_lowers_the_loss(
 ) -> None:
     monkeypatch.setattr("robustprune.generation.training.HISTORY_STEPS", 20)
     job, spec = make_training("learns", steps=120, batch_size=16, learning_rate=5e-3, dropout=0.0)
-    stage.run(job, spec)
+    spec.run(job)
     losses = pd.read_parquet(job.directory / "history.parquet")["loss"]
     assert losses.iloc[-1] < 0.8 * losses.iloc[0]
 
@@ -572,7 +571,7 @@ def test_two_processes_train_what_one_does(make_training: Callable[..., tuple[Jo
     together, _ = make_training(spec.id, **changes)
     together.execution = together.execution.model_copy(update={"processes": 2})
     write_spec(together.directory / "spec.json", spec)
-    facts = [stage.run(job, spec) for job in (alone, together)]
+    facts = [spec.run(job) for job in (alone, together)]
     assert [found["processes"] for found in facts] == [1, 2]
     assert facts[1]["loss"] == pytest.approx(facts[0]["loss"], rel=1e-5)
     expected, found = (load_weights(job.directory / "weights.safetensors") for job in (alone, together))
@@ -595,7 +594,7 @@ def test_more_processes_than_images_in_a_batch_are_refused(
 def test_a_pool_of_other_images_is_refused(make_training: Callable[..., tuple[Job, GeneratorStage]]) -> None:
     job, spec = make_training("misfit")
     with pytest.raises(UserError, match=rf"pool {POOL} has images of shape \(1, 8, 8\) in 10 classes, .* in 7"):
-        stage.run(job, spec.model_copy(update={"classes": 7}))
+        spec.model_copy(update={"classes": 7}).run(job)
 
 
 def test_a_missing_pool_is_named(make_job: Callable[..., Job], tmp_path: Path) -> None:
@@ -603,4 +602,4 @@ def test_a_missing_pool_is_named(make_job: Callable[..., Job], tmp_path: Path) -
         dataset="digits", pool=POOL, classes=10, image_shape=(1, 8, 8), settings=GeneratorSettings(steps=1)
     )
     with pytest.raises(UserError, match=POOL):
-        stage.run(make_job("generators", "lonely"), spec)
+        spec.run(make_job("generators", "lonely"))

@@ -21,11 +21,10 @@ from robustprune.images.sources import encoder_source
 from robustprune.images.writing import write_pool
 from robustprune.networks.resnet18 import ResNet18
 from robustprune.networks.small_cnn import build
-from robustprune.scores.embeddings import stage
+from robustprune.scores import embedding as stage
+from robustprune.scores.embedding import EmbeddingStage, FileEncoder, ModelEncoder, TorchvisionEncoder
 from robustprune.scores.embeddings.encoders import features_and_logits, features_of, torchvision_encoder
 from robustprune.scores.embeddings.files import ARRAY_FILE, INFO_FILE, EmbeddingInfo, open_embeddings, write_embeddings
-from robustprune.scores.embeddings.specs import EmbeddingStage, FileEncoder, ModelEncoder, TorchvisionEncoder
-from robustprune.scores.embeddings.stage import row_pass, run
 from robustprune.scores.settings import EmbeddingSettings
 from stopping import StopAfterTwo
 
@@ -73,7 +72,7 @@ def test_a_model_embeds_by_the_weights_that_are_asked_for(
     monkeypatch.setattr(stage, "load_model", lambda _directory, _device, asked: models[asked])
     encoder = ModelEncoder.model_validate({"model": "some-model-0123456789", "weights": weights})
     spec = EmbeddingStage(pool=POOL, encoder=encoder, dtype="float32")
-    (block,) = row_pass(make_job("embeddings", "some-embedding-0123456789"), spec)()
+    (block,) = spec.row_pass(make_job("embeddings", "some-embedding-0123456789"))()
     images = torch.from_numpy(np.array(pool.images)).float() / 255
     np.testing.assert_array_equal(block["embedding"], models[weights][:-1](images).detach().numpy())
     assert (
@@ -163,7 +162,7 @@ def test_a_file_of_embeddings_is_taken_over(pool: Pool, make_job: MakeJob, tmp_p
     np.save(tmp_path / "train.npy", np.asfortranarray(values))
     spec = from_file(tmp_path / "train.npy", "float16")
     job = make_job("embeddings", spec.id, batch_size=7)
-    assert run(job, spec) == {"count": 40, "dimension": 6, "all_zero": 2}
+    assert spec.run(job) == {"count": 40, "dimension": 6, "all_zero": 2}
     found = open_embeddings(job.directory, pool)
     assert isinstance(found, np.memmap)
     assert found.dtype == np.float16
@@ -204,7 +203,7 @@ def test_a_file_that_is_no_embedding_of_the_pool_is_refused(
     np.save(tmp_path / "train.npy", bad.content)
     spec = from_file(tmp_path / "train.npy", bad.dtype)
     with pytest.raises(UserError, match=bad.message):
-        run(make_job("embeddings", spec.id), spec)
+        spec.run(make_job("embeddings", spec.id))
 
 
 def test_an_archive_or_a_changed_file_is_refused(pool: Pool, make_job: MakeJob, tmp_path: Path) -> None:
@@ -214,22 +213,22 @@ def test_an_archive_or_a_changed_file_is_refused(pool: Pool, make_job: MakeJob, 
     spec = from_file(path)
     job = make_job("embeddings", spec.id)
     with pytest.raises(UserError, match="is not a readable npy file: no readable npy header"):
-        run(job, spec)
+        spec.run(job)
     np.save(path, np.ones((40, 6)))
     with pytest.raises(UserError, match="gone or changed since the plan"):
-        run(job, spec)
+        spec.run(job)
 
 
 def test_a_resumed_embedding_has_the_same_bytes(pool: Pool, make_job: MakeJob, tmp_path: Path) -> None:
     np.save(tmp_path / "train.npy", np.random.default_rng(0).standard_normal((40, 6)))
     spec = from_file(tmp_path / "train.npy")
     whole, broken = make_job("embeddings", spec.id, batch_size=9), make_job("embeddings", "broken", batch_size=9)
-    run(whole, spec)
+    spec.run(whole)
     broken.checkpoints = StopAfterTwo(0)
     with pytest.raises(Interrupted):
-        run(broken, spec)
+        spec.run(broken)
     broken.checkpoints = Checkpoints(0)
-    run(broken, spec)
+    spec.run(broken)
     for name in (ARRAY_FILE, INFO_FILE):
         assert (whole.directory / name).read_bytes() == (broken.directory / name).read_bytes()
 
@@ -270,10 +269,10 @@ def test_parts_end_in_the_bytes_of_one_job(pool: Pool, make_job: MakeJob, tmp_pa
     np.save(tmp_path / "mine.npy", np.random.default_rng(1).normal(size=(len(pool), 5)))
     spec = from_file(tmp_path / "mine.npy")
     whole, shared = (make_job("embeddings", name, batch_size=8) for name in ("whole", "shared"))
-    facts = run(whole, spec)
+    facts = spec.run(whole)
     for rows in (range(24, 40), range(24)):
-        row_pass(shared, spec)(rows=rows)
-    assert run(shared, spec) == facts
+        spec.row_pass(shared)(rows=rows)
+    assert spec.run(shared) == facts
     assert len(list((shared.partial / "blocks").iterdir())) == 2
     for name in ("embeddings.npy", "embeddings.json"):
         assert (whole.directory / name).read_bytes() == (shared.directory / name).read_bytes()

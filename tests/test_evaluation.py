@@ -28,26 +28,28 @@ from robustprune.core.job import Job
 from robustprune.core.randomness import derive_seed
 from robustprune.core.settings import ThreatModel
 from robustprune.core.stage_file import write_spec
+from robustprune.evaluation import robustness as evaluation_stage
 from robustprune.evaluation import specs as evaluation_specs
-from robustprune.evaluation import stage as evaluation_stage
 from robustprune.evaluation.autoattack import STANDARD, withstands_one
 from robustprune.evaluation.checks import answers_at_random, zero_gradients
 from robustprune.evaluation.outcome import balanced_subset, is_right, summarise
 from robustprune.evaluation.pgd import objective_of, withstands_pgd
+from robustprune.evaluation.robustness import EvaluationStage
 from robustprune.evaluation.settings import AttackName, EvaluationSettings, Pgd
-from robustprune.evaluation.specs import EvaluationStage
 from robustprune.evaluation.summary import doubts, read_summaries
-from robustprune.images.specs import DigitsSource, IngestedPoolStage
+from robustprune.images.ingested import IngestedPoolStage
+from robustprune.images.specs import DigitsSource
 from robustprune.images.writing import write_pool
 from robustprune.networks.checkpoint import WEIGHTS_FILE, save_weights
+from robustprune.networks.imported import ImportedModelStage
 from robustprune.networks.registry import build_model
 from robustprune.scores import files as score_files
 from robustprune.scores import margin as margins_stage
 from robustprune.scores.files import draw_scores
-from robustprune.scores.specs import MarginStage
+from robustprune.scores.margin import MarginStage
 from robustprune.scores.store.reading import open_store
+from robustprune.training.model import ModelStage
 from robustprune.training.settings import TradesRecipe
-from robustprune.training.specs import ImportedModelStage, ModelStage
 
 MakeJob = Callable[..., Job]
 COUNT = 30
@@ -140,7 +142,7 @@ def outcome(job: Job) -> dict[str, list[Any]]:
 
 def test_an_evaluation_by_pgd_tells_each_image_and_the_accuracies(make_job: MakeJob, upstream: Path) -> None:
     job = make_job("evaluations", CW.id, batch_size=8)
-    facts = evaluation_stage.run(job, CW)
+    facts = CW.run(job)
     pixels, labels = images_and_labels()
     table, pgd = outcome(job), SETTINGS.pgd_named("cw")
     assert list(table) == ["index", "label", "clean", "cw", "zero_gradient"]
@@ -161,7 +163,7 @@ def test_an_evaluation_by_pgd_tells_each_image_and_the_accuracies(make_job: Make
 def test_an_evaluation_without_an_attack_tells_the_clean_accuracy_alone(make_job: MakeJob, upstream: Path) -> None:
     spec = evaluation("clean")
     job = make_job("evaluations", spec.id)
-    facts = evaluation_stage.run(job, spec)
+    facts = spec.run(job)
     assert list(facts) == ["clean"]
     assert list(outcome(job)) == ["index", "label", "clean"]
     assert facts["clean"]["accuracy"] == pytest.approx(22 / 30)
@@ -171,7 +173,7 @@ def test_an_evaluation_by_autoattack_tells_what_broke_each_image(
     make_job: MakeJob, upstream: Path, quick: None
 ) -> None:
     job = make_job("evaluations", AUTOATTACK.id, batch_size=8)
-    facts = evaluation_stage.run(job, AUTOATTACK)
+    facts = AUTOATTACK.run(job)
     table = outcome(job)
     assert list(table) == ["index", "label", "clean", "autoattack", "zero_gradient", "broken_by"]
     pixels, labels = images_and_labels()
@@ -196,7 +198,7 @@ def test_a_dead_network_is_one_bad_run_and_no_error(
     """All its gradients are 0. A network that was trained elsewhere is refused, as something else may be wrong."""
     dead = {name: torch.zeros_like(values) for name, values in a_network().state_dict().items()}
     save_weights(dead, upstream / WEIGHTS_FILE)
-    facts = evaluation_stage.run(make_job("evaluations", spec.id), spec)
+    facts = spec.run(make_job("evaluations", spec.id))
     _, labels = images_and_labels()
     assert {part["accuracy"] for part in facts.values()} == {np.mean(labels == 0)}
     if spec.attack == "clean":
@@ -208,7 +210,7 @@ def test_a_dead_network_is_one_bad_run_and_no_error(
     )  # fmt: skip
     monkeypatch.setattr(evaluation_stage, "read_spec", lambda _: foreign)
     with pytest.raises(UserError, match="has a gradient of 0 at all of 30 images"):
-        evaluation_stage.run(make_job("evaluations", f"{spec.id[:-1]}x"), spec)
+        spec.run(make_job("evaluations", f"{spec.id[:-1]}x"))
 
 
 def as_tensors(pixels: np.ndarray, labels: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -221,7 +223,7 @@ def test_an_evaluation_takes_as_many_images_of_each_class(make_job: MakeJob, ups
     write_pool(pool, images_and_labels()[0], labels, dataset="digits", source="noise", classes=10)
     spec = evaluation("cw", pool="balanced-0123456789", images=20)
     job = make_job("evaluations", spec.id)
-    facts = evaluation_stage.run(job, spec)
+    facts = spec.run(job)
     table = outcome(job)
     assert table["index"] == balanced_subset(labels, 20, classes=10).tolist()
     assert table["label"] == [index % 10 for index in table["index"]]
@@ -254,7 +256,7 @@ def test_the_batch_size_changes_no_outcome(
     outcomes = []
     for number, batch_size in enumerate((1, 7, 100)):
         job = make_job("evaluations", f"{spec.id[:-1]}{number}", batch_size=batch_size)
-        evaluation_stage.run(job, spec)
+        spec.run(job)
         outcomes.append(digest(job.directory / "outcome.parquet"))
     assert len(set(outcomes)) == 1
 
@@ -269,11 +271,11 @@ def test_any_shards_in_any_order_end_in_the_bytes_of_one_job(
 ) -> None:
     """The last job computes what no shard did."""
     whole, shared = (make_job("evaluations", f"{spec.id[:-1]}{number}", batch_size=3) for number in range(2))
-    evaluation_stage.run(whole, spec)
+    spec.run(whole)
     for rows in shards:
-        evaluation_stage.row_pass(shared, spec)(rows=rows)
+        spec.row_pass(shared)(rows=rows)
     assert len(list(shared.partial.glob("*/rows-*.npz"))) >= len(shards)
-    evaluation_stage.run(shared, spec)
+    spec.run(shared)
     for name in ("outcome.parquet", "summary.json"):
         assert digest(whole.directory / name) == digest(shared.directory / name)
 
@@ -283,15 +285,15 @@ def test_an_evaluation_killed_again_and_again_ends_in_the_same_bytes(
     make_job: MakeJob, upstream: Path, quick: None, monkeypatch: pytest.MonkeyPatch, spec: EvaluationStage, killed: str
 ) -> None:
     straight = make_job("evaluations", spec.id, batch_size=8)
-    evaluation_stage.run(straight, spec)
+    spec.run(straight)
     broken = make_job("evaluations", f"{spec.id[:-1]}0", batch_size=8, checkpoint_seconds=0)
     for call in (2, 1, 7) if spec is AUTOATTACK else (2, 1):
         with monkeypatch.context() as patch:
             patch.setattr(evaluation_stage, killed, killed_at(call, getattr(evaluation_stage, killed)))
             with pytest.raises(Killed):
-                evaluation_stage.run(broken, spec)
+                spec.run(broken)
         assert not (broken.directory / "summary.json").exists()
-    evaluation_stage.run(broken, spec)
+    spec.run(broken)
     for name in ("outcome.parquet", "summary.json"):
         assert digest(broken.directory / name) == digest(straight.directory / name)
 
@@ -312,7 +314,7 @@ def killed_at(call: int, function: Callable[..., Any]) -> Callable[..., Any]:
 
 def test_scores_are_written_with_all_they_need(make_job: MakeJob, upstream: Path) -> None:
     job = make_job("scores", SCORES.id, batch_size=8)
-    facts = margins_stage.run(job, SCORES)
+    facts = SCORES.run(job)
     pool_info = json.loads((job.upstream("pools", POOL.id) / "pool.json").read_text())
     store = open_store(job.directory / "scores.zarr", pool_digest=pool_info["digest"])
     margin = store.read("margin")
@@ -338,7 +340,7 @@ def test_scores_by_boundary_search_count_the_censored(make_job: MakeJob, upstrea
     assert spec.id != SCORES.id
     assert set(spec.definitions) - set(SCORES.definitions) == {"margins.boundary_search"}
     job = make_job("scores", spec.id, batch_size=8)
-    facts = margins_stage.run(job, spec)
+    facts = spec.run(job)
     store = open_store(job.directory / "scores.zarr")
     margin, converged = store.read("margin"), store.read("converged")
     assert facts["censored"] == int(np.sum(~converged)) == int(np.sum(np.isinf(margin)))
@@ -352,18 +354,18 @@ def test_scoring_killed_between_chunks_ends_in_the_same_bytes(
 ) -> None:
     monkeypatch.setattr(execution, "CHUNK_BATCHES", 1)
     straight = make_job("scores", SCORES.id, batch_size=8)
-    margins_stage.run(straight, SCORES)
+    SCORES.run(straight)
     broken = make_job("scores", "margins-0123456789", batch_size=8, checkpoint_seconds=0)
     with monkeypatch.context() as patch:
         patch.setattr(margins_stage, "signed_margins", killed_at(3, signed_margins))
         with pytest.raises(Killed):
-            margins_stage.run(broken, SCORES)
+            SCORES.run(broken)
     assert len(list((broken.partial / "blocks").iterdir())) == 2
     with monkeypatch.context() as patch:
         patch.setattr(score_files, "draw_scores", killed_at(1, draw_scores))
         with pytest.raises(Killed):
-            margins_stage.run(broken, SCORES)
-    margins_stage.run(broken, SCORES)
+            SCORES.run(broken)
+    SCORES.run(broken)
     for name in ("scores.zarr", "scores.png"):
         assert digest(broken.directory / name) == digest(straight.directory / name)
 
@@ -375,9 +377,9 @@ def test_a_diverged_model_is_refused_by_name(make_job: MakeJob, upstream: Path, 
     save_weights(state, upstream / WEIGHTS_FILE)
     run: Callable[[], object]
     if stage == "scores":
-        run = partial(margins_stage.run, make_job("scores", SCORES.id), SCORES)
+        run = partial(SCORES.run, make_job("scores", SCORES.id))
     else:
-        run = partial(evaluation_stage.run, make_job("evaluations", CW.id), CW)
+        run = partial(CW.run, make_job("evaluations", CW.id))
     with pytest.raises(UserError, match=f"{MODEL.id} gives logits that are not finite"):
         run()
 

@@ -10,20 +10,20 @@ import yaml
 from robustprune.core.errors import UserError
 from robustprune.core.paths import EXPERIMENTS
 from robustprune.core.settings import ThreatModel
-from robustprune.evaluation.specs import EvaluationStage
+from robustprune.evaluation.robustness import EvaluationStage
 from robustprune.experiments.figures.forms import PhaseMap
 from robustprune.experiments.files import load_experiments, load_figures
 from robustprune.experiments.row import Row
 from robustprune.experiments.tables.forms import Comparisons, Hyperparameters, Table
 from robustprune.experiments.tables.rows import printed_beside
 from robustprune.experiments.tables.settings import Printed
-from robustprune.experiments.tables.specs import TableStage
+from robustprune.experiments.tables.table import TableStage
 from robustprune.images.sources import real_source
 from robustprune.planning.conditions import changed_by
 from robustprune.planning.config import Config, load_config
 from robustprune.planning.plan import Plan, make_plan
-from robustprune.scores.specs import MarginStage
-from robustprune.training.specs import ModelStage
+from robustprune.scores.margin import MarginStage
+from robustprune.training.model import ModelStage
 
 OTHER = {"other_threat": {"norm": "L2", "epsilon": "1/2", "step_size": "1/10"}}
 

@@ -20,22 +20,24 @@ from robustprune.core.job import Job, run_stage
 from robustprune.core.record import read_record
 from robustprune.core.yaml_files import merge
 from robustprune.experiments.tables.forms import Table
+from robustprune.generation.generated_pool import GeneratedPoolStage
 from robustprune.images.pool import open_pool
-from robustprune.images.specs import GeneratedPoolStage
 from robustprune.images.writing import write_pool
 from robustprune.planning.config import load_config
 from robustprune.planning.plan import Plan, make_plan
 from robustprune.pruning.manifest import read_manifest
-from robustprune.pruning.specs import ManifestStage
+from robustprune.pruning.prune import ManifestStage
+from robustprune.scores import extrapolated as stage
+from robustprune.scores.dynamics import DynamicsScoreStage
+from robustprune.scores.embedding import EmbeddingStage, ModelEncoder
 from robustprune.scores.embeddings.files import EmbeddingInfo, open_embeddings, write_embeddings
-from robustprune.scores.embeddings.specs import EmbeddingStage, ModelEncoder
-from robustprune.scores.extrapolation import stage
+from robustprune.scores.extrapolated import ExtrapolatedScoreStage
 from robustprune.scores.extrapolation.sources import hold_out
 from robustprune.scores.files import read_score
-from robustprune.scores.specs import DynamicsScoreStage, ExtrapolatedScoreStage, MarginStage
+from robustprune.scores.margin import MarginStage
 from robustprune.scores.store.reading import open_store
 from robustprune.scores.store.writing import write_store
-from robustprune.training.specs import ModelStage
+from robustprune.training.model import ModelStage
 from stopping import StopAfterTwo
 from tiny import TINY
 
@@ -105,7 +107,7 @@ def extrapolated(job: Job) -> npt.NDArray[np.float32]:
 def run(world: World, spec: ExtrapolatedScoreStage) -> tuple[Job, dict[str, Any]]:
     world.write()
     job = world.make_job("scores", spec.id)
-    return job, stage.run(job, spec)
+    return job, spec.run(job)
 
 
 def test_scores_are_the_mean_of_the_nearest_in_all_sources(world: World) -> None:
@@ -205,7 +207,7 @@ def test_the_grid_is_every_combination_and_the_best_is_used(world: World) -> Non
 def run_again(world: World, settings: dict[str, Any]) -> tuple[Job, dict[str, Any]]:
     spec = spec_of(REAL, SOURCE, **settings)
     job = world.make_job("scores", spec.id)
-    return job, stage.run(job, spec)
+    return job, spec.run(job)
 
 
 def test_the_error_is_that_of_a_regression_which_never_saw_the_held_out(
@@ -272,16 +274,16 @@ def test_a_source_without_finite_scores_is_refused(world: World) -> None:
 
 
 def test_resumed_twice_it_ends_in_the_same_bytes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("robustprune.scores.specs.EXTRAPOLATED_TOGETHER", 8)
+    monkeypatch.setattr("robustprune.scores.extrapolated.EXTRAPOLATED_TOGETHER", 8)
     spec = spec_of(REAL, SOURCE, **GRID)
     whole, _ = run(world, spec)
     broken = world.make_job("scores", "broken")
     for _ in range(3):
         broken.checkpoints = StopAfterTwo(0)
         with pytest.raises(Interrupted):
-            stage.run(broken, spec)
+            spec.run(broken)
     broken.checkpoints = Checkpoints(0)
-    stage.run(broken, spec)
+    spec.run(broken)
     files = [path.relative_to(whole.directory) for path in whole.directory.glob("[!p]*/**/*") if path.is_file()]
     assert len(files) >= 5
     for name in [Path("grid.csv"), Path("scores.png"), *files]:
@@ -289,14 +291,14 @@ def test_resumed_twice_it_ends_in_the_same_bytes(world: World, monkeypatch: pyte
 
 
 def test_parts_end_in_the_bytes_of_one_job(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("robustprune.scores.specs.EXTRAPOLATED_TOGETHER", 8)
+    monkeypatch.setattr("robustprune.scores.extrapolated.EXTRAPOLATED_TOGETHER", 8)
     spec = spec_of(REAL, SOURCE, **GRID)
     whole, facts = run(world, spec)
     shared = world.make_job("scores", "shared")
     for rows in (range(24, 50), range(24)):
-        stage.row_pass(shared, spec)(rows=rows)
+        spec.row_pass(shared)(rows=rows)
     computed = [path.name for path in (shared.partial / "blocks").iterdir()]
-    assert stage.run(shared, spec) == facts
+    assert spec.run(shared) == facts
     assert len(computed) == len(list((shared.partial / "blocks").iterdir())) >= 2
     for name in ("grid.csv", "scores.zarr/zarr.json", "scores.zarr/margin/c/0"):
         assert (whole.directory / name).read_bytes() == (shared.directory / name).read_bytes()

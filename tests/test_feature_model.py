@@ -11,11 +11,10 @@ from scipy import stats
 
 from robustprune.core.job import Job
 from robustprune.core.stage_file import write_spec
-from robustprune.experiments.figures.feature_model import compare
-from robustprune.experiments.figures.feature_model import run as run_figure
-from robustprune.experiments.figures.specs import FeatureModelFigureStage
+from robustprune.experiments.figures.feature_model import FeatureModelFigureStage, compare
 from robustprune.experiments.figures.style import CAPTION_FILE, DATA_FILE, FIGURE_FILE
 from robustprune.experiments.studies.feature_formulas import (
+    End,
     accuracy,
     agreement_left,
     fragile_classifier,
@@ -23,9 +22,8 @@ from robustprune.experiments.studies.feature_formulas import (
     robust_share_left,
     trained_classifier,
 )
-from robustprune.experiments.studies.feature_model import End, count_right, draw_points, prune, run
+from robustprune.experiments.studies.feature_model import FeatureModelStage, count_right, draw_points, prune
 from robustprune.experiments.studies.settings import FeatureModelSettings
-from robustprune.experiments.studies.specs import FeatureModelStage
 from tiny import all_figures
 
 MODEL = FeatureModelSettings()
@@ -140,10 +138,10 @@ def test_a_figure_has_formula_and_simulation_side_by_side(make_job: Callable[...
     study = FeatureModelStage(settings=SMALL)
     job = make_job("studies", study.id)
     write_spec(job.directory / "spec.json", study)
-    run(job, study)
+    study.run(job)
     spec = FeatureModelFigureStage(name="kaufmann_v2.feature_model", title="Features", study=study.id)
     drawn = make_job("figures", spec.id)
-    run_figure(drawn, spec)
+    spec.run(drawn)
     data = pd.read_csv(drawn.directory / DATA_FILE)
     counts = pd.read_parquet(job.directory / "counts.parquet")
     assert len(data) == len(counts.groupby(["quantity", "series", "x"])) == 2 * 7 + 5 + 3 * 2 * 10

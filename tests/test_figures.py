@@ -14,19 +14,18 @@ from made_up import Results, summary
 from robustprune.core.errors import UserError
 from robustprune.core.execution import Execution
 from robustprune.core.job import Job, run_stage
-from robustprune.experiments.figures.courses import course_of, nearest_epoch
-from robustprune.experiments.figures.courses import run as run_courses
-from robustprune.experiments.figures.curves import run as run_curves
+from robustprune.experiments.figures.courses import CoursesStage, course_of, nearest_epoch
+from robustprune.experiments.figures.curves import CurvesStage
 from robustprune.experiments.figures.forms import Curves
 from robustprune.experiments.figures.lines import Curve
 from robustprune.experiments.figures.settings import CurveClaim
-from robustprune.experiments.figures.specs import CoursesStage, CurvesStage, PointSpec, SeriesSpec
+from robustprune.experiments.figures.specs import PointSpec, SeriesSpec
 from robustprune.experiments.figures.style import CAPTION_FILE, DATA_FILE, FIGURE_FILE
 from robustprune.experiments.files import load_experiments, load_figures
 from robustprune.experiments.row import Row
 from robustprune.experiments.runs import Run
 from robustprune.experiments.statistics import Sample
-from robustprune.images.specs import GeneratedPoolStage
+from robustprune.generation.generated_pool import GeneratedPoolStage
 from robustprune.planning.conditions import changed_by
 from robustprune.planning.config import load_config
 from robustprune.planning.plan import Plan, make_plan
@@ -76,7 +75,7 @@ def read_back(directory: Path) -> tuple[str, pd.DataFrame, str]:
 
 
 def test_the_data_of_curves_are_means_and_intervals_over_seeds(results: Results) -> None:
-    run_curves(results.job, curves_spec(series(results), level(results, 0.8, 0.9, 0.85)))
+    curves_spec(series(results), level(results, 0.8, 0.9, 0.85)).run(results.job)
     picture, data, caption = read_back(results.job.directory)
     accuracy = data[(data["series"] == "PUMA") & (data["quantity"] == "accuracy")].set_index("ratio")
     for place, values in ACCURACIES.items():
@@ -92,7 +91,7 @@ def test_the_data_of_curves_are_means_and_intervals_over_seeds(results: Results)
 
 def test_a_single_run_is_told_to_have_no_interval(results: Results) -> None:
     points = tuple(PointSpec(place=place, runs=(results.run(0),)) for place in (0.0, 0.5))
-    run_curves(results.job, curves_spec(SeriesSpec(method="PUMA", points=points)))
+    curves_spec(SeriesSpec(method="PUMA", points=points)).run(results.job)
     _, data, caption = read_back(results.job.directory)
     assert data["ci95"].isna().all()
     assert "a single run each, without an interval" in caption
@@ -117,7 +116,7 @@ def test_claims_of_curves_go_by_the_differences_seed_by_seed(
         runs = tuple(results.run(seed, summary(value, 0.5, 0.4)) for seed, value in enumerate((0.93, 0.99, 0.97)))
         other = SeriesSpec(method="fixed", points=(other.points[0], PointSpec(place=0.5, runs=runs), other.points[2]))
     spec = curves_spec(own, other, level(results, 0.9, 0.81, 0.85), checks=({"quantity": "accuracy", **check},))
-    (judged,) = run_curves(results.job, spec)["claims"]
+    (judged,) = spec.run(results.job)["claims"]
     assert judged["verdict"] == verdict
     assert f"{np.mean(difference):+.2f}" in judged["found"][0]
     _, _, caption = read_back(results.job.directory)
@@ -127,7 +126,7 @@ def test_claims_of_curves_go_by_the_differences_seed_by_seed(
 def test_a_claim_of_every_place_is_one_finding(results: Results) -> None:
     check = {"quantity": "accuracy", "row": "PUMA", "at": "every", "above": "TRADES"}
     spec = curves_spec(series(results), level(results, 0.5, 0.4, 0.45), checks=(check, {**check, "above": 85}))
-    agrees, disagrees = run_curves(results.job, spec)["claims"]
+    agrees, disagrees = spec.run(results.job)["claims"]
     assert (agrees["verdict"], disagrees["verdict"]) == ("agrees", "cannot tell")
     assert "everywhere: 3 of 3 places agree, 0 disagree" in agrees["found"][0]
     assert "everywhere: 2 of 3 places agree, 0 disagree" in disagrees["found"][0]
@@ -159,7 +158,7 @@ def test_a_course_is_what_the_trainings_validated(results: Results) -> None:
         name="puma.figure5", title="Figure 5", quantities=("validation_clean", "validation_pgd"),
         series=(SeriesSpec(method="PD", level=runs),), claims=(claim,),
     )  # fmt: skip
-    facts = run_courses(results.job, spec)
+    facts = spec.run(results.job)
     picture, data, caption = read_back(results.job.directory)
     course = data[data["images"] == "validation"].pivot_table("mean", "epoch", "quantity")
     assert course.to_dict("index") == {
@@ -194,7 +193,7 @@ def test_the_end_of_a_training_is_compared_with_the_end_of_the_other(results: Re
         ),
         claims=(CurveClaim.model_validate({"claim": "It helps", "checks": [check]}),),
     )  # fmt: skip
-    (claim,) = run_courses(results.job, spec)["claims"]
+    (claim,) = spec.run(results.job)["claims"]
     assert "of short at epoch 2 below long at epoch 4: -20.00" in claim["found"][0]
 
 

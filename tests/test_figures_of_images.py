@@ -15,11 +15,8 @@ from scipy import stats
 from robustprune.core.errors import UserError
 from robustprune.core.job import Job
 from robustprune.experiments.figures.forms import LossDistance
-from robustprune.experiments.figures.layouts import _draw, measures_of
-from robustprune.experiments.figures.layouts import run as run_layouts
-from robustprune.experiments.figures.loss_distance import SHOWN, correlations
-from robustprune.experiments.figures.loss_distance import run as run_scatter
-from robustprune.experiments.figures.specs import LayoutFigureStage, LayoutPanel, LossDistanceStage
+from robustprune.experiments.figures.layouts import LayoutFigureStage, LayoutPanel, _draw, measures_of
+from robustprune.experiments.figures.loss_distance import SHOWN, LossDistanceStage, correlations
 from robustprune.experiments.figures.style import CAPTION_FILE, DATA_FILE, FIGURE_FILE, make_logarithmic, new_panels
 from robustprune.experiments.files import load_figures
 from robustprune.experiments.layouts.measures import purity
@@ -59,7 +56,7 @@ def scatter_spec(**changes: object) -> LossDistanceStage:
 def test_the_scatter_has_the_correlation_of_all_images_and_shows_some(make_job: Callable[..., Job]) -> None:
     job = make_job("figures", scatter_spec().id)
     loss, distance = scatter(job)
-    facts = run_scatter(job, scatter_spec())
+    facts = scatter_spec().run(job)
     expected = stats.pearsonr(loss.astype(np.float32), 1 / distance.astype(np.float32)).statistic
     assert facts["images"] == 5000
     assert facts["pearson"] == pytest.approx(expected, abs=1e-6)
@@ -83,7 +80,7 @@ def test_images_on_the_very_boundary_are_told_of(make_job: Callable[..., Job]) -
     _, distance = scatter(job)
     distance[:3] = 0
     make_model(job.upstream("models", DISTANCE), distance, distance > np.quantile(distance, 0.4))
-    run_scatter(job, scatter_spec())
+    scatter_spec().run(job)
     caption = (job.directory / CAPTION_FILE).read_text()
     assert "Correlations are over all images but those on the very boundary (3 by seed), of one seed." in caption
 
@@ -113,7 +110,7 @@ def test_scores_of_two_different_networks_are_refused(make_job: Callable[..., Jo
     scatter(job, images=100)
     make_model(job.upstream("models", DISTANCE), np.ones(100), np.ones(100, bool), first_loss=1.1)
     with pytest.raises(UserError, match="had other losses in epochs 1 to 1, so their scores are not of one network"):
-        run_scatter(job, scatter_spec())
+        scatter_spec().run(job)
 
 
 def figure6() -> dict[str, object]:
@@ -163,7 +160,7 @@ def test_layouts_are_side_by_side_with_their_measures(make_job: Callable[..., Jo
         folder = job.upstream("layouts", stage)
         folder.mkdir(parents=True)
         table.to_parquet(folder / LAYOUT_FILE)
-    run_layouts(job, spec)
+    spec.run(job)
     data = pd.read_csv(job.directory / DATA_FILE)
     assert data["panel"].value_counts().to_dict() == {"All images": 60, "Low distance by loss": 60}
     before, after = (np.mean([measures_of(one)["purity"] for one in pair]) for pair in (layouts[:2], layouts[2:]))

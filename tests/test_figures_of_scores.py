@@ -15,25 +15,15 @@ from made_up import Results
 from robustprune.core.errors import UserError
 from robustprune.core.job import Job
 from robustprune.core.paths import GRID_FILE, dynamics_name
-from robustprune.experiments.figures.distributions import run as run_distributions
+from robustprune.experiments.figures.distributions import DistributionsStage
 from robustprune.experiments.figures.measures import LOW, largest_distance, of_prediction, of_scores
-from robustprune.experiments.figures.neighbours import run as run_neighbours
-from robustprune.experiments.figures.overlaps import run as run_overlaps
-from robustprune.experiments.figures.scatter import run as run_scatter
+from robustprune.experiments.figures.neighbours import NeighboursStage
+from robustprune.experiments.figures.overlaps import ManifestPair, OverlapsStage
+from robustprune.experiments.figures.scatter import ScatterStage
 from robustprune.experiments.figures.settings import MeasureClaim
-from robustprune.experiments.figures.specs import (
-    DistributionsStage,
-    ManifestPair,
-    NeighboursStage,
-    OverlapsStage,
-    ScatterStage,
-    ScoreSeries,
-    TrajectoriesStage,
-    TrajectorySeries,
-)
+from robustprune.experiments.figures.specs import ScoreSeries
 from robustprune.experiments.figures.style import CAPTION_FILE, DATA_FILE, FIGURE_FILE
-from robustprune.experiments.figures.trajectories import magnitudes
-from robustprune.experiments.figures.trajectories import run as run_trajectories
+from robustprune.experiments.figures.trajectories import TrajectoriesStage, TrajectorySeries, magnitudes
 from robustprune.experiments.files import load_figures
 from robustprune.planning.config import load_config
 from robustprune.planning.plan import Plan, make_plan
@@ -145,12 +135,12 @@ def distributions_spec(scores: Scores, **series: tuple[Values, ...]) -> Distribu
 def test_scores_that_are_all_censored_have_no_distribution(scores: Scores) -> None:
     spec = distributions_spec(scores, one=(drawn(),), other=(np.full(9, np.inf, np.float32),))
     with pytest.raises(UserError, match="other: no image has a finite score"):
-        run_distributions(scores.job, spec)
+        spec.run(scores.job)
 
 
 def test_bins_of_a_distribution_are_the_same_and_count_every_image(scores: Scores) -> None:
     one, other = drawn(), drawn(1)
-    facts = run_distributions(scores.job, distributions_spec(scores, one=(one[:300], one[300:]), other=(other,)))
+    facts = distributions_spec(scores, one=(one[:300], one[300:]), other=(other,)).run(scores.job)
     picture, data, caption = scores.read()
     bins = {name: own.reset_index() for name, own in data.groupby("series")}
     assert (bins["one"][["low", "high"]] == bins["other"][["low", "high"]]).all(axis=None)
@@ -167,7 +157,7 @@ def test_bins_of_a_distribution_are_the_same_and_count_every_image(scores: Score
 def test_infinite_scores_are_in_no_bin_and_told(scores: Scores) -> None:
     one = drawn()
     one[:100] = np.inf
-    run_distributions(scores.job, distributions_spec(scores, one=(one,), other=(drawn(),)))
+    distributions_spec(scores, one=(one,), other=(drawn(),)).run(scores.job)
     _, data, caption = scores.read()
     assert data[data["series"] == "one"]["images"].sum() <= 900
     assert "share not finite 0.100" in caption
@@ -186,7 +176,7 @@ def test_a_scatter_counts_each_image_once_and_tells_of_shrinking(scores: Scores)
         second=ScoreSeries(method="extrapolated", scores=(scores.score(guess),)),
         claims=claims({"measure": "spread", "row": "extrapolated", "below": 1}),
     )  # fmt: skip
-    facts = run_scatter(scores.job, spec)
+    facts = spec.run(scores.job)
     _, data, caption = scores.read()
     assert data["images"].sum() == 999
     cell = data.iloc[int(data["images"].argmax())]
@@ -200,7 +190,7 @@ def test_a_scatter_counts_each_image_once_and_tells_of_shrinking(scores: Scores)
 def test_scores_of_other_images_are_refused(scores: Scores) -> None:
     first, second = (ScoreSeries(method=str(n), scores=(scores.score(drawn(count=n)),)) for n in (5, 6))
     with pytest.raises(UserError, match="5 and 6 are of 5 and of 6 images"):
-        run_scatter(scores.job, ScatterStage(name="a", title="A", first=first, second=second, claims=()))
+        ScatterStage(name="a", title="A", first=first, second=second, claims=()).run(scores.job)
 
 
 # Overlaps.
@@ -228,7 +218,7 @@ def test_an_overlap_is_counted_by_all_measures(scores: Scores) -> None:
     first, second = manifest(scores, list(range(10))), manifest(scores, list(range(4, 14)))
     pair = ManifestPair(method="Linf", names=("U", "U~"), first=first, second=second)
     check = {"measure": "same_decision", "row": "Linf", "near": 0.667, "within": 0.05}
-    facts = run_overlaps(scores.job, OverlapsStage(name="a", title="A", pairs=(pair,), claims=claims(check)))
+    facts = OverlapsStage(name="a", title="A", pairs=(pair,), claims=claims(check)).run(scores.job)
     _, data, caption = scores.read()
     row = data.iloc[0]
     assert (row["both"], row["first_alone"], row["second_alone"], row["neither"]) == (6, 4, 4, 6)
@@ -257,7 +247,7 @@ def test_errors_over_neighbours_are_those_of_the_grid(scores: Scores) -> None:
         {"measure": "mae_ratio", "row": "DU, real and generated", "below": 0.7},
     )
     series = (ScoreSeries(method="DU", scores=(stage,)),)
-    facts = run_neighbours(scores.job, NeighboursStage(name="a", title="A", series=series, claims=found))
+    facts = NeighboursStage(name="a", title="A", series=series, claims=found).run(scores.job)
     picture, data, caption = scores.read()
     assert [claim["verdict"] for claim in facts["claims"]] == ["agrees", "disagrees"]
     assert facts["measured"]["DU, real and generated"] == {"mae": 0.15, "mae_ratio": pytest.approx(0.75)}
@@ -304,7 +294,7 @@ def test_uncertainty_is_set_against_how_fast_predictions_move(scores: Scores) ->
         method="standard", model=model, pool=pool, score=scores.score(sizes), trajectory="clean", window=10
     )
     check = {"measure": "fast_over_slow", "row": "standard", "above": 0}
-    facts = run_trajectories(scores.job, TrajectoriesStage(name="a", title="A", series=(series,), claims=claims(check)))
+    facts = TrajectoriesStage(name="a", title="A", series=(series,), claims=claims(check)).run(scores.job)
     picture, data, caption = scores.read()
     spectrum = np.abs(np.fft.fft(certainty.astype(np.float16).astype(float), axis=0))
     slow, fast = spectrum[1], spectrum[2:21].mean(axis=0)

@@ -21,12 +21,11 @@ from robustprune.core.job import Job, run_stage
 from robustprune.core.record import read_record
 from robustprune.core.stage_file import write_spec
 from robustprune.experiments.files import load_experiments
-from robustprune.images import ingested as stage
 from robustprune.images.formats import imagefolder, webdataset
 from robustprune.images.formats.listing import image_files
+from robustprune.images.ingested import IngestedPoolStage
 from robustprune.images.pool import open_pool, read_digests
 from robustprune.images.sources import planned_rows, real_source, synthetic_source
-from robustprune.images.specs import IngestedPoolStage
 from robustprune.planning.config import load_config, read_config_file
 from robustprune.planning.plan import make_plan
 from test_pools import everything, planned, png, some_images, write_shard
@@ -113,7 +112,7 @@ def test_a_broken_image_folder_is_refused(damage: Callable[[Path], Any], message
 def refuse(spec: IngestedPoolStage, message: str, make_job: Make) -> None:
     """Ingest, and expect an error of one line."""
     with pytest.raises(UserError, match=message) as refusal:
-        stage.run(make_job("pools", spec.id), spec)
+        spec.run(make_job("pools", spec.id))
     assert "\n" not in str(refusal.value)
 
 
@@ -324,7 +323,7 @@ def test_an_image_folder_becomes_a_pool(make_job: Make) -> None:
     write_folder(Path("mine/train"))
     spec = planned("imagefolder:mine")
     job = make_job("pools", spec.id)
-    facts = stage.run(job, spec)
+    facts = spec.run(job)
     pool = open_pool(job.directory)
     assert facts["class_names"] == tuple(NAMES)
     assert facts["sorted_by_class"] is False
@@ -362,7 +361,7 @@ def test_encoded_and_decoded_pools_are_equal(form: str, make_job: Make) -> None:
     spec = planned(put_pictures(form, IMAGES[[*range(30), 3]]))  # one image is there twice
     kept = IngestedPoolStage.model_validate({**spec.model_dump(), "storage": "encoded"})
     jobs = {name: make_job("pools", name) for name in ("decoded", "encoded")}
-    facts = {"decoded": stage.run(jobs["decoded"], spec), "encoded": stage.run(jobs["encoded"], kept)}
+    facts = {"decoded": spec.run(jobs["decoded"]), "encoded": kept.run(jobs["encoded"])}
     pixels, pictures = (open_pool(job.directory) for job in jobs.values())
     assert np.array_equal(pictures.images[:], pixels.images[:])
     assert np.array_equal(pictures.labels, pixels.labels)
@@ -381,7 +380,7 @@ def test_encoded_images_of_several_sizes_are_scaled_when_read(make_job: Make) ->
     spec = planned("imagefolder:mine")
     refuse(spec, r"mine/train/class3/003\.PNG .*15 x 12.*data\.image_shape", make_job)
     job = make_job("pools", "encoded")
-    stage.run(job, spec.model_copy(update={"storage": "encoded"}))
+    spec.model_copy(update={"storage": "encoded"}).run(job)
     assert open_pool(job.directory).images[:].shape == (40, 1, 4, 5)
 
 

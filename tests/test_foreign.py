@@ -26,17 +26,16 @@ from robustprune.core.yaml_files import merge
 from robustprune.evaluation.outcome import balanced_subset, is_right
 from robustprune.experiments.row import Row
 from robustprune.experiments.tables.forms import AnyTable, Table
-from robustprune.experiments.tables.specs import TableStage
-from robustprune.networks import imported
+from robustprune.experiments.tables.table import TableStage
 from robustprune.networks.checkpoint import load_model, save_weights
 from robustprune.networks.foreign import load_foreign
+from robustprune.networks.imported import ImportedModelStage
 from robustprune.networks.normalization import Normalization
 from robustprune.networks.registry import ARCHITECTURES, build_model
 from robustprune.networks.settings import NORMALIZING, WITHOUT_NORMALIZATION, Architecture, NormalizationSettings
 from robustprune.planning.config import Config, load_config
 from robustprune.planning.plan import Plan, make_plan
-from robustprune.scores.specs import MarginStage
-from robustprune.training.specs import ImportedModelStage
+from robustprune.scores.margin import MarginStage
 from tiny import TINY
 
 StateDict = dict[str, Tensor]
@@ -130,7 +129,7 @@ def test_a_normalising_layer_in_front_must_be_told(make_job: Callable[..., Job],
         load_foreign(spec_of(path, "resnet18"), path)
     spec = spec_of(path, "resnet18", normalization=OTHER, digest=sha256(path))
     job = make_job("models", spec.id)
-    imported.run(job, spec)
+    spec.run(job)
     write_spec(job.directory / "spec.json", spec)
     images = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
@@ -331,10 +330,10 @@ def test_another_file_than_the_digest_says_is_refused(small_checkpoint: Path, ma
     spec = spec_of(small_checkpoint, digest=found)
     small_checkpoint.write_bytes(small_checkpoint.read_bytes() + b" ")
     with pytest.raises(UserError, match="the content changed since the plan was made"):
-        imported.run(make_job("models", spec.id), spec)
+        spec.run(make_job("models", spec.id))
     small_checkpoint.unlink()
     with pytest.raises(UserError, match="is gone now"):
-        imported.run(make_job("models", spec.id + "a"), spec)
+        spec.run(make_job("models", spec.id + "a"))
     with pytest.raises(UserError, match=r"checkpoints.theirs.path = .*weights-best.pt: there is no such file"):
         make_plan(config, table_of(*ROWS))
 

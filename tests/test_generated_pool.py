@@ -12,13 +12,13 @@ from robustprune.core.errors import Interrupted, UserError
 from robustprune.core.interruption import Checkpoints
 from robustprune.core.job import Job
 from robustprune.core.stage_file import write_spec
-from robustprune.generation.generated_pool import load_generator, row_pass, run_generated
+from robustprune.generation.generated_pool import GeneratedPoolStage, load_generator
+from robustprune.generation.generator import GeneratorStage
 from robustprune.generation.network import build_network
 from robustprune.generation.sampler import draw_images
 from robustprune.generation.settings import GeneratorSettings, SamplerSettings
 from robustprune.images.contact_sheet import GAP, LABEL_WIDTH, contact_sheet
 from robustprune.images.pool import open_pool
-from robustprune.images.specs import GeneratedPoolStage, GeneratorStage
 from robustprune.networks.checkpoint import save_weights
 from stopping import StopAfterTwo
 
@@ -52,7 +52,7 @@ def generator(make_job: Callable[..., Job]) -> Job:
 
 def test_pool_holds_the_classes_in_turn(generator: Job, make_job: Callable[..., Job]) -> None:
     job = make_job("pools", SPEC.id, batch_size=10)
-    facts = run_generated(job, SPEC)
+    facts = SPEC.run(job)
     pool = open_pool(job.directory)
     assert pool.labels.tolist() == [i % 3 for i in range(25)]
     assert facts == {"count": 25, "class_counts": [9, 8, 8], "digest": pool.info.digest, "selected": []}
@@ -68,22 +68,22 @@ def test_pool_holds_the_classes_in_turn(generator: Job, make_job: Callable[..., 
 
 def test_a_resumed_pool_has_the_same_bytes(generator: Job, make_job: Callable[..., Job]) -> None:
     whole, broken = make_job("pools", SPEC.id, batch_size=10), make_job("pools", "broken", batch_size=10)
-    run_generated(whole, SPEC)
+    SPEC.run(whole)
     broken.checkpoints = StopAfterTwo(0)
     with pytest.raises(Interrupted):
-        run_generated(broken, SPEC)
+        SPEC.run(broken)
     broken.checkpoints = Checkpoints(0)
-    run_generated(broken, SPEC)
+    SPEC.run(broken)
     for name in OUTPUTS:
         assert (whole.directory / name).read_bytes() == (broken.directory / name).read_bytes()
 
 
 def test_jobs_that_share_a_pool_draw_the_bytes_of_one(generator: Job, make_job: Callable[..., Job]) -> None:
     whole, shared = make_job("pools", SPEC.id, batch_size=10), make_job("pools", "shared", batch_size=10)
-    run_generated(whole, SPEC)
+    SPEC.run(whole)
     for rows in (range(20, 25), range(10)):
-        list(row_pass(shared, SPEC)(rows=rows))
-    run_generated(shared, SPEC)
+        list(SPEC.row_pass(shared)(rows=rows))
+    SPEC.run(shared)
     for name in OUTPUTS:
         assert (whole.directory / name).read_bytes() == (shared.directory / name).read_bytes()
 

@@ -25,7 +25,7 @@ from robustprune.experiments.tables.forms import Table
 from robustprune.images.pool import open_pool
 from robustprune.networks.checkpoint import load_weights
 from robustprune.planning.plan import Plan
-from robustprune.pruning.specs import ManifestStage
+from robustprune.pruning.prune import ManifestStage
 from robustprune.scores.store.reading import open_store
 from tiny import plan_of_quality, recipe_table, tiny_plan
 

@@ -15,16 +15,13 @@ from checkout import Checkout
 from robustprune.core.errors import Interrupted, UserError
 from robustprune.core.job import Job
 from robustprune.core.stage_file import write_spec
-from robustprune.experiments.figures.perceptron import _draw, _points, open_study
-from robustprune.experiments.figures.perceptron import run as run_figure
-from robustprune.experiments.figures.phase_map import run as run_phase_map
-from robustprune.experiments.figures.specs import PerceptronFigureStage, PhaseMapStage
+from robustprune.experiments.figures.perceptron import PerceptronFigureStage, _draw, _points, open_study
+from robustprune.experiments.figures.phase_map import PhaseMapStage
 from robustprune.experiments.figures.style import CAPTION_FILE, DATA_FILE, FIGURE_FILE
 from robustprune.experiments.statistics import Summary
-from robustprune.experiments.studies.perceptron import ERRORS_FILE, run
+from robustprune.experiments.studies.perceptron import ERRORS_FILE, PerceptronStage
 from robustprune.experiments.studies.perceptron_claims import compare, courses, exponent
 from robustprune.experiments.studies.settings import PerceptronCurve, PerceptronGrid
-from robustprune.experiments.studies.specs import PerceptronStage
 from robustprune.experiments.studies.student import (
     Student,
     _loss_and_gradient,
@@ -248,12 +245,12 @@ def perceptron_spec(epsilon: float, **changes: Any) -> PerceptronStage:
 def test_a_resumed_study_has_the_same_bytes(make_job: Callable[..., Job]) -> None:
     spec = perceptron_spec(0.02)
     whole, broken = make_job("studies", spec.id), make_job("studies", "broken")
-    assert run(whole, spec)["students"] == 3 * 4 * 2
+    assert spec.run(whole)["students"] == 3 * 4 * 2
     broken.checkpoints = StopAfterTwo(60)
     with pytest.raises(Interrupted):
-        run(broken, spec)
+        spec.run(broken)
     broken.checkpoints = whole.checkpoints
-    run(broken, spec)
+    spec.run(broken)
     assert (broken.directory / ERRORS_FILE).read_bytes() == (whole.directory / ERRORS_FILE).read_bytes()
 
 
@@ -261,7 +258,7 @@ def studied(make_job: Callable[..., Job], epsilon: float, **changes: Any) -> str
     spec = perceptron_spec(epsilon, **changes)
     job = make_job("studies", spec.id)
     write_spec(job.directory / "spec.json", spec)
-    run(job, spec)
+    spec.run(job)
     return spec.id
 
 
@@ -279,7 +276,7 @@ def test_a_figure_has_its_data_and_tells_of_each_claim(make_job: Callable[..., J
         name="puma.figure2", title="Figure 2", claim="errors fall", studies=(attacked,), without=(clean,)
     )
     job = make_job("figures", spec.id)
-    run_figure(job, spec)
+    spec.run(job)
     picture, data, caption = read_back(job.directory)
     assert "samples kept per feature" in picture
     assert len(data) == 3 * 4 * 2
@@ -316,7 +313,7 @@ def test_the_phase_map_tells_which_strategy_wins(make_job: Callable[..., Job]) -
     studies = tuple(studied(make_job, epsilon) for epsilon in (0.0, 0.02, 0.2))
     spec = PhaseMapStage(name="puma.phase_map", title="Phases", studies=studies)
     job = make_job("figures", spec.id)
-    run_phase_map(job, spec)
+    spec.run(job)
     picture, data, caption = read_back(job.directory)
     assert "share pruned" in picture
     assert len(data) == 3 * 4

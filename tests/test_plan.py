@@ -23,9 +23,9 @@ from robustprune.planning.config import load_config
 from robustprune.planning.context import Context
 from robustprune.planning.plan import Plan, make_plan, stages_of_target
 from robustprune.planning.tables import plan_table
+from robustprune.pruning.prune import ManifestStage
 from robustprune.pruning.radii import RADIUS_RULES
 from robustprune.pruning.settings import ENDS, RadiusRule, Strategy
-from robustprune.pruning.specs import ManifestStage
 from tiny import TABLE_1
 
 TARGET = "results/table1.csv"

@@ -28,13 +28,15 @@ from robustprune.core.errors import Interrupted, UserError
 from robustprune.core.files import digest
 from robustprune.core.job import Job
 from robustprune.core.stage import ImageShape
+from robustprune.generation.generated_pool import GeneratedPoolStage
 from robustprune.images import encoded as decoding
 from robustprune.images import ingested as stage
 from robustprune.images import writing
 from robustprune.images.formats import digits, idx, npz, parquet, torchvision
+from robustprune.images.ingested import IngestedPoolStage
 from robustprune.images.pool import check_images, open_pool, pool_digest
 from robustprune.images.sources import real_source
-from robustprune.images.specs import DigitsSource, GeneratedPoolStage, IngestedPoolStage
+from robustprune.images.specs import DigitsSource
 from robustprune.images.writing import write_pool
 
 Make = Callable[..., Job]
@@ -393,7 +395,7 @@ def test_a_broken_npz_file_is_refused(content: bytes, message: str, make_job: Ma
     Path("train.npz").write_bytes(content)
     spec = planned("npz:.")
     with pytest.raises(UserError, match=rf"/train\.npz.* {message}") as refusal:
-        stage.run(make_job("pools", spec.id), spec)
+        spec.run(make_job("pools", spec.id))
     assert "\n" not in str(refusal.value)
 
 
@@ -687,7 +689,7 @@ def outputs(job: Job) -> dict[str, str]:
 def test_the_stage_writes_an_open_pool_and_tells_its_facts(make_job: Make) -> None:
     spec = planned("digits", name="digits", split="test", shape=(1, 8, 8))
     job = make_job("pools", spec.id)
-    facts = stage.run(job, spec)
+    facts = spec.run(job)
     pool = open_pool(job.directory)
     images, labels = digits.read(spec.split)
     assert np.array_equal(pool.images[:], images)
@@ -716,7 +718,7 @@ def test_a_pool_is_the_same_bytes_wherever_its_source_lies_and_whatever_a_killed
         if number:
             (job.partial / "images.npy").write_bytes(b"half")
             (job.directory / "images.npy").write_bytes(b"an earlier attempt's")
-        stage.run(job, spec)
+        spec.run(job)
         made.append((spec.id, outputs(job)))
     assert made[0] == made[1]
 
@@ -727,7 +729,7 @@ def test_a_channel_last_source_is_written_in_the_pools_order(make_job: Make, mon
     np.savez("train.npz", image=images, label=np.arange(20, dtype=np.uint64) % 10)
     spec = planned("npz:.", shape=(3, 4, 5))
     job = make_job("pools", spec.id)
-    stage.run(job, spec)
+    spec.run(job)
     expected = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
     assert (job.directory / "images.npy").read_bytes() == _save(expected)
 
@@ -755,10 +757,10 @@ def test_a_file_changed_after_the_plan_is_refused_by_the_stage(changed: Any, mak
     spec, bring_back = changed
     job = make_job("pools", spec.id)
     with pytest.raises(UserError, match=r"train\.npz: the content changed since the plan was made"):
-        stage.run(job, spec)
+        spec.run(job)
     assert not list(job.partial.iterdir())
     bring_back()
-    stage.run(job, spec)
+    spec.run(job)
     assert open_pool(job.directory).labels.tolist() == list(range(6))
 
 
@@ -773,11 +775,11 @@ def test_what_a_killed_attempt_wrote_of_another_file_is_not_gone_on_from(
 
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
         patch.setattr(stage, "_require_as_planned", kill)
-        stage.run(job, spec)
+        spec.run(job)
     assert json.loads((job.partial / "writing.json").read_text())["rows"] == 6
     bring_back()
     os.utime("train.npz")
-    stage.run(job, spec)
+    spec.run(job)
     assert open_pool(job.directory).labels.tolist() == list(range(6))
 
 
@@ -787,7 +789,7 @@ def test_a_file_changed_while_it_is_read_is_refused(make_job: Make, monkeypatch:
     monkeypatch.setattr(stage, "require_unchanged", lambda *_, **__: os.utime("train.npz", ns=(0, 0)))
     job = make_job("pools", spec.id)
     with pytest.raises(UserError, match=r"train\.npz: the files changed while they were read; plan again"):
-        stage.run(job, spec)
+        spec.run(job)
     assert not list(job.partial.iterdir())
 
 
@@ -796,7 +798,7 @@ def test_a_source_that_does_not_fit_the_configuration_is_refused(make_job: Make)
     assert isinstance(spec.source, DigitsSource)
     message = r"digits, train: images have shape \(1, 8, 8\), but data\.image_shape is \(1, 28, 28\)"
     with pytest.raises(UserError, match=message):
-        stage.run(make_job("pools", spec.id), spec)
+        spec.run(make_job("pools", spec.id))
 
 
 def test_a_generated_pool_is_left_to_its_room(make_job: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -813,7 +815,7 @@ def test_a_generated_pool_is_left_to_its_room(make_job: Make, monkeypatch: pytes
             "sampler": {},
         }
     )
-    assert stage.run(make_job("pools", "digits-generated-0123456789"), spec) == {"count": 12}
+    assert spec.run(make_job("pools", "digits-generated-0123456789")) == {"count": 12}
 
 
 # ---- the format

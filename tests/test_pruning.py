@@ -20,13 +20,12 @@ from robustprune.core.execution import Execution
 from robustprune.core.job import Job
 from robustprune.core.paths import STORE_NAME
 from robustprune.images.pool import Pool, PoolInfo
-from robustprune.pruning import stage
 from robustprune.pruning.candidates import Candidates
 from robustprune.pruning.facts import Facts, Rows, count_kept
 from robustprune.pruning.manifest import MANIFEST_FILE, read_manifest, read_metadata, read_rows, write_manifest
 from robustprune.pruning.overlap import agreement, compare_manifests
+from robustprune.pruning.prune import ManifestStage
 from robustprune.pruning.settings import DropShare, Per, RadiusSettings, Strategy
-from robustprune.pruning.specs import ManifestStage
 from robustprune.scores.distribution import Histogram
 from robustprune.scores.store.writing import StoreWriter
 
@@ -283,7 +282,7 @@ def make_manifest(folder: Path, strategy: Strategy, per: Per, groups: int | None
         validation_images=3,
         seed=1,
     )
-    stage.run(job, spec)
+    spec.run(job)
     return job.directory / MANIFEST_FILE
 
 
@@ -296,7 +295,7 @@ def test_the_order_and_size_of_shards_moves_nothing(
     monkeypatch.setattr("robustprune.scores.store.layout.SHARD_ROWS", 16)
     monkeypatch.setattr("robustprune.scores.store.layout.CHUNK_ROWS", 8)
     shuffled = make_manifest(stage_of_margins(tmp_path / "shuffled", [3, 0, 4, 1, 2], 16), strategy, per)
-    monkeypatch.setattr("robustprune.pruning.stage.GROUP_ROWS", 7)
+    monkeypatch.setattr("robustprune.pruning.prune.GROUP_ROWS", 7)
     monkeypatch.setattr("robustprune.pruning.facts.GROUP_ROWS", 7)
     in_groups = make_manifest(tmp_path / "shuffled", strategy, per, groups=7)
     assert whole.read_bytes() == shuffled.read_bytes()

@@ -33,9 +33,9 @@ from robustprune.pruning.manifest import read_metadata
 from robustprune.pruning.settings import MidTraining, OnlinePuma
 from robustprune.training.fit import Training
 from robustprune.training.mid_training import CHOICE_FILE, MID_TRAINING_FILE, _write, prune_midway
+from robustprune.training.model import ModelStage
 from robustprune.training.online import move_to_margins
 from robustprune.training.settings import AnyRecipe, RsFgsmRecipe, TradesRecipe
-from robustprune.training.specs import ModelStage
 from robustprune.training.trainset import KeptImages
 from tiny import TINY, run_upstream
 

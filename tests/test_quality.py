@@ -22,14 +22,13 @@ from robustprune.core.yaml_files import merge
 from robustprune.evaluation.quality.measuring import Seen, frechet_distance
 from robustprune.evaluation.quality.memorisation import RealNeighbours
 from robustprune.evaluation.quality.report import by_class, report_table, summary
-from robustprune.evaluation.quality.specs import QualityStage
-from robustprune.evaluation.quality.stage import run
+from robustprune.evaluation.quality.stage import QualityStage
 from robustprune.experiments.files import load_experiments
 from robustprune.images.pool import Pool, open_pool
-from robustprune.images.specs import SelectedPoolStage
 from robustprune.images.writing import write_pool
 from robustprune.planning.config import load_config
 from robustprune.planning.plan import Plan, make_plan
+from robustprune.scores.selected_pool import SelectedPoolStage
 from stopping import StopAfterTwo
 from tiny import SELECTED, TINY, plan_of_quality, run_upstream, stage_of
 
@@ -254,12 +253,12 @@ def test_a_killed_job_goes_on_to_the_same_bytes(ready: tuple[Plan, str], make_jo
             plan.directory(selected_from)
         )
     whole, broken = (make_job("qualities", name, batch_size=16) for name in ("whole", "broken"))
-    facts = run(whole, spec)
+    facts = spec.run(whole)
     broken.checkpoints = StopAfterTwo(0)
     with pytest.raises(Interrupted):
-        run(broken, spec)
+        spec.run(broken)
     broken.checkpoints = Checkpoints(0)
-    assert run(broken, spec) == facts
+    assert spec.run(broken) == facts
     for name in ("table.csv", "nearest.png", "sheets/4.png"):
         assert (whole.directory / name).read_bytes() == (broken.directory / name).read_bytes()
 

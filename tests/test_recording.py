@@ -30,7 +30,7 @@ from robustprune.planning.plan import Plan
 from robustprune.scores.settings import evenly_spaced
 from robustprune.scores.store.reading import Store, open_store
 from robustprune.training.dynamics import STATE_FILE, Recorder
-from robustprune.training.specs import ModelStage
+from robustprune.training.model import ModelStage
 from tiny import plan_of_scores, run_upstream
 
 EXECUTION = Execution(device="cpu", batch_size=256)

@@ -30,13 +30,14 @@ from robustprune.experiments.tables.forms import Table
 from robustprune.images.pool import open_pool
 from robustprune.planning.config import load_config
 from robustprune.planning.plan import Plan, make_plan
-from robustprune.pruning.specs import ManifestStage
+from robustprune.pruning.prune import ManifestStage
 from robustprune.report.explorer import _sentence, is_margin
 from robustprune.report.gallery.cuts import Cut
 from robustprune.report.gallery.files import DROPPED, HELD_OUT, KEPT, Gallery, read_gallery
+from robustprune.report.gallery.stage import GalleryStage
 from robustprune.report.page import in_words
 from robustprune.report.provenance import KINDS, SENTENCES
-from robustprune.report.specs import GalleryStage, ReportStage
+from robustprune.report.stage import ReportStage
 from robustprune.scores.files import Meaning, publish_score
 from robustprune.scores.specs import ScoreStage
 from robustprune.scores.store.reading import open_store

@@ -25,10 +25,10 @@ from robustprune.experiments.tables.forms import Table
 from robustprune.images.pool import open_pool
 from robustprune.networks.checkpoint import load_model
 from robustprune.planning.plan import Plan
-from robustprune.scores.dynamics import row_pass, run
+from robustprune.scores.dynamics import DynamicsScoreStage
 from robustprune.scores.files import read_score
+from robustprune.scores.loss import LossScoreStage
 from robustprune.scores.settings import CrossEntropyAttack, DynamicsScoreName, ScoreName
-from robustprune.scores.specs import DynamicsScoreStage, LossScoreStage
 from robustprune.scores.store.reading import Store, open_store
 from tiny import plan_of_scores, run_upstream
 
@@ -181,11 +181,11 @@ def test_parts_score_what_one_job_does(dynamics: Plan, monkeypatch: pytest.Monke
     directory = dynamics.directory(stage).with_name("in-parts")
     job = Job(directory, Execution(device="cpu"), threads=1, live=False)
     job.partial.mkdir(parents=True)
-    monkeypatch.setattr("robustprune.scores.specs.RECORDED_TOGETHER", 64)
+    monkeypatch.setattr("robustprune.scores.dynamics.RECORDED_TOGETHER", 64)
     for rows in (range(640, whole.rows), range(640)):
-        row_pass(job, spec)(rows=rows)
+        spec.row_pass(job)(rows=rows)
     assert len(list((job.partial / "blocks").iterdir())) == 2
-    run(job, spec)
+    spec.run(job)
     assert open_store(directory / STORE_NAME).files == whole.files
 
 

@@ -13,6 +13,7 @@ from robustprune.core.errors import UserError
 from robustprune.core.files import digest
 from robustprune.images import sources
 from robustprune.images.formats.finding import numbered_files
+from robustprune.images.ingested import IngestedPoolStage
 from robustprune.images.sources import (
     file_digest,
     planned_files,
@@ -21,7 +22,7 @@ from robustprune.images.sources import (
     require_unchanged,
     synthetic_source,
 )
-from robustprune.images.specs import DigitsSource, FileSource, IngestedPoolStage, TorchvisionSource
+from robustprune.images.specs import DigitsSource, FileSource, TorchvisionSource
 
 WORKFLOW = Path(sources.__file__).parents[1]
 

@@ -22,11 +22,11 @@ from robustprune.core.yaml_files import merge
 from robustprune.evaluation.outcome import balanced_subset
 from robustprune.experiments.row import Row
 from robustprune.experiments.tables.forms import Table
-from robustprune.images import subset, union
 from robustprune.images.drawing import draw_rows, row_keys
 from robustprune.images.pool import image_digests, open_pool, read_digests
 from robustprune.images.rows import ChosenImages, JoinedImages
-from robustprune.images.specs import SubsetPoolStage, UnionPart, UnionPoolStage
+from robustprune.images.subset import SubsetPoolStage
+from robustprune.images.union import UnionPart, UnionPoolStage
 from robustprune.images.writing import write_pool
 from robustprune.planning.config import load_config
 from robustprune.planning.plan import make_plan
@@ -65,7 +65,7 @@ def union_spec(*pools: str, shares: Sequence[Fraction | None] | None = None) -> 
 
 def made(make_job: Make, spec: SubsetPoolStage | UnionPoolStage) -> tuple[Path, dict[str, Any]]:
     job = make_job("pools", spec.id)
-    facts = subset.run(job, spec) if isinstance(spec, SubsetPoolStage) else union.run(job, spec)
+    facts = spec.run(job)
     return job.directory, facts
 
 

@@ -24,11 +24,11 @@ from robustprune.experiments.tables.printed import printed_row, read_printed
 from robustprune.experiments.tables.quantities import QUANTITIES
 from robustprune.experiments.tables.rows import Shown
 from robustprune.experiments.tables.settings import Check, Claim, Printed, QuantityName
-from robustprune.experiments.tables.specs import RowSpec, RunSpec, TableStage
-from robustprune.experiments.tables.stage import run
+from robustprune.experiments.tables.specs import RowSpec, RunSpec
+from robustprune.experiments.tables.table import TableStage
 from robustprune.planning.config import load_config
 from robustprune.planning.plan import Plan, make_plan, stages_of_target
-from robustprune.training.specs import ModelStage
+from robustprune.training.model import ModelStage
 
 IDS = {seed: f"trades-{seed:010x}" for seed in range(9)}
 PUMA_TABLE_1 = Printed(
@@ -41,7 +41,7 @@ class TableResults(Results):
 
     def table(self, *rows: RowSpec, **settings: Any) -> pd.DataFrame:
         """The CSV of a table of these rows, by method."""
-        run(self.job, table_spec(*rows, **settings))
+        table_spec(*rows, **settings).run(self.job)
         return pd.read_csv(self.job.directory / "table.csv", keep_default_na=False, na_values=[""]).set_index("method")
 
 
@@ -349,7 +349,7 @@ def test_differences_that_tie_have_the_interval_of_the_runs(ours: Sample, theirs
 def test_verdicts_are_in_the_pages_and_the_record(results: TableResults) -> None:
     claim = Claim[Check](claim="It is good", checks=(Check(quantity="accuracy", row="PUMA", above=10),))
     runs = tuple(results.run(seed, evaluation) for seed, evaluation in enumerate(SUMMARIES))
-    facts = run(results.job, table_spec(RowSpec(method="PUMA", runs=runs), claims=(claim,)))
+    facts = table_spec(RowSpec(method="PUMA", runs=runs), claims=(claim,)).run(results.job)
     assert [one["verdict"] for one in facts["claims"]] == ["agrees"]
     pages = [(results.job.directory / name).read_text() for name in ("table.md", "table.tex")]
     assert all("It is good" in page and "cannot tell otherwise" in page for page in pages)
@@ -379,7 +379,7 @@ def test_gains_that_tie_tell_nothing(results: TableResults) -> None:
     row = RowSpec(method="a > b", runs=runs, against=against)
     claim = Claim[Check](claim="more", checks=(Check(quantity="gain", row="a > b", above=0),))
     spec = table_spec(row, form="comparisons", compared="autoattack", quantities=("p_value", "gain"), claims=(claim,))
-    assert [one["verdict"] for one in run(results.job, spec)["claims"]] == ["cannot tell"]
+    assert [one["verdict"] for one in spec.run(results.job)["claims"]] == ["cannot tell"]
 
 
 def test_what_was_not_measured_has_no_p_value(results: TableResults) -> None:
@@ -524,7 +524,7 @@ def planned(name: str, overrides: dict[str, Any] | None = None) -> TableStage:
 
 def test_the_recipes_are_set_as_figure_7_prints_them(results: TableResults) -> None:
     spec = planned("kaufmann_v2.figure7")
-    run(results.job, spec)
+    spec.run(results.job)
     table = pd.read_csv(results.job.directory / "table.csv").set_index("method")
     assert (table[["difference_mnist", "difference_cifar10"]] == "same").all(axis=None)
     other = planned("kaufmann_v2.figure7", {"training": {"rs_fgsm": {"epochs": 7}}})

@@ -20,16 +20,15 @@ from robustprune.core.record import read_record
 from robustprune.core.sample_noise import per_sample
 from robustprune.core.steps import ResumableSteps
 from robustprune.core.yaml_files import merge
-from robustprune.evaluation.specs import EvaluationStage
+from robustprune.evaluation.robustness import EvaluationStage
 from robustprune.experiments.row import Row
 from robustprune.images.pool import open_pool
 from robustprune.networks.checkpoint import load_model, load_weights
 from robustprune.planning.plan import Plan
-from robustprune.scores.specs import MarginStage
+from robustprune.scores.margin import MarginStage
+from robustprune.training.model import ModelStage, _warn_of_unused_radii
 from robustprune.training.schedules import Clock
 from robustprune.training.settings import RecipeName
-from robustprune.training.specs import ModelStage
-from robustprune.training.stage import _warn_of_unused_radii
 from robustprune.training.trainset import KeptImages, missing_classes
 from robustprune.training.validation import Validation, catastrophic_overfitting_epoch
 from tiny import stage_of, tiny_plan

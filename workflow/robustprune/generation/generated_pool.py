@@ -1,52 +1,91 @@
 """A pool drawn from a generator: image i is of class i modulo the number of classes."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
+from pydantic import Field
 
 from robustprune.core.errors import UserError
 from robustprune.core.job import Job
 from robustprune.core.rows import Columns, RowPass, compute_rows
+from robustprune.core.stage import GeneratorId, ImageShape, SharedRows, Stage
 from robustprune.core.stage_file import read_spec
-from robustprune.generation.network import UNet, build_network
-from robustprune.generation.sampler import draw_images
-from robustprune.images.specs import GeneratedPoolStage, GeneratorStage
-from robustprune.images.writing import Block, fill_pool, publish_pool
-from robustprune.networks.checkpoint import WEIGHTS_FILE, load_weights
+from robustprune.generation.generator import GeneratorStage
+from robustprune.generation.settings import SamplerSettings
+
+if TYPE_CHECKING:
+    import torch
+
+    from robustprune.generation.network import UNet
+    from robustprune.images.writing import Block
+
 
 DEFINITION = {"pools.generated": 1}
 
 
-def row_pass(job: Job, spec: GeneratedPoolStage) -> RowPass:
-    """How some or all images are drawn. Raises UserError as ``run_generated``."""
-    network = load_generator(job.upstream("generators", spec.generator), spec, job.device)
-    return partial(compute_rows, job, spec.count, partial(_draw, job, spec, network), what="drawing images")
+class GeneratedPoolStage(Stage):
+    """Images drawn from a generator, the classes in turn."""
 
-
-def run_generated(job: Job, spec: GeneratedPoolStage) -> dict[str, Any]:
-    """Draw the images, write them as a pool, and publish it with a contact sheet.
-
-    Returns:
-        count, class_counts and digest of the pool, and that nothing of what was drawn was left out.
-
-    Raises:
-        UserError: when the generator is damaged or draws other images than the pool's.
-        Interrupted: after a signal, with the images drawn so far saved.
-    """
-    drawn = row_pass(job, spec)()
-    fill_pool(
-        job,
-        lambda first: _from_row(first, drawn),
-        count=spec.count,
-        image_shape=spec.image_shape,
-        classes=spec.classes,
-        dataset=spec.dataset,
-        source=f"drawn from {spec.generator} in {spec.sampler.steps} steps, seed {spec.sampler.seed}",
+    room = "images.ingested"
+    modules = (
+        "edm.network",
+        "edm.preconditioning",
+        "edm.sampler",
+        "pools.format",
+        "pools.generated",
+        "pools.writing",
+        "precision",
+        "sample_noise",
     )
-    return {**publish_pool(job), "selected": []}
+    kind: Literal["pools"] = "pools"
+    origin: Literal["generated"] = "generated"
+    dataset: str
+    generator: GeneratorId
+    classes: int
+    image_shape: ImageShape
+    count: int = Field(gt=0)
+    sampler: SamplerSettings
+
+    @property
+    def slug(self) -> str:
+        return f"{self.dataset}-generated"
+
+    @property
+    def shared_rows(self) -> SharedRows:
+        return SharedRows(most=self.count)
+
+    def row_pass(self, job: Job) -> RowPass:
+        """How some or all images are drawn. Raises UserError as ``run``."""
+        network = load_generator(job.upstream("generators", self.generator), self, job.device)
+        return partial(compute_rows, job, self.count, partial(_draw, job, self, network), what="drawing images")
+
+    def run(self, job: Job) -> dict[str, Any]:
+        """Draw the images, write them as a pool, and publish it with a contact sheet.
+
+        Returns:
+            count, class_counts and digest of the pool, and that nothing of what was drawn was left out.
+
+        Raises:
+            UserError: when the generator is damaged or draws other images than the pool's.
+            Interrupted: after a signal, with the images drawn so far saved.
+        """
+        from robustprune.images.writing import fill_pool, publish_pool
+
+        drawn = self.row_pass(job)()
+        fill_pool(
+            job,
+            lambda first: _from_row(first, drawn),
+            count=self.count,
+            image_shape=self.image_shape,
+            classes=self.classes,
+            dataset=self.dataset,
+            source=f"drawn from {self.generator} in {self.sampler.steps} steps, seed {self.sampler.seed}",
+        )
+        return {**publish_pool(job), "selected": []}
 
 
 def _from_row(first: int, blocks: Iterator[Columns]) -> Iterator[Block]:
@@ -61,6 +100,9 @@ def _from_row(first: int, blocks: Iterator[Columns]) -> Iterator[Block]:
 
 def load_generator(directory: Path, spec: GeneratedPoolStage, device: torch.device) -> UNet:
     """The averaged network of a complete generator stage, in eval mode, its parameters frozen."""
+    from robustprune.generation.network import build_network
+    from robustprune.networks.checkpoint import WEIGHTS_FILE, load_weights
+
     trained = read_spec(directory)
     if not isinstance(trained, GeneratorStage):
         raise UserError(f"{directory} holds a stage of kind {trained.kind}, not a generator")
@@ -78,6 +120,10 @@ def load_generator(directory: Path, spec: GeneratedPoolStage, device: torch.devi
 
 
 def _draw(job: Job, spec: GeneratedPoolStage, network: UNet, start: int, stop: int) -> Columns:
+    import torch
+
+    from robustprune.generation.sampler import draw_images
+
     ids = torch.arange(start, stop)
     labels = ids % spec.classes
     images = draw_images(network, ids, labels.to(job.device), spec.sampler, spec.image_shape)

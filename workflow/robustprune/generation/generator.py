@@ -1,53 +1,91 @@
 """The stage that trains a generator on a real pool."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
 
 from robustprune.core.errors import UserError
 from robustprune.core.files import replacing
-from robustprune.core.followers import team_of
 from robustprune.core.job import Job
+from robustprune.core.stage import ImageShape, PoolId, Stage
 from robustprune.core.stage_file import read_spec
-from robustprune.core.team import Team
-from robustprune.generation.training import GeneratorTraining
-from robustprune.images.pool import PoolInfo, open_pool
-from robustprune.images.specs import GeneratorStage
-from robustprune.networks.checkpoint import WEIGHTS_FILE, save_weights
+from robustprune.generation.settings import GeneratorSettings
+
+if TYPE_CHECKING:
+    from robustprune.core.team import Team
+    from robustprune.images.pool import PoolInfo
+
 
 HISTORY_FILE = "history.parquet"
 
 
-def run(job: Job, spec: GeneratorStage) -> dict[str, Any]:
-    """Train an EDM and publish its averaged weights and its history.
+class GeneratorStage(Stage):
+    """An EDM trained on a real pool."""
 
-    Returns:
-        training_seconds (over all attempts), steps, images_seen, parameters, loss (mean of the last steps) and the
-        number of processes that shared each batch.
+    room = "generation.generator"
+    modules = (
+        "edm.augmentation",
+        "edm.network",
+        "edm.preconditioning",
+        "edm.training",
+        "precision",
+        "randomness",
+        "training.batches",
+        "training.optimizers",
+        "training.team",
+        "training.trainset",
+    )
+    kind: Literal["generators"] = "generators"
+    dataset: str
+    pool: PoolId
+    classes: int
+    image_shape: ImageShape
+    settings: GeneratorSettings
 
-    Raises:
-        UserError: when the pool does not fit the spec, the network does not fit the images, or the loss is not finite.
-        Interrupted: after a signal, with a checkpoint saved.
-    """
-    pool = open_pool(job.upstream("pools", spec.pool))
-    _require_fit(spec, pool.info)
-    with team_of(job, follow) as team:
-        training = GeneratorTraining(job, spec, pool, team)
-        training.run()
-    save_weights(training.average.state_dict(), job.partial / WEIGHTS_FILE)
-    with replacing(job.partial / HISTORY_FILE) as temporary:
-        training.history_table().to_parquet(temporary, index=False)
-    job.publish(WEIGHTS_FILE, HISTORY_FILE)
-    return {
-        "training_seconds": round(training.seconds, 3),
-        "steps": training.step,
-        "images_seen": training.step * spec.settings.batch_size,
-        "parameters": sum(parameter.numel() for parameter in training.network.parameters()),
-        "loss": training.history[-1]["loss"],
-        "processes": team.size,
-    }
+    @property
+    def slug(self) -> str:
+        return f"edm-{self.dataset}"
+
+    def run(self, job: Job) -> dict[str, Any]:
+        """Train an EDM and publish its averaged weights and its history.
+
+        Returns:
+            training_seconds (over all attempts), steps, images_seen, parameters, loss (mean of the last steps) and the
+            number of processes that shared each batch.
+
+        Raises:
+            UserError: when the pool does not fit the self, the network does not fit the images, or the loss is not
+            finite. Interrupted: after a signal, with a checkpoint saved.
+        """
+        from robustprune.core.followers import team_of
+        from robustprune.generation.training import GeneratorTraining
+        from robustprune.images.pool import open_pool
+        from robustprune.networks.checkpoint import WEIGHTS_FILE, save_weights
+
+        pool = open_pool(job.upstream("pools", self.pool))
+        _require_fit(self, pool.info)
+        with team_of(job, follow) as team:
+            training = GeneratorTraining(job, self, pool, team)
+            training.run()
+        save_weights(training.average.state_dict(), job.partial / WEIGHTS_FILE)
+        with replacing(job.partial / HISTORY_FILE) as temporary:
+            training.history_table().to_parquet(temporary, index=False)
+        job.publish(WEIGHTS_FILE, HISTORY_FILE)
+        return {
+            "training_seconds": round(training.seconds, 3),
+            "steps": training.step,
+            "images_seen": training.step * self.settings.batch_size,
+            "parameters": sum(parameter.numel() for parameter in training.network.parameters()),
+            "loss": training.history[-1]["loss"],
+            "processes": team.size,
+        }
 
 
 def follow(job: Job, team: Team) -> None:
     """Train along with the process that runs the stage."""
+    from robustprune.generation.training import GeneratorTraining
+    from robustprune.images.pool import open_pool
+
     spec = read_spec(job.directory)
     assert isinstance(spec, GeneratorStage)
     GeneratorTraining(job, spec, open_pool(job.upstream("pools", spec.pool)), team).follow()

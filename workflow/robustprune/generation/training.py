@@ -15,11 +15,11 @@ from robustprune.core.randomness import BatchNoise, derive_seed, generator
 from robustprune.core.steps import ResumableSteps
 from robustprune.core.team import Team
 from robustprune.generation.augmentation import augment
+from robustprune.generation.generator import GeneratorStage
 from robustprune.generation.network import NO_CLASS, build_network
 from robustprune.generation.preconditioning import Network, denoising_losses, in_precision, sigma_of
 from robustprune.generation.settings import GeneratorSettings
 from robustprune.images.pool import Pool
-from robustprune.images.specs import GeneratorStage
 from robustprune.networks.precision import memory_format
 from robustprune.training.batches import open_batches
 from robustprune.training.optimizers import update

@@ -1,5 +1,7 @@
 """The stage ``pools``: images are brought in, or drawn from a generator, and put into the pool format."""
 
+from __future__ import annotations
+
 import hashlib
 import importlib
 import os
@@ -9,53 +11,84 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, model_validator
 
 from robustprune.core.errors import UserError
 from robustprune.core.files import write_text
 from robustprune.core.job import Job
 from robustprune.core.record import read_record
-from robustprune.core.rows import RowPass
-from robustprune.images.duplicates import facts_of_overlaps, facts_of_repeats
+from robustprune.core.stage import ImageShape, PoolId, Stage
 from robustprune.images.formats.listing import image_files
-from robustprune.images.formats.stream import ImageStream
+from robustprune.images.settings import PICTURE_FORMATS, Overlap, Storage
 from robustprune.images.sources import planned_files, require_unchanged
-from robustprune.images.specs import DigitsSource, FileSource, GeneratedPoolStage, IngestedPoolStage, TorchvisionSource
-from robustprune.images.writing import fill_pool, publish_pool
+from robustprune.images.specs import DigitsSource, FileSource, TorchvisionSource
+
+if TYPE_CHECKING:
+    from robustprune.images.formats.stream import ImageStream
+
 
 READ_FILE = "read.txt"  # of which files the images in partial/ are
 
-
-def run(job: Job, spec: IngestedPoolStage | GeneratedPoolStage) -> dict[str, Any]:
-    """Make the pool; its facts are the number of images, in all and of each class, and the pool's digest.
-
-    Raises:
-        UserError: naming the file that is missing, broken or does not fit ``data.classes`` and ``data.image_shape``.
-    """
-    if isinstance(spec, GeneratedPoolStage):
-        from robustprune.generation.generated_pool import (
-            run_generated,  # brings the generator, which ingest does not need
-        )
-
-        return run_generated(job, spec)
-    return _run_ingested(job, spec)
+SOURCE_MODULES = {
+    "parquet": ("pools.decoding",),
+    "imagefolder": ("pools.decoding", "pools.ingest.listing"),
+    "webdataset": ("pools.decoding", "pools.ingest.listing"),
+}
+"""What decides pixels besides a source's own module."""
 
 
-def row_pass(job: Job, spec: GeneratedPoolStage) -> RowPass:
-    """How some or all images of a generated pool are drawn."""
-    from robustprune.generation import generated_pool as generated
+class IngestedPoolStage(Stage):
+    """Real or ready-made images, brought into the pool format."""
 
-    return generated.row_pass(job, spec)
+    room = "images.ingested"
+    resources = "ingest"
+    uses_device = False
+    kind: Literal["pools"] = "pools"
+    origin: Literal["ingested"] = "ingested"
+    dataset: str
+    split: Literal["train", "test", "synthetic"]
+    classes: int
+    image_shape: ImageShape
+    source: Annotated[FileSource | TorchvisionSource | DigitsSource, Field(discriminator="format")]
+    train: PoolId | None = Field(None, description="the pool of which equal images are counted")
+    test: PoolId | None = Field(None, description="the pool of which it should have no image")
+    overlap: Overlap = Field("refused", description="whether it may have some all the same")
+    storage: Storage = Field("decoded", description="whether it has the source's pictures as they are, or pixels")
 
+    @property
+    def slug(self) -> str:
+        return f"{self.dataset}-{self.split}"
 
-def _run_ingested(job: Job, spec: IngestedPoolStage) -> dict[str, Any]:
-    with _unchanged(job, spec.source):
-        stream = importlib.import_module(f"robustprune.images.formats.{spec.source.format}").open_stream(spec)
-        _require_same_classes(job, spec, stream)
-        publish = _fill(job, spec, stream)
-    others, allowed = {"train": spec.train, "test": spec.test}, spec.overlap == "allowed"
-    found = {**facts_of_repeats(job), **facts_of_overlaps(job, others, allowed=allowed, place=_place(spec))}
-    return {**publish(job), **found, **stream.facts}
+    @property
+    def decisive_modules(self) -> tuple[str, ...]:
+        form, writer = self.source.format, "pools.writing" if self.storage == "decoded" else "pools.encoding"
+        others = ("pools.ingest.idx",) if self.source.format == "torchvision" and "MNIST" in self.source.name else ()
+        return ("pools.format", writer, f"pools.ingest.{form}", *SOURCE_MODULES.get(form, others))
+
+    @model_validator(mode="after")
+    def _has_pictures(self) -> IngestedPoolStage:
+        if self.storage == "encoded" and self.source.format not in PICTURE_FORMATS:
+            raise ValueError(f"a pool from {self.source.format} has pixels, which are not kept encoded")
+        return self
+
+    def run(self, job: Job) -> dict[str, Any]:
+        """Make the pool; its facts are the number of images, in all and of each class, and the pool's digest.
+
+        Raises:
+            UserError: naming the file that is missing, broken or does not fit ``data.classes`` and
+            ``data.image_shape``.
+        """
+        from robustprune.images.duplicates import facts_of_overlaps, facts_of_repeats
+
+        with _unchanged(job, self.source):
+            stream = importlib.import_module(f"robustprune.images.formats.{self.source.format}").open_stream(self)
+            _require_same_classes(job, self, stream)
+            publish = _fill(job, self, stream)
+        others, allowed = {"train": self.train, "test": self.test}, self.overlap == "allowed"
+        found = {**facts_of_repeats(job), **facts_of_overlaps(job, others, allowed=allowed, place=_place(self))}
+        return {**publish(job), **found, **stream.facts}
 
 
 def _require_same_classes(job: Job, spec: IngestedPoolStage, stream: ImageStream) -> None:
@@ -69,6 +102,8 @@ def _require_same_classes(job: Job, spec: IngestedPoolStage, stream: ImageStream
 
 def _fill(job: Job, spec: IngestedPoolStage, stream: ImageStream) -> Callable[[Job], dict[str, Any]]:
     """Write the pool as its spec wants it kept; what is returned publishes it."""
+    from robustprune.images.writing import fill_pool, publish_pool
+
     if spec.storage == "decoded":
         fill_pool(
             job,

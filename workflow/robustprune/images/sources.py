@@ -21,7 +21,7 @@ from robustprune.images.formats.listing import class_names, image_files
 from robustprune.images.settings import HierarchySettings
 from robustprune.images.specs import DigitsSource, FileSource, TorchvisionLocation, TorchvisionName, TorchvisionSource
 from robustprune.networks.settings import CheckpointSettings
-from robustprune.scores.embeddings.specs import FileEncoder, TorchvisionEncoder
+from robustprune.scores.embedding import FileEncoder, TorchvisionEncoder
 from robustprune.scores.settings import EmbeddingSettings, ImportedScores, ScoreFormat
 
 HIERARCHY_NAME = "wordnet.is_a.txt"

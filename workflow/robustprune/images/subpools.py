@@ -29,7 +29,9 @@ from robustprune.images.pool import (
     open_pool,
     read_digests,
 )
-from robustprune.images.specs import SelectedPoolStage, SubsetPoolStage, UnionPoolStage
+from robustprune.images.subset import SubsetPoolStage
+from robustprune.images.union import UnionPoolStage
+from robustprune.scores.selected_pool import SelectedPoolStage
 
 DEFINITION = {"pools.subpools": 1}
 

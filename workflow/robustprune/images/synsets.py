@@ -1,54 +1,90 @@
 """A pool of the images that a class list names, encoded as they are."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
 
 from robustprune.core.errors import UserError
 from robustprune.core.job import Job
-from robustprune.images.classes.files import Listing
+from robustprune.core.marks import Ref
+from robustprune.core.stage import ImageShape, PoolId, Stage, StageId
 from robustprune.images.classes.listing import ListedImage, require_folder
-from robustprune.images.duplicates import facts_of_overlaps, facts_of_repeats
-from robustprune.images.encoding import EncodedImage, fill_encoded_pool, publish_encoded_pool
-from robustprune.images.specs import SynsetPoolStage
+from robustprune.images.classes.specs import SynsetFolder
+from robustprune.images.settings import Overlap
+
+if TYPE_CHECKING:
+    from robustprune.images.encoding import EncodedImage
+
 
 DEFINITION = {"pools.synsets": 1}
 
 READING_THREADS = 8  # a shared disk answers late, but many at once
+
 READ_AT_ONCE = 128  # images
 
 
-def run(job: Job, spec: SynsetPoolStage) -> dict[str, Any]:
-    """Bring the images of a split into a pool of encoded images.
+class SynsetPoolStage(Stage):
+    """Images of a class list, encoded as they are."""
 
-    Returns:
-        count, class_counts and digest of the pool; its repeats, and how many of its images are also test images.
+    room = "images.synsets"
+    modules = ("pools.decoding", "pools.encoding", "pools.format", "pools.synsets")
+    resources = "ingest"
+    uses_device = False
+    kind: Literal["pools"] = "pools"
+    origin: Literal["synsets"] = "synsets"
+    dataset: str
+    split: Literal["train", "test"]
+    class_list: Annotated[StageId, Ref("classes")]
+    classes: int
+    image_shape: ImageShape
+    source: SynsetFolder
+    test: PoolId | None = Field(None, description="the pool of which it should have no image")
+    overlap: Overlap = Field("refused", description="whether it may have some all the same")
 
-    Raises:
-        UserError: naming an image that is gone, or has another size than when it was listed, or cannot be decoded; and
-            where training images are also test images and must not be.
-        Interrupted: after a signal, with the files written so far kept.
-    """
-    folder = Path(spec.source.location)
-    require_folder(folder, spec.source.digest)
-    listing = Listing(job.upstream("classes", spec.class_list), spec.split)
-    fill_encoded_pool(
-        job,
-        lambda first: read_images(folder, listing.images(first)),
-        count=len(listing),
-        image_shape=spec.image_shape,
-        classes=spec.classes,
-        dataset=spec.dataset,
-        source=f"the {spec.split} images of {spec.class_list}",
-        folder=folder,
-    )
-    allowed = spec.overlap == "allowed"
-    found = facts_of_overlaps(job, {"test": spec.test}, allowed=allowed, place=spec.source.location)
-    return {**publish_encoded_pool(job), **facts_of_repeats(job), **found}
+    @property
+    def slug(self) -> str:
+        return f"{self.dataset}-{self.split}"
+
+    def run(self, job: Job) -> dict[str, Any]:
+        """Bring the images of a split into a pool of encoded images.
+
+        Returns:
+            count, class_counts and digest of the pool; its repeats, and how many of its images are also test images.
+
+        Raises:
+            UserError: naming an image that is gone, or has another size than when it was listed, or cannot be decoded;
+            and
+                where training images are also test images and must not be.
+            Interrupted: after a signal, with the files written so far kept.
+        """
+        from robustprune.images.classes.files import Listing
+        from robustprune.images.duplicates import facts_of_overlaps, facts_of_repeats
+        from robustprune.images.encoding import fill_encoded_pool, publish_encoded_pool
+
+        folder = Path(self.source.location)
+        require_folder(folder, self.source.digest)
+        listing = Listing(job.upstream("classes", self.class_list), self.split)
+        fill_encoded_pool(
+            job,
+            lambda first: read_images(folder, listing.images(first)),
+            count=len(listing),
+            image_shape=self.image_shape,
+            classes=self.classes,
+            dataset=self.dataset,
+            source=f"the {self.split} images of {self.class_list}",
+            folder=folder,
+        )
+        allowed = self.overlap == "allowed"
+        found = facts_of_overlaps(job, {"test": self.test}, allowed=allowed, place=self.source.location)
+        return {**publish_encoded_pool(job), **facts_of_repeats(job), **found}
 
 
 def read_images(folder: Path, listed: Iterator[tuple[ListedImage, int]]) -> Iterator[EncodedImage]:
@@ -59,6 +95,8 @@ def read_images(folder: Path, listed: Iterator[tuple[ListedImage, int]]) -> Iter
 
 
 def _read(folder: Path, listed: tuple[ListedImage, int]) -> EncodedImage:
+    from robustprune.images.encoding import EncodedImage
+
     image, label = listed
     file = image.file(folder)
     try:

@@ -1,28 +1,55 @@
 """Several pools as one."""
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from robustprune.core.job import Job
-from robustprune.images.specs import UnionPoolStage
-from robustprune.images.subpools import open_parent, publish_view
+from robustprune.core.settings import Exact, Settings
+from robustprune.core.stage import ImageShape, PoolId, Stage
 
 
-def run(job: Job, spec: UnionPoolStage) -> dict[str, Any]:
-    """Publish the view of all the pools' images, one pool after the other.
+class UnionPart(Settings):
+    """A pool of a union, and its share of the union's images in a batch; None where all are drawn alike."""
 
-    Returns:
-        count, class_counts and digest of the pool; and how many of its images occur a second time.
+    pool: PoolId
+    share: Exact | None
 
-    Raises:
-        UserError: when a pool is not readable.
-    """
-    parents = [open_parent(job, part.pool) for part in spec.parts]
-    digests = np.concatenate([parent.digests for parent in parents])
-    labels = np.concatenate([parent.pool.labels for parent in parents])
-    members = [parent.member(part.share) for parent, part in zip(parents, spec.parts, strict=True)]
-    source = f"the images of {', '.join(part.pool for part in spec.parts)}"
-    selected = [phrase for parent in parents for phrase in parent.pool.info.selected]
-    facts = publish_view(job, members, labels, digests, None, spec, source, selected)
-    return {**facts, "repeated": len(digests) - len(np.unique(digests))}
+
+class UnionPoolStage(Stage):
+    """Several pools, one after the other; their images stay there."""
+
+    room = "images.union"
+    modules = ("pools.subpools",)
+    resources = "ingest"
+    uses_device = False
+    kind: Literal["pools"] = "pools"
+    origin: Literal["union"] = "union"
+    dataset: str
+    parts: tuple[UnionPart, ...]
+    classes: int
+    image_shape: ImageShape
+
+    @property
+    def slug(self) -> str:
+        return f"{self.dataset}-union"
+
+    def run(self, job: Job) -> dict[str, Any]:
+        """Publish the view of all the pools' images, one pool after the other.
+
+        Returns:
+            count, class_counts and digest of the pool; and how many of its images occur a second time.
+
+        Raises:
+            UserError: when a pool is not readable.
+        """
+        from robustprune.images.subpools import open_parent, publish_view
+
+        parents = [open_parent(job, part.pool) for part in self.parts]
+        digests = np.concatenate([parent.digests for parent in parents])
+        labels = np.concatenate([parent.pool.labels for parent in parents])
+        members = [parent.member(part.share) for parent, part in zip(parents, self.parts, strict=True)]
+        source = f"the images of {', '.join(part.pool for part in self.parts)}"
+        selected = [phrase for parent in parents for phrase in parent.pool.info.selected]
+        facts = publish_view(job, members, labels, digests, None, self, source, selected)
+        return {**facts, "repeated": len(digests) - len(np.unique(digests))}

@@ -11,8 +11,9 @@ from robustprune.core.errors import UserError
 from robustprune.core.files import replacing
 from robustprune.core.settings import Weights
 from robustprune.core.stage_file import read_spec
+from robustprune.networks.imported import ImportedModelStage
 from robustprune.networks.registry import build_model
-from robustprune.training.specs import ImportedModelStage, ModelStage
+from robustprune.training.model import ModelStage
 
 WEIGHTS_FILE = "weights.safetensors"  # averaged
 BEST_FILE = "best.safetensors"  # averaged, as in the epoch that was best in validation

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from robustprune.core.errors import UserError
 from robustprune.networks.checkpoint import load_weights
+from robustprune.networks.imported import ImportedModelStage
 from robustprune.networks.normalization import Normalization
 from robustprune.networks.registry import ARCHITECTURES, build_model
-from robustprune.training.specs import ImportedModelStage
 
 DEFINITION = {"models.foreign": 1}
 

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 from robustprune.core.errors import UserError
 from robustprune.images.sources import checkpoint_file
-from robustprune.training.specs import ImportedModelStage, ModelStage
+from robustprune.networks.imported import ImportedModelStage
+from robustprune.training.model import ModelStage
 
 if TYPE_CHECKING:
     from robustprune.planning.context import Context

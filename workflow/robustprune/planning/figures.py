@@ -3,6 +3,11 @@
 from typing import TYPE_CHECKING
 
 from robustprune.core.errors import UserError
+from robustprune.experiments.figures.clouds import CloudsFigureStage
+from robustprune.experiments.figures.courses import CoursesStage
+from robustprune.experiments.figures.curves import CurvesStage
+from robustprune.experiments.figures.distributions import DistributionsStage
+from robustprune.experiments.figures.feature_model import FeatureModelFigureStage
 from robustprune.experiments.figures.forms import (
     AnyFigure,
     CloudsFigure,
@@ -19,35 +24,26 @@ from robustprune.experiments.figures.forms import (
     Scatter,
     Trajectories,
 )
-from robustprune.experiments.figures.specs import (
-    CloudsFigureStage,
-    CoursesStage,
-    CurvesStage,
-    DistributionsStage,
-    FeatureModelFigureStage,
-    LayoutFigureStage,
-    LayoutPanel,
-    LossDistanceStage,
-    ManifestPair,
-    NeighboursStage,
-    OverlapsStage,
-    PerceptronFigureStage,
-    PhaseMapStage,
-    PointSpec,
-    ScatterStage,
-    ScoreSeries,
-    SeriesSpec,
-    TrajectoriesStage,
-    TrajectorySeries,
-)
+from robustprune.experiments.figures.layouts import LayoutFigureStage, LayoutPanel
+from robustprune.experiments.figures.loss_distance import LossDistanceStage
+from robustprune.experiments.figures.neighbours import NeighboursStage
+from robustprune.experiments.figures.overlaps import ManifestPair, OverlapsStage
+from robustprune.experiments.figures.perceptron import PerceptronFigureStage
+from robustprune.experiments.figures.phase_map import PhaseMapStage
+from robustprune.experiments.figures.scatter import ScatterStage
+from robustprune.experiments.figures.specs import PointSpec, ScoreSeries, SeriesSpec
+from robustprune.experiments.figures.trajectories import TrajectoriesStage, TrajectorySeries
 from robustprune.experiments.row import Row
+from robustprune.experiments.studies.clouds import CloudsStage
+from robustprune.experiments.studies.feature_model import FeatureModelStage
+from robustprune.experiments.studies.perceptron import PerceptronStage
 from robustprune.experiments.studies.settings import InputScale, PerceptronGrid
-from robustprune.experiments.studies.specs import CloudsStage, FeatureModelStage, PerceptronStage
 from robustprune.experiments.tables.forms import Table
 from robustprune.experiments.tables.specs import RunSpec
 from robustprune.planning.claims import with_claims_on
+from robustprune.scores.dynamics import DynamicsScoreStage
+from robustprune.scores.extrapolated import ExtrapolatedScoreStage
 from robustprune.scores.settings import UncertaintySettings
-from robustprune.scores.specs import DynamicsScoreStage, ExtrapolatedScoreStage
 
 if TYPE_CHECKING:
     from robustprune.planning.context import Context

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 from robustprune.core.errors import UserError
 from robustprune.core.settings import Weights
+from robustprune.evaluation.robustness import EvaluationStage
 from robustprune.evaluation.settings import AttackName
-from robustprune.evaluation.specs import EvaluationStage
-from robustprune.experiments.layouts.specs import LayoutStage
+from robustprune.experiments.layouts.stage import LayoutStage
 from robustprune.experiments.row import Row
 from robustprune.experiments.tables.forms import Table
 from robustprune.experiments.tables.settings import QuantityName, refuse_unmeasured
@@ -17,8 +17,8 @@ from robustprune.planning.models import trained_model, weights_of
 from robustprune.planning.pools import pools_of, real_pool
 from robustprune.planning.scores import direct_scores, margin_scores, scores_of
 from robustprune.planning.stages import rows_of
+from robustprune.pruning.prune import ManifestStage
 from robustprune.pruning.settings import AnyAmount, DropAsMany, DropShare, RadiusSettings
-from robustprune.pruning.specs import ManifestStage
 from robustprune.training.settings import AnyRecipe
 
 if TYPE_CHECKING:

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 from robustprune.core.errors import UserError
 from robustprune.core.settings import Weights
 from robustprune.experiments.row import Row
-from robustprune.images.specs import UnionPoolStage
+from robustprune.images.union import UnionPoolStage
 from robustprune.planning.pools import pools_of
 from robustprune.planning.stages import rows_of
 from robustprune.scores.settings import RecordingSettings
+from robustprune.training.model import ModelStage
 from robustprune.training.settings import AnyRecipe, MultiStepRecipe, problem_of_processes
-from robustprune.training.specs import ModelStage
 
 if TYPE_CHECKING:
     from robustprune.planning.context import Context

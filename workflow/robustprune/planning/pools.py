@@ -5,23 +5,20 @@ from itertools import combinations
 from typing import TYPE_CHECKING, TypeVar
 
 from robustprune.core.errors import UserError
-from robustprune.images.classes.specs import ClassListStage
+from robustprune.generation.generated_pool import GeneratedPoolStage
+from robustprune.generation.generator import GeneratorStage
+from robustprune.images.class_list import ClassListStage
+from robustprune.images.ingested import IngestedPoolStage
 from robustprune.images.settings import PICTURE_FORMATS
 from robustprune.images.sources import hierarchy_file, real_source, synset_folder, synthetic_source
-from robustprune.images.specs import (
-    FileSource,
-    GeneratedPoolStage,
-    GeneratorStage,
-    IngestedPoolStage,
-    SelectedPoolStage,
-    SubsetPoolStage,
-    SynsetPoolStage,
-    UnionPart,
-    UnionPoolStage,
-)
+from robustprune.images.specs import FileSource
+from robustprune.images.subset import SubsetPoolStage
+from robustprune.images.synsets import SynsetPoolStage
+from robustprune.images.union import UnionPart, UnionPoolStage
 from robustprune.planning.classifiers import independent_classifier
 from robustprune.planning.stages import rows_of
-from robustprune.scores.specs import LossScoreStage
+from robustprune.scores.loss import LossScoreStage
+from robustprune.scores.selected_pool import SelectedPoolStage
 from robustprune.training.settings import AnyRecipe
 
 if TYPE_CHECKING:

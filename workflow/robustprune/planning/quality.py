@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from robustprune.core.errors import UserError
-from robustprune.evaluation.quality.specs import QualityStage
+from robustprune.evaluation.quality.stage import QualityStage
 from robustprune.planning.classifiers import independent_classifier
 from robustprune.planning.pools import synthetic_pool
 from robustprune.planning.stages import Stages

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 from robustprune.core.errors import UserError
 from robustprune.core.stage import Stage
-from robustprune.experiments.tables.specs import TableStage
+from robustprune.experiments.tables.table import TableStage
 from robustprune.planning.stages import Stages
-from robustprune.pruning.specs import ManifestStage
+from robustprune.pruning.prune import ManifestStage
+from robustprune.report.gallery.stage import GalleryStage
 from robustprune.report.provenance import manifests_of
-from robustprune.report.specs import GalleryStage, ReportStage, ShownFile
+from robustprune.report.stage import ReportStage, ShownFile
 
 if TYPE_CHECKING:
     from robustprune.planning.context import Context

@@ -12,18 +12,15 @@ from robustprune.planning.models import trained_model, weights_of
 from robustprune.planning.pools import extrapolation_source, pools_of
 from robustprune.planning.stages import rows_of
 from robustprune.pruning.settings import DropBeyond
-from robustprune.scores.embeddings.specs import EmbeddingStage, FileEncoder, ModelEncoder, TorchvisionEncoder
+from robustprune.scores.dynamics import DynamicsScoreStage
+from robustprune.scores.embedding import EmbeddingStage, FileEncoder, ModelEncoder, TorchvisionEncoder
+from robustprune.scores.extrapolated import ExtrapolatedScoreStage, ScoredPool
+from robustprune.scores.imported import ImportedScoreStage
+from robustprune.scores.loss import LossScoreStage
+from robustprune.scores.margin import MarginStage
 from robustprune.scores.settings import DynamicsScoreName, ImportedScores, LossScoreName, Source
-from robustprune.scores.specs import (
-    DynamicsScoreStage,
-    ExtrapolatedScoreStage,
-    ImportedScoreStage,
-    LossScoreStage,
-    MarginStage,
-    ScoredPool,
-)
+from robustprune.training.model import ModelStage
 from robustprune.training.settings import AnyRecipe
-from robustprune.training.specs import ModelStage
 
 if TYPE_CHECKING:
     from robustprune.planning.context import Context

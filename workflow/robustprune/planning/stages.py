@@ -3,15 +3,12 @@
 from collections.abc import Mapping
 
 from robustprune.core.stage import Stage
+from robustprune.generation.generated_pool import GeneratedPoolStage
+from robustprune.images.ingested import IngestedPoolStage
 from robustprune.images.sources import planned_rows
-from robustprune.images.specs import (
-    GeneratedPoolStage,
-    IngestedPoolStage,
-    SelectedPoolStage,
-    SubsetPoolStage,
-    UnionPart,
-    UnionPoolStage,
-)
+from robustprune.images.subset import SubsetPoolStage
+from robustprune.images.union import UnionPart, UnionPoolStage
+from robustprune.scores.selected_pool import SelectedPoolStage
 
 
 class Stages(dict[str, Stage]):

@@ -6,17 +6,18 @@ from typing import TYPE_CHECKING, cast
 from robustprune.core.errors import UserError
 from robustprune.core.files import digest
 from robustprune.core.paths import REFERENCE
-from robustprune.evaluation.specs import EvaluationStage
+from robustprune.evaluation.robustness import EvaluationStage
 from robustprune.experiments.row import Row
 from robustprune.experiments.tables.forms import AnyTable, Comparisons, Extrapolations, Hyperparameters, Layouts, Table
 from robustprune.experiments.tables.printed import printed_row, read_printed
 from robustprune.experiments.tables.settings import Cells, QuantityName
-from robustprune.experiments.tables.specs import RowSpec, RunSpec, TableStage
+from robustprune.experiments.tables.specs import RowSpec, RunSpec
+from robustprune.experiments.tables.table import TableStage
 from robustprune.planning.claims import with_claims_on
 from robustprune.planning.config import load_config, preset_names
 from robustprune.planning.hyperparameters import hyperparameter
-from robustprune.scores.embeddings.specs import EmbeddingStage
-from robustprune.scores.specs import ExtrapolatedScoreStage
+from robustprune.scores.embedding import EmbeddingStage
+from robustprune.scores.extrapolated import ExtrapolatedScoreStage
 
 if TYPE_CHECKING:
     from robustprune.planning.context import Context

@@ -9,15 +9,15 @@ import numpy as np
 from robustprune.core.files import data_uri
 from robustprune.core.job import Job
 from robustprune.core.stage import Stage
-from robustprune.experiments.tables.specs import TableStage
+from robustprune.experiments.tables.table import TableStage
+from robustprune.pruning.prune import ManifestStage
 from robustprune.pruning.settings import ENDS, End
-from robustprune.pruning.specs import ManifestStage
 from robustprune.report.gallery.cuts import Cut
 from robustprune.report.gallery.files import Choice, Gallery, Source, read_gallery, sprite_file
+from robustprune.report.gallery.stage import GalleryStage
 from robustprune.report.provenance import MadeStage, manifests_of
-from robustprune.report.specs import GalleryStage
 from robustprune.scores.files import Meaning
-from robustprune.scores.specs import ImportedScoreStage
+from robustprune.scores.imported import ImportedScoreStage
 
 DEFINITION = {"report.explorer": 3}
 

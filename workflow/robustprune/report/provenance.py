@@ -9,8 +9,8 @@ from robustprune.core.paths import PULLED_FILE, RECORD_FILE
 from robustprune.core.record import Record, read_record
 from robustprune.core.stage import Stage
 from robustprune.core.stage_file import read_spec
-from robustprune.experiments.tables.specs import TableStage
-from robustprune.training.specs import ModelStage
+from robustprune.experiments.tables.table import TableStage
+from robustprune.training.model import ModelStage
 
 KINDS = (
     "classes",

@@ -1,17 +1,23 @@
 """The stage that makes the report."""
 
-from typing import Any, NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+
+from pydantic import Field
 
 from robustprune.core.errors import UserError
 from robustprune.core.files import data_uri, write_text
 from robustprune.core.job import Job
-from robustprune.experiments.figures.style import CAPTION_FILE, FIGURE_FILE
-from robustprune.experiments.tables.rendering import ShownTable
-from robustprune.experiments.tables.stage import SHOWN_FILE
-from robustprune.report.explorer import explorers
-from robustprune.report.page import render
+from robustprune.core.marks import Ref
+from robustprune.core.settings import Settings
+from robustprune.core.stage import Stage, StageId
+from robustprune.experiments.tables.table import SHOWN_FILE
 from robustprune.report.provenance import by_kind, stages_behind, versions
-from robustprune.report.specs import ReportStage, ShownFile
+
+if TYPE_CHECKING:
+    from robustprune.experiments.tables.rendering import ShownTable
+
 
 DEFINITION = {"report.stage": 1}
 
@@ -34,35 +40,67 @@ class Figure(NamedTuple):
     picture: str
 
 
-def run(job: Job, spec: ReportStage) -> dict[str, Any]:
-    """Write report.html.
+class ShownFile(Settings):
+    """A table or figure as people ask for it, e.g. ``puma/table2.csv``, and its stage."""
 
-    Returns:
-        the numbers of tables, figures and galleries, and the size of the page.
+    target: str
+    kind: Literal["tables", "figures"]
+    stage: Annotated[StageId, Ref(kind_in="kind")]
 
-    Raises:
-        UserError: when something that it shows is damaged.
-    """
-    stages = stages_behind(job, spec.upstream)
-    tables = {one.target: _table(job, one) for one in spec.shown if one.kind == "tables"}
-    figures = [_figure(job, one) for one in spec.shown if one.kind == "figures"]
-    page = render(
-        {
-            "spec": spec,
-            "tables": tables,
-            "figures": figures,
-            "explorers": explorers(job, stages, spec.galleries),
-            "kinds": by_kind(stages),
-            "versions": versions(stages),
-        }
-    )
-    write_text(job.partial / REPORT_FILE, page)
-    job.publish(REPORT_FILE)
-    counts = {"tables": len(tables), "figures": len(figures), "galleries": len(spec.galleries)}
-    return {**counts, "bytes": len(page.encode())}
+
+class ReportStage(Stage):
+    """One page with tables, figures, what pruning drops, and how all of it was made."""
+
+    room = "report.stage"
+    modules = ("report.explorer", "report.page", "report.provenance", "report.stage")
+    local = True
+    rule = "report_page"
+    files = ("report.html",)
+    kind: Literal["reports"] = "reports"
+    preset: str
+    dataset: str
+    shown: tuple[ShownFile, ...] = Field(min_length=1)
+    impossible: tuple[str, ...] = Field(description="files that were asked for, but the configuration does not allow")
+    galleries: tuple[Annotated[StageId, Ref("galleries")], ...]
+
+    @property
+    def slug(self) -> str:
+        return f"report-{self.dataset}"
+
+    def run(self, job: Job) -> dict[str, Any]:
+        """Write report.html.
+
+        Returns:
+            the numbers of tables, figures and galleries, and the size of the page.
+
+        Raises:
+            UserError: when something that it shows is damaged.
+        """
+        from robustprune.report.explorer import explorers
+        from robustprune.report.page import render
+
+        stages = stages_behind(job, self.upstream)
+        tables = {one.target: _table(job, one) for one in self.shown if one.kind == "tables"}
+        figures = [_figure(job, one) for one in self.shown if one.kind == "figures"]
+        page = render(
+            {
+                "self": self,
+                "tables": tables,
+                "figures": figures,
+                "explorers": explorers(job, stages, self.galleries),
+                "kinds": by_kind(stages),
+                "versions": versions(stages),
+            }
+        )
+        write_text(job.partial / REPORT_FILE, page)
+        job.publish(REPORT_FILE)
+        counts = {"tables": len(tables), "figures": len(figures), "galleries": len(self.galleries)}
+        return {**counts, "bytes": len(page.encode())}
 
 
 def _table(job: Job, one: ShownFile) -> ShownTable:
+    from robustprune.experiments.tables.rendering import ShownTable
+
     path = job.upstream("tables", one.stage) / SHOWN_FILE
     try:
         return ShownTable.model_validate_json(path.read_text())
@@ -71,6 +109,8 @@ def _table(job: Job, one: ShownFile) -> ShownTable:
 
 
 def _figure(job: Job, one: ShownFile) -> Figure:
+    from robustprune.experiments.figures.style import CAPTION_FILE, FIGURE_FILE
+
     directory = job.upstream("figures", one.stage)
     try:
         title, *sentences = (directory / CAPTION_FILE).read_text().strip().split("\n\n")

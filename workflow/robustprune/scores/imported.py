@@ -1,53 +1,82 @@
 """The stage that brings in scores which were measured elsewhere, as a store like any other."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
-from pandas.errors import EmptyDataError, ParserError
+from pydantic import Field
 
 from robustprune.core.errors import UserError
 from robustprune.core.files import digest
 from robustprune.core.job import Job
 from robustprune.core.npy import read_header
 from robustprune.core.rows import Columns
-from robustprune.images.pool import Pool, open_pool
-from robustprune.scores.files import Meaning, publish_score
-from robustprune.scores.settings import INDEX
-from robustprune.scores.specs import ImportedScoreStage
-from robustprune.scores.store.layout import GROUP_FILE
-from robustprune.scores.store.reading import open_store
+from robustprune.core.settings import DIGEST_PATTERN
+from robustprune.core.stage import slug_of
+from robustprune.scores.settings import (
+    INDEX,
+    ScoreFormat,
+)
+from robustprune.scores.specs import ScoreStage
+
+if TYPE_CHECKING:
+    from robustprune.images.pool import Pool
+
 
 DEFINITION = {"scores.imported": 1}
 
 Values = npt.NDArray[np.float32]
 
 
-def run(job: Job, spec: ImportedScoreStage) -> dict[str, Any]:
-    """Publish a store with the one column, a row a sample.
+class ImportedScoreStage(ScoreStage):
+    """A score that was measured elsewhere. ``digest`` is what its file is, ``location`` where it lies now."""
 
-    Returns:
-        what ``publish_score`` found.
+    room = "scores.imported"
+    modules = ("scores.imported",)
+    resources = "ingest"
+    uses_device = False
+    kind: Literal["scores"] = "scores"
+    score: Literal["imported"] = "imported"
+    format: ScoreFormat
+    digest: str = Field(pattern=DIGEST_PATTERN)
+    column: str
+    unit: str
+    easy: Literal["high", "low"]
+    location: str = Field("", description="none in a shared store, which does not tell where the file lay")
 
-    Raises:
-        UserError: when the file changed since the plan was made, is malformed, or has not one number for each image.
-    """
-    pool = open_pool(job.upstream("pools", spec.pool))
-    path = Path(spec.location)
-    found = digest(path / GROUP_FILE if spec.format == "zarr" else path) if path.exists() else "gone"
-    if found != spec.digest:
-        raise UserError(f"{path} is not as it was when the plan was made; bring it back or plan again")
-    if spec.format == "zarr":
-        blocks = _of_store(path, spec.column, pool)
-    else:
-        blocks = iter([{spec.column: READERS[spec.format](path, spec.column, len(pool))}])
-    meaning = Meaning(column=spec.column, unit=spec.unit, easy=spec.easy, sign="as its owner says")
-    return publish_score(job, spec, _without_nan(blocks, path), meaning, pool, {})
+    @property
+    def slug(self) -> str:
+        return f"imported-{self.column.replace('_', '')}-{slug_of(self.pool)}"
+
+    def run(self, job: Job) -> dict[str, Any]:
+        """Publish a store with the one column, a row a sample.
+
+        Returns:
+            what ``publish_score`` found.
+
+        Raises:
+            UserError: when the file changed since the plan was made, is malformed, or has not one number for each
+            image.
+        """
+        from robustprune.images.pool import open_pool
+        from robustprune.scores.files import Meaning, publish_score
+        from robustprune.scores.store.layout import GROUP_FILE
+
+        pool = open_pool(job.upstream("pools", self.pool))
+        path = Path(self.location)
+        found = digest(path / GROUP_FILE if self.format == "zarr" else path) if path.exists() else "gone"
+        if found != self.digest:
+            raise UserError(f"{path} is not as it was when the plan was made; bring it back or plan again")
+        if self.format == "zarr":
+            blocks = _of_store(path, self.column, pool)
+        else:
+            blocks = iter([{self.column: READERS[self.format](path, self.column, len(pool))}])
+        meaning = Meaning(column=self.column, unit=self.unit, easy=self.easy, sign="as its owner says")
+        return publish_score(job, self, _without_nan(blocks, path), meaning, pool, {})
 
 
 def _without_nan(blocks: Iterable[Columns], path: Path) -> Iterator[Columns]:
@@ -62,6 +91,8 @@ def _without_nan(blocks: Iterable[Columns], path: Path) -> Iterator[Columns]:
 
 def _of_store(path: Path, column: str, pool: Pool) -> Iterator[Columns]:
     """A column of a store about the same images, after every byte of it was checked."""
+    from robustprune.scores.store.reading import open_store
+
     store = open_store(path, pool_digest=pool.info.digest)
     if store.rows != len(pool):
         raise UserError(f"{path} has {store.rows} rows, but should have {len(pool)}, one an image")
@@ -84,6 +115,9 @@ def _of_npy(path: Path, _column: str, count: int) -> Values:
 
 
 def _of_csv(path: Path, column: str, count: int) -> Values:
+    import pandas as pd
+    from pandas.errors import EmptyDataError, ParserError
+
     try:
         table = pd.read_csv(path, usecols=[INDEX, column], dtype={INDEX: np.int64, column: np.float64})
     except (OSError, ValueError, OverflowError, EmptyDataError, ParserError) as error:
@@ -92,6 +126,9 @@ def _of_csv(path: Path, column: str, count: int) -> Values:
 
 
 def _of_parquet(path: Path, column: str, count: int) -> Values:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         table = pq.read_table(path, columns=[INDEX, column])
         if table[INDEX].null_count:
@@ -101,9 +138,6 @@ def _of_parquet(path: Path, column: str, count: int) -> Values:
     except (OSError, KeyError, pa.ArrowException) as error:
         raise UserError(f"{path} should have the columns {INDEX} and {column}, of numbers: {error}") from None
     return _by_index(path, index, values, count)
-
-
-READERS: dict[str, Callable[[Path, str, int], Values]] = {"csv": _of_csv, "npy": _of_npy, "parquet": _of_parquet}
 
 
 def _by_index(path: Path, index: npt.NDArray[np.int64], values: npt.NDArray[np.float64], count: int) -> Values:
@@ -128,3 +162,6 @@ def _float32(path: Path, values: npt.NDArray[Any]) -> Values:
     if len(lost := np.flatnonzero(np.isinf(rounded) & np.isfinite(values))):
         raise UserError(f"{path}: the score of image {lost[0]} is {values[lost[0]]}, which float32 cannot hold")
     return rounded
+
+
+READERS: dict[str, Callable[[Path, str, int], Values]] = {"csv": _of_csv, "npy": _of_npy, "parquet": _of_parquet}

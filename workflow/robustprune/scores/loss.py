@@ -1,61 +1,126 @@
 """The stage that scores each image by the cross-entropy of a trained model."""
 
+from __future__ import annotations
+
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
-from torch import nn
+from pydantic import Field, ValidationInfo, field_validator
 
-from robustprune.attacks.cross_entropy import attack_cross_entropy, losses
-from robustprune.attacks.inputs import CHECKED_IMAGES, as_inputs, check_classifier
 from robustprune.core.files import digest
 from robustprune.core.job import Job
 from robustprune.core.rows import Columns, RowPass, compute_rows
-from robustprune.images.pool import Pool, open_pool
-from robustprune.networks.checkpoint import WEIGHTS_FILES, load_model
-from robustprune.scores.files import Meaning, publish_score
-from robustprune.scores.specs import LossScoreStage
+from robustprune.core.settings import ThreatModel, Weights
+from robustprune.core.stage import ModelId, SharedRows, slug_of
+from robustprune.scores.settings import (
+    CrossEntropyAttack,
+    LossScoreName,
+)
+from robustprune.scores.specs import ScoreStage
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from robustprune.images.pool import Pool
+
 
 DEFINITION = {"scores.loss": 1}
 
 EPS_LOSS = 1e-12  # far below the loss of any image that a float32 softmax tells from certain; keeps 1 / loss finite
 
 
-def row_pass(job: Job, spec: LossScoreStage) -> RowPass:
-    """How the losses of some or all images are measured.
+class LossScoreStage(ScoreStage):
+    """The cross-entropy of a trained model at every image of a pool, as it is or attacked."""
 
-    Raises:
-        UserError: when the pool or the model is damaged, or the model is one on which attacks mean nothing.
-    """
-    model = load_model(job.upstream("models", spec.model), job.device, spec.weights)
-    pool = open_pool(job.upstream("pools", spec.pool))
-    check_classifier(model, *as_inputs(pool, 0, min(CHECKED_IMAGES, len(pool)), job.device), origin=spec.model)
-    return partial(compute_rows, job, len(pool), partial(_measure, job, spec, model, pool), what="measuring losses")
-
-
-def run(job: Job, spec: LossScoreStage) -> dict[str, Any]:
-    """Publish a store with loss and distance = 1 / loss (Kaufmann et al.'s cheap proxy), one row a sample.
-
-    Returns:
-        what ``publish_score`` found.
-
-    Raises:
-        UserError: as ``row_pass``.
-    """
-    blocks = row_pass(job, spec)()
-    meaning = Meaning(
-        column="loss",
-        unit="cross-entropy, nats",
-        easy="low",
-        sign="a small loss is an easy image; none is negative",
+    room = "scores.loss"
+    modules = (
+        "attacks.cross_entropy",
+        "attacks.inputs",
+        "attacks.margin_loss",
+        "attacks.norms",
+        "attacks.pgd",
+        "sample_noise",
+        "scores.loss",
     )
-    weights = job.upstream("models", spec.model) / WEIGHTS_FILES[spec.weights]
-    pool = open_pool(job.upstream("pools", spec.pool))
-    return publish_score(job, spec, blocks, meaning, pool, {"model_digest": digest(weights)})
+    kind: Literal["scores"] = "scores"
+    score: LossScoreName
+    model: ModelId
+    weights: Weights = "last"
+    attack: CrossEntropyAttack | None
+    clip_start: bool = Field(True, description="of the attack; true, whatever is given, where nothing is attacked")
+    threat: ThreatModel | None = Field(description="null, whatever is given, where nothing is attacked")
+    seed: int = Field(ge=0, description="0, whatever is given, where nothing is attacked")
+
+    @field_validator("clip_start")
+    @classmethod
+    def _of_a_start(cls, clip_start: bool, info: ValidationInfo) -> bool:
+        return info.data.get("attack") is None or clip_start
+
+    @field_validator("threat")
+    @classmethod
+    def _of_what_is_attacked(cls, threat: ThreatModel | None, info: ValidationInfo) -> ThreatModel | None:
+        return None if info.data.get("attack") is None else threat
+
+    @field_validator("seed")
+    @classmethod
+    def _of_the_attack(cls, seed: int, info: ValidationInfo) -> int:
+        return 0 if info.data.get("attack") is None else seed
+
+    @property
+    def slug(self) -> str:
+        return f"{self.score.replace('_', '-')}-{slug_of(self.pool)}"
+
+    @property
+    def shared_rows(self) -> SharedRows:
+        return SharedRows(pool=self.pool)
+
+    def row_pass(self, job: Job) -> RowPass:
+        """How the losses of some or all images are measured.
+
+        Raises:
+            UserError: when the pool or the model is damaged, or the model is one on which attacks mean nothing.
+        """
+        from robustprune.attacks.inputs import CHECKED_IMAGES, as_inputs, check_classifier
+        from robustprune.images.pool import open_pool
+        from robustprune.networks.checkpoint import load_model
+
+        model = load_model(job.upstream("models", self.model), job.device, self.weights)
+        pool = open_pool(job.upstream("pools", self.pool))
+        check_classifier(model, *as_inputs(pool, 0, min(CHECKED_IMAGES, len(pool)), job.device), origin=self.model)
+        return partial(compute_rows, job, len(pool), partial(_measure, job, self, model, pool), what="measuring losses")
+
+    def run(self, job: Job) -> dict[str, Any]:
+        """Publish a store with loss and distance = 1 / loss (Kaufmann et al.'s cheap proxy), one row a sample.
+
+        Returns:
+            what ``publish_score`` found.
+
+        Raises:
+            UserError: as ``row_pass``.
+        """
+        from robustprune.images.pool import open_pool
+        from robustprune.networks.checkpoint import WEIGHTS_FILES
+        from robustprune.scores.files import Meaning, publish_score
+
+        blocks = self.row_pass(job)()
+        meaning = Meaning(
+            column="loss",
+            unit="cross-entropy, nats",
+            easy="low",
+            sign="a small loss is an easy image; none is negative",
+        )
+        weights = job.upstream("models", self.model) / WEIGHTS_FILES[self.weights]
+        pool = open_pool(job.upstream("pools", self.pool))
+        return publish_score(job, self, blocks, meaning, pool, {"model_digest": digest(weights)})
 
 
 def _measure(job: Job, spec: LossScoreStage, model: nn.Module, pool: Pool, start: int, stop: int) -> Columns:
+    import torch
+
+    from robustprune.attacks.cross_entropy import attack_cross_entropy, losses
+    from robustprune.attacks.inputs import as_inputs
+
     images, labels = as_inputs(pool, start, stop, job.device)
     if spec.attack is not None:
         assert spec.threat is not None

@@ -1,21 +1,24 @@
 """The stage that measures the margin of every image of a pool under a model."""
 
+from __future__ import annotations
+
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-from torch import nn
-
-from robustprune.attacks.inputs import CHECKED_IMAGES, as_inputs, check_classifier
-from robustprune.attacks.margins import signed_margins
-from robustprune.attacks.norms import norm_named
+from robustprune.attacks.settings import AnyMarginSettings
 from robustprune.core.files import digest
 from robustprune.core.job import Job
 from robustprune.core.rows import Columns, RowPass, compute_rows
-from robustprune.images.pool import Pool, open_pool
-from robustprune.networks.checkpoint import WEIGHTS_FILES, load_model
-from robustprune.scores.files import Meaning, publish_score
-from robustprune.scores.specs import MarginStage
+from robustprune.core.settings import Norm, Weights
+from robustprune.core.stage import ModelId, SharedRows, slug_of
+from robustprune.scores.specs import ScoreStage
+from robustprune.training.specs import MARGIN_MODULES
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from robustprune.images.pool import Pool
+
 
 SIGN = {
     "targeted": "a large margin is an easy image; a negative one is minus the distance of a misclassified image to its "
@@ -24,42 +27,80 @@ SIGN = {
     "the class it is taken for",
     "unsigned": "a large margin is a prediction hard to change, right or wrong; none is negative",
 }
+
 """Which end is easy, for each way to measure misclassified images."""
 
 
-def row_pass(job: Job, spec: MarginStage) -> RowPass:
-    """How the margins of some or all images are measured.
+class MarginStage(ScoreStage):
+    """Signed margins of every image of a pool under a model."""
 
-    Raises:
-        UserError: when the pool or the model is damaged, or the model is one on which margins mean nothing.
-    """
-    model = load_model(job.upstream("models", spec.model), job.device, spec.weights)
-    pool = open_pool(job.upstream("pools", spec.pool))
-    check_classifier(model, *as_inputs(pool, 0, min(CHECKED_IMAGES, len(pool)), job.device), origin=spec.model)
-    measure = partial(_measure, job, spec, model, pool)
-    rows = job.execution.chunk_rows
-    return partial(compute_rows, job, len(pool), measure, what="measuring margins", batch_size=rows)
+    room = "scores.margin"
+    modules = ("attacks.inputs", *MARGIN_MODULES)
+    kind: Literal["scores"] = "scores"
+    score: Literal["margin"] = "margin"
+    model: ModelId
+    weights: Weights = "last"
+    norm: Norm
+    settings: AnyMarginSettings
 
+    @property
+    def slug(self) -> str:
+        return f"margin-{self.norm.lower()}-{slug_of(self.pool)}"
 
-def run(job: Job, spec: MarginStage) -> dict[str, Any]:
-    """Publish a store with margin, prediction, converged and steps, one row a sample; returns what it found.
+    @property
+    def decisive_modules(self) -> tuple[str, ...]:
+        return (*self.modules, f"margins.{self.settings.method}")
 
-    Raises:
-        UserError: as ``row_pass``.
-    """
-    blocks = row_pass(job, spec)()
-    meaning = Meaning(
-        column="margin",
-        unit=f"{spec.norm} distance, pixel range [0, 1]",
-        easy="high",
-        sign=SIGN[spec.settings.negative],
-    )
-    weights = job.upstream("models", spec.model) / WEIGHTS_FILES[spec.weights]
-    pool = open_pool(job.upstream("pools", spec.pool))
-    return publish_score(job, spec, blocks, meaning, pool, {"model_digest": digest(weights)})
+    @property
+    def shared_rows(self) -> SharedRows:
+        return SharedRows(pool=self.pool)
+
+    def row_pass(self, job: Job) -> RowPass:
+        """How the margins of some or all images are measured.
+
+        Raises:
+            UserError: when the pool or the model is damaged, or the model is one on which margins mean nothing.
+        """
+        from robustprune.attacks.inputs import CHECKED_IMAGES, as_inputs, check_classifier
+        from robustprune.images.pool import open_pool
+        from robustprune.networks.checkpoint import load_model
+
+        model = load_model(job.upstream("models", self.model), job.device, self.weights)
+        pool = open_pool(job.upstream("pools", self.pool))
+        check_classifier(model, *as_inputs(pool, 0, min(CHECKED_IMAGES, len(pool)), job.device), origin=self.model)
+        measure = partial(_measure, job, self, model, pool)
+        rows = job.execution.chunk_rows
+        return partial(compute_rows, job, len(pool), measure, what="measuring margins", batch_size=rows)
+
+    def run(self, job: Job) -> dict[str, Any]:
+        """Publish a store with margin, prediction, converged and steps, one row a sample; returns what it found.
+
+        Raises:
+            UserError: as ``row_pass``.
+        """
+        from robustprune.images.pool import open_pool
+        from robustprune.networks.checkpoint import WEIGHTS_FILES
+        from robustprune.scores.files import Meaning, publish_score
+
+        blocks = self.row_pass(job)()
+        meaning = Meaning(
+            column="margin",
+            unit=f"{self.norm} distance, pixel range [0, 1]",
+            easy="high",
+            sign=SIGN[self.settings.negative],
+        )
+        weights = job.upstream("models", self.model) / WEIGHTS_FILES[self.weights]
+        pool = open_pool(job.upstream("pools", self.pool))
+        return publish_score(job, self, blocks, meaning, pool, {"model_digest": digest(weights)})
 
 
 def _measure(job: Job, spec: MarginStage, model: nn.Module, pool: Pool, start: int, stop: int) -> Columns:
+    import torch
+
+    from robustprune.attacks.inputs import as_inputs
+    from robustprune.attacks.margins import signed_margins
+    from robustprune.attacks.norms import norm_named
+
     images, labels = as_inputs(pool, start, stop, job.device)
     result = signed_margins(
         model,

@@ -1,46 +1,81 @@
 """The images of each class that a classifier is surest of (Wang et al. 2023)."""
 
+from __future__ import annotations
+
 import math
-from typing import Any
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from robustprune.core.errors import UserError
 from robustprune.core.job import Job
+from robustprune.core.settings import Exact
+from robustprune.core.stage import ImageShape, PoolId, ScoreId, Stage
 from robustprune.core.stage_file import read_spec
-from robustprune.images.drawing import Rows
-from robustprune.images.pool import AnyLabels
-from robustprune.images.specs import SelectedPoolStage
-from robustprune.images.subpools import open_parent, publish_view
-from robustprune.scores.files import read_score
-from robustprune.scores.specs import LossScoreStage
+from robustprune.scores.loss import LossScoreStage
+
+if TYPE_CHECKING:
+    from robustprune.images.drawing import Rows
+    from robustprune.images.pool import AnyLabels
+
 
 DEFINITION = {"pools.selected": 1}
 
 
-def run(job: Job, spec: SelectedPoolStage) -> dict[str, Any]:
-    """Choose the rows and publish the view.
+class SelectedPoolStage(Stage):
+    """The images of each class of a pool that a classifier is surest of, by its loss; they stay in their pool."""
 
-    Returns:
-        what ``publish_view`` does, and of each class the images there were, those kept, and the lowest probability of
-        the label that one of these was given.
+    room = "scores.selected_pool"
+    modules = ("pools.selected", "pools.subpools")
+    resources = "ingest"
+    uses_device = False
+    kind: Literal["pools"] = "pools"
+    origin: Literal["selected"] = "selected"
+    dataset: str
+    pool: PoolId
+    score: ScoreId
+    classes: int
+    image_shape: ImageShape
+    keep: Exact = Field(gt=0, le=1)
 
-    Raises:
-        UserError: when the pool is not readable, or the score is not a classifier's loss on its images as they are.
-    """
-    parent = open_parent(job, spec.pool)
-    directory = job.upstream("scores", spec.score)
-    scored = read_spec(directory)
-    if not isinstance(scored, LossScoreStage) or scored.attack is not None or scored.pool != spec.pool:
-        raise UserError(f"{spec.score} is not a loss of the images of {spec.pool} as they are, which selection goes by")
-    losses, _ = read_score(directory, pool_digest=parent.pool.info.digest)
-    labels = np.asarray(parent.pool.labels)
-    rows = surest_rows(losses, labels, spec)
-    source = f"of {spec.pool} the {float(spec.keep):.4g} of each class that {scored.model} is surest of"
-    selected = [*parent.pool.info.selected, source]
-    facts = publish_view(job, [parent.member()], labels[rows], parent.digests[rows], rows, spec, source, selected)
-    return {**facts, "selection": _by_class(losses, labels, rows, spec.classes)}
+    @property
+    def slug(self) -> str:
+        return f"{self.dataset}-selected"
+
+    def kept(self, images: int) -> int:
+        """How many of so many images of a class are kept: the share, rounded, and at least one where there is any."""
+        return max(math.floor(images * self.keep + Fraction(1, 2)), min(images, 1))
+
+    def run(self, job: Job) -> dict[str, Any]:
+        """Choose the rows and publish the view.
+
+        Returns:
+            what ``publish_view`` does, and of each class the images there were, those kept, and the lowest probability
+            of the label that one of these was given.
+
+        Raises:
+            UserError: when the pool is not readable, or the score is not a classifier's loss on its images as they are.
+        """
+        from robustprune.images.subpools import open_parent, publish_view
+        from robustprune.scores.files import read_score
+
+        parent = open_parent(job, self.pool)
+        directory = job.upstream("scores", self.score)
+        scored = read_spec(directory)
+        if not isinstance(scored, LossScoreStage) or scored.attack is not None or scored.pool != self.pool:
+            raise UserError(
+                f"{self.score} is not a loss of the images of {self.pool} as they are, which selection goes by"
+            )
+        losses, _ = read_score(directory, pool_digest=parent.pool.info.digest)
+        labels = np.asarray(parent.pool.labels)
+        rows = surest_rows(losses, labels, self)
+        source = f"of {self.pool} the {float(self.keep):.4g} of each class that {scored.model} is surest of"
+        selected = [*parent.pool.info.selected, source]
+        facts = publish_view(job, [parent.member()], labels[rows], parent.digests[rows], rows, self, source, selected)
+        return {**facts, "selection": _by_class(losses, labels, rows, self.classes)}
 
 
 def surest_rows(losses: npt.NDArray[np.floating[Any]], labels: AnyLabels, spec: SelectedPoolStage) -> Rows:

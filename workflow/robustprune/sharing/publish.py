@@ -14,7 +14,9 @@ from robustprune.core.files import sha256
 from robustprune.core.paths import SPEC_FILE, STORE_NAME, stage_directory
 from robustprune.core.record import Record, read_record
 from robustprune.core.stage_file import read_spec
-from robustprune.images.specs import GeneratedPoolStage, IngestedPoolStage, SynsetPoolStage
+from robustprune.generation.generated_pool import GeneratedPoolStage
+from robustprune.images.ingested import IngestedPoolStage
+from robustprune.images.synsets import SynsetPoolStage
 from robustprune.scores.specs import ScoreStage
 from robustprune.scores.store.layout import GROUP_FILE
 from robustprune.scores.store.reading import Store, open_store

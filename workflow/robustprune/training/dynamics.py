@@ -25,7 +25,7 @@ from robustprune.scores.settings import RecordingSettings, Trajectory
 from robustprune.scores.store.layout import SHARD_ROWS
 from robustprune.scores.store.writing import StoreWriter, recut
 from robustprune.training.fit import Training
-from robustprune.training.specs import ModelStage
+from robustprune.training.model import ModelStage
 
 DEFINITION = {"training.dynamics": 1}
 

@@ -20,12 +20,12 @@ from robustprune.training.averaging import WeightAverage, averaging_decay
 from robustprune.training.batches import Batch, open_batches
 from robustprune.training.compilation import compiled
 from robustprune.training.mid_training import dropped_of, prune_midway
+from robustprune.training.model import ModelStage
 from robustprune.training.optimizers import build_optimizer, set_cycle, update
 from robustprune.training.recipes.base import BatchLoss
 from robustprune.training.recipes.registry import build_recipe
 from robustprune.training.sampler import EpochSampler
 from robustprune.training.schedules import Clock, Position, cycle_point
-from robustprune.training.specs import ModelStage
 from robustprune.training.trainset import KeptImages, Stratum
 from robustprune.training.validation import Validation
 

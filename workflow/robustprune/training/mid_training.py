@@ -27,8 +27,8 @@ from robustprune.pruning.candidates import Candidates
 from robustprune.pruning.settings import MidTraining
 from robustprune.pruning.strategies import choose
 from robustprune.scores.settings import CrossEntropyAttack
+from robustprune.training.model import ModelStage
 from robustprune.training.settings import AnyRecipe, RsFgsmRecipe
-from robustprune.training.specs import ModelStage
 from robustprune.training.trainset import KeptImages, refuse_empty
 
 DEFINITION = {"training.mid_training": 2}

@@ -14,7 +14,7 @@ from robustprune.core.errors import UserError
 from robustprune.core.job import Job
 from robustprune.images.pool import AnyLabels, Images, Pool, open_pool
 from robustprune.pruning.manifest import read_manifest
-from robustprune.training.specs import ModelStage
+from robustprune.training.model import ModelStage
 
 DEFINITION = {"training.trainset": 1}
 

@@ -13,9 +13,9 @@ from robustprune.attacks.inputs import as_inputs
 from robustprune.attacks.margin_loss import cw_objective
 from robustprune.attacks.pgd import pgd_from_own_starts
 from robustprune.images.pool import Pool
+from robustprune.training.model import ModelStage
 from robustprune.training.schedules import Position
 from robustprune.training.settings import AdversarialRecipe
-from robustprune.training.specs import ModelStage
 
 DEFINITION = {"training.validation": 1}
 

@@ -1,45 +1,92 @@
 """The stage that tells how good generated images are."""
 
-from typing import Any
+from __future__ import annotations
 
-from robustprune.attacks.inputs import CHECKED_IMAGES, as_inputs, check_classifier
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
 from robustprune.core.files import replacing
 from robustprune.core.job import Job
-from robustprune.evaluation.quality.measuring import Judge, look
-from robustprune.evaluation.quality.memorisation import RealNeighbours
-from robustprune.evaluation.quality.report import by_class, draw_class_sheets, draw_nearest, report_table, summary
-from robustprune.evaluation.quality.specs import QualityStage
-from robustprune.images.pool import Pool, open_pool
-from robustprune.networks.checkpoint import load_model
+from robustprune.core.stage import ModelId, PoolId, Stage, slug_of
+
+if TYPE_CHECKING:
+    from robustprune.images.pool import Pool
+
 
 TABLE_FILE, SHEETS, NEAREST_FILE = "table.csv", "sheets", "nearest.png"
 
 
-def run(job: Job, spec: QualityStage) -> dict[str, Any]:
-    """Publish table.csv, a sheet of images for each class, and the generated images nearest to a real one beside it.
+class QualityStage(Stage):
+    """Generated images beside real ones, in the eyes of a classifier that saw no generated image.
 
-    Returns:
-        how the images were selected, what ``report.summary`` finds of all and ``report.by_class`` of each class.
-
-    Raises:
-        UserError: when a pool or the model is damaged, or the model has no features.
-        Interrupted: after a signal, with what was looked at saved.
+    ``pool`` has the generated images, ``train`` those that the generator learnt from, ``test`` others.
     """
-    generated, train, test = (_open(job, pool_id) for pool_id in (spec.pool, spec.train, spec.test))
-    judge = Judge(load_model(job.upstream("models", spec.model), job.device), spec.model)
-    check_classifier(judge.model, *as_inputs(test, 0, min(CHECKED_IMAGES, len(test)), job.device), origin=spec.model)
-    neighbours = RealNeighbours(job, train)
-    seen = look(job, generated, judge, neighbours, images=spec.images, name="generated")
-    held_out = look(job, test, judge, neighbours, images=spec.images, name="held-out")
-    learnt = look(job, train, judge, None, images=spec.images, name="training")
-    whole, classes = summary(seen, held_out, learnt), by_class(seen, held_out, generated.info.classes)
-    with replacing(job.partial / TABLE_FILE) as temporary:
-        report_table(whole, classes).to_csv(temporary, index=False)
-    draw_class_sheets(job.partial / SHEETS, generated, seen)
-    draw_nearest(job.partial / NEAREST_FILE, generated, train, seen)
-    job.publish(TABLE_FILE, SHEETS, NEAREST_FILE)
-    return {"selected": list(generated.info.selected), **whole, "by_class": classes}
+
+    room = "evaluation.quality.stage"
+    modules = (
+        "attacks.inputs",
+        "embeddings.encoders",
+        "extrapolation.neighbours",
+        "pools.drawing",
+        "quality.frechet",
+        "quality.measuring",
+        "quality.memorisation",
+        "quality.report",
+        "randomness",
+    )
+    kind: Literal["qualities"] = "qualities"
+    pool: PoolId
+    train: PoolId
+    test: PoolId
+    model: ModelId
+    images: int | None = Field(description="drawn from each pool at random; None for all")
+
+    @property
+    def slug(self) -> str:
+        return f"quality-{slug_of(self.pool)}"
+
+    def run(self, job: Job) -> dict[str, Any]:
+        """Publish table.csv, contact sheets of each class, and the generated images nearest to real ones.
+
+        Returns:
+            how the images were selected, what ``report.summary`` finds of all and ``report.by_class`` of each class.
+
+        Raises:
+            UserError: when a pool or the model is damaged, or the model has no features.
+            Interrupted: after a signal, with what was looked at saved.
+        """
+        from robustprune.attacks.inputs import CHECKED_IMAGES, as_inputs, check_classifier
+        from robustprune.evaluation.quality.measuring import Judge, look
+        from robustprune.evaluation.quality.memorisation import RealNeighbours
+        from robustprune.evaluation.quality.report import (
+            by_class,
+            draw_class_sheets,
+            draw_nearest,
+            report_table,
+            summary,
+        )
+        from robustprune.networks.checkpoint import load_model
+
+        generated, train, test = (_open(job, pool_id) for pool_id in (self.pool, self.train, self.test))
+        judge = Judge(load_model(job.upstream("models", self.model), job.device), self.model)
+        check_classifier(
+            judge.model, *as_inputs(test, 0, min(CHECKED_IMAGES, len(test)), job.device), origin=self.model
+        )
+        neighbours = RealNeighbours(job, train)
+        seen = look(job, generated, judge, neighbours, images=self.images, name="generated")
+        held_out = look(job, test, judge, neighbours, images=self.images, name="held-out")
+        learnt = look(job, train, judge, None, images=self.images, name="training")
+        whole, classes = summary(seen, held_out, learnt), by_class(seen, held_out, generated.info.classes)
+        with replacing(job.partial / TABLE_FILE) as temporary:
+            report_table(whole, classes).to_csv(temporary, index=False)
+        draw_class_sheets(job.partial / SHEETS, generated, seen)
+        draw_nearest(job.partial / NEAREST_FILE, generated, train, seen)
+        job.publish(TABLE_FILE, SHEETS, NEAREST_FILE)
+        return {"selected": list(generated.info.selected), **whole, "by_class": classes}
 
 
 def _open(job: Job, pool_id: str) -> Pool:
+    from robustprune.images.pool import open_pool
+
     return open_pool(job.upstream("pools", pool_id))

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from robustprune.experiments.figures.lines import Curve, Panel
+from robustprune.experiments.figures.lines import Curve
 from robustprune.experiments.figures.measures import DECIMALS, USUAL_DECIMALS, WORDS, Measured
 from robustprune.experiments.figures.settings import CurveCheck, CurveClaim, MeasureCheck, MeasureClaim
+from robustprune.experiments.figures.specs import Panel
 from robustprune.experiments.statistics import Cell
 from robustprune.experiments.tables.claims import RULE, Judged, Verdict, judge_relation, judged
 

@@ -1,21 +1,26 @@
 """Two clouds in a plane, the boundary between them, and what pruning drops (Kaufmann et al. v1, Fig. 6; v2, Fig. 1)."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from pydantic import Field
 
 from robustprune.core.job import Job
+from robustprune.core.marks import Ref
+from robustprune.core.stage import StageId
 from robustprune.core.stage_file import read_spec
-from robustprune.experiments.figures.specs import CloudsFigureStage
-from robustprune.experiments.figures.style import Series, legend_below, new_panels, publish_figure
-from robustprune.experiments.statistics import Summary, paired_difference
-from robustprune.experiments.studies.clouds import FIELD_FILE, GRID, MEASURES_FILE, POINTS_FILE
+from robustprune.experiments.figures.specs import FigureStage
+from robustprune.experiments.studies.clouds import FIELD_FILE, GRID, MEASURES_FILE, POINTS_FILE, CloudsStage
 from robustprune.experiments.studies.settings import CloudPruning, CloudSettings
-from robustprune.experiments.studies.specs import CloudsStage
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 
 DEFINITION = {"figures.clouds": 2}
 
@@ -26,6 +31,7 @@ NAMES: dict[CloudPruning, str] = {
     "low_loss": "points of low loss dropped",
     "high_loss": "points of high loss dropped",
 }
+
 MEASURES = {
     "label_noise": "points trained on that are on the wrong side of the best line",
     "disagreement": "test points on which network and best line differ",
@@ -34,23 +40,41 @@ MEASURES = {
 }
 
 
-def run(job: Job, spec: CloudsFigureStage) -> dict[str, Any]:
-    """Publish the figure: a panel for each way to prune, with the points, those dropped, and the network's boundary."""
-    directory = job.upstream("studies", spec.study)
-    study = read_spec(directory)
-    if not isinstance(study, CloudsStage):
-        raise TypeError(f"{spec.study} is no study of clouds")
-    points, field, measures = (pd.read_parquet(directory / name) for name in (POINTS_FILE, FIELD_FILE, MEASURES_FILE))
-    shown = points[["x", "y", "label", "loss", "distance", *(way for way in spec.panels if way != "none")]]
-    figure = _draw(points, field, spec.panels, study.settings)
-    sentences = _sentences(measures, spec.panels, study.settings)
-    publish_figure(job, figure, shown.round(4), [spec.title, f"Claimed: {spec.claim}.", *sentences])
-    return {"title": spec.title, "points": len(shown)}
+class CloudsFigureStage(FigureStage):
+    """Two clouds in a plane, and what pruning drops of them."""
+
+    room = "experiments.figures.clouds"
+    modules = ("figures.clouds", "figures.style", "tables.statistics")
+    form: Literal["clouds"] = "clouds"
+    claim: str
+    panels: tuple[CloudPruning, ...] = Field(min_length=1)
+    study: Annotated[StageId, Ref("studies")]
+
+    def run(self, job: Job) -> dict[str, Any]:
+        """Publish the figure: for each strategy the points, those dropped, and the decision boundary."""
+        import pandas as pd
+
+        from robustprune.experiments.figures.style import publish_figure
+
+        directory = job.upstream("studies", self.study)
+        study = read_spec(directory)
+        if not isinstance(study, CloudsStage):
+            raise TypeError(f"{self.study} is no study of clouds")
+        points, field, measures = (
+            pd.read_parquet(directory / name) for name in (POINTS_FILE, FIELD_FILE, MEASURES_FILE)
+        )
+        shown = points[["x", "y", "label", "loss", "distance", *(way for way in self.panels if way != "none")]]
+        figure = _draw(points, field, self.panels, study.settings)
+        sentences = _sentences(measures, self.panels, study.settings)
+        publish_figure(job, figure, shown.round(4), [self.title, f"Claimed: {self.claim}.", *sentences])
+        return {"title": self.title, "points": len(shown)}
 
 
 def _draw(
     points: pd.DataFrame, field: pd.DataFrame, panels: tuple[CloudPruning, ...], settings: CloudSettings
 ) -> Figure:
+    from robustprune.experiments.figures.style import legend_below, new_panels
+
     figure, axes = new_panels(1, len(panels), width=3.4, height=3.3)
     for own, (letter, dropped) in zip(axes[0], zip("abcde", panels, strict=False), strict=True):
         _draw_points(own, points, dropped)
@@ -68,6 +92,8 @@ def _draw(
 
 
 def _draw_points(axes: Axes, points: pd.DataFrame, dropped: CloudPruning) -> None:
+    from robustprune.experiments.figures.style import Series
+
     for label in (0, 1):
         style, cloud = Series.numbered(1 + label), points[points["label"] == label]
         kept = cloud[cloud[dropped]]
@@ -104,11 +130,15 @@ def _sentences(measures: pd.DataFrame, panels: tuple[CloudPruning, ...], setting
 
 
 def _percent(values: Any) -> str:
+    from robustprune.experiments.statistics import Summary
+
     return f"{Summary.of((100 * np.asarray(values)).tolist()).told(1)} %"
 
 
 def _change(measures: pd.DataFrame, way: str, control: str, measure: str) -> str:
     """Difference of two ways in percentage points, trial by trial."""
+    from robustprune.experiments.statistics import paired_difference
+
     first, second = (
         dict(enumerate((100 * measures.loc[measures["dropped"] == name, measure]).tolist())) for name in (way, control)
     )

@@ -5,24 +5,27 @@ weights, clean and under PGD on the margin of Carlini and Wagner, as the evaluat
 end stands what those found of the last weights.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
-
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any, Literal
 
 from robustprune.core.job import Job
-from robustprune.experiments.figures.claims import judge_curves, sentences
 from robustprune.experiments.figures.curves import cells_of, shown_in_words
-from robustprune.experiments.figures.lines import Curve, Panel, draw_curves, lines_of, runs_in_words
-from robustprune.experiments.figures.settings import CourseName
-from robustprune.experiments.figures.specs import CoursesStage
-from robustprune.experiments.figures.style import Series, publish_figure
-from robustprune.experiments.runs import Run
-from robustprune.experiments.statistics import Sample
+from robustprune.experiments.figures.settings import CourseName, CurveClaim
+from robustprune.experiments.figures.specs import OF_CURVES, FigureStage, Panel, SeriesSpec
 from robustprune.experiments.tables.settings import QuantityName
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from robustprune.experiments.figures.lines import Curve
+    from robustprune.experiments.figures.specs import Panel
+    from robustprune.experiments.runs import Run
+
 
 DEFINITION = {"figures.courses": 1}
 
@@ -30,30 +33,10 @@ PANELS: dict[CourseName, Panel] = {
     "validation_clean": Panel("clean accuracy, %", 2),
     "validation_pgd": Panel("robustness under C&W, %", 2),
 }
+
 TESTED: dict[CourseName, QuantityName] = {"validation_clean": "accuracy", "validation_pgd": "robustness_cw"}
+
 """What the same is called of test images."""
-
-
-def run(job: Job, spec: CoursesStage) -> dict[str, Any]:
-    """Publish the figure: a panel a quantity, a curve a method over the epochs, and the last weights on test images.
-
-    Returns:
-        title, number of points, and for each claim what was found and whether this run agrees.
-    """
-    runs = {series.method: [Run(job, run) for run in series.level] for series in spec.series}
-    curves = {method: course_of(own, spec.quantities) for method, own in runs.items()}
-    panels: dict[str, Panel] = {name: PANELS[name] for name in spec.quantities}
-    judged = judge_curves(spec.claims, curves, panels, place=nearest_epoch, where="at epoch")
-    course = lines_of(curves, spec.quantities, over="epoch").assign(images="validation")
-    tested = lines_of(_tested(job, spec), spec.quantities, over="epoch").assign(images="test")
-    data = pd.concat([course, tested]) if len(tested) else course
-    figure = draw_curves(course, panels, over="epoch", axis="epoch", heading=runs_in_words(course))
-    _mark_tested(figure, tested, spec.quantities)
-    every = [run for own in runs.values() for run in own]
-    caption = [spec.title, shown_in_words(f"{runs_in_words(course)}, on validation images", every), HOW]
-    publish_figure(job, figure, data, [*caption, *sentences(judged)])
-    return {"title": spec.title, "points": len(data), "claims": [asdict(one) for one in judged]}
-
 
 HOW = (
     "Lines: averaged weights on real images that were held out from training, clean and under PGD on the C&W margin. "
@@ -61,8 +44,49 @@ HOW = (
 )
 
 
+class CoursesStage(FigureStage):
+    """How methods do while they are trained. ``level`` of a series is its runs."""
+
+    room = "experiments.figures.courses"
+    modules = (*OF_CURVES, "figures.courses")
+    form: Literal["courses"] = "courses"
+    quantities: tuple[CourseName, ...]
+    series: tuple[SeriesSpec, ...]
+    claims: tuple[CurveClaim, ...]
+
+    def run(self, job: Job) -> dict[str, Any]:
+        """Publish the figure: a panel per quantity, a curve per method over the epochs, and the test accuracy.
+
+        Returns:
+            title, number of points, and for each claim what was found and whether this run agrees.
+        """
+        import pandas as pd
+
+        from robustprune.experiments.figures.claims import judge_curves, sentences
+        from robustprune.experiments.figures.lines import draw_curves, lines_of, runs_in_words
+        from robustprune.experiments.figures.style import publish_figure
+        from robustprune.experiments.runs import Run
+
+        runs = {series.method: [Run(job, run) for run in series.level] for series in self.series}
+        curves = {method: course_of(own, self.quantities) for method, own in runs.items()}
+        panels: dict[str, Panel] = {name: PANELS[name] for name in self.quantities}
+        judged = judge_curves(self.claims, curves, panels, place=nearest_epoch, where="at epoch")
+        course = lines_of(curves, self.quantities, over="epoch").assign(images="validation")
+        tested = lines_of(_tested(job, self), self.quantities, over="epoch").assign(images="test")
+        data = pd.concat([course, tested]) if len(tested) else course
+        figure = draw_curves(course, panels, over="epoch", axis="epoch", heading=runs_in_words(course))
+        _mark_tested(figure, tested, self.quantities)
+        every = [run for own in runs.values() for run in own]
+        caption = [self.title, shown_in_words(f"{runs_in_words(course)}, on validation images", every), HOW]
+        publish_figure(job, figure, data, [*caption, *sentences(judged)])
+        return {"title": self.title, "points": len(data), "claims": [asdict(one) for one in judged]}
+
+
 def course_of(runs: Sequence[Run], names: Sequence[CourseName]) -> Curve:
     """What was validated of some runs, in percent, over the epochs after which all of them were."""
+    from robustprune.experiments.figures.lines import Curve
+    from robustprune.experiments.statistics import Sample
+
     courses = {run.seed: run.history.set_index("epoch").reindex(columns=list(names)).dropna(how="all") for run in runs}
     epochs = sorted(set.intersection(*(set(course.index) for course in courses.values())))
     return Curve(
@@ -84,6 +108,8 @@ def nearest_epoch(curve: Curve, share: float) -> float:
 
 def _tested(job: Job, spec: CoursesStage) -> dict[str, Curve]:
     """The last weights' values on test images, as levels."""
+    from robustprune.experiments.figures.lines import Curve
+
     names = [TESTED[name] for name in spec.quantities]
     found = {series.method: cells_of(job, series.level, names, chance=0) for series in spec.series}
     return {
@@ -94,6 +120,8 @@ def _tested(job: Job, spec: CoursesStage) -> dict[str, Curve]:
 
 def _mark_tested(figure: Figure, tested: pd.DataFrame, names: Sequence[CourseName]) -> None:
     """A hollow marker for each method at the right end of its panel, a little apart from the others."""
+    from robustprune.experiments.figures.style import Series
+
     panels: list[Axes] = figure.axes
     for axes, quantity in zip(panels, names, strict=True):
         end = axes.get_xlim()[1]

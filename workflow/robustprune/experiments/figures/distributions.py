@@ -1,22 +1,26 @@
 """How scores are spread: a histogram for each way to measure them, over common bins."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
-from matplotlib.figure import Figure
+from pydantic import Field
 
 from robustprune.core.errors import UserError
 from robustprune.core.job import Job
-from robustprune.experiments.figures.claims import judge_measures, measures_in_words, sentences
-from robustprune.experiments.figures.measures import of_scores
-from robustprune.experiments.figures.scores import ONE_TRAINING, read_scores
-from robustprune.experiments.figures.specs import DistributionsStage
-from robustprune.experiments.figures.style import Series, legend_below, new_panels, publish_figure
+from robustprune.core.settings import Radius
+from robustprune.experiments.figures.settings import MeasureClaim
+from robustprune.experiments.figures.specs import OF_SCORES, FigureStage, ScoreSeries
 from robustprune.scores.distribution import histogram
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
 
 DEFINITION = {"figures.distributions": 3}
 
@@ -25,37 +29,58 @@ SHOWN = (0.0, 0.999)  # quantiles between which bins are cut, so that a few imag
 Scores = npt.NDArray[np.float32]
 
 
-def run(job: Job, spec: DistributionsStage) -> dict[str, Any]:
-    """Publish the figure: shares of the images by score, a line a series.
+class DistributionsStage(FigureStage):
+    """How scores are spread."""
 
-    Returns:
-        title, the measures of each series, and for each claim what was found and whether this run agrees.
+    room = "experiments.figures.distributions"
+    modules = (*OF_SCORES, "figures.distributions", "scores.distribution")
+    form: Literal["distributions"] = "distributions"
+    axis: str
+    epsilon: Radius | None
+    series: tuple[ScoreSeries, ...] = Field(min_length=1)
+    same_images: bool = Field(description="whether all series are of the same images")
+    claims: tuple[MeasureClaim, ...]
 
-    Raises:
-        UserError: when a store of scores is damaged, or has no finite one.
-    """
-    scores = {series.method: read_scores(job, series.scores)[0] for series in spec.series}
-    first = next(iter(scores.values()))
-    for method, own in scores.items():
-        if not np.isfinite(own).any():
-            raise UserError(f"{method}: no image has a finite score, so there is no distribution to show")
-    highest = max(float(own[np.isfinite(own)].max()) for own in scores.values())
-    measured = {
-        method: of_scores(own, first, highest=highest, same_images=spec.same_images) for method, own in scores.items()
-    }
-    judged = judge_measures(spec.claims, measured)
-    data = _bins(scores)
-    shown = "; ".join(
-        f"{method}, n = {len(own):,} images: {measures_in_words(measured[method])}" for method, own in scores.items()
-    )
-    publish_figure(
-        job, _draw(spec, scores, data), data, [spec.title, f"Measured: {shown}.", ONE_TRAINING, *sentences(judged)]
-    )
-    return {"title": spec.title, "measured": measured, "claims": [asdict(one) for one in judged]}
+    def run(self, job: Job) -> dict[str, Any]:
+        """Publish the figure: shares of the images by score, a line a series.
+
+        Returns:
+            title, the measures of each series, and for each claim what was found and whether this run agrees.
+
+        Raises:
+            UserError: when a store of scores is damaged, or has no finite one.
+        """
+        from robustprune.experiments.figures.claims import judge_measures, measures_in_words, sentences
+        from robustprune.experiments.figures.measures import of_scores
+        from robustprune.experiments.figures.scores import ONE_TRAINING, read_scores
+        from robustprune.experiments.figures.style import publish_figure
+
+        scores = {series.method: read_scores(job, series.scores)[0] for series in self.series}
+        first = next(iter(scores.values()))
+        for method, own in scores.items():
+            if not np.isfinite(own).any():
+                raise UserError(f"{method}: no image has a finite score, so there is no distribution to show")
+        highest = max(float(own[np.isfinite(own)].max()) for own in scores.values())
+        measured = {
+            method: of_scores(own, first, highest=highest, same_images=self.same_images)
+            for method, own in scores.items()
+        }
+        judged = judge_measures(self.claims, measured)
+        data = _bins(scores)
+        shown = "; ".join(
+            f"{method}, n = {len(own):,} images: {measures_in_words(measured[method])}"
+            for method, own in scores.items()
+        )
+        publish_figure(
+            job, _draw(self, scores, data), data, [self.title, f"Measured: {shown}.", ONE_TRAINING, *sentences(judged)]
+        )
+        return {"title": self.title, "measured": measured, "claims": [asdict(one) for one in judged]}
 
 
 def _bins(scores: Mapping[str, Scores]) -> pd.DataFrame:
     """A row a series and bin: its edges, and how many and which share of all its images are in it."""
+    import pandas as pd
+
     finite = np.concatenate([own[np.isfinite(own)] for own in scores.values()])
     low, high = np.quantile(finite, SHOWN).tolist()
     rows = []
@@ -73,6 +98,8 @@ def _bins(scores: Mapping[str, Scores]) -> pd.DataFrame:
 
 
 def _draw(spec: DistributionsStage, scores: Mapping[str, Scores], data: pd.DataFrame) -> Figure:
+    from robustprune.experiments.figures.style import Series, legend_below, new_panels
+
     figure, panels = new_panels(1, 1, width=5.6, height=3.2)
     axes = panels[0][0]
     for number, (method, own) in enumerate(scores.items()):

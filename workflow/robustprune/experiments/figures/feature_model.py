@@ -1,37 +1,37 @@
 """The model of robust and fragile features, simulated against its formulas (Kaufmann et al. v2, Appendix C)."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from functools import cache
-from typing import Any, NamedTuple, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, cast, get_args
 
 import numpy as np
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from scipy import stats
 
 from robustprune.core.job import Job
+from robustprune.core.marks import Ref
+from robustprune.core.stage import StageId
 from robustprune.core.stage_file import read_spec
-from robustprune.experiments.figures.specs import FeatureModelFigureStage
-from robustprune.experiments.figures.style import Series, new_panels, publish_figure
-from robustprune.experiments.statistics import LEVEL, Summary
-from robustprune.experiments.studies.feature_formulas import (
-    accuracy,
-    agreement_left,
-    fragile_classifier,
-    robust_classifier,
-    robust_share_left,
-    trained_classifier,
-)
-from robustprune.experiments.studies.feature_model import COUNTS_FILE, STRONG, End, Floats
+from robustprune.experiments.figures.specs import FigureStage
 from robustprune.experiments.studies.settings import FeatureModelSettings
-from robustprune.experiments.studies.specs import FeatureModelStage
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from robustprune.experiments.studies.feature_formulas import Floats
+
 
 DEFINITION = {"figures.feature_model": 3}
 
 STEPS = 100  # of a line
-CLASSIFIERS = {"robust": robust_classifier, "fragile": fragile_classifier}
+
+CLASSIFIERS = ("robust", "fragile")
+
+End = Literal["high_loss", "low_loss"]
 ENDS: dict[End, str] = {"high_loss": "high loss dropped", "low_loss": "low loss dropped"}
+
 ACCURACIES = {"clean": "no attack", "strong": "ε = 2η"}
 
 
@@ -43,19 +43,39 @@ class Measured(NamedTuple):
     high: float
 
 
-def run(job: Job, spec: FeatureModelFigureStage) -> dict[str, Any]:
-    """Publish the figure: four panels of lines, which are formulas, and points, which are simulated."""
-    directory = job.upstream("studies", spec.study)
-    study = read_spec(directory)
-    if not isinstance(study, FeatureModelStage):
-        raise TypeError(f"{spec.study} is no study of the feature model")
-    data = compare(pd.read_parquet(directory / COUNTS_FILE), study.settings)
-    publish_figure(job, _draw(data, study.settings), data, [spec.title, *_sentences(data, study.settings)])
-    return {"title": spec.title, "points": len(data)}
+class FeatureModelFigureStage(FigureStage):
+    """The feature model's formulas and what was simulated (Kaufmann et al. v2, Appendix C)."""
+
+    room = "experiments.figures.feature_model"
+    modules = (
+        "feature_model.formulas",
+        "figures.feature_model",
+        "figures.style",
+        "tables.statistics",
+    )
+    form: Literal["feature_model"] = "feature_model"
+    study: Annotated[StageId, Ref("studies")]
+
+    def run(self, job: Job) -> dict[str, Any]:
+        """Publish the figure: four panels of lines, which are formulas, and points, which are simulated."""
+        import pandas as pd
+
+        from robustprune.experiments.figures.style import publish_figure
+        from robustprune.experiments.studies.feature_model import COUNTS_FILE, FeatureModelStage
+
+        directory = job.upstream("studies", self.study)
+        study = read_spec(directory)
+        if not isinstance(study, FeatureModelStage):
+            raise TypeError(f"{self.study} is no study of the feature model")
+        data = compare(pd.read_parquet(directory / COUNTS_FILE), study.settings)
+        publish_figure(job, _draw(data, study.settings), data, [self.title, *_sentences(data, study.settings)])
+        return {"title": self.title, "points": len(data)}
 
 
 def compare(counts: pd.DataFrame, model: FeatureModelSettings) -> pd.DataFrame:
     """A row a simulated point: quantity, series, x, formula, simulated, low, high (of its interval), trials, points."""
+    import pandas as pd
+
     rows = []
     for place, trials in counts.groupby(["quantity", "series", "x"], sort=False):
         quantity, series, x = cast(tuple[str, str, float], place)
@@ -78,9 +98,18 @@ def compare(counts: pd.DataFrame, model: FeatureModelSettings) -> pd.DataFrame:
 
 def formula(quantity: str, series: Any, x: float, model: FeatureModelSettings) -> float:
     """What the model says of a quantity of ``stage.Count``, in [0, 1]."""
+    from robustprune.experiments.studies.feature_formulas import (
+        accuracy,
+        fragile_classifier,
+        robust_classifier,
+        robust_share_left,
+    )
+    from robustprune.experiments.studies.feature_model import STRONG
+
     match quantity:
         case "attacked":
-            return accuracy(CLASSIFIERS[series](model), x * model.mean, model)
+            weights = robust_classifier(model) if series == "robust" else fragile_classifier(model)
+            return accuracy(weights, x * model.mean, model)
         case "mixed":
             return model.model_copy(update={"robust_share": x}).agreement
         case "composition":
@@ -91,11 +120,17 @@ def formula(quantity: str, series: Any, x: float, model: FeatureModelSettings) -
 
 @cache  # two curves are of one classifier
 def _learnt(end: End, share: float, model: FeatureModelSettings) -> Floats:
+    from robustprune.experiments.studies.feature_formulas import agreement_left, trained_classifier
+
     return trained_classifier(agreement_left(share, end, model), model.training_attack * model.mean, model)
 
 
 def _measure(trials: pd.DataFrame, *, trained: bool) -> Measured:
     """A share of all points with Wilson's interval, or of trained classifiers their mean with Student's."""
+    from scipy import stats
+
+    from robustprune.experiments.statistics import LEVEL, Summary
+
     if trained:
         summary = Summary.of((trials["hits"] / trials["points"]).tolist())
         width = summary.ci95 or 0.0
@@ -106,6 +141,8 @@ def _measure(trials: pd.DataFrame, *, trained: bool) -> Measured:
 
 
 def _draw(data: pd.DataFrame, model: FeatureModelSettings) -> Figure:
+    from robustprune.experiments.figures.style import Series, new_panels
+
     figure, panels = new_panels(2, 2, width=3.7, height=2.9)
     (attacked, mixed), (composition, trained) = panels
     for number, series in enumerate(CLASSIFIERS):
@@ -135,6 +172,8 @@ def _draw_series(
     axes: Axes, data: pd.DataFrame, quantity: str, series: str, number: int, model: FeatureModelSettings, name: str
 ) -> None:
     """A line where the formula is, and the simulated points on it."""
+    from robustprune.experiments.figures.style import Series
+
     points = data[(data["quantity"] == quantity) & (data["series"] == series)]
     style = Series.numbered(number)
     grid = np.linspace(points["x"].min(), points["x"].max(), STEPS)
@@ -176,6 +215,8 @@ def _at(data: pd.DataFrame, quantity: str, series: str, x: float, column: str = 
 
 
 def _of_classifiers(data: pd.DataFrame) -> str:
+    from robustprune.experiments.studies.feature_model import STRONG
+
     clean, strong = ([_at(data, "attacked", series, x) for series in CLASSIFIERS] for x in (0.0, STRONG))
     return (
         "Claimed: a classifier of the fragile features alone is over 99 % right, and under 1 % against ε = 2η; one of "

@@ -1,24 +1,30 @@
 """Images in a plane before and after pruning (Kaufmann et al. v1, Figure 8; v2, Figure 2)."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, cast
 
 import numpy as np
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from pydantic import Field
 
 from robustprune.core.job import Job
-from robustprune.experiments.figures.specs import LayoutFigureStage
-from robustprune.experiments.figures.style import COLORS, new_panels, publish_figure
-from robustprune.experiments.layouts.measures import classes_with_area, density, purity, separation
+from robustprune.core.marks import Ref
+from robustprune.core.settings import Settings
+from robustprune.core.stage import StageId
+from robustprune.experiments.figures.specs import FigureStage
 from robustprune.experiments.layouts.stage import LAYOUT_FILE
-from robustprune.experiments.statistics import Summary
+from robustprune.experiments.studies.settings import LayoutSettings
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 
 DEFINITION = {"figures.layouts": 4}
 
-CLASS_COLORS = (*COLORS, "#999999", "#882255")
-"""Ten; a class is told by the number in its middle, too."""
+MORE_COLORS = ("#999999", "#882255")  # beyond the palette, for ten classes; each also has its number in its middle
 
 
 class Measure(NamedTuple):
@@ -40,22 +46,45 @@ MEASURES = {
 }
 
 
-def run(job: Job, spec: LayoutFigureStage) -> dict[str, Any]:
-    """Publish the figure: a panel a row, its classes told apart by number and colour; the first seed's layout."""
-    layouts = {
-        row.method: [pd.read_parquet(job.upstream("layouts", stage) / LAYOUT_FILE) for stage in row.layouts]
-        for row in spec.rows
-    }
-    shown = pd.concat([own[0].assign(panel=method) for method, own in layouts.items()])[
-        ["panel", "index", "label", "x", "y"]
-    ]
-    caption = [spec.title, *_sentences(layouts, spec)]
-    publish_figure(job, _draw(shown, spec), shown.round({"x": 3, "y": 3}), caption)
-    return {"title": spec.title, "images": len(shown)}
+class LayoutPanel(Settings):
+    """A panel of images in a plane: their layout for each seed."""
+
+    method: str
+    layouts: tuple[Annotated[StageId, Ref("layouts")], ...] = Field(min_length=1)
+
+
+class LayoutFigureStage(FigureStage):
+    """Images in a plane, a panel each for what is left of them."""
+
+    room = "experiments.figures.layouts"
+    modules = ("figures.layouts", "figures.style", "layouts.measures", "tables.statistics")
+    form: Literal["layouts"] = "layouts"
+    claim: str
+    rows: tuple[LayoutPanel, ...] = Field(min_length=1)
+    settings: LayoutSettings
+
+    def run(self, job: Job) -> dict[str, Any]:
+        """Publish the figure: a panel a row, its classes told apart by number and colour; the first seed's layout."""
+        import pandas as pd
+
+        from robustprune.experiments.figures.style import publish_figure
+
+        layouts = {
+            row.method: [pd.read_parquet(job.upstream("layouts", stage) / LAYOUT_FILE) for stage in row.layouts]
+            for row in self.rows
+        }
+        shown = pd.concat([own[0].assign(panel=method) for method, own in layouts.items()])[
+            ["panel", "index", "label", "x", "y"]
+        ]
+        caption = [self.title, *_sentences(layouts, self)]
+        publish_figure(job, _draw(shown, self), shown.round({"x": 3, "y": 3}), caption)
+        return {"title": self.title, "images": len(shown)}
 
 
 def measures_of(layout: pd.DataFrame) -> dict[str, float]:
     """Each of MEASURES for a layout with columns label, x, y."""
+    from robustprune.experiments.layouts.measures import classes_with_area, density, purity, separation
+
     points, labels = layout[["x", "y"]].to_numpy(), layout["label"].to_numpy()
     classes = classes_with_area(points, labels)
     return {
@@ -66,9 +95,12 @@ def measures_of(layout: pd.DataFrame) -> dict[str, float]:
 
 
 def _draw(shown: pd.DataFrame, spec: LayoutFigureStage) -> Figure:
+    from robustprune.experiments.figures.style import COLORS, new_panels
+
     figure, panels = new_panels(1, len(spec.rows), width=3.2, height=3.4)
     reach = 1.05 * float(np.abs(shown[["x", "y"]].to_numpy()).max())
-    colors = {label: CLASS_COLORS[number % len(CLASS_COLORS)] for number, label in enumerate(np.unique(shown["label"]))}
+    palette = (*COLORS, *MORE_COLORS)
+    colors = {label: palette[number % len(palette)] for number, label in enumerate(np.unique(shown["label"]))}
     for axes, row in zip(panels[0], spec.rows, strict=True):
         own = shown[shown["panel"] == row.method]
         _draw_classes(axes, own, colors)
@@ -89,6 +121,10 @@ def _draw_classes(axes: Axes, layout: pd.DataFrame, colors: Mapping[int, str]) -
 
 
 def _sentences(layouts: dict[str, list[pd.DataFrame]], spec: LayoutFigureStage) -> Iterator[str]:
+    import pandas as pd
+
+    from robustprune.experiments.statistics import Summary
+
     seeds = len(spec.rows[0].layouts)
     yield (
         f"t-SNE (perplexity {spec.settings.perplexity:g}) of the first {spec.settings.components} principal "

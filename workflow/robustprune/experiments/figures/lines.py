@@ -3,13 +3,14 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from robustprune.experiments.figures.settings import Feature
+from robustprune.experiments.figures.specs import Panel
 from robustprune.experiments.figures.style import Series, legend_below, new_panels
 from robustprune.experiments.statistics import Cell, Sample, number_of
 
@@ -22,18 +23,6 @@ PERCENT = (-2.0, 102.0)  # what is shown of an axis of percentages, however wide
 
 Cells = Mapping[str, Cell]
 """By the name of the quantity."""
-
-
-class Panel(NamedTuple):
-    """A quantity as it is shown.
-
-    Attributes:
-        label: what it is, with its unit.
-        decimals: digits behind the point that are worth showing.
-    """
-
-    label: str
-    decimals: int
 
 
 @dataclass(frozen=True)

@@ -1,47 +1,72 @@
 """Loss against 1 / distance in the middle of a training (Kaufmann et al. v2, Figure 6)."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from scipy import stats
+from pydantic import Field
 
 from robustprune.core.errors import UserError
 from robustprune.core.job import Job
 from robustprune.core.paths import HISTORY_FILE
-from robustprune.core.randomness import derive_seed
-from robustprune.experiments.figures.specs import LossDistanceStage
-from robustprune.experiments.figures.style import Series, make_logarithmic, new_panels, publish_figure
-from robustprune.experiments.statistics import Summary
-from robustprune.training.mid_training import MID_TRAINING_FILE
+from robustprune.core.stage import ModelId
+from robustprune.experiments.figures.specs import FigureStage
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 
 DEFINITION = {"figures.loss_distance": 5}
 
 SHOWN = 4000  # images at most, as more are a blot
+
 NEAREST = 0.05  # share of the images that is left out of one correlation, since 1 / d has no bound
+
 FEWEST = 3  # images between which there can be a correlation to tell of
 
 
-def run(job: Job, spec: LossDistanceStage) -> dict[str, Any]:
-    """Publish the figure: both scores of images drawn at random, on the paper's axes and on logarithmic ones.
+class LossDistanceStage(FigureStage):
+    """Two scores of the same images under one half-trained network: loss and distance to the boundary.
 
-    Raises:
-        UserError: when the two trainings of a seed were not the same up to the pruning.
+    Each run is a seed and two models that are the same until they prune, one by loss, one by distance.
     """
-    runs = {seed: read_scores(job, loss, distance, after_epoch=spec.after_epoch) for seed, loss, distance in spec.runs}
-    found = pd.DataFrame([{"seed": seed, **correlations(scores)} for seed, scores in runs.items()])
-    shown = _shown(next(iter(runs.values())), spec)
-    figure = _draw(shown, spec, float(found["pearson"].iloc[0]))
-    means = {str(name): float(value) for name, value in found.drop(columns="seed").mean().items()}
-    images = min(len(scores) for scores in runs.values())
-    infinite = [len(scores) - len(_finite(scores)) for scores in runs.values()]
-    caption = [spec.title, _of_images(spec, images, infinite, shown=len(shown)), *_of_correlations(found, spec)]
-    publish_figure(job, figure, shown, caption)
-    return {"title": spec.title, "images": images, **means}
+
+    room = "experiments.figures.loss_distance"
+    modules = ("figures.loss_distance", "figures.style", "randomness", "tables.statistics")
+    form: Literal["loss_distance"] = "loss_distance"
+    claim: str
+    after_epoch: int
+    dropped: float = Field(description="share of the images that both would drop")
+    printed: float | None = Field(description="the paper's r on this data set")
+    runs: tuple[tuple[int, ModelId, ModelId], ...] = Field(min_length=1)
+
+    def run(self, job: Job) -> dict[str, Any]:
+        """Publish the figure: both scores of images drawn at random, on the paper's axes and on logarithmic ones.
+
+        Raises:
+            UserError: when the two trainings of a seed were not the same up to the pruning.
+        """
+        import pandas as pd
+
+        from robustprune.experiments.figures.style import publish_figure
+
+        runs = {
+            seed: read_scores(job, loss, distance, after_epoch=self.after_epoch) for seed, loss, distance in self.runs
+        }
+        found = pd.DataFrame([{"seed": seed, **correlations(scores)} for seed, scores in runs.items()])
+        shown = _shown(next(iter(runs.values())), self)
+        figure = _draw(shown, self, float(found["pearson"].iloc[0]))
+        means = {str(name): float(value) for name, value in found.drop(columns="seed").mean().items()}
+        images = min(len(scores) for scores in runs.values())
+        infinite = [len(scores) - len(_finite(scores)) for scores in runs.values()]
+        caption = [self.title, _of_images(self, images, infinite, shown=len(shown)), *_of_correlations(found, self)]
+        publish_figure(job, figure, shown, caption)
+        return {"title": self.title, "images": images, **means}
 
 
 def read_scores(job: Job, loss: str, distance: str, *, after_epoch: int) -> pd.DataFrame:
@@ -50,6 +75,10 @@ def read_scores(job: Job, loss: str, distance: str, *, after_epoch: int) -> pd.D
     Raises:
         UserError: when the histories of the two models differ before the pruning.
     """
+    import pandas as pd
+
+    from robustprune.training.mid_training import MID_TRAINING_FILE
+
     directories = [job.upstream("models", model) for model in (loss, distance)]
     histories = [pd.read_parquet(directory / HISTORY_FILE).head(after_epoch)["loss"] for directory in directories]
     if not histories[0].equals(histories[1]):
@@ -78,6 +107,8 @@ def correlations(scores: pd.DataFrame) -> dict[str, float]:
     Raises:
         UserError: where there are too few images with both scores finite.
     """
+    from scipy import stats
+
     finite = _finite(scores)
     if len(finite) < FEWEST:
         raise UserError(f"{len(finite)} images have a finite loss and distance; there should be {FEWEST}")
@@ -104,6 +135,10 @@ def _pearson(first: Any, second: Any) -> float:
 
 def _shown(scores: pd.DataFrame, spec: LossDistanceStage) -> pd.DataFrame:
     """Some images of the first seed, drawn at random."""
+    import pandas as pd
+
+    from robustprune.core.randomness import derive_seed
+
     finite, seed = _finite(scores), spec.runs[0][0]
     draw = np.random.default_rng(derive_seed(seed, "shown"))
     chosen: npt.NDArray[np.int64] = draw.choice(len(finite), min(SHOWN, len(finite)), replace=False)
@@ -111,6 +146,8 @@ def _shown(scores: pd.DataFrame, spec: LossDistanceStage) -> pd.DataFrame:
 
 
 def _draw(shown: pd.DataFrame, spec: LossDistanceStage, pearson: float) -> Figure:
+    from robustprune.experiments.figures.style import make_logarithmic, new_panels
+
     figure, panels = new_panels(1, 2, width=3.6, height=3.0)
     linear, logarithmic = panels[0]
     for axes in (linear, logarithmic):
@@ -129,6 +166,8 @@ def _draw(shown: pd.DataFrame, spec: LossDistanceStage, pearson: float) -> Figur
 
 def _draw_points(axes: Axes, shown: pd.DataFrame) -> None:
     """Images that both scores would drop stand out from those that one would, and these from the rest."""
+    from robustprune.experiments.figures.style import Series
+
     drops = shown["dropped_by_loss"].astype(int) + shown["dropped_by_distance"]
     for number, (drop, name) in enumerate({0: "kept by both", 1: "dropped by one", 2: "dropped by both"}.items()):
         style, chosen = Series.numbered(number), shown[drops == drop]
@@ -161,5 +200,7 @@ def _of_correlations(found: pd.DataFrame, spec: LossDistanceStage) -> Iterator[s
     )
 
 
-def _told(values: "pd.Series[float]", *, decimals: int = 2) -> str:
+def _told(values: pd.Series[float], *, decimals: int = 2) -> str:
+    from robustprune.experiments.statistics import Summary
+
     return Summary.of(values.tolist()).told(decimals)

@@ -1,52 +1,71 @@
 """How far extrapolated scores are from the truth, over the number of neighbours (Nieth et al., Figure 1)."""
 
-from dataclasses import asdict
-from typing import Any
+from __future__ import annotations
 
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
 
 from robustprune.core.job import Job
 from robustprune.core.paths import GRID_FILE
-from robustprune.experiments.figures.claims import judge_measures, sentences
-from robustprune.experiments.figures.scores import ONE_TRAINING
-from robustprune.experiments.figures.settings import SOURCE_WORDS, MeasureName
-from robustprune.experiments.figures.specs import NeighboursStage
-from robustprune.experiments.figures.style import Series, legend_below, new_panels, publish_figure
+from robustprune.experiments.figures.settings import SOURCE_WORDS, MeasureClaim, MeasureName
+from robustprune.experiments.figures.specs import OF_SCORES, FigureStage, ScoreSeries
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 
 DEFINITION = {"figures.neighbours": 2}
 
 LABEL_APART = 1.15  # from a number to the next that is written at the axis
 
 
-def run(job: Job, spec: NeighboursStage) -> dict[str, Any]:
-    """Publish the figure: a panel a score, a curve for each choice of sources and metric, and the mean as a line.
+class NeighboursStage(FigureStage):
+    """Errors of extrapolated scores over the number of neighbours. Each series has one score, the extrapolated one."""
 
-    Returns:
-        title, the least errors by sources, and for each claim what was found and whether this run agrees.
-    """
-    data = pd.concat(
-        [
-            pd.read_csv(job.upstream("scores", series.scores[0]) / GRID_FILE)
-            .replace({"sources": SOURCE_WORDS})
-            .assign(series=series.method)
-            for series in spec.series
-        ],
-        ignore_index=True,
-    )
-    data.insert(0, "series", data.pop("series"))
-    measured = _least(data)
-    judged = judge_measures(spec.claims, measured)
-    shown = "; ".join(
-        f"{name} {found['mae']:.4f}, {found['mae_ratio']:.3f} of that of the mean" for name, found in measured.items()
-    )
-    images = sorted(set(data["images"]))
-    what = f"Errors on n = {', '.join(f'{count:,}' for count in images)} held-out generated images."
-    publish_figure(
-        job, _draw(data), data, [spec.title, f"{what} The least: {shown}.", ONE_TRAINING, *sentences(judged)]
-    )
-    return {"title": spec.title, "measured": measured, "claims": [asdict(one) for one in judged]}
+    room = "experiments.figures.neighbours"
+    modules = (*OF_SCORES, "figures.neighbours")
+    form: Literal["neighbours"] = "neighbours"
+    series: tuple[ScoreSeries, ...] = Field(min_length=1)
+    claims: tuple[MeasureClaim, ...]
+
+    def run(self, job: Job) -> dict[str, Any]:
+        """Publish the figure: a panel a score, a curve for each choice of sources and metric, and the mean as a line.
+
+        Returns:
+            title, the least errors by sources, and for each claim what was found and whether this run agrees.
+        """
+        import pandas as pd
+
+        from robustprune.experiments.figures.claims import judge_measures, sentences
+        from robustprune.experiments.figures.scores import ONE_TRAINING
+        from robustprune.experiments.figures.style import publish_figure
+
+        data = pd.concat(
+            [
+                pd.read_csv(job.upstream("scores", series.scores[0]) / GRID_FILE)
+                .replace({"sources": SOURCE_WORDS})
+                .assign(series=series.method)
+                for series in self.series
+            ],
+            ignore_index=True,
+        )
+        data.insert(0, "series", data.pop("series"))
+        measured = _least(data)
+        judged = judge_measures(self.claims, measured)
+        shown = "; ".join(
+            f"{name} {found['mae']:.4f}, {found['mae_ratio']:.3f} of that of the mean"
+            for name, found in measured.items()
+        )
+        images = sorted(set(data["images"]))
+        what = f"Errors on n = {', '.join(f'{count:,}' for count in images)} held-out generated images."
+        publish_figure(
+            job, _draw(data), data, [self.title, f"{what} The least: {shown}.", ONE_TRAINING, *sentences(judged)]
+        )
+        return {"title": self.title, "measured": measured, "claims": [asdict(one) for one in judged]}
 
 
 def _least(data: pd.DataFrame) -> dict[str, dict[MeasureName, float]]:
@@ -60,6 +79,8 @@ def _least(data: pd.DataFrame) -> dict[str, dict[MeasureName, float]]:
 
 
 def _draw(data: pd.DataFrame) -> Figure:
+    from robustprune.experiments.figures.style import legend_below, new_panels
+
     methods = list(data["series"].unique())
     figure, panels = new_panels(1, len(methods), width=max(3.8, 6.0 / len(methods)), height=3.0)
     for axes, method in zip(panels[0], methods, strict=True):
@@ -83,6 +104,8 @@ def _apart(numbers: list[int]) -> list[int]:
 
 
 def _draw_panel(axes: Axes, tried: pd.DataFrame) -> None:
+    from robustprune.experiments.figures.style import Series
+
     for number, (key, curve) in enumerate(tried.groupby(["sources", "metric", "weighting"], sort=False)):
         sources, metric, weighting = key
         style, ordered = Series.numbered(number + 1), curve.sort_values("k")

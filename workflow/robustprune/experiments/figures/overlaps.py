@@ -1,60 +1,97 @@
 """Which images two ways to prune both drop (papers.md, N11: by all measures in use)."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pandas as pd
-from matplotlib.figure import Figure
+from pydantic import Field
 
 from robustprune.core.job import Job
-from robustprune.experiments.figures.claims import judge_measures, measures_in_words, sentences
-from robustprune.experiments.figures.scores import ONE_TRAINING
-from robustprune.experiments.figures.settings import MeasureName
-from robustprune.experiments.figures.specs import OverlapsStage
-from robustprune.experiments.figures.style import COLORS, legend_below, new_panels, publish_figure
-from robustprune.pruning.overlap import overlap_of
+from robustprune.core.settings import Settings
+from robustprune.core.stage import ManifestId
+from robustprune.experiments.figures.settings import MeasureClaim, MeasureName
+from robustprune.experiments.figures.specs import OF_SCORES, FigureStage
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
 
 DEFINITION = {"figures.overlaps": 2}
 
 PARTS = {
-    "first_alone": ("dropped by {first} alone", COLORS[5], "///"),
-    "both": ("by both", COLORS[2], ""),
-    "second_alone": ("by {second} alone", COLORS[1], "..."),
+    "first_alone": ("dropped by {first} alone", "#56B4E9", "///"),
+    "both": ("by both", "#0072B2", ""),
+    "second_alone": ("by {second} alone", "#E69F00", "..."),
     "neither": ("by neither", "white", ""),
 }
-"""What is said of a part of the images, and how it is filled."""
+
+"""Label and filling of each part of the images, in the palette of ``figures.style``."""
+
 BOX = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
 
 
-def run(job: Job, spec: OverlapsStage) -> dict[str, Any]:
-    """Publish the figure: a bar for each pair of manifests, cut by who drops the images.
+class ManifestPair(Settings):
+    """Two manifests that choose from the same images, and what the methods behind them are called."""
 
-    Returns:
-        title, the measures of each pair, and for each claim what was found and whether this run agrees.
+    method: str
+    names: tuple[str, str]
+    first: ManifestId
+    second: ManifestId
 
-    Raises:
-        UserError: when a manifest is not readable, or two choose from other images.
-    """
-    data = pd.DataFrame(
-        [
-            {"pair": pair.method, **_row(job, pair.first, pair.second), "first": pair.names[0], "second": pair.names[1]}
-            for pair in spec.pairs
+
+class OverlapsStage(FigureStage):
+    """Which images two ways to prune both drop."""
+
+    room = "experiments.figures.overlaps"
+    modules = (*OF_SCORES, "figures.overlaps", "pruning.overlap")
+    form: Literal["overlaps"] = "overlaps"
+    pairs: tuple[ManifestPair, ...] = Field(min_length=1)
+    claims: tuple[MeasureClaim, ...]
+
+    def run(self, job: Job) -> dict[str, Any]:
+        """Publish the figure: a bar for each pair of manifests, cut by who drops the images.
+
+        Returns:
+            title, the measures of each pair, and for each claim what was found and whether this run agrees.
+
+        Raises:
+            UserError: when a manifest is not readable, or two choose from other images.
+        """
+        import pandas as pd
+
+        from robustprune.experiments.figures.claims import judge_measures, measures_in_words, sentences
+        from robustprune.experiments.figures.scores import ONE_TRAINING
+        from robustprune.experiments.figures.style import publish_figure
+
+        data = pd.DataFrame(
+            [
+                {
+                    "pair": pair.method,
+                    **_row(job, pair.first, pair.second),
+                    "first": pair.names[0],
+                    "second": pair.names[1],
+                }
+                for pair in self.pairs
+            ]
+        )
+        measured = {str(row["pair"]): _measures(row) for row in data.to_dict("records")}
+        judged = judge_measures(self.claims, measured)
+        shown = [
+            f"{pair.method}, {pair.names[0]} (the first) and {pair.names[1]} (the second), "
+            f"n = {int(data['images'].iloc[number]):,} images: {measures_in_words(measured[pair.method])}."
+            for number, pair in enumerate(self.pairs)
         ]
-    )
-    measured = {str(row["pair"]): _measures(row) for row in data.to_dict("records")}
-    judged = judge_measures(spec.claims, measured)
-    shown = [
-        f"{pair.method}, {pair.names[0]} (the first) and {pair.names[1]} (the second), "
-        f"n = {int(data['images'].iloc[number]):,} images: {measures_in_words(measured[pair.method])}."
-        for number, pair in enumerate(spec.pairs)
-    ]
-    publish_figure(job, _draw(data), data, [spec.title, *shown, ONE_TRAINING, *sentences(judged)])
-    return {"title": spec.title, "measured": measured, "claims": [asdict(one) for one in judged]}
+        publish_figure(job, _draw(data), data, [self.title, *shown, ONE_TRAINING, *sentences(judged)])
+        return {"title": self.title, "measured": measured, "claims": [asdict(one) for one in judged]}
 
 
 def _row(job: Job, first: str, second: str) -> dict[str, float]:
+    from robustprune.pruning.overlap import overlap_of
+
     overlap = overlap_of(*(job.upstream("manifests", stage) for stage in (first, second)))
     dropped, images = overlap.dropped, overlap.images
     both = round(dropped.of_all * images)
@@ -69,6 +106,8 @@ def _measures(row: Mapping[Any, Any]) -> dict[MeasureName, float]:
 
 
 def _draw(data: pd.DataFrame) -> Figure:
+    from robustprune.experiments.figures.style import legend_below, new_panels
+
     figure, panels = new_panels(1, 1, width=6.4, height=0.7 + 0.6 * len(data))
     axes = panels[0][0]
     left = np.zeros(len(data))

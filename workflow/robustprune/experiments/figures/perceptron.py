@@ -1,27 +1,36 @@
 """Errors of students over alpha, and what PUMA claims of them (figures 1 to 4)."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from pydantic import Field
 
 from robustprune.core.job import Job
+from robustprune.core.marks import Ref
+from robustprune.core.stage import StageId
 from robustprune.core.stage_file import read_spec
-from robustprune.experiments.figures.specs import PerceptronFigureStage
-from robustprune.experiments.figures.style import Series, legend_below, new_panels, publish_figure
-from robustprune.experiments.statistics import Summary
-from robustprune.experiments.studies.perceptron import ERRORS_FILE
-from robustprune.experiments.studies.perceptron_claims import CHANCE, NEAR, Course, change, courses, halves, select
+from robustprune.experiments.figures.specs import FigureStage
+from robustprune.experiments.studies.perceptron import ERRORS_FILE, PerceptronStage
 from robustprune.experiments.studies.settings import PerceptronCurve
-from robustprune.experiments.studies.specs import PerceptronStage
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from robustprune.experiments.statistics import Summary
+    from robustprune.experiments.studies.perceptron_claims import Course
+
 
 DEFINITION = {"figures.perceptron": 4}
 
 MEASURES = {"angle_error": "angle error, arccos(R) / π", "correlation_error": "correlation error, 1 - R"}
+
 STRATEGIES = {"prune_easy": "easy pruned (PE)", "prune_difficult": "difficult pruned (PD)"}
+
 INPUTS = {"unit_variance": "features of variance 1", "unit_norm": "features of variance 1/K"}
 
 
@@ -32,20 +41,40 @@ class Study(NamedTuple):
     errors: pd.DataFrame
 
 
-def run(job: Job, spec: PerceptronFigureStage) -> dict[str, Any]:
-    """Publish the figure: a column of panels for each kind of inputs and pruned end, a row for each measure."""
-    studies = [open_study(job, study) for study in spec.studies]
-    data = pd.concat(_points(study) for study in studies)
-    caption = [spec.title, f"Claimed: {spec.claim}."]
-    caption += [sentence for study in studies for sentence in _sentences(study)]
-    others = (open_study(job, other) for other in spec.without)
-    caption += [_comparison(study, other) for study, other in zip(studies, others, strict=False)]
-    publish_figure(job, _draw(studies, data), data, caption)
-    return {"title": spec.title, "students": sum(len(study.errors) for study in studies)}
+class PerceptronFigureStage(FigureStage):
+    """Errors of students over alpha: PUMA's figures 1 to 4.
+
+    ``studies`` differ in how long the inputs are. ``without`` has for each of them the one that it is compared with: of
+    the same points, without an attack, or with the samples that a filter removes; none where there is neither.
+    """
+
+    room = "experiments.figures.perceptron"
+    modules = ("figures.perceptron", "figures.style", "perceptron.claims", "tables.statistics")
+    form: Literal["perceptron"] = "perceptron"
+    claim: str
+    studies: tuple[Annotated[StageId, Ref("studies")], ...] = Field(min_length=1)
+    without: tuple[Annotated[StageId, Ref("studies")], ...] = ()
+
+    def run(self, job: Job) -> dict[str, Any]:
+        """Publish the figure: a column of panels for each kind of inputs and pruned end, a row for each measure."""
+        import pandas as pd
+
+        from robustprune.experiments.figures.style import publish_figure
+
+        studies = [open_study(job, study) for study in self.studies]
+        data = pd.concat(_points(study) for study in studies)
+        caption = [self.title, f"Claimed: {self.claim}."]
+        caption += [sentence for study in studies for sentence in _sentences(study)]
+        others = (open_study(job, other) for other in self.without)
+        caption += [_comparison(study, other) for study, other in zip(studies, others, strict=False)]
+        publish_figure(job, _draw(studies, data), data, caption)
+        return {"title": self.title, "students": sum(len(study.errors) for study in studies)}
 
 
 def open_study(job: Job, study_id: str) -> Study:
     """A study that this figure reads."""
+    import pandas as pd
+
     directory = job.upstream("studies", study_id)
     spec = read_spec(directory)
     if not isinstance(spec, PerceptronStage):
@@ -55,6 +84,10 @@ def open_study(job: Job, study_id: str) -> Study:
 
 def _points(study: Study) -> pd.DataFrame:
     """A row a curve, load and measure: mean over the trials and its 95 % interval."""
+    import pandas as pd
+
+    from robustprune.experiments.statistics import Summary
+
     rows = []
     for (strategy, ratio, load), trials in study.errors.groupby(["strategy", "ratio", "load"], sort=False):
         for measure in MEASURES:
@@ -67,6 +100,8 @@ def _points(study: Study) -> pd.DataFrame:
 
 
 def _draw(studies: list[Study], data: pd.DataFrame) -> Figure:
+    from robustprune.experiments.figures.style import legend_below, new_panels
+
     figure, panels = new_panels(len(MEASURES), len(STRATEGIES) * len(studies))
     for row, (measure, label) in enumerate(MEASURES.items()):
         columns = iter(panels[row])
@@ -83,6 +118,9 @@ def _draw(studies: list[Study], data: pd.DataFrame) -> Figure:
 
 
 def _draw_panel(axes: Axes, study: Study, data: pd.DataFrame, strategy: str) -> None:
+    from robustprune.experiments.figures.style import Series
+    from robustprune.experiments.studies.perceptron_claims import select
+
     curves = [curve for curve in study.spec.grid.curves if curve.strategy in ("none", strategy)]
     ratios = sorted({curve.ratio for curve in study.spec.grid.curves})
     for curve in curves:
@@ -105,6 +143,8 @@ def _draw_panel(axes: Axes, study: Study, data: pd.DataFrame, strategy: str) -> 
 
 def _sentences(study: Study) -> Iterator[str]:
     """Exponents, what is left at the largest alpha, and where pruning helps, as this study has them."""
+    from robustprune.experiments.studies.perceptron_claims import NEAR, courses, halves
+
     spec = study.spec
     loads = spec.grid.loads
     first, middle, last = halves(loads)
@@ -148,6 +188,8 @@ def _where(course: Course) -> str:
 
 def _comparison(study: Study, other: Study) -> str:
     """What the attack, or the removal of samples of smaller margin, changes where no easy samples are pruned."""
+    from robustprune.experiments.studies.perceptron_claims import change
+
     by = "removing samples of smaller margin" if study.spec.filtered else "the attack"
     curves = [curve for curve in study.spec.grid.curves if curve.strategy != "prune_easy"]
     told = (f"{name_of(curve)} {_changes(change(study.errors, other.errors, curve))}" for curve in curves)
@@ -155,6 +197,7 @@ def _comparison(study: Study, other: Study) -> str:
 
 
 def _changes(found: Mapping[float, Summary | None]) -> str:
+
     return ", ".join(
         f"{load:g}: " + ("from 0" if change is None else f"{change.told(1, sign='+')} %")
         for load, change in found.items()
@@ -163,6 +206,8 @@ def _changes(found: Mapping[float, Summary | None]) -> str:
 
 def _envelope(study: Study) -> str:
     """The smallest mean error among the ratios at each load, and the ratio."""
+    import pandas as pd
+
     easy = study.errors[study.errors["strategy"] == "prune_easy"]
     means = easy.pivot_table("angle_error", "load", "ratio")
     best = pd.DataFrame({"error": means.min(axis=1), "ratio": means.idxmin(axis=1)})
@@ -195,4 +240,6 @@ def _relative(course: Course) -> str:
 
 
 def _collapsed(course: Course) -> str:
+    from robustprune.experiments.studies.perceptron_claims import CHANCE
+
     return " (no better than chance)" if course.last > CHANCE else ""

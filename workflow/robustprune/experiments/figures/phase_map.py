@@ -1,21 +1,27 @@
 """Which strategy wins, and where pruning easy samples collapses: beyond PUMA's figures 1 to 4."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from pydantic import Field
 
 from robustprune.core.job import Job
-from robustprune.experiments.figures.perceptron import Study, open_study
-from robustprune.experiments.figures.specs import PhaseMapStage
-from robustprune.experiments.figures.style import Series, legend_below, new_panels, publish_figure
-from robustprune.experiments.statistics import Summary
-from robustprune.experiments.studies.perceptron_claims import CHANCE, compare, summaries
-from robustprune.experiments.studies.student import mislabelled_share
+from robustprune.core.marks import Ref
+from robustprune.core.stage import StageId
+from robustprune.experiments.figures.specs import FigureStage
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from robustprune.experiments.figures.perceptron import Study
+    from robustprune.experiments.statistics import Summary
+
 
 DEFINITION = {"figures.phase_map": 3}
 
@@ -28,16 +34,34 @@ OUTCOMES = {
 }
 
 
-def run(job: Job, spec: PhaseMapStage) -> dict[str, Any]:
-    """Publish the map: a panel for each alpha, and PE's error over the share of samples that the attack mislabels."""
-    studies = [open_study(job, study) for study in spec.studies]
-    data = pd.concat(_cells(study) for study in studies)
-    publish_figure(job, _draw(studies, data), data, [spec.title, *_sentences(data)])
-    return {"title": spec.title, "cells": len(data)}
+class PhaseMapStage(FigureStage):
+    """Which strategy wins, over the attack and the ratio, for some alpha: a study for each attack."""
+
+    room = "experiments.figures.phase_map"
+    modules = ("figures.phase_map", "figures.style", "perceptron.claims", "perceptron.teacher", "tables.statistics")
+    form: Literal["phase_map"] = "phase_map"
+    studies: tuple[Annotated[StageId, Ref("studies")], ...] = Field(min_length=2)
+
+    def run(self, job: Job) -> dict[str, Any]:
+        """Publish the map: a panel per alpha, with the error over the share that the attack mislabels."""
+        import pandas as pd
+
+        from robustprune.experiments.figures.perceptron import open_study
+        from robustprune.experiments.figures.style import publish_figure
+
+        studies = [open_study(job, study) for study in self.studies]
+        data = pd.concat(_cells(study) for study in studies)
+        publish_figure(job, _draw(studies, data), data, [self.title, *_sentences(data)])
+        return {"title": self.title, "cells": len(data)}
 
 
 def _cells(study: Study) -> pd.DataFrame:
     """A row a load and ratio: angle errors of no pruning, PE and PD, and which is smallest."""
+    import pandas as pd
+
+    from robustprune.experiments.studies.perceptron_claims import CHANCE, summaries
+    from robustprune.experiments.studies.student import mislabelled_share
+
     found = {(curve.strategy, curve.ratio): summaries(study.errors, curve) for curve in study.spec.grid.curves}
     rows = []
     for load in study.spec.grid.loads:
@@ -58,11 +82,15 @@ def _cells(study: Study) -> pd.DataFrame:
 
 def _best(errors: Mapping[str, Summary]) -> str:
     """The strategy of the smallest error, where the 95 % interval of its difference to the next one leaves out 0."""
+    from robustprune.experiments.studies.perceptron_claims import compare
+
     best, second, *_ = sorted(errors, key=lambda name: errors[name].mean)
     return best if compare(errors[best], errors[second]) == "less" else "undecided"
 
 
 def _draw(studies: list[Study], data: pd.DataFrame) -> Figure:
+    from robustprune.experiments.figures.style import legend_below, new_panels
+
     loads = studies[0].spec.grid.loads
     figure, panels = new_panels(1, len(loads) + 1, width=3.0, height=3.0)
     for axes, load in zip(panels[0], loads, strict=False):
@@ -76,6 +104,9 @@ def _draw(studies: list[Study], data: pd.DataFrame) -> Figure:
 
 def _draw_map(axes: Axes, cells: pd.DataFrame, studies: list[Study]) -> None:
     """Markers are outcomes; the line is where half of the samples that PE keeps are mislabelled."""
+    from robustprune.experiments.figures.style import Series
+    from robustprune.experiments.studies.student import mislabelled_share
+
     scale = studies[0].spec.scale
     for number, (outcome, name) in enumerate(OUTCOMES.items()):
         chosen = cells[cells["collapsed"]] if outcome == "collapsed" else cells[cells["best"] == outcome]
@@ -101,6 +132,8 @@ def _draw_map(axes: Axes, cells: pd.DataFrame, studies: list[Study]) -> None:
 
 
 def _draw_collapse(axes: Axes, data: pd.DataFrame, loads: tuple[float, ...]) -> None:
+    from robustprune.experiments.figures.style import Series
+
     for number, load in enumerate(loads):
         style, cells = Series.numbered(number), data[data["load"] == load]
         axes.plot(
@@ -117,6 +150,8 @@ def _draw_collapse(axes: Axes, data: pd.DataFrame, loads: tuple[float, ...]) -> 
 
 
 def _sentences(data: pd.DataFrame) -> list[str]:
+    from robustprune.experiments.studies.perceptron_claims import CHANCE
+
     above, below = data[data["mislabelled"] > 0.5], data[data["mislabelled"] <= 0.5]
     learnt = below[below["load"] == below["load"].max()]
     counts = data["best"].value_counts()

@@ -1,55 +1,74 @@
 """Two scores of the same images against each other, the second as a prediction of the first."""
 
+from __future__ import annotations
+
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
-from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure
 
 from robustprune.core.errors import UserError
 from robustprune.core.job import Job
-from robustprune.experiments.figures.claims import judge_measures, measures_in_words, sentences
-from robustprune.experiments.figures.measures import of_prediction
-from robustprune.experiments.figures.scores import ONE_TRAINING, read_scores, refuse_unlike
-from robustprune.experiments.figures.specs import ScatterStage
-from robustprune.experiments.figures.style import COLORS, legend_below, new_panels, publish_figure
+from robustprune.experiments.figures.settings import MeasureClaim
+from robustprune.experiments.figures.specs import OF_SCORES, FigureStage, ScoreSeries
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
 
 DEFINITION = {"figures.scatter": 2}
 
 BINS = 50  # of each score
+
 LIGHTEST = 0.3  # images that a cell of the lightest grey would have, so that one image is seen
 
 Scores = npt.NDArray[np.float32]
 
 
-def run(job: Job, spec: ScatterStage) -> dict[str, Any]:
-    """Publish the figure: how many images there are of each pair of scores, and the line on which both are the same.
+class ScatterStage(FigureStage):
+    """Two scores of the same images."""
 
-    Returns:
-        title, the measures, and for each claim what was found and whether this run agrees.
+    room = "experiments.figures.scatter"
+    modules = (*OF_SCORES, "figures.scatter")
+    form: Literal["scatter"] = "scatter"
+    first: ScoreSeries
+    second: ScoreSeries
+    claims: tuple[MeasureClaim, ...]
 
-    Raises:
-        UserError: when a store of scores is damaged, scores are not of the same images, or none is finite.
-    """
-    first, second = (read_scores(job, series.scores)[0] for series in (spec.first, spec.second))
-    refuse_unlike(first, second, names=(spec.first.method, spec.second.method))
-    finite = np.isfinite(first) & np.isfinite(second)
-    if not finite.any():
-        raise UserError(f"no image has finite scores by both {spec.first.method} and {spec.second.method}")
-    first, second = first[finite], second[finite]
-    measured = {spec.second.method: of_prediction(first, second)}
-    judged = judge_measures(spec.claims, measured)
-    data = _cells(first, second)
-    shown = f"Measured of n = {len(first):,} images: {measures_in_words(measured[spec.second.method])}."
-    publish_figure(job, _draw(spec, first, second), data, [spec.title, shown, ONE_TRAINING, *sentences(judged)])
-    return {"title": spec.title, "measured": measured, "claims": [asdict(one) for one in judged]}
+    def run(self, job: Job) -> dict[str, Any]:
+        """Publish the figure: a two-dimensional histogram of both scores, and the diagonal.
+
+        Returns:
+            title, the measures, and for each claim what was found and whether this run agrees.
+
+        Raises:
+            UserError: when a store of scores is damaged, scores are not of the same images, or none is finite.
+        """
+        from robustprune.experiments.figures.claims import judge_measures, measures_in_words, sentences
+        from robustprune.experiments.figures.measures import of_prediction
+        from robustprune.experiments.figures.scores import ONE_TRAINING, read_scores, refuse_unlike
+        from robustprune.experiments.figures.style import publish_figure
+
+        first, second = (read_scores(job, series.scores)[0] for series in (self.first, self.second))
+        refuse_unlike(first, second, names=(self.first.method, self.second.method))
+        finite = np.isfinite(first) & np.isfinite(second)
+        if not finite.any():
+            raise UserError(f"no image has finite scores by both {self.first.method} and {self.second.method}")
+        first, second = first[finite], second[finite]
+        measured = {self.second.method: of_prediction(first, second)}
+        judged = judge_measures(self.claims, measured)
+        data = _cells(first, second)
+        shown = f"Measured of n = {len(first):,} images: {measures_in_words(measured[self.second.method])}."
+        publish_figure(job, _draw(self, first, second), data, [self.title, shown, ONE_TRAINING, *sentences(judged)])
+        return {"title": self.title, "measured": measured, "claims": [asdict(one) for one in judged]}
 
 
 def _cells(first: Scores, second: Scores) -> pd.DataFrame:
     """A row a cell that is not empty: its edges, and how many images are in it."""
+    import pandas as pd
+
     counts, *edges = np.histogram2d(first, second, bins=BINS)
     rows, columns = np.nonzero(counts)
     return pd.DataFrame(
@@ -64,6 +83,10 @@ def _cells(first: Scores, second: Scores) -> pd.DataFrame:
 
 
 def _draw(spec: ScatterStage, first: Scores, second: Scores) -> Figure:
+    from matplotlib.colors import LogNorm
+
+    from robustprune.experiments.figures.style import COLORS, legend_below, new_panels
+
     figure, panels = new_panels(1, 1, width=4.4, height=3.6)
     axes = panels[0][0]
     counts, *edges = np.histogram2d(first, second, bins=BINS)

@@ -5,33 +5,41 @@ constant. Theirs are low from 1 to 10, of 300 epochs, with windows of 10: period
 are here, or the lowest alone where the recording is shorter than three windows.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from pydantic import Field
 
 from robustprune.core.errors import UserError
 from robustprune.core.job import Job
 from robustprune.core.paths import dynamics_name
-from robustprune.experiments.figures.claims import judge_measures, sentences
-from robustprune.experiments.figures.scores import ONE_TRAINING, read_scores, refuse_unlike
-from robustprune.experiments.figures.settings import MeasureName
-from robustprune.experiments.figures.specs import TrajectoriesStage, TrajectorySeries
-from robustprune.experiments.figures.style import Series, new_panels, publish_figure
-from robustprune.scores.store.reading import open_store
+from robustprune.core.settings import Settings
+from robustprune.core.stage import ModelId, ScoreId, StageId
+from robustprune.experiments.figures.settings import MeasureClaim, MeasureName
+from robustprune.experiments.figures.specs import OF_SCORES, FigureStage
+from robustprune.scores.settings import Trajectory
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 
 DEFINITION = {"figures.trajectories": 2}
 
 SLOW_WINDOWS = 3  # windows of the uncertainty that the period of a slow movement is long, at least
+
 GROUPS = {"low": 0.01, "middle": 0.5, "high": 0.99}
+
 """Ranks of the images whose course is shown, as shares of all."""
+
 SHOWN_EACH = 3  # images of a group
+
 SHOWN_IMAGES = 800  # in the lower panels, evenly over the ranks
 
 Values = npt.NDArray[np.floating[Any]]
@@ -65,32 +73,61 @@ class Movements:
         return {"correlation_low": slow, "correlation_high": fast, "fast_over_slow": fast - slow}
 
 
-def run(job: Job, spec: TrajectoriesStage) -> dict[str, Any]:
-    """Publish the figure: a column a series, above the courses of some images, below uncertainty against movement.
+class TrajectorySeries(Settings):
+    """A recorded training, and the uncertainty that was made of it, of the images of one pool."""
 
-    Returns:
-        title, the correlations of each series, and for each claim what was found and whether this run agrees.
+    method: str
+    model: ModelId
+    pool: StageId
+    score: ScoreId
+    trajectory: Trajectory
+    window: int
 
-    Raises:
-        UserError: when a store is damaged, or too few epochs were recorded to tell fast from slow.
-    """
-    moved = {series.method: _movements(job, series) for series in spec.series}
-    measured = {method: own.measures() for method, own in moved.items()}
-    judged = judge_measures(spec.claims, measured)
-    data = pd.concat([table.assign(series=method) for method, own in moved.items() for table in _tables(own)])
-    data.insert(0, "series", data.pop("series"))
-    shown = [
-        f"{method}: n = {own.certainty.shape[1]:,} images, {len(own.after)} epochs recorded, slow are frequencies up "
-        f"to {own.highest_slow}, of {len(own.after) // 2}. "
-        f"R = {measured[method].get('correlation_low', float('nan')):.2f} with slow, "
-        f"{measured[method].get('correlation_high', float('nan')):.2f} with fast movements."
-        for method, own in moved.items()
-    ]
-    publish_figure(job, _draw(moved, measured), data, [spec.title, *shown, ONE_TRAINING, *sentences(judged)])
-    return {"title": spec.title, "measured": measured, "claims": [asdict(one) for one in judged]}
+
+class TrajectoriesStage(FigureStage):
+    """Predictions over the epochs, and the uncertainty against how fast they move."""
+
+    room = "experiments.figures.trajectories"
+    modules = (*OF_SCORES, "figures.trajectories")
+    form: Literal["trajectories"] = "trajectories"
+    series: tuple[TrajectorySeries, ...] = Field(min_length=1)
+    claims: tuple[MeasureClaim, ...]
+
+    def run(self, job: Job) -> dict[str, Any]:
+        """Publish the figure: a column a series, above the courses of some images, below uncertainty against movement.
+
+        Returns:
+            title, the correlations of each series, and for each claim what was found and whether this run agrees.
+
+        Raises:
+            UserError: when a store is damaged, or too few epochs were recorded to tell fast from slow.
+        """
+        import pandas as pd
+
+        from robustprune.experiments.figures.claims import judge_measures, sentences
+        from robustprune.experiments.figures.scores import ONE_TRAINING
+        from robustprune.experiments.figures.style import publish_figure
+
+        moved = {series.method: _movements(job, series) for series in self.series}
+        measured = {method: own.measures() for method, own in moved.items()}
+        judged = judge_measures(self.claims, measured)
+        data = pd.concat([table.assign(series=method) for method, own in moved.items() for table in _tables(own)])
+        data.insert(0, "series", data.pop("series"))
+        shown = [
+            f"{method}: n = {own.certainty.shape[1]:,} images, {len(own.after)} epochs recorded, slow are frequencies "
+            f"up to {own.highest_slow}, of {len(own.after) // 2}. "
+            f"R = {measured[method].get('correlation_low', float('nan')):.2f} with slow, "
+            f"{measured[method].get('correlation_high', float('nan')):.2f} with fast movements."
+            for method, own in moved.items()
+        ]
+        publish_figure(job, _draw(moved, measured), data, [self.title, *shown, ONE_TRAINING, *sentences(judged)])
+        return {"title": self.title, "measured": measured, "claims": [asdict(one) for one in judged]}
 
 
 def _movements(job: Job, series: TrajectorySeries) -> Movements:
+    from robustprune.experiments.figures.scores import read_scores, refuse_unlike
+    from robustprune.scores.store.reading import open_store
+
     recording = open_store(job.upstream("models", series.model) / dynamics_name(series.pool))
     certainty = recording.read(f"{series.trajectory}_confidence").astype(np.float32)
     uncertainty, _ = read_scores(job, (series.score,))
@@ -127,6 +164,8 @@ def _evenly(uncertainty: Values) -> npt.NDArray[np.int64]:
 
 
 def _tables(own: Movements) -> list[pd.DataFrame]:
+    import pandas as pd
+
     courses = [
         pd.DataFrame(
             {
@@ -149,6 +188,10 @@ def _tables(own: Movements) -> list[pd.DataFrame]:
 
 
 def _draw(moved: Mapping[str, Movements], measured: Mapping[str, Mapping[MeasureName, float]]) -> Figure:
+    from matplotlib.ticker import MaxNLocator
+
+    from robustprune.experiments.figures.style import new_panels
+
     figure, panels = new_panels(2, len(moved), width=3.8, height=2.7)
     for column, (method, own) in enumerate(moved.items()):
         _draw_courses(panels[0][column], own)
@@ -161,6 +204,8 @@ def _draw(moved: Mapping[str, Movements], measured: Mapping[str, Mapping[Measure
 
 
 def _draw_courses(axes: Axes, own: Movements) -> None:
+    from robustprune.experiments.figures.style import Series
+
     for number, (group, images) in enumerate(_chosen(own.uncertainty).items()):
         style = Series.numbered(number)
         for count, image in enumerate(images):
@@ -170,6 +215,8 @@ def _draw_courses(axes: Axes, own: Movements) -> None:
 
 
 def _draw_movements(axes: Axes, own: Movements, measured: Mapping[MeasureName, float]) -> None:
+    from robustprune.experiments.figures.style import Series
+
     images = _evenly(own.uncertainty)
     parts: tuple[tuple[str, Values, MeasureName], ...] = (
         ("slow", own.slow, "correlation_low"), ("fast", own.fast, "correlation_high"),

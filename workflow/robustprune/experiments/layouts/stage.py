@@ -1,61 +1,88 @@
 """The stage that lays images out in a plane."""
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
+from pydantic import Field
 
 from robustprune.core.errors import UserError
 from robustprune.core.files import replacing
 from robustprune.core.job import Job
-from robustprune.experiments.layouts.measures import FEWEST, classes_with_area, density, plane, separation
-from robustprune.experiments.layouts.specs import LayoutStage
-from robustprune.images.pool import open_pool
-from robustprune.training.mid_training import MID_TRAINING_FILE
+from robustprune.core.stage import ModelId, PoolId, Stage, slug_of
+from robustprune.experiments.studies.settings import LayoutSettings
 
 LAYOUT_FILE = "layout.parquet"
+
 FEWEST_CLASSES = 2  # between which there is a distance
 
 
-def run(job: Job, spec: LayoutStage) -> dict[str, Any]:
-    """Write layout.parquet: index int64, label int16, x and y float32 of each image.
+class LayoutStage(Stage):
+    """The images of a pool, or those that a training kept in its middle, in a plane; and how their classes lie."""
 
-    Returns:
-        images, density (images per area of their class's convex hull) and separation (squared distance of a centroid to
-        the nearest other), both over the ``classes`` that have an area, axes having standard deviation 1.
+    room = "experiments.layouts.stage"
+    modules = ("layouts.measures", "layouts.plane")
+    uses_device = False
+    kind: Literal["layouts"] = "layouts"
+    pool: PoolId
+    model: ModelId | None = Field(description="the training that kept some of the images; null for all of them")
+    settings: LayoutSettings
+    seed: int = Field(ge=0)
 
-    Raises:
-        UserError: where fewer than two classes have an area, or there are too few images for the perplexity.
-    """
-    pool = open_pool(job.upstream("pools", spec.pool))
-    rows = np.arange(min(spec.settings.images or len(pool), len(pool)))
-    if spec.model is not None:
-        rows = np.intersect1d(rows, _kept(job, spec))
-    labels = pool.labels[rows]
-    _refuse_too_few(spec, labels)
-    points = plane(pool.images[rows], spec.settings, spec.seed)
-    classes = classes_with_area(points, labels)
-    with replacing(job.partial / LAYOUT_FILE) as temporary:
-        table = {"index": rows.astype(np.int64), "label": labels, "x": points[:, 0], "y": points[:, 1]}
-        pd.DataFrame(table).to_parquet(temporary, index=False)
-    job.publish(LAYOUT_FILE)
-    return {
-        "images": len(rows),
-        "classes": len(classes),
-        "density": density(classes),
-        "separation": separation(classes),
-    }
+    @property
+    def slug(self) -> str:
+        return f"layout-{slug_of(self.model or self.pool)}"
+
+    def run(self, job: Job) -> dict[str, Any]:
+        """Write layout.parquet: index int64, label int16, x and y float32 of each image.
+
+        Returns:
+            images, density (images per area of their class's convex hull) and separation (squared distance of a
+            centroid to the nearest other), both over the ``classes`` that have an area, axes having standard deviation
+            1.
+
+        Raises:
+            UserError: where fewer than two classes have an area, or there are too few images for the perplexity.
+        """
+        import pandas as pd
+
+        from robustprune.experiments.layouts.measures import classes_with_area, density, plane, separation
+        from robustprune.images.pool import open_pool
+
+        pool = open_pool(job.upstream("pools", self.pool))
+        rows = np.arange(min(self.settings.images or len(pool), len(pool)))
+        if self.model is not None:
+            rows = np.intersect1d(rows, _kept(job, self))
+        labels = pool.labels[rows]
+        _refuse_too_few(self, labels)
+        points = plane(pool.images[rows], self.settings, self.seed)
+        classes = classes_with_area(points, labels)
+        with replacing(job.partial / LAYOUT_FILE) as temporary:
+            table = {"index": rows.astype(np.int64), "label": labels, "x": points[:, 0], "y": points[:, 1]}
+            pd.DataFrame(table).to_parquet(temporary, index=False)
+        job.publish(LAYOUT_FILE)
+        return {
+            "images": len(rows),
+            "classes": len(classes),
+            "density": density(classes),
+            "separation": separation(classes),
+        }
 
 
 def _kept(job: Job, spec: LayoutStage) -> npt.NDArray[np.int64]:
     """The rows of the pool that a training kept in its middle."""
+    import pandas as pd
+
+    from robustprune.training.mid_training import MID_TRAINING_FILE
+
     assert spec.model is not None
     choice = pd.read_parquet(job.upstream("models", spec.model) / MID_TRAINING_FILE, columns=["pool", "index", "kept"])
     return choice.loc[(choice["pool"] == spec.pool) & choice["kept"], "index"].to_numpy(np.int64)
 
 
 def _refuse_too_few(spec: LayoutStage, labels: npt.NDArray[np.int16]) -> None:
+    from robustprune.experiments.layouts.measures import FEWEST
+
     classes = int((np.unique(labels, return_counts=True)[1] >= FEWEST).sum())
     if classes < FEWEST_CLASSES or len(labels) <= spec.settings.perplexity:
         raise UserError(

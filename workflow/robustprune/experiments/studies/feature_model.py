@@ -1,20 +1,23 @@
 """The stage that simulates the feature model: what its formulas are checked against."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
-from typing import Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
-from threadpoolctl import threadpool_limits
 
 from robustprune.core.files import replacing
 from robustprune.core.job import Job
-from robustprune.core.randomness import derive_seed
-from robustprune.experiments.studies.feature_formulas import End, Floats, fragile_classifier, robust_classifier
+from robustprune.core.stage import Stage
 from robustprune.experiments.studies.settings import FeatureModelSettings
-from robustprune.experiments.studies.specs import FeatureModelStage
-from robustprune.experiments.studies.student import train_student
+
+if TYPE_CHECKING:
+    from robustprune.experiments.studies.feature_formulas import End, Floats
+
+
+DEFINITION = {"feature_model.points": 1, "feature_model.stage": 1}
 
 
 class Points(NamedTuple):
@@ -28,39 +31,19 @@ class Points(NamedTuple):
     robust: npt.NDArray[np.bool_]
     features: Floats
 
-    def at(self, rows: npt.NDArray[np.int64]) -> "Points":
+    def at(self, rows: npt.NDArray[np.int64]) -> Points:
         """Some of them."""
         return Points(self.robust[rows], self.features[rows])
 
 
-def draw_points(random: np.random.Generator, count: int, model: FeatureModelSettings) -> Points:
-    """``count`` points (Kaufmann et al. v2, Eqs. 2 and 3)."""
-    robust = random.random(count) < model.robust_share
-    agreement = np.where(robust, model.robust_agreement, model.fragile_agreement)
-    first = np.where(random.random(count) < agreement, 1.0, -1.0)
-    fragile = random.normal(model.mean, 1, size=(count, model.fragile_features))
-    return Points(robust, np.column_stack([first, fragile]))
-
-
-def prune(random: np.random.Generator, points: Points, share: float, end: End) -> Points:
-    """What is left without a share of the points, those of the highest or lowest loss (y x_1 - 1)^2; ties by lot."""
-    loss = (points.features[:, 0] - 1) ** 2
-    shuffled = random.permutation(len(loss))
-    ordered = shuffled[np.argsort(loss[shuffled] if end == "low_loss" else -loss[shuffled], kind="stable")]
-    return points.at(np.sort(ordered[round(share * len(loss)) :]))
-
-
-def count_right(features: Floats, weights: Floats, epsilon: float) -> int:
-    """How many points sign(w.x) has right after the worst perturbation, -epsilon sign(w) on y x."""
-    return int((features @ weights - epsilon * np.abs(weights).sum() > 0).sum())
-
-
-DEFINITION = {"feature_model.points": 1, "feature_model.stage": 1}
 COUNTS_FILE = "counts.parquet"
 
 ATTACKS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)  # epsilon, in units of eta
+
 ROBUST_SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
+
 PRUNED_SHARES = (0.0, 0.05, 0.1, 0.13, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6)
+
 STRONG = 2.0  # the adversary of Eq. 5, in units of eta
 
 
@@ -86,24 +69,75 @@ class Count(NamedTuple):
     points: int
 
 
-def run(job: Job, spec: FeatureModelStage) -> dict[str, Any]:
-    """Publish ``counts.parquet``; returns how many points were drawn for a count and classifiers trained."""
-    model = spec.settings
-    with threadpool_limits(limits=1, user_api="blas"):  # products too small to share
-        rows = [*_attacked(model), *_mixed(model), *_pruned(model)]
-    with replacing(job.partial / COUNTS_FILE) as temporary:
-        pd.DataFrame(rows).to_parquet(temporary, index=False)
-    job.publish(COUNTS_FILE)
-    trained = model.trials * len(PRUNED_SHARES) * len(get_args(End))
-    return {"test_points": model.test_points, "trained": trained}
+class FeatureModelStage(Stage):
+    """Points with a robust and with fragile features, pruned by loss (Kaufmann et al. v2, Appendix C)."""
+
+    room = "experiments.studies.feature_model"
+    modules = (
+        "feature_model.formulas",
+        "feature_model.points",
+        "feature_model.stage",
+        "perceptron.student",
+        "randomness",
+    )
+    uses_device = False
+    kind: Literal["studies"] = "studies"
+    study: Literal["feature_model"] = "feature_model"
+    settings: FeatureModelSettings
+
+    @property
+    def slug(self) -> str:
+        return "feature-model"
+
+    def run(self, job: Job) -> dict[str, Any]:
+        """Publish ``counts.parquet``; returns how many points were drawn for a count and classifiers trained."""
+        import pandas as pd
+        from threadpoolctl import threadpool_limits
+
+        from robustprune.experiments.studies.feature_formulas import End
+
+        model = self.settings
+        with threadpool_limits(limits=1, user_api="blas"):  # products too small to share
+            rows = [*_attacked(model), *_mixed(model), *_pruned(model)]
+        with replacing(job.partial / COUNTS_FILE) as temporary:
+            pd.DataFrame(rows).to_parquet(temporary, index=False)
+        job.publish(COUNTS_FILE)
+        trained = model.trials * len(PRUNED_SHARES) * len(get_args(End))
+        return {"test_points": model.test_points, "trained": trained}
+
+
+def draw_points(random: np.random.Generator, count: int, model: FeatureModelSettings) -> Points:
+    """``count`` points (Kaufmann et al. v2, Eqs. 2 and 3)."""
+    robust = random.random(count) < model.robust_share
+    agreement = np.where(robust, model.robust_agreement, model.fragile_agreement)
+    first = np.where(random.random(count) < agreement, 1.0, -1.0)
+    fragile = random.normal(model.mean, 1, size=(count, model.fragile_features))
+    return Points(robust, np.column_stack([first, fragile]))
+
+
+def prune(random: np.random.Generator, points: Points, share: float, end: End) -> Points:
+    """What is left without a share of the points, those of the highest or lowest loss (y x_1 - 1)^2; ties by lot."""
+    loss = (points.features[:, 0] - 1) ** 2
+    shuffled = random.permutation(len(loss))
+    ordered = shuffled[np.argsort(loss[shuffled] if end == "low_loss" else -loss[shuffled], kind="stable")]
+    return points.at(np.sort(ordered[round(share * len(loss)) :]))
+
+
+def count_right(features: Floats, weights: Floats, epsilon: float) -> int:
+    """How many points sign(w.x) has right after the worst perturbation, -epsilon sign(w) on y x."""
+    return int((features @ weights - epsilon * np.abs(weights).sum() > 0).sum())
 
 
 def _random(model: FeatureModelSettings, *purpose: str | int) -> np.random.Generator:
+    from robustprune.core.randomness import derive_seed
+
     return np.random.default_rng(derive_seed(model.seed, *purpose))
 
 
 def _attacked(model: FeatureModelSettings) -> Iterator[Count]:
     """Accuracy of the paper's two classifiers, for each attack on points of its own."""
+    from robustprune.experiments.studies.feature_formulas import fragile_classifier, robust_classifier
+
     classifiers = {"robust": robust_classifier(model), "fragile": fragile_classifier(model)}
     for series, weights in classifiers.items():
         for attack in ATTACKS:
@@ -114,6 +148,8 @@ def _attacked(model: FeatureModelSettings) -> Iterator[Count]:
 
 def _mixed(model: FeatureModelSettings) -> Iterator[Count]:
     """Accuracy of the robust classifier, for each share of D_robust."""
+    from robustprune.experiments.studies.feature_formulas import robust_classifier
+
     for share in ROBUST_SHARES:
         mixture = model.model_copy(update={"robust_share": share})
         points = draw_points(_random(model, "mixed", str(share)), model.test_points, mixture)
@@ -123,6 +159,8 @@ def _mixed(model: FeatureModelSettings) -> Iterator[Count]:
 
 def _pruned(model: FeatureModelSettings) -> Iterator[Count]:
     """What is left of the training points, and what a classifier learns from it."""
+    from robustprune.experiments.studies.feature_formulas import End
+
     for trial in range(model.trials):
         points = draw_points(_random(model, "training", trial), model.training_points, model)
         test = draw_points(_random(model, "test", trial), model.test_points, model)
@@ -134,6 +172,8 @@ def _pruned(model: FeatureModelSettings) -> Iterator[Count]:
 
 
 def _trained(model: FeatureModelSettings, left: Points, test: Points, place: Count) -> Iterator[Count]:
+    from robustprune.experiments.studies.student import train_student
+
     weights = train_student(left.features, model.training_attack * model.mean).weights
     for quantity, attack in (("clean", 0.0), ("strong", STRONG)):
         yield place._replace(quantity=quantity, hits=count_right(test.features, weights, attack * model.mean))

@@ -10,7 +10,7 @@ from robustprune.experiments.tables.claims import RULE, Judged
 from robustprune.experiments.tables.quantities import QUANTITIES
 from robustprune.experiments.tables.rows import Beside, Row, difference
 from robustprune.experiments.tables.settings import QuantityName
-from robustprune.experiments.tables.specs import TableStage
+from robustprune.experiments.tables.table import TableStage
 
 DEFINITION = {"tables.rendering": 4}
 

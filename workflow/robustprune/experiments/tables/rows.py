@@ -9,7 +9,8 @@ from robustprune.experiments.statistics import Cell, Sample, number_of, paired_d
 from robustprune.experiments.tables.printed import SPREADS, printed_row
 from robustprune.experiments.tables.quantities import QUANTITIES
 from robustprune.experiments.tables.settings import Cells, Printed, QuantityName
-from robustprune.experiments.tables.specs import RowSpec, TableStage
+from robustprune.experiments.tables.specs import RowSpec
+from robustprune.experiments.tables.table import TableStage
 
 DEFINITION = {"tables.rows": 3}
 

@@ -5,8 +5,8 @@ import numpy.typing as npt
 from sklearn.datasets import load_digits
 
 from robustprune.images.formats.stream import ImageStream
+from robustprune.images.ingested import IngestedPoolStage
 from robustprune.images.pool import AnyLabels, Images
-from robustprune.images.specs import IngestedPoolStage
 from robustprune.images.writing import in_blocks
 
 DEFINITION = {"pools.ingest.digits": 1}

@@ -13,9 +13,10 @@ import numpy.typing as npt
 from robustprune.core.errors import UserError
 from robustprune.core.stage import ImageShape
 from robustprune.images.formats.stream import ImageStream
+from robustprune.images.ingested import IngestedPoolStage
 from robustprune.images.pool import AnyLabels, Images
 from robustprune.images.sources import planned_files
-from robustprune.images.specs import FileSource, IngestedPoolStage
+from robustprune.images.specs import FileSource
 from robustprune.images.writing import Block, rows_at_once
 
 DEFINITION = {"pools.ingest.idx": 1}

@@ -6,8 +6,9 @@ from robustprune.core.errors import UserError
 from robustprune.images.encoding import EncodedImage
 from robustprune.images.formats.listing import class_names, image_files
 from robustprune.images.formats.stream import ImageStream, Pictures, decoding_stream
+from robustprune.images.ingested import IngestedPoolStage
 from robustprune.images.sources import planned_files
-from robustprune.images.specs import FileSource, IngestedPoolStage
+from robustprune.images.specs import FileSource
 
 DEFINITION = {"pools.ingest.imagefolder": 1}
 

@@ -19,10 +19,11 @@ from robustprune.core.errors import UserError
 from robustprune.core.npy import open_array, read_header
 from robustprune.core.stage import ImageShape
 from robustprune.images.formats.stream import ImageStream
+from robustprune.images.ingested import IngestedPoolStage
 from robustprune.images.limits import HARMLESS_BYTES, LARGEST_RATIO
 from robustprune.images.pool import check_form
 from robustprune.images.sources import planned_files
-from robustprune.images.specs import FileSource, IngestedPoolStage
+from robustprune.images.specs import FileSource
 from robustprune.images.writing import Block, rows_at_once
 
 DEFINITION = {"pools.ingest.npz": 2}

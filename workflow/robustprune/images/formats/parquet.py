@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 from robustprune.core.errors import UserError
 from robustprune.images.encoding import EncodedImage
 from robustprune.images.formats.stream import ImageStream, Pictures, decoding_stream
+from robustprune.images.ingested import IngestedPoolStage
 from robustprune.images.limits import HARMLESS_BYTES, LARGEST_RATIO
 from robustprune.images.sources import planned_files
-from robustprune.images.specs import FileSource, IngestedPoolStage
+from robustprune.images.specs import FileSource
 
 DEFINITION = {"pools.ingest.parquet": 1}
 

@@ -18,9 +18,10 @@ from robustprune.images.formats.download import fetch
 from robustprune.images.formats.finding import idx_files
 from robustprune.images.formats.idx import stream_files
 from robustprune.images.formats.stream import ImageStream
+from robustprune.images.ingested import IngestedPoolStage
 from robustprune.images.pool import AnyLabels, Images
 from robustprune.images.sources import TORCHVISION_FOLDERS
-from robustprune.images.specs import IngestedPoolStage, TorchvisionSource
+from robustprune.images.specs import TorchvisionSource
 from robustprune.images.writing import in_blocks
 
 DEFINITION = {"pools.ingest.torchvision": 1}

@@ -15,8 +15,9 @@ from robustprune.core.errors import UserError
 from robustprune.images.encoding import EncodedImage
 from robustprune.images.formats.listing import SUFFIXES, require_allowed_size
 from robustprune.images.formats.stream import ImageStream, Pictures, decoding_stream
+from robustprune.images.ingested import IngestedPoolStage
 from robustprune.images.sources import planned_files
-from robustprune.images.specs import FileSource, IngestedPoolStage
+from robustprune.images.specs import FileSource
 from robustprune.images.tars import members, opened_tar
 
 DEFINITION = {"pools.ingest.webdataset": 1}

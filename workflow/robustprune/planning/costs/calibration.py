@@ -12,8 +12,8 @@ from robustprune.core.errors import UserError
 from robustprune.core.randomness import BatchNoise, generator
 from robustprune.core.settings import Precision
 from robustprune.generation.augmentation import LABELS
+from robustprune.generation.generator import GeneratorStage
 from robustprune.generation.network import UNet, build_network
-from robustprune.images.specs import GeneratorStage
 from robustprune.networks.precision import arithmetic, memory_format
 from robustprune.networks.registry import build_model
 from robustprune.planning.costs.throughput import Rates

@@ -3,15 +3,22 @@
 from collections.abc import Mapping
 
 from robustprune.core.work import UnknownSizeError
-from robustprune.evaluation.specs import EvaluationStage
-from robustprune.images.specs import GeneratedPoolStage, GeneratorStage, IngestedPoolStage, SynsetPoolStage
+from robustprune.evaluation.robustness import EvaluationStage
+from robustprune.generation.generated_pool import GeneratedPoolStage
+from robustprune.generation.generator import GeneratorStage
+from robustprune.images.ingested import IngestedPoolStage
+from robustprune.images.synsets import SynsetPoolStage
+from robustprune.networks.imported import ImportedModelStage
 from robustprune.planning.costs.throughput import Rates
 from robustprune.planning.costs.work import network_of, pool_rows
 from robustprune.planning.plan import Plan
-from robustprune.pruning.specs import ManifestStage
-from robustprune.scores.embeddings.specs import EmbeddingStage
-from robustprune.scores.specs import DynamicsScoreStage, ExtrapolatedScoreStage, LossScoreStage, MarginStage
-from robustprune.training.specs import ImportedModelStage, ModelStage
+from robustprune.pruning.prune import ManifestStage
+from robustprune.scores.dynamics import DynamicsScoreStage
+from robustprune.scores.embedding import EmbeddingStage
+from robustprune.scores.extrapolated import ExtrapolatedScoreStage
+from robustprune.scores.loss import LossScoreStage
+from robustprune.scores.margin import MarginStage
+from robustprune.training.model import ModelStage
 
 MARGIN_BYTES = 4 + 2 + 1 + 2  # margin, prediction, converged, steps
 RECORDED_BYTES = 2 + 2 + 1  # confidence, error, correct, before compression

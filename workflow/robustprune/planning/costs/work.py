@@ -9,16 +9,19 @@ from robustprune.attacks.settings import BoundarySearchSettings
 from robustprune.core.settings import Precision
 from robustprune.core.stage import Stage
 from robustprune.core.work import UnknownSizeError, Work
-from robustprune.evaluation.quality.specs import QualityStage
-from robustprune.evaluation.specs import EvaluationStage
-from robustprune.images.specs import GeneratedPoolStage, GeneratorStage
+from robustprune.evaluation.quality.stage import QualityStage
+from robustprune.evaluation.robustness import EvaluationStage
+from robustprune.generation.generated_pool import GeneratedPoolStage
+from robustprune.generation.generator import GeneratorStage
+from robustprune.networks.imported import ImportedModelStage
 from robustprune.planning.plan import Plan
+from robustprune.pruning.prune import ManifestStage
 from robustprune.pruning.settings import DropShare
-from robustprune.pruning.specs import ManifestStage
-from robustprune.scores.embeddings.specs import EmbeddingStage, ModelEncoder, TorchvisionEncoder
-from robustprune.scores.specs import LossScoreStage, MarginStage
+from robustprune.scores.embedding import EmbeddingStage, ModelEncoder, TorchvisionEncoder
+from robustprune.scores.loss import LossScoreStage
+from robustprune.scores.margin import MarginStage
+from robustprune.training.model import ModelStage
 from robustprune.training.settings import AdversarialRecipe, MultiStepRecipe, TradesRecipe
-from robustprune.training.specs import ImportedModelStage, ModelStage
 
 DEEPFOOL_GRADIENTS = 10  # an image, at slope_ratio 1.75 and ten classes: an estimate
 APGD_STEPS, FAB_STEPS, SQUARE_QUERIES, TARGETS = 100, 100, 5000, 9  # of the standard AutoAttack

@@ -1,44 +1,34 @@
 """The stage that makes a gallery of what pruning sees."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from robustprune.core.errors import UserError
 from robustprune.core.files import replacing, write_text
 from robustprune.core.job import Job
 from robustprune.core.paths import STORE_NAME
 from robustprune.core.record import read_record
-from robustprune.core.stage import slug_of
+from robustprune.core.stage import ManifestId, PoolId, ScoreId, Stage, slug_of
 from robustprune.core.stage_file import read_spec
-from robustprune.images.classes.files import read_class_names
-from robustprune.images.drawing import Rows
-from robustprune.images.pool import Pool, open_pool
-from robustprune.images.specs import IngestedPoolStage, SynsetPoolStage
-from robustprune.pruning.manifest import read_manifest
-from robustprune.pruning.specs import ManifestStage
+from robustprune.images.ingested import IngestedPoolStage
+from robustprune.images.synsets import SynsetPoolStage
+from robustprune.pruning.prune import ManifestStage
 from robustprune.report.gallery.counting import Bins, Numbers, Scores
 from robustprune.report.gallery.cuts import cuts
-from robustprune.report.gallery.files import (
-    DROPPED,
-    GALLERY_FILE,
-    HELD_OUT,
-    KEPT,
-    Choice,
-    Gallery,
-    ShownImage,
-    Source,
-    sprite_file,
-)
-from robustprune.report.gallery.picks import of_bins, of_ends
-from robustprune.report.gallery.sprites import QUALITY, draw_sprite
-from robustprune.report.specs import GalleryStage
-from robustprune.scores.files import Meaning, read_score
-from robustprune.scores.store.reading import open_store
+
+if TYPE_CHECKING:
+    from robustprune.images.drawing import Rows
+    from robustprune.images.pool import Pool
+    from robustprune.report.gallery.files import Choice, ShownImage, Source
+    from robustprune.scores.files import Meaning
 
 
 @dataclass(frozen=True)
@@ -71,48 +61,75 @@ class Part:
     @cached_property
     def ends(self) -> dict[str, Rows]:
         """The rows at each end of the scores, counted from the part's first."""
+        from robustprune.report.gallery.picks import of_ends
+
         return of_ends(self.scores, self.labels)
 
     @cached_property
     def shown(self) -> Rows:
         """All rows that are shown, ascending, counted from the part's first."""
+        from robustprune.report.gallery.picks import of_bins
+
         return np.unique(np.concatenate([*of_bins(self.bins, self.labels), *self.ends.values()]))
 
 
-def run(job: Job, spec: GalleryStage) -> dict[str, Any]:
-    """Write gallery.json, and for each source a file with the images that are shown.
+class GalleryStage(Stage):
+    """How the scores of some pools are spread, what manifests drop of them, and some of the images.
 
-    Returns:
-        the numbers of images, of images shown, of sources and of manifests.
-
-    Raises:
-        UserError: when a store or manifest is damaged or belongs to another pool, or the scores do not mean the same.
+    ``scores`` has an id for each of the pools; ``manifests`` choose among the images of these pools.
     """
-    pools = {pool: open_pool(job.upstream("pools", pool)) for pool in spec.pools}
-    read = [
-        read_score(job.upstream("scores", score), pool_digest=pool.info.digest)
-        for score, pool in zip(spec.scores, pools.values(), strict=True)
-    ]
-    scores = np.concatenate([values for values, _ in read])
-    bins, finite = Bins.over(scores), scores[np.isfinite(scores)]
-    parts = [
-        part
-        for score, (values, _), pool in zip(spec.scores, read, spec.pools, strict=True)
-        for part in _parts(pool, pools[pool], values, bins, _predictions(job, score))
-    ]
-    gallery = Gallery(
-        score=_one_meaning(spec, [meaning for _, meaning in read]),
-        edges=bins.edges,
-        lowest=float(finite.min()) if len(finite) else None,
-        highest=float(finite.max()) if len(finite) else None,
-        classes=_class_names(job, spec.pools[0], pools[spec.pools[0]].info.classes),
-        sources=[_source(job, number, part, bins) for number, part in enumerate(parts)],
-        choices=[_choice(job, manifest, pools, scores, parts, bins) for manifest in spec.manifests],
-    )
-    write_text(job.partial / GALLERY_FILE, gallery.model_dump_json() + "\n")
-    job.publish(GALLERY_FILE, *(sprite_file(number) for number in range(len(parts))))
-    shown = sum(len(part.shown) for part in parts)
-    return {"images": len(scores), "shown": shown, "sources": len(parts), "manifests": len(spec.manifests)}
+
+    room = "report.gallery.stage"
+    modules = ("gallery.counting", "gallery.cuts", "gallery.picks", "gallery.sprites", "pools.drawing", "randomness")
+    uses_device = False
+    kind: Literal["galleries"] = "galleries"
+    pools: tuple[PoolId, ...] = Field(min_length=1)
+    scores: tuple[ScoreId, ...] = Field(min_length=1)
+    manifests: tuple[ManifestId, ...] = Field(min_length=1)
+
+    @property
+    def slug(self) -> str:
+        return f"gallery-{slug_of(self.scores[0])}"
+
+    def run(self, job: Job) -> dict[str, Any]:
+        """Write gallery.json, and for each source a file with the images that are shown.
+
+        Returns:
+            the numbers of images, of images shown, of sources and of manifests.
+
+        Raises:
+            UserError: when a store or manifest is damaged or belongs to another pool, or the scores do not mean the
+            same.
+        """
+        from robustprune.images.pool import open_pool
+        from robustprune.report.gallery.files import GALLERY_FILE, Gallery, sprite_file
+        from robustprune.scores.files import read_score
+
+        pools = {pool: open_pool(job.upstream("pools", pool)) for pool in self.pools}
+        read = [
+            read_score(job.upstream("scores", score), pool_digest=pool.info.digest)
+            for score, pool in zip(self.scores, pools.values(), strict=True)
+        ]
+        scores = np.concatenate([values for values, _ in read])
+        bins, finite = Bins.over(scores), scores[np.isfinite(scores)]
+        parts = [
+            part
+            for score, (values, _), pool in zip(self.scores, read, self.pools, strict=True)
+            for part in _parts(pool, pools[pool], values, bins, _predictions(job, score))
+        ]
+        gallery = Gallery(
+            score=_one_meaning(self, [meaning for _, meaning in read]),
+            edges=bins.edges,
+            lowest=float(finite.min()) if len(finite) else None,
+            highest=float(finite.max()) if len(finite) else None,
+            classes=_class_names(job, self.pools[0], pools[self.pools[0]].info.classes),
+            sources=[_source(job, number, part, bins) for number, part in enumerate(parts)],
+            choices=[_choice(job, manifest, pools, scores, parts, bins) for manifest in self.manifests],
+        )
+        write_text(job.partial / GALLERY_FILE, gallery.model_dump_json() + "\n")
+        job.publish(GALLERY_FILE, *(sprite_file(number) for number in range(len(parts))))
+        shown = sum(len(part.shown) for part in parts)
+        return {"images": len(scores), "shown": shown, "sources": len(parts), "manifests": len(self.manifests)}
 
 
 def _one_meaning(spec: GalleryStage, meanings: list[Meaning]) -> Meaning:
@@ -123,6 +140,8 @@ def _one_meaning(spec: GalleryStage, meanings: list[Meaning]) -> Meaning:
 
 def _predictions(job: Job, score: str) -> npt.NDArray[np.int16] | None:
     """(N,) what the scoring model takes each image for; None where the store does not tell."""
+    from robustprune.scores.store.reading import open_store
+
     store = open_store(job.upstream("scores", score) / STORE_NAME)
     return store.read("prediction") if "prediction" in store.dtypes else None
 
@@ -143,6 +162,9 @@ def _parts(
 
 def _source(job: Job, number: int, part: Part, bins: Bins) -> Source:
     """What there is to tell of a part; writes its images."""
+    from robustprune.report.gallery.files import Source, sprite_file
+    from robustprune.report.gallery.sprites import QUALITY, draw_sprite
+
     pictures = part.pool.images[part.rows.start + part.shown]
     sheet, grid, lossless = draw_sprite(pictures)
     with replacing(job.partial / sprite_file(number)) as temporary:
@@ -162,6 +184,8 @@ def _source(job: Job, number: int, part: Part, bins: Bins) -> Source:
 
 
 def _shown(part: Part, row: int) -> ShownImage:
+    from robustprune.report.gallery.files import ShownImage
+
     score = float(part.scores[row])
     return ShownImage(
         row=part.rows.start + row,
@@ -182,6 +206,8 @@ def _kind(job: Job, pool_id: str) -> Literal["real", "generated"]:
 
 def _class_names(job: Job, pool_id: str, classes: int) -> list[str]:
     """The names of the classes where the pool's source has some, else their numbers."""
+    from robustprune.images.classes.files import read_class_names
+
     directory = job.upstream("pools", pool_id)
     spec = read_spec(directory)
     if isinstance(spec, SynsetPoolStage):
@@ -191,6 +217,9 @@ def _class_names(job: Job, pool_id: str, classes: int) -> list[str]:
 
 
 def _choice(job: Job, manifest: str, pools: dict[str, Pool], scores: Scores, parts: list[Part], bins: Bins) -> Choice:
+    from robustprune.pruning.manifest import read_manifest
+    from robustprune.report.gallery.files import DROPPED, HELD_OUT, KEPT, Choice
+
     directory = job.upstream("manifests", manifest)
     spec = read_spec(directory)
     assert isinstance(spec, ManifestStage)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from robustprune.core.errors import UserError
 from robustprune.core.files import digest
-from robustprune.scores.embeddings.specs import TorchvisionEncoder
+from robustprune.scores.embedding import TorchvisionEncoder
 
 DEFINITION = {"embeddings.encoders": 1}
 

@@ -12,10 +12,10 @@ from robustprune.core.job import Job
 from robustprune.core.randomness import derive_seed
 from robustprune.images.pool import Digests, Pool, open_pool
 from robustprune.scores.embeddings.files import Embeddings, open_embeddings
+from robustprune.scores.extrapolated import ScoredPool
 from robustprune.scores.extrapolation.choice import Scores
 from robustprune.scores.files import Meaning, read_score
 from robustprune.scores.settings import NeighbourSettings, Sources
-from robustprune.scores.specs import ScoredPool
 
 SHOWN = 5  # pairs named in a message
 

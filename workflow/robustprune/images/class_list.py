@@ -1,23 +1,19 @@
 """Stage ``classes``: groups a hierarchy of many small classes into few large ones (PUMA, Appendix C)."""
 
+from __future__ import annotations
+
 import json
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
 
 from robustprune.core.errors import UserError
 from robustprune.core.files import digest, write_text
 from robustprune.core.job import Job
-from robustprune.images.classes.files import (
-    CLASSES_FILE,
-    LISTING_FILE,
-    SYNSETS_FILE,
-    ClassImages,
-    write_classes,
-    write_listing,
-    write_synsets,
-)
+from robustprune.core.stage import Stage
 from robustprune.images.classes.grouping import (
     Grouping,
     Hierarchy,
@@ -27,36 +23,74 @@ from robustprune.images.classes.grouping import (
     read_hierarchy,
 )
 from robustprune.images.classes.listing import list_images, require_folder, shuffled, synset_entries
-from robustprune.images.classes.specs import ClassListStage
+from robustprune.images.classes.specs import HierarchyFile, SynsetFolder
+
+if TYPE_CHECKING:
+    from robustprune.images.classes.files import ClassImages
+
 
 logger = logging.getLogger(__name__)
+
 COUNTS_FILE = "counts.json"
+
 NAMES_FILE = "words.txt"  # next to the hierarchy's file: a synset's id, a tab, its name
 
 
-def run(job: Job, spec: ClassListStage) -> dict[str, Any]:
-    """Count the images of each synset, group the synsets into classes, and list the images of each class.
+class ClassListStage(Stage):
+    """Classes of similar size, and which images are whose."""
 
-    Returns:
-        The facts for the record: numbers of classes, images and synsets, and of the images left out.
+    room = "images.classes.stage"
+    modules = ("classes.files", "classes.grouping", "classes.hierarchy", "classes.listing")
+    rule = "class_list"
+    uses_device = False
+    kind: Literal["classes"] = "classes"
+    dataset: str
+    source: SynsetFolder
+    hierarchy: HierarchyFile
+    classes: int
+    ratio: float = Field(ge=1)
+    test_images: int = Field(gt=0, description="of each class")
+    seed: int = Field(ge=0)
 
-    Raises:
-        UserError: if the folder or the hierarchy changed after planning or is not readable, there are too few classes
-            of similar size, or a class has too few images.
-        Interrupted: after a signal, with the counts saved.
-    """
-    folder, file = Path(spec.source.location), Path(spec.hierarchy.location)
-    if not file.is_file() or digest(file) != spec.hierarchy.digest:
-        raise UserError(f"{file} is missing or changed since the plan was made; restore it or plan again")
-    require_folder(folder, spec.source.digest)
-    hierarchy, entries = read_hierarchy(file), synset_entries(folder)
-    images = _count(job, entries)
-    grouping = _group(spec, hierarchy, images)
-    write_classes(job.partial / CLASSES_FILE, grouping.classes, spec.test_images, _names(file.with_name(NAMES_FILE)))
-    write_synsets(job.partial / SYNSETS_FILE, grouping.classes, images)
-    write_listing(job.partial / LISTING_FILE, _class_images(job, spec, grouping.classes, entries))
-    job.publish(CLASSES_FILE, SYNSETS_FILE, LISTING_FILE)
-    return _facts(grouping, hierarchy, images)
+    @property
+    def slug(self) -> str:
+        return f"{self.dataset}-classes"
+
+    def run(self, job: Job) -> dict[str, Any]:
+        """Count the images of each synset, group the synsets into classes, and list the images of each class.
+
+        Returns:
+            The facts for the record: numbers of classes, images and synsets, and of the images left out.
+
+        Raises:
+            UserError: if the folder or the hierarchy changed after planning or is not readable, there are too few
+            classes
+                of similar size, or a class has too few images.
+            Interrupted: after a signal, with the counts saved.
+        """
+        from robustprune.images.classes.files import (
+            CLASSES_FILE,
+            LISTING_FILE,
+            SYNSETS_FILE,
+            write_classes,
+            write_listing,
+            write_synsets,
+        )
+
+        folder, file = Path(self.source.location), Path(self.hierarchy.location)
+        if not file.is_file() or digest(file) != self.hierarchy.digest:
+            raise UserError(f"{file} is missing or changed since the plan was made; restore it or plan again")
+        require_folder(folder, self.source.digest)
+        hierarchy, entries = read_hierarchy(file), synset_entries(folder)
+        images = _count(job, entries)
+        grouping = _group(self, hierarchy, images)
+        write_classes(
+            job.partial / CLASSES_FILE, grouping.classes, self.test_images, _names(file.with_name(NAMES_FILE))
+        )
+        write_synsets(job.partial / SYNSETS_FILE, grouping.classes, images)
+        write_listing(job.partial / LISTING_FILE, _class_images(job, self, grouping.classes, entries))
+        job.publish(CLASSES_FILE, SYNSETS_FILE, LISTING_FILE)
+        return _facts(grouping, hierarchy, images)
 
 
 def _count(job: Job, entries: Mapping[str, Path]) -> dict[str, int]:
@@ -94,6 +128,8 @@ def _group(spec: ClassListStage, hierarchy: Hierarchy, images: Mapping[str, int]
 def _class_images(
     job: Job, spec: ClassListStage, classes: tuple[SynsetClass, ...], entries: Mapping[str, Path]
 ) -> Iterator[ClassImages]:
+    from robustprune.images.classes.files import ClassImages
+
     with job.progress("listing images", total=len(classes), unit="classes") as progress:
         for one in classes:
             images = [image for member in one.members for image in list_images(member, entries[member])]

@@ -1,28 +1,33 @@
 """The stage that extrapolates a score from pools that were scored to one that was not."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
-import torch
+from pydantic import Field
 
 from robustprune.core.files import replacing
 from robustprune.core.job import Job
 from robustprune.core.paths import GRID_FILE
 from robustprune.core.rows import Columns, RowPass, collect, compute_rows
-from robustprune.images.duplicates import rows_also_in
-from robustprune.images.pool import open_pool, read_digests
-from robustprune.scores.embeddings.files import open_embeddings
-from robustprune.scores.extrapolation.choice import Found, Trial, best, merge, predict, trials
-from robustprune.scores.extrapolation.neighbours import Embeddings, Points, Space, nearest
-from robustprune.scores.extrapolation.sources import Source, check_sources, chosen, hold_out, open_source, refuse_shared
-from robustprune.scores.files import publish_score
-from robustprune.scores.settings import Metric
-from robustprune.scores.specs import ExtrapolatedScoreStage
+from robustprune.core.settings import Settings
+from robustprune.core.stage import EmbeddingId, PoolId, ScoreId, SharedRows, slug_of
+from robustprune.scores.settings import (
+    Metric,
+    NeighbourSettings,
+)
+from robustprune.scores.specs import ScoreStage
+
+if TYPE_CHECKING:
+    from robustprune.scores.extrapolation.choice import Found, Trial
+    from robustprune.scores.extrapolation.neighbours import Embeddings
+    from robustprune.scores.extrapolation.sources import Source
+
 
 DEFINITION = {"extrapolation.stage": 1}
 
@@ -38,6 +43,8 @@ class Search:
     """
 
     def __init__(self, job: Job, source: Source, metric: Metric, k: int) -> None:
+        from robustprune.scores.extrapolation.neighbours import Points, Space
+
         self._device, self._scores = job.device, source.scores
         self._points = Points(source.embeddings, source.rows)
         self._space = Space(metric, self._points)
@@ -45,30 +52,14 @@ class Search:
 
     def of(self, targets: Embeddings) -> Found:
         """The neighbours of (M, D) targets."""
+        import torch
+
+        from robustprune.scores.extrapolation.choice import Found
+        from robustprune.scores.extrapolation.neighbours import nearest
+
         placed = torch.from_numpy(np.array(targets)).to(self._device).to(torch.float32)
         found = nearest(placed, self._points, self._space, k=self._k)
         return Found(found.distance, self._scores[found.row])
-
-
-def run(job: Job, spec: ExtrapolatedScoreStage) -> dict[str, Any]:
-    """Choose the settings on held-out images, then publish the extrapolated scores and grid.csv, all that was tried.
-
-    The store has the column of the sources' score and ``nearest``, the distance of the nearest neighbour.
-
-    Returns:
-        what ``publish_score`` does; the sources' images and how many of them have infinite scores; images shared with
-        the target; the settings chosen and how well they predict the held-out images.
-
-    Raises:
-        UserError: as ``row_pass``.
-    """
-    extrapolation = _prepare(job, spec)
-    blocks = extrapolation.row_pass(job)()
-    _write_grid(job, extrapolation.tried, images=extrapolation.held_out)
-    meaning, facts = extrapolation.sources[0].meaning, extrapolation.facts()
-    meaning = replace(meaning, sign=f"{meaning.sign}; extrapolated from the nearest images that are scored")
-    pool = open_pool(job.upstream("pools", spec.pool))
-    return {**publish_score(job, spec, blocks, meaning, pool, {"extrapolation": facts}), **facts}
 
 
 @dataclass(frozen=True)
@@ -94,6 +85,8 @@ class Extrapolation:
     @property
     def choice(self) -> Trial:
         """The best combination."""
+        from robustprune.scores.extrapolation.choice import best
+
         return best(self.tried)
 
     def facts(self) -> dict[str, Any]:
@@ -107,6 +100,9 @@ class Extrapolation:
 
     def row_pass(self, job: Job) -> RowPass:
         """How some or all images get a score, from all sources of the choice, the held-out images among them."""
+        from robustprune.scores.extrapolation.choice import merge, predict
+        from robustprune.scores.extrapolation.sources import chosen
+
         choice, column = self.choice, self.sources[0].meaning.column
         searches = [Search(job, source, choice.metric, choice.k) for source in chosen(self.sources, choice.sources)]
 
@@ -119,16 +115,91 @@ class Extrapolation:
         return partial(compute_rows, job, len(self.targets), extrapolate, what=what, batch_size=self.together)
 
 
-def row_pass(job: Job, spec: ExtrapolatedScoreStage) -> RowPass:
-    """How some or all images get a score; each of several jobs chooses the settings first, unless one did before.
+EXTRAPOLATED_TOGETHER = 2**13  # images whose neighbours are looked for at once: 268 MB of inner products
 
-    Raises:
-        UserError: where pools overlap, scores or embeddings do not fit each other, or too few images are scored.
+
+class ScoredPool(Settings):
+    """A pool that is scored directly, and its embedding.
+
+    Its first ``validation_images`` were held out from the trainings whose course is the score, so nothing is
+    extrapolated from them.
     """
-    return _prepare(job, spec).row_pass(job)
+
+    pool: PoolId
+    score: ScoreId
+    embedding: EmbeddingId
+    validation_images: int = Field(0, ge=0, exclude_if=lambda images: images == 0)  # so that older ids stay
+
+
+class ExtrapolatedScoreStage(ScoreStage):
+    """The score of every image of a pool, from those of its nearest neighbours in pools that are scored directly.
+
+    ``sources`` are the real pool and, where there is one, a synthetic pool; images of the last are held out to choose
+    among the settings.
+    """
+
+    room = "scores.extrapolation.stage"
+    modules = (
+        "extrapolation.choice",
+        "extrapolation.neighbours",
+        "extrapolation.overlap",
+        "extrapolation.regression",
+        "extrapolation.sources",
+        "extrapolation.stage",
+        "randomness",
+    )
+    kind: Literal["scores"] = "scores"
+    score: Literal["extrapolated"] = "extrapolated"
+    embedding: EmbeddingId
+    sources: tuple[ScoredPool, ...] = Field(min_length=1, max_length=2)
+    settings: NeighbourSettings
+
+    @property
+    def slug(self) -> str:
+        return f"extrapolated-{slug_of(self.pool)}"
+
+    @property
+    def shared_rows(self) -> SharedRows:
+        return SharedRows(pool=self.pool, together=EXTRAPOLATED_TOGETHER)
+
+    def run(self, job: Job) -> dict[str, Any]:
+        """Choose the settings on held-out images, then publish the extrapolated scores and grid.csv.
+
+        The store has the column of the sources' score and ``nearest``, the distance of the nearest neighbour.
+
+        Returns:
+            what ``publish_score`` does; the sources' images and how many of them have infinite scores; images shared
+            with the target; the settings chosen and how well they predict the held-out images.
+
+        Raises:
+            UserError: as ``row_pass``.
+        """
+        from robustprune.images.pool import open_pool
+        from robustprune.scores.files import publish_score
+
+        extrapolation = _prepare(job, self)
+        blocks = extrapolation.row_pass(job)()
+        _write_grid(job, extrapolation.tried, images=extrapolation.held_out)
+        meaning, facts = extrapolation.sources[0].meaning, extrapolation.facts()
+        meaning = replace(meaning, sign=f"{meaning.sign}; extrapolated from the nearest images that are scored")
+        pool = open_pool(job.upstream("pools", self.pool))
+        return {**publish_score(job, self, blocks, meaning, pool, {"extrapolation": facts}), **facts}
+
+    def row_pass(self, job: Job) -> RowPass:
+        """How some or all images get a score; each of several jobs chooses the settings first, unless one did before.
+
+        Raises:
+            UserError: where pools overlap, scores or embeddings do not fit each other, or too few images are scored.
+        """
+        return _prepare(job, self).row_pass(job)
 
 
 def _prepare(job: Job, spec: ExtrapolatedScoreStage) -> Extrapolation:
+    from robustprune.images.duplicates import rows_also_in
+    from robustprune.images.pool import open_pool, read_digests
+    from robustprune.scores.embeddings.files import open_embeddings
+    from robustprune.scores.extrapolation.sources import check_sources, hold_out, open_source, refuse_shared
+
     pool = open_pool(job.upstream("pools", spec.pool))
     embeddings = open_embeddings(job.upstream("embeddings", spec.embedding), pool)
     sources = [open_source(job, source) for source in spec.sources]
@@ -154,6 +225,9 @@ def _try(
     job: Job, spec: ExtrapolatedScoreStage, rest: list[Source], last: Source, held_out: npt.NDArray[np.int64]
 ) -> list[Trial]:
     """Every combination of the settings, on the held-out images."""
+    from robustprune.scores.extrapolation.choice import Found, merge, trials
+    from robustprune.scores.extrapolation.sources import chosen
+
     settings, numbers = spec.settings, range(len(rest))
     searches = {
         (metric, number): Search(job, rest[number], metric, max(settings.k))
@@ -194,6 +268,8 @@ def _settings(trial: Trial) -> dict[str, Any]:
 
 def _write_grid(job: Job, tried: Sequence[Trial], *, images: int) -> None:
     """What was tried, one line a combination, as in Figure 1 of Nieth et al. (2024)."""
+    import pandas as pd
+
     lines = [{**_settings(trial), **asdict(trial.quality), "images": images} for trial in tried]
     with replacing(job.partial / GRID_FILE) as temporary:
         pd.DataFrame(lines).to_csv(temporary, index=False)
