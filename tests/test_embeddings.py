@@ -21,7 +21,6 @@ from robustprune.images.sources import encoder_source
 from robustprune.images.writing import write_pool
 from robustprune.networks.resnet18 import ResNet18
 from robustprune.networks.small_cnn import build
-from robustprune.scores import embedding as stage
 from robustprune.scores.embedding import EmbeddingStage, FileEncoder, ModelEncoder, TorchvisionEncoder
 from robustprune.scores.embeddings.encoders import features_and_logits, features_of, torchvision_encoder
 from robustprune.scores.embeddings.files import ARRAY_FILE, INFO_FILE, EmbeddingInfo, open_embeddings, write_embeddings
@@ -69,7 +68,7 @@ def test_a_model_embeds_by_the_weights_that_are_asked_for(
     weights: str, pool: Pool, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models = {name: build((1, 8, 8), 4).eval() for name in ("last", "best")}
-    monkeypatch.setattr(stage, "load_model", lambda _directory, _device, asked: models[asked])
+    monkeypatch.setattr("robustprune.networks.checkpoint.load_model", lambda _directory, _device, asked: models[asked])
     encoder = ModelEncoder.model_validate({"model": "some-model-0123456789", "weights": weights})
     spec = EmbeddingStage(pool=POOL, encoder=encoder, dtype="float32")
     (block,) = spec.row_pass(make_job("embeddings", "some-embedding-0123456789"))()

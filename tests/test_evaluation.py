@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
@@ -28,8 +29,8 @@ from robustprune.core.job import Job
 from robustprune.core.randomness import derive_seed
 from robustprune.core.settings import ThreatModel
 from robustprune.core.stage_file import write_spec
+from robustprune.evaluation import autoattack, pgd
 from robustprune.evaluation import robustness as evaluation_stage
-from robustprune.evaluation import specs as evaluation_specs
 from robustprune.evaluation.autoattack import STANDARD, withstands_one
 from robustprune.evaluation.checks import answers_at_random, zero_gradients
 from robustprune.evaluation.outcome import balanced_subset, is_right, summarise
@@ -44,7 +45,6 @@ from robustprune.networks.checkpoint import WEIGHTS_FILE, save_weights
 from robustprune.networks.imported import ImportedModelStage
 from robustprune.networks.registry import build_model
 from robustprune.scores import files as score_files
-from robustprune.scores import margin as margins_stage
 from robustprune.scores.files import draw_scores
 from robustprune.scores.margin import MarginStage
 from robustprune.scores.store.reading import open_store
@@ -121,9 +121,8 @@ def quick_attack(
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """AutoAttack in chunks of three, each done at once."""
-    monkeypatch.setattr(evaluation_stage, "withstands_one", quick_attack)
-    for module in (evaluation_stage, evaluation_specs):
-        monkeypatch.setattr(module, "AUTOATTACK_CHUNK", 3)
+    monkeypatch.setattr("robustprune.evaluation.autoattack.withstands_one", quick_attack)
+    monkeypatch.setattr(evaluation_stage, "AUTOATTACK_CHUNK", 3)
 
 
 @pytest.fixture
@@ -280,16 +279,23 @@ def test_any_shards_in_any_order_end_in_the_bytes_of_one_job(
         assert digest(whole.directory / name) == digest(shared.directory / name)
 
 
-@pytest.mark.parametrize(("spec", "killed"), [(CW, "withstands_pgd"), (AUTOATTACK, "withstands_one")], ids=["cw", "aa"])
+@pytest.mark.parametrize(
+    ("spec", "killed"), [(CW, (pgd, "withstands_pgd")), (AUTOATTACK, (autoattack, "withstands_one"))], ids=["cw", "aa"]
+)
 def test_an_evaluation_killed_again_and_again_ends_in_the_same_bytes(
-    make_job: MakeJob, upstream: Path, quick: None, monkeypatch: pytest.MonkeyPatch, spec: EvaluationStage, killed: str
+    make_job: MakeJob,
+    upstream: Path,
+    quick: None,
+    monkeypatch: pytest.MonkeyPatch,
+    spec: EvaluationStage,
+    killed: tuple[ModuleType, str],
 ) -> None:
     straight = make_job("evaluations", spec.id, batch_size=8)
     spec.run(straight)
     broken = make_job("evaluations", f"{spec.id[:-1]}0", batch_size=8, checkpoint_seconds=0)
     for call in (2, 1, 7) if spec is AUTOATTACK else (2, 1):
         with monkeypatch.context() as patch:
-            patch.setattr(evaluation_stage, killed, killed_at(call, getattr(evaluation_stage, killed)))
+            patch.setattr(*killed, killed_at(call, getattr(*killed)))
             with pytest.raises(Killed):
                 spec.run(broken)
         assert not (broken.directory / "summary.json").exists()
@@ -357,7 +363,7 @@ def test_scoring_killed_between_chunks_ends_in_the_same_bytes(
     SCORES.run(straight)
     broken = make_job("scores", "margins-0123456789", batch_size=8, checkpoint_seconds=0)
     with monkeypatch.context() as patch:
-        patch.setattr(margins_stage, "signed_margins", killed_at(3, signed_margins))
+        patch.setattr("robustprune.attacks.margins.signed_margins", killed_at(3, signed_margins))
         with pytest.raises(Killed):
             SCORES.run(broken)
     assert len(list((broken.partial / "blocks").iterdir())) == 2

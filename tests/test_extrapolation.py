@@ -27,7 +27,6 @@ from robustprune.planning.config import load_config
 from robustprune.planning.plan import Plan, make_plan
 from robustprune.pruning.manifest import read_manifest
 from robustprune.pruning.prune import ManifestStage
-from robustprune.scores import extrapolated as stage
 from robustprune.scores.dynamics import DynamicsScoreStage
 from robustprune.scores.embedding import EmbeddingStage, ModelEncoder
 from robustprune.scores.embeddings.files import EmbeddingInfo, open_embeddings, write_embeddings
@@ -220,7 +219,7 @@ def test_the_error_is_that_of_a_regression_which_never_saw_the_held_out(
         held.append(rows)
         return rows, rest
 
-    monkeypatch.setattr(stage, "hold_out", spy)
+    monkeypatch.setattr("robustprune.scores.extrapolation.sources.hold_out", spy)
     job, _ = run(world, spec_of(REAL, SOURCE, **GRID))
     (rows,) = held
     rest = np.setdiff1d(np.arange(80), rows)

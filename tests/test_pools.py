@@ -28,7 +28,6 @@ from robustprune.core.errors import Interrupted, UserError
 from robustprune.core.files import digest
 from robustprune.core.job import Job
 from robustprune.core.stage import ImageShape
-from robustprune.generation.generated_pool import GeneratedPoolStage
 from robustprune.images import encoded as decoding
 from robustprune.images import ingested as stage
 from robustprune.images import writing
@@ -799,26 +798,6 @@ def test_a_source_that_does_not_fit_the_configuration_is_refused(make_job: Make)
     message = r"digits, train: images have shape \(1, 8, 8\), but data\.image_shape is \(1, 28, 28\)"
     with pytest.raises(UserError, match=message):
         spec.run(make_job("pools", spec.id))
-
-
-def test_a_generated_pool_is_left_to_its_room(make_job: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    from robustprune.generation import generated_pool as generated
-
-    monkeypatch.setattr(generated, "run_generated", lambda job, spec: {"count": spec.count})
-    spec = GeneratedPoolStage.model_validate(
-        {
-            "dataset": "digits",
-            "generator": "edm-digits-0123456789",
-            "classes": 10,
-            "image_shape": (1, 8, 8),
-            "count": 12,
-            "sampler": {},
-        }
-    )
-    assert spec.run(make_job("pools", "digits-generated-0123456789")) == {"count": 12}
-
-
-# ---- the format
 
 
 @pytest.fixture

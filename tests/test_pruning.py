@@ -295,7 +295,6 @@ def test_the_order_and_size_of_shards_moves_nothing(
     monkeypatch.setattr("robustprune.scores.store.layout.SHARD_ROWS", 16)
     monkeypatch.setattr("robustprune.scores.store.layout.CHUNK_ROWS", 8)
     shuffled = make_manifest(stage_of_margins(tmp_path / "shuffled", [3, 0, 4, 1, 2], 16), strategy, per)
-    monkeypatch.setattr("robustprune.pruning.prune.GROUP_ROWS", 7)
     monkeypatch.setattr("robustprune.pruning.facts.GROUP_ROWS", 7)
     in_groups = make_manifest(tmp_path / "shuffled", strategy, per, groups=7)
     assert whole.read_bytes() == shuffled.read_bytes()

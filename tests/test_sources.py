@@ -11,6 +11,7 @@ import pytest
 
 from robustprune.core.errors import UserError
 from robustprune.core.files import digest
+from robustprune.core.paths import WORKFLOW
 from robustprune.images import sources
 from robustprune.images.formats.finding import numbered_files
 from robustprune.images.ingested import IngestedPoolStage
@@ -23,8 +24,6 @@ from robustprune.images.sources import (
     synthetic_source,
 )
 from robustprune.images.specs import DigitsSource, FileSource, TorchvisionSource
-
-WORKFLOW = Path(sources.__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)

@@ -84,7 +84,7 @@ class ReportStage(Stage):
         figures = [_figure(job, one) for one in self.shown if one.kind == "figures"]
         page = render(
             {
-                "self": self,
+                "spec": self,
                 "tables": tables,
                 "figures": figures,
                 "explorers": explorers(job, stages, self.galleries),
