@@ -23,8 +23,9 @@ import numpy.typing as npt
 from robustprune.core.execution import Execution
 from robustprune.core.paths import STORE_NAME, dynamics_name
 from robustprune.images.pool import IMAGES_FILE, INFO_FILE, LABELS_FILE, PoolInfo
+from robustprune.planning.config import DynamicsSettings
 from robustprune.scores.dynamics import DynamicsScoreStage
-from robustprune.scores.settings import DynamicsScoreName, DynamicsSettings
+from robustprune.scores.settings import DynamicsScoreName
 from robustprune.scores.store.layout import SHARD_ROWS
 from robustprune.scores.store.reading import open_store
 from robustprune.scores.store.writing import StoreWriter

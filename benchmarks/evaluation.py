@@ -23,13 +23,15 @@ from robustprune.attacks.inputs import inputs_at
 from robustprune.core.execution import Execution
 from robustprune.core.files import sha256
 from robustprune.core.job import Job, run_stage
-from robustprune.evaluation.robustness import AUTOATTACK_CHUNK, EvaluationStage, Target
+from robustprune.evaluation.attack import ATTACKS
+from robustprune.evaluation.robustness import EvaluationStage, Target
 from robustprune.evaluation.summary import read_summaries
 from robustprune.experiments.row import Row
 from robustprune.experiments.tables.forms import Table
 from robustprune.planning.config import load_config
 from robustprune.planning.plan import Plan, make_plan
 
+CHUNK = ATTACKS.facts("autoattack")["together"]  # images attacked at once
 CPU = Execution(device="cpu")
 IMAGES = {"autoattack": 500, "pgd": 10_000}
 REPORTED = 88.77  # percent of the 10,000 test images under PGD-50-10, by the authors
@@ -115,9 +117,9 @@ def directly(job: Job, spec: EvaluationStage) -> int:
 
 def in_shards(plan: Plan, stage: str, images: int) -> Cost:
     """Two processes, each with half of the chunks; counted are the longer one and the job that ends the stage."""
-    middle = images // 2 // AUTOATTACK_CHUNK * AUTOATTACK_CHUNK
+    middle = images // 2 // CHUNK * CHUNK
     if not middle:
-        sys.exit(f"--images = {images}: two shards need at least {2 * AUTOATTACK_CHUNK}")
+        sys.exit(f"--images = {images}: two shards need at least {2 * ATTACKS.facts('autoattack')['together']}")
     command = [sys.executable, "-m", "robustprune", "run", str(plan.directory(stage)), "--device", "cpu"]
     began = time.monotonic()
     running = [

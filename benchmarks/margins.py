@@ -21,9 +21,11 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
+from robustprune.attacks.boundary_settings import BoundarySearchSettings
+from robustprune.attacks.deepfool_settings import DeepFoolSettings
+from robustprune.attacks.margin_method import MarginMethod
 from robustprune.attacks.margins import Margins, signed_margins
 from robustprune.attacks.norms import norm_named
-from robustprune.attacks.settings import AnyMarginSettings, BoundarySearchSettings, DeepFoolSettings
 from robustprune.core.device import prepare_device
 from robustprune.images.formats.idx import read_images, read_labels
 from robustprune.networks.registry import build_model
@@ -57,13 +59,13 @@ Side = Callable[[int], Outcome]
 Sides = dict[str, Side]
 
 
-def ours(model: nn.Module, images: Tensor, labels: Tensor, norm: str, settings: AnyMarginSettings) -> Side:
+def ours(model: nn.Module, images: Tensor, labels: Tensor, norm: str, settings: MarginMethod) -> Side:
     """Our margins, in one chunk."""
     return lambda batch_size: Outcome(measure(model, images, labels, norm, settings, batch_size).margin.abs())
 
 
 def measure(
-    model: nn.Module, images: Tensor, labels: Tensor, norm: str, settings: AnyMarginSettings, batch_size: int
+    model: nn.Module, images: Tensor, labels: Tensor, norm: str, settings: MarginMethod, batch_size: int
 ) -> Margins:
     """Our margins, in one chunk."""
     return signed_margins(model, images, labels, settings=settings, norm=norm_named(norm), batch_size=batch_size)

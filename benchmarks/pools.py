@@ -19,7 +19,8 @@ from PIL import Image
 from robustprune.core.execution import Execution
 from robustprune.core.job import Job
 from robustprune.images.encoded import EncodedImages, decoding_threads
-from robustprune.images.encoding import EncodedImage, fill_encoded_pool, publish_encoded_pool
+from robustprune.images.encoding import fill_encoded_pool, publish_encoded_pool
+from robustprune.images.formats.stream import EncodedImage
 from robustprune.images.pool import DIGESTS_FILE, IMAGES_FILE, INFO_FILE, LABELS_FILE, PoolInfo, open_pool
 from robustprune.images.subset import SubsetPoolStage
 

@@ -40,7 +40,8 @@ from robustprune.training.augmentation import crop_flip
 from robustprune.training.fit import Training
 from robustprune.training.losses import label_objective
 from robustprune.training.model import ModelStage
-from robustprune.training.settings import AnyRecipe, TradesRecipe
+from robustprune.training.recipes.base import AnyRecipe
+from robustprune.training.recipes.trades import TradesRecipe
 from robustprune.training.trainset import KeptImages
 
 Images = npt.NDArray[np.uint8]

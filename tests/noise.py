@@ -15,7 +15,7 @@ from robustprune.images.pool import Pool, open_pool
 from robustprune.images.writing import write_pool
 from robustprune.training.fit import Training
 from robustprune.training.model import ModelStage
-from robustprune.training.settings import AnyRecipe
+from robustprune.training.recipes.base import AnyRecipe
 from robustprune.training.trainset import KeptImages
 
 CPU = Execution(device="cpu")

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import Tensor, nn
 
-from robustprune.attacks.inputs import check_classifier
-from robustprune.attacks.margin_loss import best_other, cw_objective
+from robustprune.attacks.checks import check_logits
+from robustprune.attacks.margin_loss import best_other, check_gradient, cw_objective
 from robustprune.attacks.norms import norm_named
 from robustprune.attacks.pgd import pgd
 from robustprune.core.errors import UserError
@@ -255,10 +255,10 @@ def test_a_model_that_cannot_be_attacked_is_refused(model: nn.Module, problem: s
     if problem != "is in train mode":
         model.eval()
     with pytest.raises(UserError, match=f"model-1 {problem}"):
-        check_classifier(model, images, torch.tensor([0, 1, 2]), origin="model-1")
+        check_gradient(model, images, torch.tensor([0, 1, 2]), origin="model-1")
 
 
 def test_a_sound_model_is_accepted() -> None:
     images = torch.rand(3, 1, 2, 2, generator=torch.Generator().manual_seed(0))
-    check_classifier(linear_model(torch.eye(4)), images, torch.tensor([0, 1, 2]), origin="model-1")
-    check_classifier(Constant().eval(), images, torch.tensor([0, 1, 2]), origin="model-1", attacked=False)
+    check_gradient(linear_model(torch.eye(4)), images, torch.tensor([0, 1, 2]), origin="model-1")
+    check_logits(Constant().eval(), images, origin="model-1")

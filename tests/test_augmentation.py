@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from robustprune.core.randomness import BatchNoise
-from robustprune.generation.augmentation import LABELS, SYM6, Geometry, augment, inverse, resample
+from robustprune.generation.augmentation import SYM6, Geometry, augment, inverse, resample
+from robustprune.generation.settings import AUGMENTATION_LABELS as LABELS
 
 SIDE = 16
 

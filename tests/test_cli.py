@@ -84,7 +84,7 @@ def test_what_was_made_by_earlier_definitions_is_shown_and_not_run(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     directory = tiny_plan(tmp_path / "results").directory(stage_of(tiny_plan(tmp_path / "results"), "models"))
-    monkeypatch.setattr("robustprune.core.stage.definition", lambda module: 99)
+    monkeypatch.setattr("robustprune.core.stage.definitions_of", lambda modules: {"randomness": 99})
     assert main(["show", str(directory)]) == 0
     assert directory.name in capsys.readouterr().out
     assert main(["run", str(directory)]) == 2

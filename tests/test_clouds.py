@@ -11,14 +11,11 @@ from scipy import stats
 from torch import nn
 
 from robustprune.core.job import Job
+from robustprune.core.paths import FIELD_FILE, MEASURES_FILE, POINTS_FILE
 from robustprune.core.stage_file import write_spec
 from robustprune.experiments.figures.clouds import CloudsFigureStage
 from robustprune.experiments.figures.style import CAPTION_FILE, DATA_FILE, FIGURE_FILE
 from robustprune.experiments.studies.clouds import (
-    FIELD_FILE,
-    GRID,
-    MEASURES_FILE,
-    POINTS_FILE,
     CloudsStage,
     Training,
     attack,
@@ -27,7 +24,7 @@ from robustprune.experiments.studies.clouds import (
     kept_of,
     measure,
 )
-from robustprune.experiments.studies.settings import CloudSettings
+from robustprune.experiments.studies.settings import GRID, CloudSettings
 from tiny import all_figures
 
 SMALL = CloudSettings(points=60, test_points=100, width=8, steps_before=10, steps_after=10, trials=2)

@@ -13,10 +13,10 @@ from noise import finish, kept_of, write_noise
 from robustprune.core.execution import Execution
 from robustprune.core.job import run_stage
 from robustprune.core.record import read_record
-from robustprune.pruning.settings import MidTraining
 from robustprune.training.compilation import compiled
 from robustprune.training.fit import Training
-from robustprune.training.settings import TradesRecipe
+from robustprune.training.mid_training import MidTraining
+from robustprune.training.recipes.trades import TradesRecipe
 from tiny import run_upstream, stage_of, tiny_plan
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles for CPUs by g++")

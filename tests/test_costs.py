@@ -33,10 +33,9 @@ from robustprune.planning.costs.storage import bytes_of
 from robustprune.planning.costs.throughput import THROUGHPUT_FILE, Rates, add_rates, read_throughput
 from robustprune.planning.costs.work import network_of, networks, works_of
 from robustprune.planning.plan import Plan, make_plan
-from robustprune.pruning.settings import OnlinePuma
 from robustprune.scores.embedding import EmbeddingStage, TorchvisionEncoder
 from robustprune.training.model import ModelStage
-from robustprune.training.online import move_to_margins
+from robustprune.training.online import OnlinePuma
 from tiny import stage_of
 
 THREAT = ThreatModel(norm="Linf", epsilon=Fraction("1e-4"))  # so small that everything is withstood to the end
@@ -128,7 +127,7 @@ def test_online_margins_take_what_is_planned() -> None:
     for threshold in (None, Fraction(1)):
         online = OnlinePuma(threshold=threshold, bisection_steps=5)
         network.seen.clear()
-        move_to_margins(network, images, images, labels, settings=online)
+        online.moved(network, images, images, labels)
         row = Row(method="m", recipe="trades")
         plain, planned = (work(plan_of(one), "models") for one in (row, row.model_copy(update={"online": online})))
         added = (planned.forwards - plain.forwards, planned.gradients - plain.gradients)

@@ -15,7 +15,6 @@ from torch import nn
 from robustprune.cli.main import main
 from robustprune.core.yaml_files import merge
 from robustprune.experiments.row import Row
-from robustprune.images.formats import npz
 from robustprune.planning.config import Config
 from test_pools import everything, planned
 
@@ -198,7 +197,7 @@ def test_the_example_that_shares_generated_images_writes_what_can_be_read(
     monkeypatch.chdir(tmp_path)
     exec(source, {})
     Path("train.npz").write_bytes(Path("generated.npz").read_bytes())
-    read, labels = everything(npz, planned("npz:.", shape=(3, 4, 4)))
+    read, labels = everything(planned("npz:.", shape=(3, 4, 4)))
     assert np.array_equal(read, images)
     assert labels.tolist() == [1, 0]
 

@@ -156,7 +156,7 @@ def test_mnist_is_downloaded_from_a_mirror(site: Site, tmp_path: Path, monkeypat
     site.files = {f"/{name}": content for name, content in packed.items()}
     spec = spec_of("MNIST", from_mirror(site, tmp_path / "data"))
     for _ in range(2):
-        assert np.array_equal(everything(torchvision, spec)[0], images[:, None])
+        assert np.array_equal(everything(spec)[0], images[:, None])
     assert len(site.requests) == 4
 
 
@@ -194,7 +194,7 @@ def test_cifar100_is_downloaded_and_unpacked(site: Site, tmp_path: Path, monkeyp
     images, archive = put_cifar100(monkeypatch)
     site.files["/cifar-100-python.tar.gz"] = archive
     for split, rows, labels in (("train", slice(0, 4), [1, 2, 3, 4]), ("test", slice(4, 6), [5, 6])):
-        read = everything(torchvision, spec_of("CIFAR100", from_mirror(site, tmp_path / "data"), split))
+        read = everything(spec_of("CIFAR100", from_mirror(site, tmp_path / "data"), split))
         assert np.array_equal(read[0], images[rows])
         assert read[1].tolist() == labels
     assert len(site.requests) == 1
@@ -205,7 +205,7 @@ def test_an_existing_archive_is_verified(site: Site, tmp_path: Path, monkeypatch
     _, archive = put_cifar100(monkeypatch)
     (tmp_path / "cifar-100-python.tar.gz").write_bytes(archive[:-9] + b"\0" + archive[-8:])
     with pytest.raises(UserError, match=r"cifar-100-python\.tar\.gz .*CIFAR100.*MD5"):
-        everything(torchvision, spec_of("CIFAR100", from_mirror(site, tmp_path)))
+        everything(spec_of("CIFAR100", from_mirror(site, tmp_path)))
     assert not (tmp_path / ".cifar-100-python.partial").exists()
     assert site.requests == []
 
@@ -216,7 +216,7 @@ def test_svhn_maps_label_10_to_0(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     file.parent.mkdir()
     savemat(file, {"X": images.transpose(2, 3, 1, 0), "y": np.array([[1], [2], [10], [9], [10]], np.uint8)})
     monkeypatch.setattr(SVHN, "split_list", {"train": ["", file.name, hashlib.md5(file.read_bytes()).hexdigest()]})
-    read, labels = everything(torchvision, spec_of("SVHN", local(tmp_path)))
+    read, labels = everything(spec_of("SVHN", local(tmp_path)))
     assert np.array_equal(read, images)
     assert labels.tolist() == [1, 2, 0, 9, 0]
 
@@ -234,12 +234,12 @@ def test_fashion_mnist_is_verified_as_published(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(FashionMNIST, "resources", list(md5_of(contents).items()))
     spec = spec_of("FashionMNIST", local(tmp_path))
     (folder / "train-images-idx3-ubyte").write_bytes(idx_bytes(images[::-1]))  # has no known MD5, so it is not read
-    assert np.array_equal(everything(torchvision, spec)[0], images[:, None])
+    assert np.array_equal(everything(spec)[0], images[:, None])
     (folder / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(b"other"))
     with pytest.raises(UserError, match=r"train-labels-idx1-ubyte\.gz .*FashionMNIST.*MD5"):
-        everything(torchvision, spec)
+        everything(spec)
 
 
 def test_a_failed_download_suggests_other_sources(site: Site, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"data\.source = torchvision: MNIST .*404.*idx:FOLDER.*data\.mirrors"):
-        everything(torchvision, spec_of("MNIST", from_mirror(site, tmp_path / "data")))
+        everything(spec_of("MNIST", from_mirror(site, tmp_path / "data")))

@@ -35,7 +35,7 @@ from robustprune.generation.settings import GeneratorSettings, SamplerSettings
 from robustprune.generation.training import GeneratorTraining, averaging_beta, learning_rate
 from robustprune.images.pool import open_pool
 from robustprune.images.writing import write_pool
-from robustprune.networks.checkpoint import load_weights
+from robustprune.networks.weights import load_weights
 from robustprune.planning.config import load_config
 
 POOL = "digits-train-0000000000"

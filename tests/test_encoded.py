@@ -23,7 +23,8 @@ from robustprune.images import encoded as decoding
 from robustprune.images import encoded as encoded_pool
 from robustprune.images import encoding
 from robustprune.images.encoded import LARGEST_PIXELS, decode, decode_and_fit
-from robustprune.images.encoding import EncodedImage, fill_encoded_pool, publish_encoded_pool
+from robustprune.images.encoding import fill_encoded_pool, publish_encoded_pool
+from robustprune.images.formats.stream import EncodedImage
 from robustprune.images.pool import image_digests, open_pool, read_digests
 
 Make = Callable[..., Job]

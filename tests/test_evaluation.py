@@ -18,10 +18,11 @@ from pyautoattack import AutoAttack
 from torch import Tensor, nn
 
 from processes import Killed
+from robustprune.attacks.boundary_settings import BoundarySearchSettings
+from robustprune.attacks.deepfool_settings import DeepFoolSettings
 from robustprune.attacks.margin_loss import cw_objective
 from robustprune.attacks.margins import signed_margins
 from robustprune.attacks.pgd import pgd_from_own_starts
-from robustprune.attacks.settings import BoundarySearchSettings, DeepFoolSettings
 from robustprune.core import execution
 from robustprune.core.errors import UserError
 from robustprune.core.files import digest
@@ -31,25 +32,26 @@ from robustprune.core.settings import ThreatModel
 from robustprune.core.stage_file import write_spec
 from robustprune.evaluation import autoattack, pgd
 from robustprune.evaluation import robustness as evaluation_stage
+from robustprune.evaluation.attack import ATTACKS, AttackName
 from robustprune.evaluation.autoattack import STANDARD, withstands_one
-from robustprune.evaluation.checks import answers_at_random, zero_gradients
-from robustprune.evaluation.outcome import balanced_subset, is_right, summarise
+from robustprune.evaluation.checks import zero_gradients
+from robustprune.evaluation.outcome import answers_at_random, balanced_subset, is_right, summarise
 from robustprune.evaluation.pgd import objective_of, withstands_pgd
 from robustprune.evaluation.robustness import EvaluationStage
-from robustprune.evaluation.settings import AttackName, EvaluationSettings, Pgd
+from robustprune.evaluation.settings import EvaluationSettings, Pgd
 from robustprune.evaluation.summary import doubts, read_summaries
 from robustprune.images.ingested import IngestedPoolStage
 from robustprune.images.specs import DigitsSource
 from robustprune.images.writing import write_pool
-from robustprune.networks.checkpoint import WEIGHTS_FILE, save_weights
 from robustprune.networks.imported import ImportedModelStage
 from robustprune.networks.registry import build_model
+from robustprune.networks.weights import WEIGHTS_FILE, save_weights
 from robustprune.scores import files as score_files
 from robustprune.scores.files import draw_scores
 from robustprune.scores.margin import MarginStage
 from robustprune.scores.store.reading import open_store
 from robustprune.training.model import ModelStage
-from robustprune.training.settings import TradesRecipe
+from robustprune.training.recipes.trades import TradesRecipe
 
 MakeJob = Callable[..., Job]
 COUNT = 30
@@ -122,7 +124,7 @@ def quick_attack(
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """AutoAttack in chunks of three, each done at once."""
     monkeypatch.setattr("robustprune.evaluation.autoattack.withstands_one", quick_attack)
-    monkeypatch.setattr(evaluation_stage, "AUTOATTACK_CHUNK", 3)
+    monkeypatch.setitem(ATTACKS.facts("autoattack"), "together", 3)
 
 
 @pytest.fixture

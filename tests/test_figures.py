@@ -14,6 +14,7 @@ from made_up import Results, summary
 from robustprune.core.errors import UserError
 from robustprune.core.execution import Execution
 from robustprune.core.job import Job, run_stage
+from robustprune.experiments.cells import Sample
 from robustprune.experiments.figures.courses import CoursesStage, course_of, nearest_epoch
 from robustprune.experiments.figures.curves import CurvesStage
 from robustprune.experiments.figures.forms import Curves
@@ -24,7 +25,6 @@ from robustprune.experiments.figures.style import CAPTION_FILE, DATA_FILE, FIGUR
 from robustprune.experiments.files import load_experiments, load_figures
 from robustprune.experiments.row import Row
 from robustprune.experiments.runs import Run
-from robustprune.experiments.statistics import Sample
 from robustprune.generation.generated_pool import GeneratedPoolStage
 from robustprune.planning.conditions import changed_by
 from robustprune.planning.config import load_config

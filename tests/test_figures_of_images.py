@@ -14,13 +14,13 @@ from scipy import stats
 
 from robustprune.core.errors import UserError
 from robustprune.core.job import Job
+from robustprune.core.paths import LAYOUT_FILE
 from robustprune.experiments.figures.forms import LossDistance
 from robustprune.experiments.figures.layouts import LayoutFigureStage, LayoutPanel, _draw, measures_of
 from robustprune.experiments.figures.loss_distance import SHOWN, LossDistanceStage, correlations
 from robustprune.experiments.figures.style import CAPTION_FILE, DATA_FILE, FIGURE_FILE, make_logarithmic, new_panels
 from robustprune.experiments.files import load_figures
 from robustprune.experiments.layouts.measures import purity
-from robustprune.experiments.layouts.stage import LAYOUT_FILE
 from robustprune.experiments.studies.settings import LayoutSettings
 from tiny import all_figures, all_tables
 

@@ -21,8 +21,9 @@ from robustprune.core.job import Job, run_stage
 from robustprune.core.record import read_record
 from robustprune.core.stage_file import write_spec
 from robustprune.experiments.files import load_experiments
-from robustprune.images.formats import imagefolder, webdataset
+from robustprune.images.formats import webdataset
 from robustprune.images.formats.listing import image_files
+from robustprune.images.formats.registry import FORMATS
 from robustprune.images.ingested import IngestedPoolStage
 from robustprune.images.pool import open_pool, read_digests
 from robustprune.images.sources import planned_rows, real_source, synthetic_source
@@ -55,7 +56,7 @@ def test_an_image_folder_is_read_with_mixed_classes() -> None:
     Path("mine/train/class0/notes.txt").write_text("no image")
     Path("mine/train/class0/.hidden.png").write_bytes(b"no image")
     spec = planned("imagefolder:mine")
-    images, labels = everything(imagefolder, spec)
+    images, labels = everything(spec)
     files = image_files(Path("mine/train"))
     numbers = [int(Path(file.path).stem) for file in files]
     assert np.array_equal(images, IMAGES[numbers, None])
@@ -63,7 +64,7 @@ def test_an_image_folder_is_read_with_mixed_classes() -> None:
     assert sorted(numbers) == list(range(40))
     assert len(set(labels[:10].tolist())) > 3
     assert planned_rows(spec.source, "train") == 40
-    assert imagefolder.open_stream(spec).facts == {"class_names": tuple(NAMES)}
+    assert FORMATS["imagefolder"].open_stream(spec).facts == {"class_names": tuple(NAMES)}
 
 
 def test_the_digest_of_an_image_folder_depends_on_images_and_names() -> None:
@@ -207,7 +208,7 @@ def samples(numbers: range, form: str = "cls", images: npt.NDArray[np.uint8] = I
 def test_webdataset_shards_are_read_in_order(form: str) -> None:
     write_tar(Path("shards/train-000000.tar"), samples(range(25), form))
     write_tar(Path("shards/train-000001.tar"), samples(range(25, 40), form))
-    images, labels = everything(webdataset, planned("webdataset:shards"))
+    images, labels = everything(planned("webdataset:shards"))
     assert np.array_equal(images, IMAGES[:, None])
     assert labels.tolist() == [number % 10 for number in range(40)]
 
@@ -216,7 +217,7 @@ def test_a_compressed_shard_is_read() -> None:
     write_tar(Path("plain.tar"), samples(range(40)))
     Path("shards").mkdir()
     Path("shards/train-0.tar.gz").write_bytes(gzip.compress(Path("plain.tar").read_bytes()))
-    assert np.array_equal(everything(webdataset, planned("webdataset:shards"))[0], IMAGES[:, None])
+    assert np.array_equal(everything(planned("webdataset:shards"))[0], IMAGES[:, None])
 
 
 def test_a_compressed_shard_is_unpacked_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,7 +235,7 @@ def test_a_compressed_shard_is_unpacked_once(monkeypatch: pytest.MonkeyPatch) ->
     plainly = gzip.GzipFile.seek
     monkeypatch.setattr(gzip.GzipFile, "seek", seek)
     monkeypatch.setattr(webdataset, "_label", lambda *_: 0)
-    pictures = webdataset.open_stream(planned("webdataset:.")).pictures
+    pictures = FORMATS["webdataset"].open_stream(planned("webdataset:.")).pictures
     assert pictures is not None
     assert len(list(pictures.images(0))) == 20
     assert len(backwards) == 2  # counting and reading
@@ -309,7 +310,7 @@ def test_a_broken_tar_file_is_refused(damage: Callable[[bytes], bytes], message:
     write_tar(path, samples(range(3)))
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(UserError, match=rf"train-0\.tar.*{message}"):
-        everything(webdataset, planned("webdataset:."))
+        everything(planned("webdataset:."))
 
 
 def test_a_gap_in_the_shards_is_refused() -> None:
@@ -327,7 +328,7 @@ def test_an_image_folder_becomes_a_pool(make_job: Make) -> None:
     pool = open_pool(job.directory)
     assert facts["class_names"] == tuple(NAMES)
     assert facts["sorted_by_class"] is False
-    assert np.array_equal(pool.images[:], everything(imagefolder, spec)[0])
+    assert np.array_equal(pool.images[:], everything(spec)[0])
 
 
 def put_pictures(form: str, images: npt.NDArray[np.uint8]) -> str:
@@ -371,7 +372,7 @@ def test_encoded_and_decoded_pools_are_equal(form: str, make_job: Make) -> None:
     assert facts["encoded"]["duplicates"]["images"] == 1
     assert {**facts["encoded"], "digest": None} == {**facts["decoded"], "digest": None}
     assert kept.id != spec.id
-    assert "pools.writing" not in kept.decisive_modules
+    assert "pools.writing" not in kept.definitions
 
 
 def test_encoded_images_of_several_sizes_are_scaled_when_read(make_job: Make) -> None:

@@ -27,12 +27,13 @@ from robustprune.evaluation.outcome import balanced_subset, is_right
 from robustprune.experiments.row import Row
 from robustprune.experiments.tables.forms import AnyTable, Table
 from robustprune.experiments.tables.table import TableStage
-from robustprune.networks.checkpoint import load_model, save_weights
+from robustprune.networks.architecture import ARCHITECTURES, Architecture, normalization_of
+from robustprune.networks.checkpoint import load_model
 from robustprune.networks.foreign import load_foreign
-from robustprune.networks.imported import ImportedModelStage
+from robustprune.networks.imported import ImportedModelStage, NormalizationSettings
 from robustprune.networks.normalization import Normalization
-from robustprune.networks.registry import ARCHITECTURES, build_model
-from robustprune.networks.settings import NORMALIZING, WITHOUT_NORMALIZATION, Architecture, NormalizationSettings
+from robustprune.networks.registry import build_model
+from robustprune.networks.weights import save_weights
 from robustprune.planning.config import Config, load_config
 from robustprune.planning.plan import Plan, make_plan
 from robustprune.scores.margin import MarginStage
@@ -238,10 +239,12 @@ def test_the_settings_know_which_networks_normalise() -> None:
     with torch.device("meta"):
         models = {name: build_model(name, image_shape=(3, 32, 32), classes=10) for name in ARCHITECTURES}
     normalizing = {name for name, model in models.items() if isinstance(getattr(model, "normalize", 0), Normalization)}
-    assert normalizing == set(NORMALIZING)
-    assert {name for name, model in models.items() if not hasattr(model, "normalize")} == set(WITHOUT_NORMALIZATION)
+    assert normalizing == {name for name in ARCHITECTURES if normalization_of(name) == "own"}
+    assert {name for name, model in models.items() if not hasattr(model, "normalize")} == {
+        name for name in ARCHITECTURES if normalization_of(name) == "none"
+    }
     with pytest.raises(ValueError, match="fast_cnn has no place for a normalisation"):
-        build_model("fast_cnn", image_shape=(3, 32, 32), classes=10, normalization=OTHER)
+        spec_of(Path("x"), "fast_cnn", normalization=OTHER).prepared(models["fast_cnn"])
 
 
 # From the configuration to the model.
@@ -352,7 +355,7 @@ def test_a_checkpoint_that_is_not_configured_is_named(small_checkpoint: Path) ->
 BAD_SETTINGS: list[tuple[dict[str, Any], str]] = [
     ({"sha": "0"}, r"checkpoints.theirs.sha = '0': there is no such key \(did you mean 'sha256'\?\)"),
     ({"sha256": "0"}, r"checkpoints.theirs.sha256 = '0'"),
-    ({"architecture": "resnet"}, r"checkpoints.theirs.architecture = 'resnet': .*'small_cnn'"),
+    ({"architecture": "resnet"}, r"checkpoints.theirs.architecture = 'resnet': .*resnet18"),
     ({"normalization": {"mean": [0.5], "std": [0.5]}}, r"small_cnn takes pixels in \[0, 1\] as they are"),
     ({"normalization": {"mean": [0.5], "sdt": [0.5]}}, r"normalization.sdt = .*did you mean 'std'"),
     ({"architecture": "wrn28_10_swish"}, r"checkpoints.theirs: wrn28_10_swish normalises its input"),

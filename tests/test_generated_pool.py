@@ -19,7 +19,7 @@ from robustprune.generation.sampler import draw_images
 from robustprune.generation.settings import GeneratorSettings, SamplerSettings
 from robustprune.images.contact_sheet import GAP, LABEL_WIDTH, contact_sheet
 from robustprune.images.pool import open_pool
-from robustprune.networks.checkpoint import save_weights
+from robustprune.networks.weights import save_weights
 from stopping import StopAfterTwo
 
 SETTINGS = GeneratorSettings(base_channels=8, channel_multipliers=(1, 2), blocks=1, steps=1)

@@ -23,7 +23,7 @@ from robustprune.core.record import read_record
 from robustprune.experiments.row import Row
 from robustprune.experiments.tables.forms import Table
 from robustprune.images.pool import open_pool
-from robustprune.networks.checkpoint import load_weights
+from robustprune.networks.weights import load_weights
 from robustprune.planning.plan import Plan
 from robustprune.pruning.prune import ManifestStage
 from robustprune.scores.store.reading import open_store

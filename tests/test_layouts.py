@@ -6,11 +6,10 @@ import pytest
 from robustprune.experiments.layouts.measures import (
     classes_with_area,
     density,
-    plane,
     separation,
-    standardised,
     without_tail,
 )
+from robustprune.experiments.layouts.stage import plane, standardised
 from robustprune.experiments.studies.settings import LayoutSettings
 
 SQUARE = np.array([(0, 0), (0, 2), (2, 0), (2, 2), (1, 1)], np.float32)  # 5 points, area 4

@@ -15,11 +15,13 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from robustprune.attacks import margins as signed
+from robustprune.attacks.boundary_settings import BoundarySearchSettings
 from robustprune.attacks.cross_entropy import losses
 from robustprune.attacks.deepfool import STEP_FLOOR, Slopes
+from robustprune.attacks.deepfool_settings import DeepFoolSettings
+from robustprune.attacks.margin_method import MarginMethod
 from robustprune.attacks.margins import Margins
 from robustprune.attacks.norms import NormGeometry, norm_named
-from robustprune.attacks.settings import AnyMarginSettings, BoundarySearchSettings, DeepFoolSettings
 from robustprune.attacks.walk import Crossing, in_few_sizes, narrow, run_active
 from robustprune.core.errors import UserError
 from robustprune.networks.registry import build_model
@@ -43,7 +45,7 @@ def signed_margins(
     images: Tensor,
     labels: Tensor,
     *,
-    settings: AnyMarginSettings,
+    settings: MarginMethod,
     norm: NormGeometry,
     batch_size: int = 16,
 ) -> Margins:
@@ -450,7 +452,7 @@ def test_a_confident_image_does_not_stop_the_boundary_search() -> None:
     assert result.converged.all()
 
 
-METHODS: dict[str, AnyMarginSettings] = {
+METHODS: dict[str, MarginMethod] = {
     "deepfool": DeepFoolSettings(bisection_steps=20),
     "deepfool, every class": DeepFoolSettings(bisection_steps=20, slope_ratio=None),
     "boundary_search": BoundarySearchSettings(bisection_steps=20),

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from robustprune.core.stage import architecture_modules, definition
-from robustprune.networks.batchnorm import has_batchnorm
+from robustprune.core.definitions import definitions_of
+from robustprune.networks.architecture import ARCHITECTURES
+from robustprune.networks.architecture import has_batchnorm as declares_batchnorm
 from robustprune.networks.normalization import usual_normalization
-from robustprune.networks.registry import ARCHITECTURES, build_model
+from robustprune.networks.precision import has_batchnorm
+from robustprune.networks.registry import build_model
 from robustprune.networks.same_convolution import SameConv3x3
-from robustprune.networks.settings import WITHOUT_BATCHNORM
 
 RGB, GREY, LARGE = (3, 32, 32), (1, 28, 28), (3, 224, 224)
 
@@ -52,18 +53,18 @@ def meta_model(architecture: str, shape: tuple[int, int, int], classes: int) -> 
         return build_model(architecture, image_shape=shape, classes=classes)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", list(ARCHITECTURES))
 def test_a_network_has_the_parameters_and_keys_of_its_original(architecture: str) -> None:
     known = NETWORKS[architecture]
     model = meta_model(architecture, known.shape, 10)
     assert sum(value.numel() for value in model.parameters()) == known.parameters
     assert len(model.state_dict()) == known.keys
     assert set(known.some_keys) <= set(model.state_dict())
-    assert has_batchnorm(model) == (architecture not in WITHOUT_BATCHNORM)
+    assert has_batchnorm(model) == declares_batchnorm(architecture)
 
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 28, 28), (1, 8, 8), (3, 35, 37)], ids=str)
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", list(ARCHITECTURES))
 def test_a_network_takes_images_and_classes_of_any_number(architecture: str, shape: tuple[int, int, int]) -> None:
     device = "cpu" if NETWORKS[architecture].parameters < 10**6 else "meta"  # some compute otherwise on a CPU
     with torch.device(device):
@@ -183,9 +184,8 @@ def test_channels_last_and_bfloat16_give_about_the_same_logits(architecture: str
 
 
 def test_a_network_is_named_by_the_versions_of_all_it_is_built_on() -> None:
-    modules = architecture_modules("fast_preact_resnet18")
-    assert set(modules) == {f"models.{name}" for name in ("fast_preact_resnet18", "preact_resnet18", "normalization")}
-    wide = architecture_modules("wrn28_10_swish")
-    assert {"models.wide_resnet", "models.same_convolution", "models.normalization"} < set(wide)
-    for architecture in ARCHITECTURES:
-        assert all(definition(module) >= 1 for module in architecture_modules(architecture))
+    definitions = {name: set(definitions_of([ARCHITECTURES.module(name)])) for name in ARCHITECTURES}
+    preact = {f"models.{name}" for name in ("fast_preact_resnet18", "preact_resnet18", "normalization")}
+    assert definitions["fast_preact_resnet18"] == preact
+    assert {"models.wide_resnet", "models.same_convolution"} < definitions["wrn28_10_swish"]
+    assert all(f"models.{name}" in definitions[name] for name in ARCHITECTURES)

@@ -22,8 +22,8 @@ from robustprune.core.followers import PATIENCE, _store, team_of
 from robustprune.core.job import Job, run_stage
 from robustprune.core.steps import CHECKPOINT_FILE
 from robustprune.core.team import Team
-from robustprune.networks.checkpoint import load_weights
-from robustprune.pruning.settings import MidTraining
+from robustprune.networks.weights import load_weights
+from robustprune.training.mid_training import MidTraining
 from tiny import recipe_table, run_upstream, stage_of, tiny_plan
 from together import CASES, follow, normalised, train, write_pools
 

@@ -14,24 +14,23 @@ from sklearn.svm import SVC
 from checkout import Checkout
 from robustprune.core.errors import Interrupted, UserError
 from robustprune.core.job import Job
+from robustprune.core.paths import ERRORS_FILE
 from robustprune.core.stage_file import write_spec
 from robustprune.experiments.figures.perceptron import PerceptronFigureStage, _draw, _points, open_study
 from robustprune.experiments.figures.phase_map import PhaseMapStage
 from robustprune.experiments.figures.style import CAPTION_FILE, DATA_FILE, FIGURE_FILE
 from robustprune.experiments.statistics import Summary
-from robustprune.experiments.studies.perceptron import ERRORS_FILE, PerceptronStage
+from robustprune.experiments.studies.perceptron import PerceptronStage
 from robustprune.experiments.studies.perceptron_claims import compare, courses, exponent
 from robustprune.experiments.studies.settings import PerceptronCurve, PerceptronGrid
 from robustprune.experiments.studies.student import (
     Student,
     _loss_and_gradient,
     attacked_margins,
-    draw_margins,
-    draw_samples,
     least_loss,
-    mislabelled_share,
     train_student,
 )
+from robustprune.experiments.studies.teacher import draw_margins, draw_samples, mislabelled_share
 from robustprune.planning.config import load_config
 from stopping import StopAfterTwo
 from tiny import all_figures

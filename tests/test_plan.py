@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from robustprune.cli.plan_view import describe_plan
+from robustprune.core import definitions
 from robustprune.core.errors import UserError
-from robustprune.core.stage import definition
 from robustprune.core.stage_file import read_spec, write_spec
 from robustprune.experiments.files import load_experiments
 from robustprune.experiments.row import Row
@@ -104,11 +104,12 @@ def test_a_pruning_ratio_leaves_the_baseline_alone() -> None:
 
 
 def test_a_raised_definition_renames_the_stages_that_run_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = plan_of()
-    original = definition
-    monkeypatch.setattr(
-        "robustprune.core.stage.definition", lambda module: original(module) + (module == "margins.deepfool")
-    )
+    before, stated_in = plan_of(), definitions.stated_in
+
+    def raised(module: str) -> dict[str, int]:
+        return {name: version + (name == "margins.deepfool") for name, version in stated_in(module).items()}
+
+    monkeypatch.setattr(definitions, "stated_in", raised)
     after = plan_of()
     changed = {after.stages[stage].kind for stage in after.stages if stage not in before.stages}
     assert changed == {"scores", "manifests", "models", "evaluations", "tables"}

@@ -30,8 +30,8 @@ from robustprune.core.job import Job
 from robustprune.core.stage import ImageShape
 from robustprune.images import encoded as decoding
 from robustprune.images import ingested as stage
-from robustprune.images import writing
-from robustprune.images.formats import digits, idx, npz, parquet, torchvision
+from robustprune.images.formats import digits, mnist, parquet, stream
+from robustprune.images.formats.registry import FORMATS
 from robustprune.images.ingested import IngestedPoolStage
 from robustprune.images.pool import check_images, open_pool, pool_digest
 from robustprune.images.sources import real_source
@@ -52,7 +52,7 @@ STEMS = {"train": "train", "test": "t10k"}
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Work in a folder of its own; the digest cache is kept there. A few small images make a block."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(writing, "BLOCK_BYTES", 2**12)
+    monkeypatch.setattr(stream, "BLOCK_BYTES", 2**12)
 
 
 def planned(
@@ -65,9 +65,9 @@ def planned(
     )
 
 
-def everything(ingest: Any, spec: IngestedPoolStage) -> tuple[Array, Array]:
+def everything(spec: IngestedPoolStage) -> tuple[Array, Array]:
     """All images and labels of a source; its blocks from the middle on are the rest of those from the first on."""
-    stream = ingest.open_stream(spec)
+    stream = FORMATS[spec.source.format].open_stream(spec)
     images, labels = (np.concatenate(column) for column in zip(*stream.blocks(0), strict=True))
     assert len(images) == len(labels) == stream.count
     middle = stream.count // 2
@@ -149,7 +149,7 @@ def test_digits_levels_are_scaled_and_rounded() -> None:
 def test_idx_files_plain_and_gz_are_read_as_written() -> None:
     images, labels = some_images(7, 4, 5), np.arange(7, dtype=np.uint8)
     write_idx(Path("raw"), "train", images, labels)
-    found, found_labels = everything(idx, planned("idx:raw"))
+    found, found_labels = everything(planned("idx:raw"))
     assert np.array_equal(found, images[:, None])
     assert np.array_equal(found_labels, labels)
 
@@ -172,7 +172,7 @@ def test_a_broken_idx_file_is_refused(content: bytes, message: str) -> None:
     write_idx(Path("raw"), "train", some_images(7, 4, 5), np.arange(7, dtype=np.uint8))
     Path("raw/train-images-idx3-ubyte").write_bytes(content)
     with pytest.raises(UserError, match=rf"raw/train-images-idx3-ubyte.* {message}"):
-        everything(idx, planned("idx:raw"))
+        everything(planned("idx:raw"))
 
 
 @pytest.mark.parametrize(("packed", "found"), [(False, "16"), (True, r"less, packed into \d+")])
@@ -183,7 +183,7 @@ def test_idx_files_that_state_more_than_they_can_hold_reserve_no_disk(packed: bo
         put(Path(f"raw/train-{stem}-ubyte{suffix}"), gzip.compress(header) if packed else header)
     stated = "states 4294967295 x 4 x 5, so 85899345916 bytes with its header"
     with pytest.raises(UserError, match=rf"images-idx3-ubyte{suffix} {stated}, but holds {found}$"):
-        idx.open_stream(planned("idx:raw"))
+        FORMATS["idx"].open_stream(planned("idx:raw"))
 
 
 def put(path: Path, content: bytes) -> None:
@@ -194,7 +194,7 @@ def put(path: Path, content: bytes) -> None:
 def test_idx_files_of_different_length_are_refused() -> None:
     write_idx(Path("raw"), "train", some_images(7, 4, 5), np.arange(6, dtype=np.uint8))
     with pytest.raises(UserError, match=r"images-idx3-ubyte has 7 images, but .*labels-idx1-ubyte\.gz has 6 labels"):
-        everything(idx, planned("idx:raw"))
+        everything(planned("idx:raw"))
 
 
 @pytest.mark.parametrize("damage", [lambda raw: raw[:-9], lambda raw: raw[:-8] + bytes(8), lambda raw: b"plain"])
@@ -203,7 +203,7 @@ def test_a_broken_gz_file_is_refused(damage: Callable[[bytes], bytes]) -> None:
     labels = Path("raw/train-labels-idx1-ubyte.gz")
     labels.write_bytes(damage(labels.read_bytes()))
     with pytest.raises(UserError, match=r"raw/train-labels-idx1-ubyte\.gz is not a whole gzip file: "):
-        everything(idx, planned("idx:raw"))
+        everything(planned("idx:raw"))
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -211,12 +211,10 @@ def test_mnist_is_the_same_from_idx_files_and_from_torchvisions_folder(
     split: str, shared: Path, tmp_path: Path
 ) -> None:
     folder = shared / "data" / "mnist"
-    images, labels = everything(idx, planned(f"idx:{folder}/MNIST/raw", name="mnist", split=split, shape=(1, 28, 28)))
+    images, labels = everything(planned(f"idx:{folder}/MNIST/raw", name="mnist", split=split, shape=(1, 28, 28)))
     assert images.shape == ({"train": 60_000, "test": 10_000}[split], 1, 28, 28)
     assert np.bincount(labels).tolist() == MNIST_COUNTS[split]
-    found, found_labels = everything(
-        torchvision, planned(f"torchvision:{folder}", name="mnist", split=split, shape=(1, 28, 28))
-    )
+    found, found_labels = everything(planned(f"torchvision:{folder}", name="mnist", split=split, shape=(1, 28, 28)))
     assert np.array_equal(found, images)
     assert np.array_equal(found_labels, labels)
     unpacked = tmp_path / "MNIST" / "raw"
@@ -227,7 +225,7 @@ def test_mnist_is_the_same_from_idx_files_and_from_torchvisions_folder(
     assert np.array_equal(theirs.data.numpy(), images[:, 0])
     assert np.array_equal(theirs.targets.numpy(), labels)
     assert np.array_equal(
-        everything(torchvision, planned(f"torchvision:{tmp_path}", name="mnist", split=split, shape=(1, 28, 28)))[0],
+        everything(planned(f"torchvision:{tmp_path}", name="mnist", split=split, shape=(1, 28, 28)))[0],
         images,
     )
 
@@ -239,7 +237,7 @@ def test_mnist_is_the_same_from_idx_files_and_from_torchvisions_folder(
 def test_colour_npz_files_have_their_channels_moved_to_the_front(save: Callable[..., None]) -> None:
     images, labels = some_images(6, 4, 5, 3), np.arange(6)
     save("train.npz", image=images, label=labels)
-    found, found_labels = everything(npz, planned("npz:.", shape=(3, 4, 5)))
+    found, found_labels = everything(planned("npz:.", shape=(3, 4, 5)))
     assert found.shape == (6, 3, 4, 5)
     for sample, channel in np.ndindex(6, 3):
         assert np.array_equal(found[sample, channel], images[sample, :, :, channel])
@@ -251,7 +249,7 @@ def test_grey_npz_files_may_lack_the_channel() -> None:
     np.savez("train.npz", image=images, label=np.arange(6))
     np.savez("test.npz", image=images[..., None], label=np.arange(6))
     for split in ("train", "test"):
-        assert np.array_equal(everything(npz, planned("npz:.", split=split))[0], images[:, None])
+        assert np.array_equal(everything(planned("npz:.", split=split))[0], images[:, None])
 
 
 def _save(array: Array) -> bytes:
@@ -401,7 +399,7 @@ def test_a_broken_npz_file_is_refused(content: bytes, message: str, make_job: Ma
 def test_labels_that_are_sorted_may_pack_well() -> None:
     count = 2**21 + 1  # so many numbers of 8 bytes are more than is harmless
     np.savez_compressed("train.npz", image=some_images(count, 1, 1), label=np.repeat(np.arange(3), count // 3))
-    assert npz.open_stream(planned("npz:.", shape=(1, 1, 1))).count == count
+    assert FORMATS["npz"].open_stream(planned("npz:.", shape=(1, 1, 1))).count == count
 
 
 # ---- parquet
@@ -413,7 +411,7 @@ def test_parquet_shards_are_decoded_in_order(column: str, monkeypatch: pytest.Mo
     images = some_images(8, 4, 5, 3)
     write_shard("train-00000-of-00002", [png(image) for image in images[:5]], [0, 1, 2, 3, 4], column=column)
     write_shard("train-00001-of-00002", [png(image) for image in images[5:]], [5, 6, 7], column=column)
-    found, labels = everything(parquet, planned("parquet:shards", shape=(3, 4, 5)))
+    found, labels = everything(planned("parquet:shards", shape=(3, 4, 5)))
     assert np.array_equal(found, images.transpose(0, 3, 1, 2))
     assert labels.tolist() == list(range(8))
 
@@ -421,9 +419,9 @@ def test_parquet_shards_are_decoded_in_order(column: str, monkeypatch: pytest.Mo
 def test_parquet_images_are_converted_to_the_channels_asked_for() -> None:
     grey = some_images(2, 4, 5)
     write_shard("train-00000-of-00001", [png(image) for image in grey], [0, 1])
-    assert np.array_equal(everything(parquet, planned("parquet:shards"))[0], grey[:, None])
+    assert np.array_equal(everything(planned("parquet:shards"))[0], grey[:, None])
     assert np.array_equal(
-        everything(parquet, planned("parquet:shards", shape=(3, 4, 5)))[0], np.repeat(grey[:, None], 3, axis=1)
+        everything(planned("parquet:shards", shape=(3, 4, 5)))[0], np.repeat(grey[:, None], 3, axis=1)
     )
 
 
@@ -449,7 +447,7 @@ def test_a_broken_row_is_refused_by_number(
     monkeypatch.setattr(parquet, "ROWS_AT_ONCE", 2)  # so that row 2 is the first of its batch
     write_shard("train-00000-of-00001", encoded, labels)
     with pytest.raises(UserError, match=rf"train-00000-of-00001\.parquet{message}"):
-        everything(parquet, planned("parquet:shards"))
+        everything(planned("parquet:shards"))
 
 
 @pytest.mark.parametrize(
@@ -473,7 +471,7 @@ def test_a_broken_row_is_refused_by_number(
 def test_a_parquet_file_with_other_columns_is_refused(table: dict[str, Any], message: str) -> None:
     pq.write_table(pa.table(table), "train-00000-of-00001.parquet")
     with pytest.raises(UserError, match=rf"train-00000-of-00001\.parquet.* {message}"):
-        everything(parquet, planned("parquet:."))
+        everything(planned("parquet:."))
 
 
 def test_a_parquet_file_with_two_columns_of_a_name_is_refused() -> None:
@@ -481,7 +479,7 @@ def test_a_parquet_file_with_two_columns_of_a_name_is_refused() -> None:
         pa.table([[{"bytes": PICTURE}], [1], [2]], ["img", "label", "label"]), "train-00000-of-00001.parquet"
     )
     with pytest.raises(UserError, match=r"should have the columns img or image, and label; it has img, label, label"):
-        everything(parquet, planned("parquet:."))
+        everything(planned("parquet:."))
 
 
 def test_the_checksums_of_a_parquet_file_are_compared() -> None:
@@ -492,13 +490,13 @@ def test_the_checksums_of_a_parquet_file_are_compared() -> None:
     label = (3).to_bytes(8, "little")
     file.write_bytes(file.read_bytes().replace(label, (4).to_bytes(8, "little"), 1))
     with pytest.raises(UserError, match=r"parquet is not a whole Parquet file: .*CRC"):
-        everything(parquet, planned("parquet:."))
+        everything(planned("parquet:."))
 
 
 def test_an_image_that_stands_for_many_rows_is_not_unpacked_for_all_at_once() -> None:
     write_shard("train-00000-of-00001", [PICTURE + bytes(2**18)] * 256, [0] * 256)
     used = pa.total_allocated_bytes()
-    pictures = parquet.open_stream(planned("parquet:shards")).pictures
+    pictures = FORMATS["parquet"].open_stream(planned("parquet:shards")).pictures
     assert pictures is not None
     images = pictures.images(0)
     next(images)
@@ -513,7 +511,7 @@ def test_a_row_group_is_in_memory_at_once_and_no_file_before_its_turn() -> None:
         table = pa.table({"image": images, "label": [0] * 256})
         pq.write_table(table, f"shards/train-0000{shard}-of-00002.parquet", row_group_size=8, use_dictionary=False)
         del images, table
-    pictures = parquet.open_stream(planned("parquet:shards")).pictures
+    pictures = FORMATS["parquet"].open_stream(planned("parquet:shards")).pictures
     assert pictures is not None
     used = pa.total_allocated_bytes()
     assert max(pa.total_allocated_bytes() - used for _ in pictures.images(0)) < 2**22  # a file is 2**24
@@ -525,10 +523,10 @@ def test_parquet_files_that_unpack_to_what_pictures_do_not_are_refused() -> None
     with pytest.raises(
         UserError, match=r"0001\.parquet: image\.bytes would unpack from [\d,]+ bytes to 33,\d+,\d+, which"
     ):
-        parquet.open_stream(planned("parquet:."))
+        FORMATS["parquet"].open_stream(planned("parquet:."))
     equal = pa.table({"image": pa.nulls(2**22, zeros["image"].type), "label": np.zeros(2**22, np.int64)})
     pq.write_table(equal, "train-00000-of-00001.parquet", compression="zstd", use_dictionary=False)
-    assert parquet.open_stream(planned("parquet:.")).count == 2**22
+    assert FORMATS["parquet"].open_stream(planned("parquet:.")).count == 2**22
 
 
 def test_a_picture_of_too_many_bytes_is_refused_in_a_pool_of_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -537,7 +535,7 @@ def test_a_picture_of_too_many_bytes_is_refused_in_a_pool_of_pixels(monkeypatch:
     with pytest.raises(
         UserError, match=r"0001\.parquet: the image in row 0 is 1\d\d bytes; more than 100 are not taken"
     ):
-        everything(parquet, planned("parquet:shards"))
+        everything(planned("parquet:shards"))
 
 
 def _garbled(content: bytes) -> bytes:
@@ -553,12 +551,12 @@ def test_a_broken_parquet_file_is_refused(damage: Callable[[bytes], bytes]) -> N
     file = Path("shards/train-00000-of-00001.parquet")
     file.write_bytes(damage(file.read_bytes()))
     with pytest.raises(UserError, match=r"train-00000-of-00001\.parquet is not a whole Parquet file: "):
-        everything(parquet, planned("parquet:shards"))
+        everything(planned("parquet:shards"))
 
 
 def test_cifar10_in_hugging_faces_layout_is_decoded(shared: Path) -> None:
     folder = shared / "data" / "cifar10"
-    images, labels = everything(parquet, planned(f"parquet:{folder}", name="cifar10", split="test", shape=(3, 32, 32)))
+    images, labels = everything(planned(f"parquet:{folder}", name="cifar10", split="test", shape=(3, 32, 32)))
     assert images.shape == (10_000, 3, 32, 32)
     assert np.bincount(labels).tolist() == [1000] * 10
     table = pq.read_table(folder / "test-00000-of-00001.parquet").to_pylist()
@@ -576,13 +574,13 @@ def put_mnist(root: Path, monkeypatch: pytest.MonkeyPatch) -> npt.NDArray[np.uin
     images = some_images(7, 28, 28)
     for split in ("train", "test"):
         write_idx(root / "MNIST" / "raw", split, images, np.arange(7, dtype=np.uint8))
-    sums = {stem: hashlib.md5(idx_bytes(images)).hexdigest() for stem in torchvision.MNIST_MD5 if "images" in stem}
+    sums = {stem: hashlib.md5(idx_bytes(images)).hexdigest() for stem in mnist.MNIST_MD5 if "images" in stem}
     sums |= {
         stem: hashlib.md5(idx_bytes(np.arange(7, dtype=np.uint8))).hexdigest()
-        for stem in torchvision.MNIST_MD5
+        for stem in mnist.MNIST_MD5
         if "labels" in stem
     }
-    monkeypatch.setattr(torchvision, "MNIST_MD5", sums)
+    monkeypatch.setattr(mnist, "MNIST_MD5", sums)
     return images
 
 
@@ -610,7 +608,7 @@ def put_cifar10(root: Path, monkeypatch: pytest.MonkeyPatch) -> npt.NDArray[np.u
 
 def test_mnist_is_read_from_torchvisions_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     images = put_mnist(Path("mine"), monkeypatch)
-    found, labels = everything(torchvision, planned("torchvision:mine", name="mnist", shape=(1, 28, 28)))
+    found, labels = everything(planned("torchvision:mine", name="mnist", shape=(1, 28, 28)))
     assert np.array_equal(found, images[:, None])
     assert labels.tolist() == list(range(7))
 
@@ -621,15 +619,15 @@ def test_the_known_sums_of_mnists_labels_are_torchvisions(shared: Path) -> None:
     for stem in ("train-labels-idx1-ubyte", "t10k-labels-idx1-ubyte"):
         content = (shared / "data" / "mnist" / "MNIST" / "raw" / f"{stem}.gz").read_bytes()
         assert hashlib.md5(content).hexdigest() == known[f"{stem}.gz"]
-        assert hashlib.md5(gzip.decompress(content)).hexdigest() == torchvision.MNIST_MD5[stem]
+        assert hashlib.md5(gzip.decompress(content)).hexdigest() == mnist.MNIST_MD5[stem]
 
 
 def test_cifar10_is_read_from_torchvisions_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     images = put_cifar10(Path("mine"), monkeypatch)
-    found, labels = everything(torchvision, planned("torchvision:mine", name="cifar10"))
+    found, labels = everything(planned("torchvision:mine", name="cifar10"))
     assert np.array_equal(found, images[:15])
     assert labels.tolist() == [0, 1, 2, 1, 2, 3, 2, 3, 4, 3, 4, 5, 4, 5, 6]
-    found, labels = everything(torchvision, planned("torchvision:mine", name="cifar10", split="test"))
+    found, labels = everything(planned("torchvision:mine", name="cifar10", split="test"))
     assert np.array_equal(found, images[15:])
     assert labels.tolist() == [5, 6, 7]
 
@@ -642,7 +640,7 @@ def test_an_mnist_file_with_other_content_is_refused(name: str, monkeypatch: pyt
     with pytest.raises(
         UserError, match=rf"raw/{name} is not MNIST's: its content has the MD5 {hashlib.md5(other).hexdigest()}"
     ):
-        everything(torchvision, planned("torchvision:mine", name="mnist", shape=(1, 28, 28)))
+        everything(planned("torchvision:mine", name="mnist", shape=(1, 28, 28)))
 
 
 def test_an_mnist_file_that_is_cut_short_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -650,7 +648,7 @@ def test_an_mnist_file_that_is_cut_short_is_refused(monkeypatch: pytest.MonkeyPa
     labels = Path("mine/MNIST/raw/train-labels-idx1-ubyte.gz")
     labels.write_bytes(labels.read_bytes()[:-9])
     with pytest.raises(UserError, match=r"raw/train-labels-idx1-ubyte\.gz is not a whole gzip file: "):
-        everything(torchvision, planned("torchvision:mine", name="mnist", shape=(1, 28, 28)))
+        everything(planned("torchvision:mine", name="mnist", shape=(1, 28, 28)))
 
 
 @pytest.mark.parametrize("name", ["data_batch_5", "test_batch", "batches.meta"])
@@ -660,7 +658,7 @@ def test_a_cifar10_file_with_another_md5_is_refused_before_it_is_unpickled(
     put_cifar10(Path("mine"), monkeypatch)
     Path("mine/cifar-10-batches-py", name).write_bytes(b"cos\nsystem\n(S'touch unpickled'\ntR.")
     with pytest.raises(UserError, match=rf"cifar-10-batches-py/{name} is not CIFAR10's: its content has the MD5 "):
-        everything(torchvision, planned("torchvision:mine", name="cifar10"))
+        everything(planned("torchvision:mine", name="cifar10"))
     assert not Path("unpickled").exists()
 
 
@@ -675,7 +673,7 @@ def test_a_missing_file_of_torchvisions_is_named(name: str, file: str, monkeypat
     with pytest.raises(
         UserError, match=rf"{file}, a file of torchvision's {name.upper()}, does not exist; data\.source"
     ):
-        everything(torchvision, planned(f"torchvision:{Path('mine')}", name=name))
+        everything(planned(f"torchvision:{Path('mine')}", name=name))
 
 
 # ---- the stage
@@ -723,7 +721,7 @@ def test_a_pool_is_the_same_bytes_wherever_its_source_lies_and_whatever_a_killed
 
 
 def test_a_channel_last_source_is_written_in_the_pools_order(make_job: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writing, "BLOCK_BYTES", 7 * 60)  # so that 20 images are three blocks, the last a short one
+    monkeypatch.setattr(stream, "BLOCK_BYTES", 7 * 60)  # so that 20 images are three blocks, the last a short one
     images = some_images(20, 4, 5, 3)
     np.savez("train.npz", image=images, label=np.arange(20, dtype=np.uint64) % 10)
     spec = planned("npz:.", shape=(3, 4, 5))

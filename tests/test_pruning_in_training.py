@@ -19,6 +19,7 @@ from noise import finish, kept_of, write_noise
 from robustprune.core.errors import UserError
 from robustprune.core.execution import Execution
 from robustprune.core.job import run_stage
+from robustprune.core.paths import MID_TRAINING_FILE
 from robustprune.core.record import read_record
 from robustprune.core.sample_noise import per_sample
 from robustprune.core.yaml_files import merge
@@ -30,12 +31,13 @@ from robustprune.networks.batchnorm import frozen_statistics
 from robustprune.planning.config import load_config
 from robustprune.planning.plan import Plan, make_plan
 from robustprune.pruning.manifest import read_metadata
-from robustprune.pruning.settings import MidTraining, OnlinePuma
 from robustprune.training.fit import Training
-from robustprune.training.mid_training import CHOICE_FILE, MID_TRAINING_FILE, _write, prune_midway
+from robustprune.training.mid_training import CHOICE_FILE, MidTraining, _write
 from robustprune.training.model import ModelStage
-from robustprune.training.online import move_to_margins
-from robustprune.training.settings import AnyRecipe, RsFgsmRecipe, TradesRecipe
+from robustprune.training.online import OnlinePuma
+from robustprune.training.recipes.base import AnyRecipe
+from robustprune.training.recipes.rs_fgsm import RsFgsmRecipe
+from robustprune.training.recipes.trades import TradesRecipe
 from robustprune.training.trainset import KeptImages
 from tiny import TINY, run_upstream
 
@@ -108,7 +110,7 @@ def test_a_member_of_which_pruning_leaves_nothing_is_named(tmp_path: Path) -> No
     _write(trained.job.partial / CHOICE_FILE, spec, kept, None, np.arange(60))
     says = r"no image of one of the pools in noise-union-0123456789 is left .*; raise mid_training.keep = 0.5"
     with pytest.raises(UserError, match=says):
-        prune_midway(trained.job, spec, midway, trained.model, kept)
+        midway.prune(trained.job, spec, trained.model, kept)
 
 
 def test_what_is_chosen_takes_little_memory_for_each_image(tmp_path: Path) -> None:
@@ -117,7 +119,7 @@ def test_what_is_chosen_takes_little_memory_for_each_image(tmp_path: Path) -> No
     kept = [KeptImages(trained.kept[0].pool, rows, np.zeros(len(rows), np.float32))]
     tracemalloc.start()
     _write(trained.job.partial / CHOICE_FILE, trained.spec, kept, None, rows[::2])
-    (left,) = prune_midway(trained.job, trained.spec, midway, trained.model, kept)
+    (left,) = midway.prune(trained.job, trained.spec, trained.model, kept)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert (left.rows == rows[::2]).all()
@@ -220,7 +222,7 @@ def test_margins_along_the_attack_are_those_of_a_linear_model() -> None:
     lead = (images.flatten(1) @ slope - model.offset) * torch.where(labels == 1, 1.0, -1.0)
     exact = lead / (epsilon * slope.abs().sum())  # in units of epsilon, negative where the image is misclassified
     settings = OnlinePuma(threshold=Fraction(3, 2), bisection_steps=12)
-    moved = move_to_margins(model, images, attacked, labels, settings=settings)
+    moved = settings.moved(model, images, attacked, labels)
     torch.testing.assert_close(moved.margin, exact.clamp(-1, 1), atol=2**-11, rtol=0)
     assert (moved.margin.abs() == 1).any()
     assert (moved.margin < 0).any()
@@ -233,9 +235,7 @@ def test_margins_along_the_attack_are_those_of_a_linear_model() -> None:
 def test_points_beyond_the_pixel_range_are_clipped() -> None:
     model = TwoSided(torch.ones(16), 100.0)  # always class 0
     images = torch.full((3, 1, 4, 4), 0.95)
-    moved = move_to_margins(
-        model, images, images + 0.05, torch.zeros(3).long(), settings=OnlinePuma(threshold=Fraction(26, 8))
-    )
+    moved = OnlinePuma(threshold=Fraction(26, 8)).moved(model, images, images + 0.05, torch.zeros(3).long())
     assert moved.easy.all()
     assert moved.images.max() <= 1
 
@@ -243,14 +243,14 @@ def test_points_beyond_the_pixel_range_are_clipped() -> None:
 def test_without_a_threshold_nothing_is_pruned() -> None:
     images = torch.full((3, 1, 4, 4), 0.5)
     model = TwoSided(torch.ones(16), 100.0)
-    assert not move_to_margins(model, images, images, torch.zeros(3).long(), settings=OnlinePuma()).easy.any()
+    assert not OnlinePuma().moved(model, images, images, torch.zeros(3).long()).easy.any()
 
 
 def test_online_margins_leave_running_statistics_alone() -> None:
     model = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(16, 2)).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     images = torch.rand(8, 1, 4, 4)
-    moved = move_to_margins(model, images, images + 0.1, torch.zeros(8).long(), settings=OnlinePuma())
+    moved = OnlinePuma().moved(model, images, images + 0.1, torch.zeros(8).long())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     with torch.no_grad(), frozen_statistics(model):
         assert (model(moved.images).argmax(1) == 0)[moved.margin == 1].all()

@@ -10,9 +10,12 @@ from torch.nn import functional as F
 
 from robustprune.core.randomness import BatchNoise
 from robustprune.core.settings import ThreatModel
-from robustprune.training.recipes.base import BatchLoss
-from robustprune.training.recipes.registry import build_recipe
-from robustprune.training.settings import AnyRecipe, PgdAtRecipe, RsFgsmRecipe, StandardRecipe, TradesRecipe
+from robustprune.training.losses import BatchLoss
+from robustprune.training.recipes.base import AnyRecipe
+from robustprune.training.recipes.pgd_at import PgdAtRecipe
+from robustprune.training.recipes.rs_fgsm import RsFgsmRecipe
+from robustprune.training.recipes.standard import StandardRecipe
+from robustprune.training.recipes.trades import TradesRecipe
 
 COMMON: dict[str, Any] = {"epochs": 1, "epoch_images": 8, "batch_size": 8}
 EPSILON = {"Linf": Fraction(8, 255), "L2": Fraction(128, 255)}
@@ -50,8 +53,8 @@ def noise() -> BatchNoise:
 
 def ours(settings: AnyRecipe, model: nn.Module, norm: Literal["Linf", "L2"] = "Linf") -> BatchLoss:
     images, labels = batch()
-    recipe = build_recipe(settings, ThreatModel(norm=norm, epsilon=EPSILON[norm]))
-    return recipe.losses(model, images, labels, torch.full((8,), float(EPSILON[norm])), noise())
+    threat, radii = ThreatModel(norm=norm, epsilon=EPSILON[norm]), torch.full((8,), float(EPSILON[norm]))
+    return settings.losses(model, images, labels, radii, noise(), threat=threat, online=None)
 
 
 def check(found: BatchLoss, model: nn.Module, expected: Tensor, reference: nn.Module) -> None:
@@ -192,5 +195,6 @@ def test_what_is_right_is_told_of_the_attacked_images() -> None:
     radii = torch.tensor([0.0, 0.02, 0.04, 0.06, 0.08, 0.1, -0.1, -0.06])
     threat = ThreatModel(norm="Linf", epsilon=Fraction(1, 10))
     images, labels = torch.full((8, 1, 2, 2), 0.3), torch.zeros(8).long()
-    found = build_recipe(settings, threat).losses(nn.Sequential(nn.Flatten(), layer), images, labels, radii, noise())
+    model = nn.Sequential(nn.Flatten(), layer)
+    found = settings.losses(model, images, labels, radii, noise(), threat=threat, online=None)
     assert found.right.tolist() == [True, True, True, False, False, False, True, True]

@@ -22,8 +22,9 @@ from robustprune.core.job import run_stage
 from robustprune.core.steps import load_state, save_state
 from robustprune.experiments.row import Row
 from robustprune.experiments.tables.forms import Table
-from robustprune.pruning.settings import MidTraining, OnlinePuma
-from robustprune.training.settings import RecipeName
+from robustprune.training.mid_training import MidTraining
+from robustprune.training.online import OnlinePuma
+from robustprune.training.recipes.base import RecipeName
 from tiny import recipe_table, run_upstream, stage_of, tiny_plan
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from robustprune.attacks.cross_entropy import attack_cross_entropy
 from robustprune.attacks.cross_entropy import losses as cross_entropies
+from robustprune.attacks.cross_entropy_settings import CrossEntropyAttack
 from robustprune.attacks.inputs import as_inputs
 from robustprune.attacks.norms import norm_named
 from robustprune.cli.show import describe_path
@@ -28,7 +29,7 @@ from robustprune.planning.plan import Plan
 from robustprune.scores.dynamics import DynamicsScoreStage
 from robustprune.scores.files import read_score
 from robustprune.scores.loss import LossScoreStage
-from robustprune.scores.settings import CrossEntropyAttack, DynamicsScoreName, ScoreName
+from robustprune.scores.settings import DynamicsScoreName, ScoreName
 from robustprune.scores.store.reading import Store, open_store
 from tiny import plan_of_scores, run_upstream
 

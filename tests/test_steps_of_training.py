@@ -20,12 +20,11 @@ from robustprune.images.pool import Pool, PoolInfo
 from robustprune.networks.batchnorm import fewest_images
 from robustprune.networks.halving import HalvingConv2d
 from robustprune.networks.registry import build_model
-from robustprune.pruning.settings import OnlinePuma
 from robustprune.training.batches import Batch, Batches, MappedImages, ResidentImages, fit_on
 from robustprune.training.fit import Training
-from robustprune.training.online import move_to_margins
-from robustprune.training.recipes.base import BatchLoss
-from robustprune.training.settings import TradesRecipe
+from robustprune.training.losses import BatchLoss
+from robustprune.training.online import OnlinePuma
+from robustprune.training.recipes.trades import TradesRecipe
 from robustprune.training.trainset import KeptImages
 
 CPU = torch.device("cpu")
@@ -167,9 +166,7 @@ def test_pruning_online_copies_no_number_to_the_device(tmp_path: Path, monkeypat
     images, labels = torch.rand(16, 1, 8, 8), torch.zeros(16).long()
     trained = training(tmp_path / "run")
     with Seen() as within:
-        moved = move_to_margins(
-            trained.model, images, images + 0.1, labels, settings=OnlinePuma(threshold=Fraction(1, 2))
-        )
+        moved = OnlinePuma(threshold=Fraction(1, 2)).moved(trained.model, images, images + 0.1, labels)
     assert "aten::masked_fill" in within.names
     assert not within.names & COPIES
     found = BatchLoss(torch.ones(16), moved.easy, moved.easy)

@@ -30,9 +30,9 @@ from robustprune.images.union import UnionPart, UnionPoolStage
 from robustprune.images.writing import write_pool
 from robustprune.planning.config import load_config
 from robustprune.planning.plan import make_plan
+from robustprune.training.recipes.standard import StandardRecipe
 from robustprune.training.sampler import EpochSampler, stratum_sizes
 from robustprune.training.schedules import Clock
-from robustprune.training.settings import StandardRecipe
 from robustprune.training.trainset import KeptImages, Stratum
 from tiny import TINY
 

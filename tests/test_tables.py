@@ -15,15 +15,16 @@ from made_up import TRAINED, Results, summary
 from robustprune.core.errors import UserError
 from robustprune.core.job import Job
 from robustprune.core.paths import REFERENCE
+from robustprune.experiments.cells import Cell, Sample
+from robustprune.experiments.claim_settings import Claim
+from robustprune.experiments.claims import interval_between, verdict_of
 from robustprune.experiments.files import load_experiments
-from robustprune.experiments.statistics import Cell, Sample
 from robustprune.experiments.tables import quantities as speed
-from robustprune.experiments.tables.claims import interval_between, judge, verdict_of
 from robustprune.experiments.tables.forms import Comparisons, Extrapolations, Hyperparameters, Layouts, Table
 from robustprune.experiments.tables.printed import printed_row, read_printed
 from robustprune.experiments.tables.quantities import QUANTITIES
-from robustprune.experiments.tables.rows import Shown
-from robustprune.experiments.tables.settings import Check, Claim, Printed, QuantityName
+from robustprune.experiments.tables.rows import Shown, judge
+from robustprune.experiments.tables.settings import Check, Printed, QuantityName
 from robustprune.experiments.tables.specs import RowSpec, RunSpec
 from robustprune.experiments.tables.table import TableStage
 from robustprune.planning.config import load_config

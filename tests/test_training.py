@@ -26,10 +26,13 @@ from robustprune.training.augmentation import crop_flip
 from robustprune.training.averaging import WeightAverage, averaging_decay
 from robustprune.training.losses import divergence_objective, trades_losses
 from robustprune.training.optimizers import build_optimizer, update
-from robustprune.training.recipes.registry import build_recipe
+from robustprune.training.recipes.base import AnyRecipe, Schedule
+from robustprune.training.recipes.pgd_at import PgdAtRecipe
+from robustprune.training.recipes.rs_fgsm import RsFgsmRecipe
+from robustprune.training.recipes.standard import StandardRecipe
+from robustprune.training.recipes.trades import TradesRecipe
 from robustprune.training.sampler import EpochSampler
 from robustprune.training.schedules import Clock, Position, cycle_point, one_cycle, piecewise_linear
-from robustprune.training.settings import AnyRecipe, PgdAtRecipe, RsFgsmRecipe, Schedule, StandardRecipe, TradesRecipe
 from robustprune.training.trainset import KeptImages, Stratum
 from tiny import TINY
 
@@ -339,10 +342,9 @@ def test_a_recipe_attacks_each_sample_within_its_own_radius_and_towards_or_from_
 
     images = torch.full((4, 1, 2, 2), 0.5)
     epsilon = torch.tensor([0.1, 0.05, -0.1, 0.0])
-    recipe = build_recipe(settings, ThreatModel.model_validate({"norm": norm, "epsilon": "1/10"}))
-    recipe.losses(
-        Linear().train(), images, torch.zeros(4).long(), epsilon, BatchNoise(torch.Generator().manual_seed(0), 4)
-    )
+    noise = BatchNoise(torch.Generator().manual_seed(0), 4)
+    threat = ThreatModel.model_validate({"norm": norm, "epsilon": "1/10"})
+    settings.losses(Linear().train(), images, torch.zeros(4).long(), epsilon, noise, threat=threat, online=None)
     shift = seen[-1] - images
     size = shift.abs().amax((1, 2, 3)) if norm == "Linf" else shift.flatten(1).norm(dim=1)
     torch.testing.assert_close(size, epsilon.abs(), atol=1e-6, rtol=1e-4)

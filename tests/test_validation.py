@@ -23,12 +23,13 @@ from robustprune.core.yaml_files import merge
 from robustprune.evaluation.robustness import EvaluationStage
 from robustprune.experiments.row import Row
 from robustprune.images.pool import open_pool
-from robustprune.networks.checkpoint import load_model, load_weights
+from robustprune.networks.checkpoint import load_model
+from robustprune.networks.weights import load_weights
 from robustprune.planning.plan import Plan
 from robustprune.scores.margin import MarginStage
 from robustprune.training.model import ModelStage, _warn_of_unused_radii
+from robustprune.training.recipes.base import RecipeName
 from robustprune.training.schedules import Clock
-from robustprune.training.settings import RecipeName
 from robustprune.training.trainset import KeptImages, missing_classes
 from robustprune.training.validation import Validation, catastrophic_overfitting_epoch
 from tiny import stage_of, tiny_plan

@@ -21,8 +21,11 @@ from robustprune.core.files import digest
 from robustprune.core.interruption import Checkpoints
 from robustprune.core.job import Job
 from robustprune.images import writing
+from robustprune.images.formats import stream
+from robustprune.images.formats.stream import Block, Blocks, in_blocks
+from robustprune.images.growing import GrowingArray
 from robustprune.images.pool import image_digests, open_pool, pool_digest
-from robustprune.images.writing import Block, Blocks, GrowingArray, fill_pool, in_blocks, publish_pool
+from robustprune.images.writing import fill_pool, publish_pool
 from stopping import StopAfterTwo
 
 Make = Callable[..., Job]
@@ -41,7 +44,7 @@ LABELS = np.arange(COUNT) % 7
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of 9 images, each of which is saved."""
-    monkeypatch.setattr(writing, "BLOCK_BYTES", 9 * 60)
+    monkeypatch.setattr(stream, "BLOCK_BYTES", 9 * 60)
     monkeypatch.setattr(writing, "SAVED_BYTES", 1)
 
 
@@ -137,8 +140,9 @@ from pathlib import Path
 from robustprune.core.execution import Execution
 from robustprune.core.job import Job
 from robustprune.images import writing
+from robustprune.images.formats import stream
 
-writing.BLOCK_BYTES, writing.SAVED_BYTES = 9 * 60, 1
+stream.BLOCK_BYTES, writing.SAVED_BYTES = 9 * 60, 1
 images = np.random.default_rng(0).integers(0, 256, (100, 3, 4, 5), dtype=np.uint8)
 
 def slowly(first):

@@ -15,7 +15,7 @@ from robustprune.experiments.row import Row
 from robustprune.experiments.tables.forms import Table
 from robustprune.planning.config import load_config
 from robustprune.planning.plan import Plan, make_plan
-from robustprune.training.settings import RecipeName
+from robustprune.training.recipes.base import RecipeName
 
 TABLE_1 = {name: table for name, table in load_experiments().items() if name == "puma.table1"}
 

@@ -13,9 +13,11 @@ from robustprune.core.job import Job
 from robustprune.core.team import Team
 from robustprune.images.pool import open_pool
 from robustprune.networks.batchnorm import take_statistics
-from robustprune.pruning.settings import MidTraining, OnlinePuma
 from robustprune.training.fit import Training
-from robustprune.training.settings import RsFgsmRecipe, TradesRecipe
+from robustprune.training.mid_training import MidTraining
+from robustprune.training.online import OnlinePuma
+from robustprune.training.recipes.rs_fgsm import RsFgsmRecipe
+from robustprune.training.recipes.trades import TradesRecipe
 from robustprune.training.trainset import KeptImages
 
 TRADES: dict[str, Any] = {"epochs": 2, "epoch_images": 60, "batch_size": 15, "step_size": 0.05, "attack_steps": 2}

@@ -9,13 +9,19 @@ One gradient a step, however many classes there are. The algorithm as printed wo
   with its sign, and it has not converged (P7).
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from robustprune.attacks.norms import NormGeometry, per_pixel
-from robustprune.attacks.settings import BoundarySearchSettings
 from robustprune.attacks.walk import Crossing, Walk
-from robustprune.networks.registry import Classifier
+
+if TYPE_CHECKING:
+    from robustprune.attacks.boundary_settings import BoundarySearchSettings
+    from robustprune.networks.registry import Classifier
 
 DEFINITION = {"margins.boundary_search": 1}
 

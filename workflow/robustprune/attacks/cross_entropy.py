@@ -1,16 +1,21 @@
 """The cross-entropy at an image, and PGD on it from a start of its own: what losses and dynamics are measured by."""
 
+from __future__ import annotations
+
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from robustprune.attacks.inputs import refuse_broken
+from robustprune.attacks.checks import refuse_broken
 from robustprune.attacks.pgd import pgd_from_own_starts
-from robustprune.core.settings import ThreatModel
-from robustprune.networks.registry import Classifier
-from robustprune.scores.settings import CrossEntropyAttack
+
+if TYPE_CHECKING:
+    from robustprune.attacks.cross_entropy_settings import CrossEntropyAttack
+    from robustprune.core.settings import ThreatModel
+    from robustprune.networks.registry import Classifier
 
 DEFINITION = {"attacks.cross_entropy": 1}
 

@@ -9,13 +9,19 @@ bound until no bound is below the best distance. With ``slope_ratio`` and ``cand
 differentiated in every step, as in the paper.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from robustprune.attacks.norms import NormGeometry, per_pixel
-from robustprune.attacks.settings import DeepFoolSettings
 from robustprune.attacks.walk import Crossing, Walk
-from robustprune.networks.registry import Classifier
+
+if TYPE_CHECKING:
+    from robustprune.attacks.deepfool_settings import DeepFoolSettings
+    from robustprune.networks.registry import Classifier
 
 DEFINITION = {"margins.deepfool": 2}
 
@@ -77,7 +83,7 @@ class DeepFool(Walk):
                 break  # they go on in the next batch
         return finished
 
-    def _arrive(self, rows: Tensor, here: "Slopes") -> None:
+    def _arrive(self, rows: Tensor, here: Slopes) -> None:
         """Begin anew where nothing was seen yet."""
         arrived = self.arrived[rows].nonzero().squeeze(1)
         rows, crossing, logits = rows[arrived], here.crossing[arrived], here.logits[arrived]
@@ -89,7 +95,7 @@ class DeepFool(Walk):
     def _bounds(self, rows: Tensor) -> Tensor:
         return lower_bounds(self.leads[rows], self.sizes[rows], self.settings.slope_ratio)
 
-    def _look(self, rows: Tensor, here: "Slopes", places: Tensor) -> None:
+    def _look(self, rows: Tensor, here: Slopes, places: Tensor) -> None:
         """At the class that can be the nearest of all; ``places`` are those of ``rows`` in ``here``."""
         others = self._bounds(rows).argmin(1)
         slope = here.slope(places, others)

@@ -3,16 +3,17 @@
 Either walk, DeepFool's or PUMA's Algorithm 1, runs on the active set, and so does the way back.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from robustprune.attacks.boundary_search import BoundarySearch
-from robustprune.attacks.deepfool import DeepFool
-from robustprune.attacks.inputs import refuse_broken
+from robustprune.attacks.checks import refuse_broken
+from robustprune.attacks.margin_method import MarginMethod
 from robustprune.attacks.norms import NormGeometry, per_pixel
-from robustprune.attacks.settings import AnyMarginSettings, BoundarySearchSettings
 from robustprune.attacks.walk import (
     Crossing,
     Walk,
@@ -22,7 +23,9 @@ from robustprune.attacks.walk import (
     narrow,
     run_active,
 )
-from robustprune.networks.registry import Classifier
+
+if TYPE_CHECKING:
+    pass
 
 DEFINITION = {"margins.signed": 1}
 
@@ -50,7 +53,7 @@ def signed_margins(
     images: Tensor,
     labels: Tensor,
     *,
-    settings: AnyMarginSettings,
+    settings: MarginMethod,
     norm: NormGeometry,
     batch_size: int,
 ) -> Margins:
@@ -84,24 +87,11 @@ def signed_margins(
         wrong = prediction != labels
         into = wrong & (settings.negative == "targeted")
         crossing = Crossing(torch.where(into, labels, prediction), into)
-        walk = _walk_of(network, images, logits, crossing, settings, norm)
+        walk = settings.walk(network, images, logits, crossing, norm)
         run_active(len(images), walk.advance, batch_size=batch_size, device=images.device)
         distance = _distances(walk, images, crossing.gap(logits), settings.bisection_steps, norm, batch_size)
     margin = distance.where(~wrong | (settings.negative == "unsigned"), -distance)
     return Margins(margin=margin, converged=margin.isfinite(), steps=walk.steps, prediction=prediction)
-
-
-def _walk_of(
-    model: Classifier,
-    images: Tensor,
-    logits: Tensor,
-    crossing: Crossing,
-    settings: AnyMarginSettings,
-    norm: NormGeometry,
-) -> Walk:
-    if isinstance(settings, BoundarySearchSettings):
-        return BoundarySearch(model, images, logits, crossing, settings=settings, norm=norm)
-    return DeepFool(model, images, logits, crossing, settings=settings, norm=norm)
 
 
 def _distances(

@@ -1,5 +1,7 @@
 """The geometry of a norm: sizes, steepest steps, projections, random starts; each sample has its own radius."""
 
+from __future__ import annotations
+
 from typing import Literal, Protocol
 
 import torch

@@ -3,15 +3,20 @@
 Madry et al. (2018), https://arxiv.org/abs/1706.06083.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from robustprune.attacks.norms import NormGeometry, norm_named, per_pixel
 from robustprune.core.sample_noise import per_sample
-from robustprune.core.settings import ThreatModel
-from robustprune.networks.registry import Classifier
+
+if TYPE_CHECKING:
+    from robustprune.core.settings import ThreatModel
+    from robustprune.networks.registry import Classifier
 
 DEFINITION = {"attacks.pgd": 2}
 

@@ -1,15 +1,20 @@
 """Many images on their way over a decision boundary: where each is, and what a method must tell of a step."""
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from robustprune.attacks.margin_loss import best_other
-from robustprune.networks.registry import Classifier
+
+if TYPE_CHECKING:
+    from robustprune.networks.registry import Classifier
 
 Gap = Callable[[Tensor, Tensor], Tensor]
 """(n,) rows and (n,) shares of their segments to the (n,) gaps there, below 0 beyond the boundary."""
@@ -93,7 +98,7 @@ class Crossing:
     classes: Tensor
     into: Tensor
 
-    def __getitem__(self, rows: Tensor) -> "Crossing":
+    def __getitem__(self, rows: Tensor) -> Crossing:
         """The crossings of some of the images."""
         return Crossing(self.classes[rows], self.into[rows])
 

@@ -15,6 +15,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1]
 _DEFINITION = re.compile(r"^DEFINITION = (\{.*?\})$", re.MULTILINE | re.DOTALL)
 _IMPORT = re.compile(r"^[ ]*from (robustprune[\w.]*) import (\([^)]*\)|[^\n]*)$", re.MULTILINE)
+_DECLARES_A_STAGE = re.compile(r"^class \w+Stage\(", re.MULTILINE)
 _TYPE_CHECKING = re.compile(r"^if TYPE_CHECKING:.*\n(?:(?:[ ]+.*)?\n)*", re.MULTILINE)
 
 
@@ -64,12 +65,29 @@ def _closure(module: str) -> frozenset[str]:
 def _imports(module: str) -> frozenset[str]:
     """Return the modules of the package that a module imports anywhere but for type checking."""
     text = _TYPE_CHECKING.sub("", source_of(module))
-    found = set()
+    types = _names_of_types(text) if _DECLARES_A_STAGE.search(text) else frozenset()
+    imported = set()
     for package, names in _IMPORT.findall(text):
         for name in re.findall(r"(\w+)(?: as \w+)?", re.sub(r"#.*", "", names)):
             below = f"{package}.{name}"
-            found.add(below if _path(below) is not None else package)
-    return frozenset(found - {module})
+            if name not in types:
+                imported.add(below if _path(below) is not None else package)
+    return frozenset(imported - {module})
+
+
+def _names_of_types(text: str) -> frozenset[str]:
+    """Return the names that only annotations use.
+
+    The file of a stage imports the settings that its fields can hold. They decide numbers where a stage holds them, and
+    are counted there; as types of fields they decide nothing.
+    """
+    tree = ast.parse(text)
+    annotations = [node.annotation for node in ast.walk(tree) if isinstance(node, ast.AnnAssign | ast.arg)]
+    annotations += [node.returns for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    typed = [name for root in annotations if root is not None for name in ast.walk(root) if isinstance(name, ast.Name)]
+    in_annotations = {id(name) for name in typed}
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in in_annotations}
+    return frozenset({name.id for name in typed} - used)
 
 
 @cache

@@ -4,18 +4,12 @@ No generator's state outlives a step, so nothing has to be saved for a resumed r
 number depends on batch size, order or how many jobs share the work.
 """
 
-import hashlib
-
 import torch
 from torch import Tensor
 
+from robustprune.core.seeds import derive_seed as derive_seed
+
 DEFINITION = {"randomness": 1}
-
-
-def derive_seed(seed: int, *purpose: str | int) -> int:
-    """A seed in [0, 2^63) for one purpose, from SHA-256 of all the parts."""
-    text = "/".join(str(part) for part in (seed, *purpose))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def generator(seed: int, *purpose: str | int, device: torch.device | str = "cpu") -> torch.Generator:

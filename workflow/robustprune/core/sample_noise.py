@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robustprune.core.randomness import derive_seed
+from robustprune.core.seeds import derive_seed
 
 DEFINITION = {"sample_noise": 1}
 

@@ -10,25 +10,24 @@ something is and not what it is, and is left out of the hash.
 """
 
 import hashlib
-import importlib
 import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
 from robustprune.core.declarations import Named
-from robustprune.core.definitions import definitions_of, modules_in, stated_in
+from robustprune.core.definitions import definitions_of
 from robustprune.core.marks import Ref, held_by, marked, references_of
 from robustprune.core.settings import Settings
 from robustprune.core.work import Work
 
 if TYPE_CHECKING:
     from robustprune.core.job import Job
+    from robustprune.core.rows import RowPass
     from robustprune.planning.plan import Plan
 
 ID_PATTERN = r"[a-z0-9]+(?:-[a-z0-9]+)*-[0-9a-f]{10}"
@@ -90,8 +89,6 @@ class Stage(Settings, ABC):
     local: ClassVar[bool] = False  # True for what takes seconds and runs where Snakemake runs
     rule: ClassVar[str] = ""  # name of the kind's rule; empty for the kind in the singular
     files: ClassVar[tuple[str, ...]] = ()  # outputs, besides the record, that people may ask for
-    room: ClassVar[str] = ""  # old way, until every stage has its own ``run``
-    modules: ClassVar[tuple[str, ...]] = ()  # old way, until every stage's definitions are derived
 
     @classmethod
     def kind_name(cls) -> str:
@@ -103,19 +100,13 @@ class Stage(Settings, ABC):
     def slug(self) -> str:
         """A few words for people; the hash behind it tells stages apart."""
 
+    @abstractmethod
     def run(self, job: "Job") -> dict[str, Any]:
         """Do the stage in ``job.partial``, publish its outputs, and return facts for its record."""
-        facts: dict[str, Any] = importlib.import_module(f"robustprune.{self.room}").run(job, self)
-        return facts
 
-    def row_pass(self, job: "Job") -> Any:
-        """Return the pass over the rows that several jobs can share."""
-        return importlib.import_module(f"robustprune.{self.room}").row_pass(job, self)
-
-    @property
-    def decisive_modules(self) -> tuple[str, ...]:
-        """Old way to name definitions."""
-        return self.modules
+    def row_pass(self, job: "Job") -> "RowPass":
+        """Return the pass over the rows that several jobs can share, where there are any (see ``shared_rows``)."""
+        raise LookupError(f"a stage of kind {self.kind} has no rows to share")
 
     @property
     def upstream(self) -> tuple[tuple[str, str], ...]:
@@ -130,8 +121,6 @@ class Stage(Settings, ABC):
     @property
     def definitions(self) -> dict[str, int]:
         """The version of each definition that decides this stage's numbers, by name."""
-        if names := self.decisive_modules:
-            return {name: definition(name) for name in sorted(set(names))}
         return definitions_of(_deciding_modules(self))
 
     def without_locations(self) -> dict[str, Any]:
@@ -182,18 +171,6 @@ def _deciding_modules(stage: Stage) -> set[str]:
     """Return the modules that declare a stage's class, the classes of the settings it holds, and its named choices."""
     classes = {type(held).__module__ for held in held_by(stage)}
     return classes | {named.declarations.module(name) for named, name, _ in marked(stage, Named)}
-
-
-@cache
-def definition(name: str) -> int:
-    """Return the version of a definition, by its name (old way)."""
-    return next(stated[name] for module in modules_in("robustprune") if name in (stated := stated_in(module)))
-
-
-@cache
-def architecture_modules(architecture: str) -> tuple[str, ...]:
-    """Return the definitions of a network and of those that it is built on (old way)."""
-    return tuple(definitions_of([f"robustprune.networks.{architecture}"]))
 
 
 def _without_locations(value: Any) -> Any:

@@ -4,26 +4,81 @@ The package's own resuming does not work, so each of the four attacks is a pass 
 still right, and what a pass found is kept. The attacks, their order and their settings are the package's.
 """
 
+from __future__ import annotations
+
 import logging
 import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from math import inf
+from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from pyautoattack import AutoAttack
 from torch import Tensor, nn
 
+from robustprune.attacks.inputs import inputs_at
+from robustprune.attacks.margin_loss import check_gradient, cw_objective
 from robustprune.core.errors import UserError
 from robustprune.core.randomness import derive_seed
-from robustprune.core.settings import ThreatModel
+from robustprune.core.rows import collect
+from robustprune.evaluation.attack import attack
+from robustprune.evaluation.checks import zero_gradients
 from robustprune.evaluation.outcome import is_right
+
+if TYPE_CHECKING:
+    from robustprune.core.rows import Columns, RowPass
+    from robustprune.core.settings import ThreatModel
+    from robustprune.evaluation.robustness import Target
 
 DEFINITION = {"evaluation.autoattack": 1}
 
 STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
 TARGETS = 9  # classes that the targeted attacks try, or all others where there are fewer
 DLR_CLASSES = 4  # classes that the targeted loss needs at the least
+
+
+@attack("autoattack", words="AutoAttack", breakers=("apgd-ce", "apgd-t", "fab-t", "square"), together=250)
+def measure_under_autoattack(target: Target) -> RowPass:
+    """Return the pass that does one attack after the other over the images that those before have left right."""
+    if target.imported:
+        check_gradient(target.model, *target.first(), origin=target.spec.model)
+    return partial(_all_four, target)
+
+
+def _all_four(target: Target, rows: range | None = None) -> Iterator[Columns]:
+    before = collect(target.each(partial(_before, target), "clean", rows))
+    right, broken_by = before["clean"].copy(), np.full(len(before["clean"]), -1, dtype=np.int8)
+    for position, name in enumerate(STANDARD):
+        one = partial(_one_attack, target, name, right, rows.start if rows else 0)
+        left = collect(target.each(one, name, rows))["right"]
+        broken_by[right & ~left] = position
+        right &= left
+    return iter([{**before, "right": right, "broken_by": broken_by}])
+
+
+def _before(target: Target, start: int, stop: int) -> Columns:
+    """Which images are right clean, and at which the margin has no gradient."""
+    (images, labels), ids = target.images(start, stop), torch.from_numpy(target.rows[start:stop])
+    spec, objective = target.spec, partial(cw_objective, labels=labels, kappa=inf)
+    assert spec.threat is not None
+    zero = zero_gradients(target.model, images, ids, objective=objective, threat=spec.threat, seed=spec.seed)
+    return {"clean": is_right(target.model, images, labels).cpu().numpy(), "zero_gradient": zero.cpu().numpy()}
+
+
+def _one_attack(target: Target, name: str, right: npt.NDArray[np.bool_], first: int, start: int, stop: int) -> Columns:
+    """Attack those rows from ``start`` on that are right; ``right`` begins at row ``first``."""
+    left = right[start - first : stop - first].copy()
+    images, labels = inputs_at(target.pool, target.rows[start:stop][left], target.job.device)
+    chunk, threat = start // (target.spec.shared_rows.together or 1), target.spec.threat
+    assert threat is not None
+    still = withstands_one(name, target.model, images, labels, chunk, threat=threat, seed=target.spec.seed)
+    left[left] = still.cpu().numpy()
+    return {"right": left}
 
 
 def withstands_one(

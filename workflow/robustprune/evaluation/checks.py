@@ -1,18 +1,20 @@
 """What makes an evaluation doubtful, told beside its numbers as AutoAttack does (Croce & Hein 2020)."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from robustprune.attacks.norms import norm_named
-from robustprune.attacks.pgd import Objective
 from robustprune.core.sample_noise import per_sample
-from robustprune.core.settings import ThreatModel
+
+if TYPE_CHECKING:
+    from robustprune.attacks.pgd import Objective
+    from robustprune.core.settings import ThreatModel
 
 DEFINITION = {"evaluation.checks": 1}
-
-PASSES = 5
-LARGEST_DIFFERENCE = 1e-4  # between logits, each image's brought to length 1 (the package's check_randomized)
 
 
 def zero_gradients(
@@ -37,10 +39,3 @@ def zero_gradients(
     start = (images + norm.random_start(draw, radius)).clamp(0, 1).requires_grad_()
     (gradient,) = torch.autograd.grad(objective(model(start)).sum(), start)
     return ~gradient.flatten(1).any(1)
-
-
-@torch.no_grad()
-def answers_at_random(model: nn.Module, images: Tensor) -> bool:
-    """Whether the logits of the same images differ from one pass to the next, so that attacks chase noise."""
-    passes = torch.stack([F.normalize(model(images), dim=1) for _ in range(PASSES)])
-    return bool((passes.amax(0) - passes.amin(0)).norm(dim=1).max() > LARGEST_DIFFERENCE)

@@ -1,8 +1,10 @@
 """What an evaluation leaves behind: a row for each test image, and the accuracies."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,12 +12,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from robustprune.core.files import replacing, write_text
-from robustprune.core.rows import Columns
 from robustprune.evaluation.summary import SUMMARY_FILE, Summary
 from robustprune.images.drawing import Rows, draw_of_each
-from robustprune.images.pool import AnyLabels
+
+if TYPE_CHECKING:
+    from robustprune.core.rows import Columns
+    from robustprune.images.pool import AnyLabels
 
 SEED = 0  # for ever, so that all models and seeds are measured on the same images
 
@@ -61,7 +66,14 @@ def is_right(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     return logits.argmax(1) == labels
 
 
-DEFINITION = {"evaluation.accuracy": 1, "evaluation.outcome": 2, "evaluation.subset": 1}
+DEFINITION = {
+    "evaluation.accuracy": 1,
+    "evaluation.checks": 1,
+    "evaluation.outcome": 2,
+    "evaluation.subset": 1,
+}
+PASSES = 5
+LARGEST_DIFFERENCE = 1e-4  # between logits, each image's brought to length 1 (the package's check_randomized)
 
 OUTCOME_FILE = "outcome.parquet"
 
@@ -119,3 +131,10 @@ def write_outcome(directory: Path, table: pa.Table, summary: Summary) -> None:
     with replacing(directory / OUTCOME_FILE) as temporary:
         pq.write_table(table, temporary)
     write_text(directory / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
+
+
+@torch.no_grad()
+def answers_at_random(model: nn.Module, images: Tensor) -> bool:
+    """Whether the logits of the same images differ from one pass to the next, so that attacks chase noise."""
+    passes = torch.stack([F.normalize(model(images), dim=1) for _ in range(PASSES)])
+    return bool((passes.amax(0) - passes.amin(0)).norm(dim=1).max() > LARGEST_DIFFERENCE)

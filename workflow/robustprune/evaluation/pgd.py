@@ -1,16 +1,26 @@
 """PGD as an evaluation: a fixed number of steps, from one random start or several, on one of two objectives."""
 
+from __future__ import annotations
+
 from functools import partial
+from math import inf
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from robustprune.attacks.margin_loss import cw_objective
+from robustprune.attacks.margin_loss import check_gradient, cw_objective
 from robustprune.attacks.pgd import Objective, pgd_from_own_starts
-from robustprune.core.settings import ThreatModel
+from robustprune.evaluation.attack import attack
+from robustprune.evaluation.checks import zero_gradients
 from robustprune.evaluation.outcome import is_right
-from robustprune.evaluation.settings import Pgd
+
+if TYPE_CHECKING:
+    from robustprune.core.rows import Columns, RowPass
+    from robustprune.core.settings import ThreatModel
+    from robustprune.evaluation.robustness import Target
+    from robustprune.evaluation.settings import Pgd
 
 DEFINITION = {"evaluation.pgd": 1}
 
@@ -62,3 +72,30 @@ def objective_of(settings: Pgd, labels: Tensor) -> Objective:
     if settings.objective == "margin":
         return partial(cw_objective, labels=labels)
     return partial(F.cross_entropy, target=labels, reduction="none")
+
+
+@attack("cw", words="PGD on the CW margin")
+@attack("pgd", words="PGD")
+@attack("pgd_50_10", words="PGD-50-10")
+def measure_under_pgd(target: Target) -> RowPass:
+    """Return the pass that attacks images by PGD, with the settings of the target's stage."""
+    spec, model = target.spec, target.model
+    assert spec.pgd is not None
+    assert spec.threat is not None
+    settings, threat = spec.pgd, spec.threat
+    if target.imported:
+        check_gradient(model, *target.first(), origin=spec.model)
+
+    def compute(start: int, stop: int) -> Columns:
+        (images, labels), ids = target.images(start, stop), torch.from_numpy(target.rows[start:stop])
+        objective = objective_of(settings, labels)
+        if settings.objective == "margin":  # without the cap at which the attack is content
+            objective = partial(cw_objective, labels=labels, kappa=inf)
+        columns = {
+            "clean": is_right(model, images, labels),
+            "zero_gradient": zero_gradients(model, images, ids, objective=objective, threat=threat, seed=spec.seed),
+            "right": withstands_pgd(model, images, labels, ids, threat=threat, settings=settings, seed=spec.seed),
+        }
+        return {name: values.cpu().numpy() for name, values in columns.items()}
+
+    return partial(target.each, compute, "attack")

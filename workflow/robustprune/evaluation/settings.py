@@ -1,12 +1,12 @@
 """Settings of evaluating a trained model."""
 
-from collections.abc import Mapping
 from fractions import Fraction
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from robustprune.core.settings import Exact, Settings
+from robustprune.evaluation.attack import AttackName
 
 
 class QualitySettings(Settings):
@@ -20,10 +20,6 @@ class QualitySettings(Settings):
     )
 
 
-AttackName = Literal["clean", "cw", "pgd", "pgd_50_10", "autoattack"]
-"""What a model is measured under; ``clean`` is no attack."""
-
-
 def _each_once(attacks: tuple[AttackName, ...]) -> tuple[AttackName, ...]:
     if len(set(attacks)) < len(attacks):
         raise ValueError("should name each attack once")
@@ -31,15 +27,6 @@ def _each_once(attacks: tuple[AttackName, ...]) -> tuple[AttackName, ...]:
 
 
 AttackNames = Annotated[tuple[AttackName, ...], Field(min_length=1), AfterValidator(_each_once)]
-
-ATTACK_WORDS: Mapping[AttackName, str] = {
-    "clean": "no attack",
-    "cw": "PGD on the CW margin",
-    "pgd": "PGD",
-    "pgd_50_10": "PGD-50-10",
-    "autoattack": "AutoAttack",
-}
-"""As readers know them."""
 
 
 class PgdSettings(Settings):

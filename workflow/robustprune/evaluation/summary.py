@@ -1,11 +1,11 @@
 """The accuracies that an evaluation found, and what makes them doubtful. Quick to import, since every table does."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-
-DEFINITION = {"evaluation.summary": 1}
 
 SUMMARY_FILE = "summary.json"
 SQUARE_GAIN = 0.002

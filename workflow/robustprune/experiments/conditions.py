@@ -6,7 +6,7 @@ from pydantic import Field
 
 from robustprune.core.settings import Exact, Norm, Settings
 from robustprune.images.settings import GENERATED_PATTERN, TrainedOn
-from robustprune.networks.settings import Architecture, ArchitectureRole
+from robustprune.networks.architecture import Architecture, ArchitectureRole
 
 
 class Conditions(Settings):

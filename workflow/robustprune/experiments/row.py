@@ -5,24 +5,16 @@ from typing import get_args
 
 from pydantic import Field, ValidationError, model_validator
 
-from robustprune.attacks.settings import MarginMethod
+from robustprune.attacks.margin_method import MarginMethodName
 from robustprune.core.settings import Exact, Line, Weights
 from robustprune.core.wording import what_is_wrong
 from robustprune.experiments.conditions import Conditions
 from robustprune.experiments.tables.settings import Cells
-from robustprune.pruning.settings import (
-    ENDS,
-    Among,
-    DropBeyond,
-    DropShare,
-    MidTraining,
-    OnlinePuma,
-    Per,
-    RadiusRule,
-    Strategy,
-)
+from robustprune.pruning.settings import ENDS, Among, DropBeyond, DropShare, Per, RadiusRule, Strategy
 from robustprune.scores.settings import DynamicsScoreName, ScoreName
-from robustprune.training.settings import RecipeName
+from robustprune.training.mid_training import MidTraining
+from robustprune.training.online import OnlinePuma
+from robustprune.training.recipes.base import RecipeName
 
 PRUNING_KEYS = {"strategy", "score", "ratio", "among", "per"}
 """What a row that drops nothing does not need."""
@@ -67,7 +59,7 @@ class Row(Conditions):
     imported: str | None = Field(
         None, description="scores of the config that were measured elsewhere; the strategy goes by them, not by score"
     )
-    margins: MarginMethod | None = Field(
+    margins: MarginMethodName | None = Field(
         None, description="how margins are measured; margins.method of the config where absent"
     )
     weights: Weights | None = Field(

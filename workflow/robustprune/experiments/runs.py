@@ -1,16 +1,22 @@
 """What the stages of a run have left behind."""
 
+from __future__ import annotations
+
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from robustprune.core.job import Job
 from robustprune.core.paths import HISTORY_FILE
 from robustprune.core.record import read_record
 from robustprune.evaluation.summary import Summary, read_summaries
-from robustprune.experiments.tables.settings import AccuracyName
-from robustprune.experiments.tables.specs import RowSpec, RunSpec
+
+if TYPE_CHECKING:
+    from robustprune.core.job import Job
+    from robustprune.experiments.tables.settings import AccuracyName
+    from robustprune.experiments.tables.specs import RowSpec, RunSpec
+
+DEFINITION = {"evaluation.summary": 1}
 
 
 class Run:

@@ -1,4 +1,6 @@
-"""What stands in a table: a number for each run, a number or text alone, or nothing."""
+"""Statistics over the runs of a method: summaries, intervals, Welch's test."""
+
+from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -166,34 +168,4 @@ def runs_below_chance(robust_accuracies: Sequence[float], *, chance: float) -> i
     return sum(accuracy < chance for accuracy in robust_accuracies)
 
 
-DEFINITION = {"tables.cells": 2, "tables.statistics": 3}
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A number for each run of a method.
-
-    Attributes:
-        values: by the run's seed, at least one.
-        tied: whether they are differences whose spread is not known (``statistics.tie``).
-    """
-
-    values: Mapping[int, float]
-    tied: bool = False
-
-    @property
-    def summary(self) -> Summary:
-        """Mean, spread and number of runs."""
-        summary = Summary.of(list(self.values.values()))
-        return summary.without_spread() if self.tied else summary
-
-
-Cell = Sample | float | int | str | None
-"""None where a run does not tell."""
-
-
-def number_of(cell: Cell) -> float | None:
-    """The one number that stands for a cell: the mean over runs, or the number itself; None for text or nothing."""
-    if isinstance(cell, Sample):
-        return cell.summary.mean
-    return None if cell is None or isinstance(cell, str) else float(cell)
+DEFINITION = {"tables.statistics": 3}

@@ -4,18 +4,20 @@ When images are drawn the label is 0, so none comes out turned or scaled (Karras
 Karras et al. 2020, appendix B).
 """
 
+from __future__ import annotations
+
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from robustprune.core.randomness import BatchNoise
+if TYPE_CHECKING:
+    from robustprune.core.randomness import BatchNoise
 
 DEFINITION = {"edm.augmentation": 2}
 
-LABELS = 9  # flips 2, scale 1, rotation 2, anisotropic scale 2, translation 2
 SCALE_STD = 0.2  # of the binary logarithm of a scale
 ANISOTROPY_TURNED = 0.5  # probability that the axes of an anisotropic scale are turned
 TRANSLATION_STD = 0.125  # in units of a side

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic import Field
 
@@ -14,14 +14,14 @@ from robustprune.core.job import Job
 from robustprune.core.rows import Columns, RowPass, compute_rows
 from robustprune.core.stage import GeneratorId, ImageShape, SharedRows, Stage
 from robustprune.core.stage_file import read_spec
-from robustprune.generation.generator import GeneratorStage
 from robustprune.generation.settings import SamplerSettings
 
 if TYPE_CHECKING:
     import torch
 
+    from robustprune.generation.generator import GeneratorStage
     from robustprune.generation.network import UNet
-    from robustprune.images.writing import Block
+    from robustprune.images.formats.stream import Block
 
 
 DEFINITION = {"pools.generated": 1}
@@ -30,17 +30,6 @@ DEFINITION = {"pools.generated": 1}
 class GeneratedPoolStage(Stage):
     """Images drawn from a generator, the classes in turn."""
 
-    room = "images.ingested"
-    modules = (
-        "edm.network",
-        "edm.preconditioning",
-        "edm.sampler",
-        "pools.format",
-        "pools.generated",
-        "pools.writing",
-        "precision",
-        "sample_noise",
-    )
     kind: Literal["pools"] = "pools"
     origin: Literal["generated"] = "generated"
     dataset: str
@@ -101,11 +90,12 @@ def _from_row(first: int, blocks: Iterator[Columns]) -> Iterator[Block]:
 def load_generator(directory: Path, spec: GeneratedPoolStage, device: torch.device) -> UNet:
     """The averaged network of a complete generator stage, in eval mode, its parameters frozen."""
     from robustprune.generation.network import build_network
-    from robustprune.networks.checkpoint import WEIGHTS_FILE, load_weights
+    from robustprune.networks.weights import WEIGHTS_FILE, load_weights
 
     trained = read_spec(directory)
-    if not isinstance(trained, GeneratorStage):
+    if trained.kind != "generators":
         raise UserError(f"{directory} holds a stage of kind {trained.kind}, not a generator")
+    trained = cast("GeneratorStage", trained)
     if trained.image_shape != spec.image_shape or trained.classes != spec.classes:
         raise UserError(
             f"{directory} draws images of shape {trained.image_shape} in {trained.classes} classes, but the pool has "

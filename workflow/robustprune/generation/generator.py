@@ -22,19 +22,6 @@ HISTORY_FILE = "history.parquet"
 class GeneratorStage(Stage):
     """An EDM trained on a real pool."""
 
-    room = "generation.generator"
-    modules = (
-        "edm.augmentation",
-        "edm.network",
-        "edm.preconditioning",
-        "edm.training",
-        "precision",
-        "randomness",
-        "training.batches",
-        "training.optimizers",
-        "training.team",
-        "training.trainset",
-    )
     kind: Literal["generators"] = "generators"
     dataset: str
     pool: PoolId
@@ -60,7 +47,7 @@ class GeneratorStage(Stage):
         from robustprune.core.followers import team_of
         from robustprune.generation.training import GeneratorTraining
         from robustprune.images.pool import open_pool
-        from robustprune.networks.checkpoint import WEIGHTS_FILE, save_weights
+        from robustprune.networks.weights import WEIGHTS_FILE, save_weights
 
         pool = open_pool(job.upstream("pools", self.pool))
         _require_fit(self, pool.info)

@@ -1,17 +1,21 @@
 """The class-conditional U-Net of EDM: DDPM++ (Song et al. 2021) as Karras et al. (2022) configure it."""
 
+from __future__ import annotations
+
 import math
 from functools import partial
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robustprune.core.errors import UserError
-from robustprune.core.randomness import BatchNoise
-from robustprune.generation.augmentation import LABELS
-from robustprune.generation.settings import GeneratorSettings
+from robustprune.generation.settings import AUGMENTATION_LABELS
+
+if TYPE_CHECKING:
+    from robustprune.core.randomness import BatchNoise
+    from robustprune.generation.settings import GeneratorSettings
 
 DEFINITION = {"edm.network": 2}
 
@@ -27,7 +31,7 @@ Resample = Literal["down", "up"] | None
 Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
 
-def build_network(settings: GeneratorSettings, image_shape: tuple[int, int, int], classes: int) -> "UNet":
+def build_network(settings: GeneratorSettings, image_shape: tuple[int, int, int], classes: int) -> UNet:
     """A freshly initialised network, drawn from torch's global generator.
 
     Args:
@@ -206,7 +210,7 @@ class Embedding(nn.Module):
         self.register_buffer("frequencies", LONGEST_PERIOD**-exponents, persistent=False)
         self.label = _linear(classes, channels)
         self.mlp = nn.Sequential(_linear(channels, outputs), nn.SiLU(), _linear(outputs, outputs), nn.SiLU())
-        self.augmentation = _linear(LABELS, channels, bias=False) if augmented else None
+        self.augmentation = _linear(AUGMENTATION_LABELS, channels, bias=False) if augmented else None
 
     def forward(self, c_noise: Tensor, labels: Tensor, augmentation: Tensor | None = None) -> Tensor:
         """(N,) float32, (N,) int64 and, where an image was augmented, (N, 9) float32 to (N, outputs) float32."""

@@ -3,14 +3,18 @@
 Images y and noisy images x = y + n, n ~ N(0, sigma^2), are scaled to [-1, 1].
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
-from robustprune.core.settings import Precision
 from robustprune.networks.precision import arithmetic
+
+if TYPE_CHECKING:
+    from robustprune.core.settings import Precision
 
 DEFINITION = {"edm.preconditioning": 1}
 

@@ -1,9 +1,12 @@
 """EDM's sampler: Heun's method on the probability flow, with churn or without (Karras et al. 2022)."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,7 +14,9 @@ from torch import Tensor
 from robustprune.core.sample_noise import per_sample
 from robustprune.generation.network import NO_CLASS
 from robustprune.generation.preconditioning import Network, denoise, in_precision
-from robustprune.generation.settings import SamplerSettings
+
+if TYPE_CHECKING:
+    from robustprune.generation.settings import SamplerSettings
 
 DEFINITION = {"edm.sampler": 1}
 

@@ -6,6 +6,8 @@ from pydantic import Field, model_validator
 
 from robustprune.core.settings import Precision, Settings
 
+AUGMENTATION_LABELS = 9  # flips 2, scale 1, rotation 2, anisotropic scale 2, translation 2
+
 
 class GeneratorSettings(Settings):
     """EDM (Karras et al. 2022): the network and how it is trained."""

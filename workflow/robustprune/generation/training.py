@@ -1,8 +1,10 @@
 """Training an EDM: batches, learning rate, weight average, checkpoints (Karras et al. 2022, appendix F)."""
 
+from __future__ import annotations
+
 import copy
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,20 +12,22 @@ import torch
 from torch import Tensor, nn
 
 from robustprune.core.errors import UserError
-from robustprune.core.job import Job
 from robustprune.core.randomness import BatchNoise, derive_seed, generator
 from robustprune.core.steps import ResumableSteps
 from robustprune.core.team import Team
 from robustprune.generation.augmentation import augment
-from robustprune.generation.generator import GeneratorStage
 from robustprune.generation.network import NO_CLASS, build_network
 from robustprune.generation.preconditioning import Network, denoising_losses, in_precision, sigma_of
-from robustprune.generation.settings import GeneratorSettings
-from robustprune.images.pool import Pool
 from robustprune.networks.precision import memory_format
 from robustprune.training.batches import open_batches
 from robustprune.training.optimizers import update
 from robustprune.training.trainset import KeptImages
+
+if TYPE_CHECKING:
+    from robustprune.core.job import Job
+    from robustprune.generation.generator import GeneratorStage
+    from robustprune.generation.settings import GeneratorSettings
+    from robustprune.images.pool import Pool
 
 DEFINITION = {"edm.training": 2}
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from robustprune.core.digests import cached_digest, file_digest, file_state, hash_lines
 from robustprune.core.errors import UserError
 from robustprune.core.files import digest, write_text
 from robustprune.core.job import Job
@@ -22,8 +23,9 @@ from robustprune.images.classes.grouping import (
     group_synsets,
     read_hierarchy,
 )
-from robustprune.images.classes.listing import list_images, require_folder, shuffled, synset_entries
+from robustprune.images.classes.listing import folder_fingerprint, list_images, require_folder, shuffled, synset_entries
 from robustprune.images.classes.specs import HierarchyFile, SynsetFolder
+from robustprune.images.settings import HierarchySettings
 
 if TYPE_CHECKING:
     from robustprune.images.classes.files import ClassImages
@@ -36,11 +38,17 @@ COUNTS_FILE = "counts.json"
 NAMES_FILE = "words.txt"  # next to the hierarchy's file: a synset's id, a tab, its name
 
 
+DEFINITION = {"classes.files": 1, "classes.grouping": 1, "classes.hierarchy": 1, "classes.listing": 1}
+
+HIERARCHY_NAME = "wordnet.is_a.txt"
+HINT = (
+    "a folder or .tar archive for each synset, such as n02084071.tar, and wordnet.is_a.txt are at https://image-net.org"
+)
+
+
 class ClassListStage(Stage):
     """Classes of similar size, and which images are whose."""
 
-    room = "images.classes.stage"
-    modules = ("classes.files", "classes.grouping", "classes.hierarchy", "classes.listing")
     rule = "class_list"
     uses_device = False
     kind: Literal["classes"] = "classes"
@@ -164,3 +172,23 @@ def _facts(grouping: Grouping, hierarchy: Hierarchy, images: Mapping[str, int]) 
         "synsets_divided": grouping.divided,
         "synsets_with_several_parents": hierarchy.several_parents,
     }
+
+
+def synset_folder(location: str, *, setting: str) -> SynsetFolder:
+    """Return a folder of synsets, fingerprinted by the names and sizes of its files. Raises UserError if invalid."""
+    folder = Path(location)
+    try:
+        entries = synset_entries(folder)
+    except UserError as error:
+        raise UserError(f"{setting}: {error}; {HINT}") from None
+    states = hash_lines(f"{path.absolute()}|{file_state(path)}" for path in entries.values())
+    fingerprint = cached_digest(f"{folder.absolute()}|{states}", lambda: folder_fingerprint(entries))
+    return SynsetFolder(digest=fingerprint, location=str(folder.absolute()))
+
+
+def hierarchy_file(location: str, settings: HierarchySettings) -> HierarchyFile:
+    """Return ``data.hierarchy.file``, or the file in the folder ``location``. Raises UserError if it is missing."""
+    path = Path(settings.file) if settings.file is not None else Path(location, HIERARCHY_NAME)
+    if not path.is_file():
+        raise UserError(f"data.hierarchy.file: there is no file {path}; {HINT}")
+    return HierarchyFile(digest=file_digest(path), location=str(path.absolute()))

@@ -23,8 +23,6 @@ from robustprune.core.stage import ImageShape
 from robustprune.images.limits import LARGEST_BYTES
 from robustprune.images.rows import Index, rows_of
 
-DEFINITION = {"pools.decoding": 1}
-
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # Pillow knows others that run programs to read a file
 MODES = {1: "L", 3: "RGB"}
 LARGEST_PIXELS = 2**26  # 8192 x 8192; a file of a few kilobytes can state far more

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,8 @@ from robustprune.images.encoded import (
     decoding_threads,
     file_name,
 )
+from robustprune.images.formats.registry import storage
+from robustprune.images.formats.stream import EncodedImage
 from robustprune.images.pool import (
     DIGESTS_FILE,
     INFO_FILE,
@@ -40,7 +42,11 @@ from robustprune.images.pool import (
     open_pool,
 )
 
-DEFINITION = {"pools.encoding": 2}
+if TYPE_CHECKING:
+    from robustprune.images.formats.stream import ImageStream
+    from robustprune.images.ingested import IngestedPoolStage
+
+DEFINITION = {"pools.decoding": 1, "pools.encoding": 2, "pools.format": 4}
 
 ROWS_OF_A_FILE = 2**13
 ROWS_OF_A_GROUP = 2**8
@@ -53,24 +59,6 @@ SCHEMA = pa.schema(
         )
     },
 )
-
-
-class EncodedImage(NamedTuple):
-    """An image as a source has it.
-
-    Attributes:
-        encoded: the bytes of a JPEG, PNG or the like.
-        label: its class.
-        path: what it is called at its source; kept beside it.
-    """
-
-    encoded: bytes
-    label: int
-    path: str
-
-
-Source = Callable[[int], Iterator[EncodedImage]]
-"""``source(first)``: the images from row ``first`` on, in order."""
 
 
 class FileRows(NamedTuple):
@@ -91,7 +79,7 @@ class FileRows(NamedTuple):
 
 def fill_encoded_pool(
     job: Job,
-    images: Source,
+    images: Callable[[int], Iterator[EncodedImage]],
     *,
     count: int,
     image_shape: ImageShape,
@@ -132,6 +120,23 @@ def fill_encoded_pool(
     if next(rows, None) is not None:
         raise UserError(f"{source}: there are more images than the {count} it states")
     return _finish(job, files, image_shape=image_shape, classes=classes, dataset=dataset, source=source)
+
+
+@storage("encoded")
+def fill_encoded(job: Job, spec: "IngestedPoolStage", stream: "ImageStream") -> Callable[[Job], dict[str, Any]]:
+    """Write a stream's encoded images as the pool of its stage; what is returned publishes it."""
+    assert stream.pictures is not None  # the stage is refused otherwise
+    fill_encoded_pool(
+        job,
+        stream.pictures.images,
+        count=stream.count,
+        image_shape=spec.image_shape,
+        classes=spec.classes,
+        dataset=spec.dataset,
+        source=spec.phrase,
+        folder=stream.pictures.folder,
+    )
+    return publish_encoded_pool
 
 
 def publish_encoded_pool(job: Job) -> dict[str, Any]:

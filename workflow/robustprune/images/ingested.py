@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,12 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from robustprune.core.declarations import Named
 from robustprune.core.errors import UserError
 from robustprune.core.files import write_text
 from robustprune.core.job import Job
 from robustprune.core.record import read_record
 from robustprune.core.stage import ImageShape, PoolId, Stage
 from robustprune.images.formats.listing import image_files
+from robustprune.images.formats.registry import FORMATS, STORAGES
 from robustprune.images.settings import PICTURE_FORMATS, Overlap, Storage
 from robustprune.images.sources import planned_files, require_unchanged
 from robustprune.images.specs import DigitsSource, FileSource, TorchvisionSource
@@ -31,18 +32,10 @@ if TYPE_CHECKING:
 
 READ_FILE = "read.txt"  # of which files the images in partial/ are
 
-SOURCE_MODULES = {
-    "parquet": ("pools.decoding",),
-    "imagefolder": ("pools.decoding", "pools.ingest.listing"),
-    "webdataset": ("pools.decoding", "pools.ingest.listing"),
-}
-"""What decides pixels besides a source's own module."""
-
 
 class IngestedPoolStage(Stage):
     """Real or ready-made images, brought into the pool format."""
 
-    room = "images.ingested"
     resources = "ingest"
     uses_device = False
     kind: Literal["pools"] = "pools"
@@ -51,21 +44,33 @@ class IngestedPoolStage(Stage):
     split: Literal["train", "test", "synthetic"]
     classes: int
     image_shape: ImageShape
-    source: Annotated[FileSource | TorchvisionSource | DigitsSource, Field(discriminator="format")]
+    source: FileSource | TorchvisionSource | DigitsSource
     train: PoolId | None = Field(None, description="the pool of which equal images are counted")
     test: PoolId | None = Field(None, description="the pool of which it should have no image")
     overlap: Overlap = Field("refused", description="whether it may have some all the same")
-    storage: Storage = Field("decoded", description="whether it has the source's pictures as they are, or pixels")
+    storage: Annotated[Storage, Named(STORAGES)] = Field(
+        "decoded", description="whether it has the source's pictures as they are, or pixels"
+    )
 
     @property
     def slug(self) -> str:
         return f"{self.dataset}-{self.split}"
 
     @property
-    def decisive_modules(self) -> tuple[str, ...]:
-        form, writer = self.source.format, "pools.writing" if self.storage == "decoded" else "pools.encoding"
-        others = ("pools.ingest.idx",) if self.source.format == "torchvision" and "MNIST" in self.source.name else ()
-        return ("pools.format", writer, f"pools.ingest.{form}", *SOURCE_MODULES.get(form, others))
+    def place(self) -> str:
+        """Where the images lie, for messages."""
+        return ", ".join(self.source.location) if isinstance(self.source, FileSource) else self.phrase
+
+    @property
+    def phrase(self) -> str:
+        """A phrase on the images for pool.json, without their folder: a pool is the same wherever its source lies."""
+        match self.source:
+            case DigitsSource():
+                return f"scikit-learn's digits, {self.split}"
+            case TorchvisionSource(name=name):
+                return f"torchvision's {name}, {self.split}"
+            case FileSource(format=form, digest=digest):
+                return f"{form} files with the digest {digest}"
 
     @model_validator(mode="after")
     def _has_pictures(self) -> IngestedPoolStage:
@@ -83,11 +88,11 @@ class IngestedPoolStage(Stage):
         from robustprune.images.duplicates import facts_of_overlaps, facts_of_repeats
 
         with _unchanged(job, self.source):
-            stream = importlib.import_module(f"robustprune.images.formats.{self.source.format}").open_stream(self)
+            stream = FORMATS[self.source.format].open_stream(self)
             _require_same_classes(job, self, stream)
-            publish = _fill(job, self, stream)
+            publish = STORAGES[self.storage](job, self, stream)
         others, allowed = {"train": self.train, "test": self.test}, self.overlap == "allowed"
-        found = {**facts_of_repeats(job), **facts_of_overlaps(job, others, allowed=allowed, place=_place(self))}
+        found = {**facts_of_repeats(job), **facts_of_overlaps(job, others, allowed=allowed, place=self.place)}
         return {**publish(job), **found, **stream.facts}
 
 
@@ -97,39 +102,7 @@ def _require_same_classes(job: Job, spec: IngestedPoolStage, stream: ImageStream
         names = read_record(job.upstream("pools", pool)).facts.get("class_names")
         if names is not None and (other := set(names) ^ set(stream.facts["class_names"])):
             found = ", ".join(sorted(other)[:5])
-            raise UserError(f"{_place(spec)}: {found} should be a class both of it and of the pool {pool}")
-
-
-def _fill(job: Job, spec: IngestedPoolStage, stream: ImageStream) -> Callable[[Job], dict[str, Any]]:
-    """Write the pool as its spec wants it kept; what is returned publishes it."""
-    from robustprune.images.writing import fill_pool, publish_pool
-
-    if spec.storage == "decoded":
-        fill_pool(
-            job,
-            stream.blocks,
-            count=stream.count,
-            image_shape=spec.image_shape,
-            classes=spec.classes,
-            dataset=spec.dataset,
-            source=_phrase(spec),
-            origin=_place(spec),
-        )
-        return publish_pool
-    from robustprune.images.encoding import fill_encoded_pool, publish_encoded_pool  # brings pyarrow
-
-    assert stream.pictures is not None  # the spec is refused otherwise
-    fill_encoded_pool(
-        job,
-        stream.pictures.images,
-        count=stream.count,
-        image_shape=spec.image_shape,
-        classes=spec.classes,
-        dataset=spec.dataset,
-        source=_phrase(spec),
-        folder=stream.pictures.folder,
-    )
-    return publish_encoded_pool
+            raise UserError(f"{spec.place}: {found} should be a class both of it and of the pool {pool}")
 
 
 @contextmanager
@@ -189,21 +162,3 @@ def _state_of(source: FileSource) -> str:
 def _empty(folder: Path) -> None:
     shutil.rmtree(folder)
     folder.mkdir()
-
-
-def _place(spec: IngestedPoolStage) -> str:
-    """Where the images lie, for a message."""
-    if isinstance(spec.source, FileSource):
-        return ", ".join(spec.source.location)
-    return _phrase(spec)
-
-
-def _phrase(spec: IngestedPoolStage) -> str:
-    """What the images are, for pool.json; without a folder, so that a pool is the same wherever its source lies."""
-    match spec.source:
-        case DigitsSource():
-            return f"scikit-learn's digits, {spec.split}"
-        case TorchvisionSource(name=name):
-            return f"torchvision's {name}, {spec.split}"
-        case FileSource(format=form, digest=digest):
-            return f"{form} files with the digest {digest}"

@@ -22,7 +22,6 @@ from robustprune.core.settings import Exact
 from robustprune.images.encoded import EncodedImages
 from robustprune.images.rows import ChosenImages, JoinedImages, PoolImages
 
-DEFINITION = {"pools.format": 4}
 IMAGES_FILE, LABELS_FILE, INFO_FILE = "images.npy", "labels.npy", POOL_FILE
 DIGESTS_FILE = "image_digests.npy"  # what duplicates are found by
 ROWS_FILE = "rows.npy"  # int64: of a pool that is part of others, which of their rows it has

@@ -5,16 +5,19 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from robustprune.core.settings import Exact, Settings
+from robustprune.images.formats.registry import FORMATS
 
-GENERATED_PATTERN = r"generate|(npz|parquet|imagefolder|webdataset):.+|(subset|union|selection):[A-Za-z0-9_]+"
-"""Where generated images come from."""
+FILES = [name for name in FORMATS if name not in ("digits", "torchvision")]  # formats of a user's files
+GENERATED_FILES = [name for name in FILES if FORMATS.facts(name)["generated"]]
+PICTURE_FORMATS = [name for name in FILES if FORMATS.facts(name)["pictures"]]
+SOURCE_PATTERN = rf"^(digits|torchvision(:.+)?|({'|'.join(FILES)}|imagenet21k):.+)$"
+"""Real images: ``data.source``."""
+GENERATED_PATTERN = rf"generate|({'|'.join(GENERATED_FILES)}):.+|(subset|union|selection):[A-Za-z0-9_]+"
+"""Generated images: ``synthetic.source`` and the like."""
 
 TrainedOn = Literal["all", "real", "synthetic", "source", "real_and_source"]
 """Which images trainings learn from: real and generated ones, real ones alone, generated ones alone; or, in place of
 the generated ones, those of extrapolation.source, alone or with the real ones."""
-
-PICTURE_FORMATS = ("parquet", "imagefolder", "webdataset")
-"""Sources that have pictures in files of their own formats, and not pixels."""
 
 Storage = Literal["decoded", "encoded"]
 """How a pool keeps a source's pictures: their pixels, or the pictures as they are, decoded when a row is asked for."""

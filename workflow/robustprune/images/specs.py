@@ -1,18 +1,18 @@
-"""Images, and the generators that some of them are drawn from."""
+"""Where images come from: files of some format, torchvision's data sets, scikit-learn's digits."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from robustprune.core.declarations import Named
 from robustprune.core.settings import DIGEST_PATTERN, Settings
-
-TorchvisionName = Literal["MNIST", "FashionMNIST", "CIFAR10", "CIFAR100", "SVHN"]
+from robustprune.images.formats.registry import FORMATS, TORCHVISION_SETS
 
 
 class FileSource(Settings):
     """Images in files. ``digest`` is what they are, ``location`` where they lie now."""
 
-    format: Literal["idx", "npz", "parquet", "imagefolder", "webdataset"]
+    format: Annotated[str, Named(FORMATS)]
     digest: str = Field(pattern=DIGEST_PATTERN)
     location: tuple[str, ...]
 
@@ -28,12 +28,12 @@ class TorchvisionLocation(Settings):
 class TorchvisionSource(Settings):
     """A data set that torchvision knows and checks by its own MD5 sums, so its name says what it is."""
 
-    format: Literal["torchvision"] = "torchvision"
-    name: TorchvisionName
+    format: Annotated[Literal["torchvision"], Named(FORMATS)] = "torchvision"
+    name: Annotated[str, Named(TORCHVISION_SETS)]
     location: TorchvisionLocation
 
 
 class DigitsSource(Settings):
     """scikit-learn's 1,797 digits, part of that package."""
 
-    format: Literal["digits"] = "digits"
+    format: Annotated[Literal["digits"], Named(FORMATS)] = "digits"

@@ -4,19 +4,19 @@ A view keeps rows, not images, since a part of a million images would be gigabyt
 rows at random, as training does, costs the same in a file with rows between them.
 """
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from robustprune.core.files import digest, write_text
-from robustprune.core.job import Job
 from robustprune.images.contact_sheet import SHEET_FILE, contact_sheet
-from robustprune.images.drawing import Rows
 from robustprune.images.pool import (
     DIGESTS_FILE,
     INFO_FILE,
@@ -29,9 +29,13 @@ from robustprune.images.pool import (
     open_pool,
     read_digests,
 )
-from robustprune.images.subset import SubsetPoolStage
-from robustprune.images.union import UnionPoolStage
-from robustprune.scores.selected_pool import SelectedPoolStage
+
+if TYPE_CHECKING:
+    from robustprune.core.job import Job
+    from robustprune.images.drawing import Rows
+    from robustprune.images.subset import SubsetPoolStage
+    from robustprune.images.union import UnionPoolStage
+    from robustprune.scores.selected_pool import SelectedPoolStage
 
 DEFINITION = {"pools.subpools": 1}
 

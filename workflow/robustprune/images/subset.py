@@ -14,8 +14,6 @@ DEFINITION = {"pools.subset": 1}
 class SubsetPoolStage(Stage):
     """A random part of another pool; its images stay there."""
 
-    room = "images.subset"
-    modules = ("pools.drawing", "pools.subpools", "pools.subset", "randomness")
     resources = "ingest"
     uses_device = False
     kind: Literal["pools"] = "pools"

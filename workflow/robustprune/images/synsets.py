@@ -21,7 +21,7 @@ from robustprune.images.classes.specs import SynsetFolder
 from robustprune.images.settings import Overlap
 
 if TYPE_CHECKING:
-    from robustprune.images.encoding import EncodedImage
+    from robustprune.images.formats.stream import EncodedImage
 
 
 DEFINITION = {"pools.synsets": 1}
@@ -34,8 +34,6 @@ READ_AT_ONCE = 128  # images
 class SynsetPoolStage(Stage):
     """Images of a class list, encoded as they are."""
 
-    room = "images.synsets"
-    modules = ("pools.decoding", "pools.encoding", "pools.format", "pools.synsets")
     resources = "ingest"
     uses_device = False
     kind: Literal["pools"] = "pools"
@@ -95,7 +93,7 @@ def read_images(folder: Path, listed: Iterator[tuple[ListedImage, int]]) -> Iter
 
 
 def _read(folder: Path, listed: tuple[ListedImage, int]) -> EncodedImage:
-    from robustprune.images.encoding import EncodedImage
+    from robustprune.images.formats.stream import EncodedImage
 
     image, label = listed
     file = image.file(folder)

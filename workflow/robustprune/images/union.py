@@ -19,8 +19,6 @@ class UnionPart(Settings):
 class UnionPoolStage(Stage):
     """Several pools, one after the other; their images stay there."""
 
-    room = "images.union"
-    modules = ("pools.subpools",)
     resources = "ingest"
     uses_device = False
     kind: Literal["pools"] = "pools"

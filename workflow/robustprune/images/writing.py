@@ -1,12 +1,11 @@
 """Writing a pool block by block: with the memory of a few blocks, and a killed job goes on from the last one saved."""
 
 import math
-import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +13,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from robustprune.core.device import keep_freed_memory
 from robustprune.core.errors import UserError
-from robustprune.core.files import hasher, write_text
+from robustprune.core.files import write_text
 from robustprune.core.job import Job
 from robustprune.images.contact_sheet import SHEET_FILE, contact_sheet
+from robustprune.images.formats.registry import storage
+from robustprune.images.formats.stream import BLOCK_BYTES, Block, Blocks, ImageStream, in_blocks
+from robustprune.images.growing import GrowingArray, holds_rows
 from robustprune.images.pool import (
     DIGESTS_FILE,
     IMAGES_FILE,
@@ -30,128 +32,13 @@ from robustprune.images.pool import (
     joint_digest,
 )
 
-READ_AT_ONCE = 2**23  # bytes
+if TYPE_CHECKING:
+    from robustprune.images.ingested import IngestedPoolStage
 
 
-class GrowingArray:
-    """The file that ``np.save`` would write for all rows at once.
-
-    Its place on the disk is taken at the beginning: a disk that is too small shows before the work, and writing costs
-    a fraction of what it does where the file grows.
-
-    Args:
-        path: the file.
-        shape: of the whole array, all rows.
-        dtype: of its numbers.
-        rows: rows that an earlier attempt has put there, and stay.
-
-    Raises:
-        OSError: naming the file, when it cannot be written.
-    """
-
-    def __init__(self, path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike, *, rows: int) -> None:
-        self.path, self.dtype = path, np.dtype(dtype)
-        self._hasher = hasher()
-        self._file = path.open("r+b" if rows else "w+b")
-        try:
-            self._begin(shape, rows)
-        except BaseException:
-            self._file.close()
-            raise
-
-    def _begin(self, shape: tuple[int, ...], rows: int) -> None:
-        if rows == 0:
-            header = {"descr": self.dtype.str, "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(self._file, header)
-            self._file.flush()
-        start, row_bytes = header_bytes(self.path), self.dtype.itemsize * math.prod(shape[1:])
-        with self._named():
-            reserve(self._file.fileno(), start + shape[0] * row_bytes)
-        for content in self._content(start + rows * row_bytes):
-            self._hasher.update(content)
-
-    def append(self, rows: npt.NDArray[Any]) -> None:
-        """Add rows; their dtype is converted, their shape must fit."""
-        content = np.ascontiguousarray(rows, self.dtype).data.cast("B")
-        with self._named():
-            self._file.write(content)
-            self._file.flush()
-        self._hasher.update(content)
-
-    def sync(self) -> None:
-        """Bring what was appended to the disk, and give the system back the memory that it had for it.
-
-        In fresh memory for each of its pages, a file takes several times as long to write as in that of its last ones.
-        """
-        os.fsync(self._file.fileno())
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-    @property
-    def digest(self) -> str:
-        """BLAKE3 of the file so far, in hex."""
-        return self._hasher.hexdigest()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def _content(self, size: int) -> Iterator[bytes]:
-        """The first ``size`` bytes; the position is behind them afterwards."""
-        self._file.seek(0)
-        while size and (content := self._file.read(min(size, READ_AT_ONCE))):
-            size -= len(content)
-            yield content
-        self._file.seek(self._file.tell())  # from reading to writing
-
-    @contextmanager
-    def _named(self) -> Iterator[None]:
-        """A failed write does not say where."""
-        try:
-            yield
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self.path)) from error
-
-
-def reserve(descriptor: int, size: int) -> None:
-    """Bring a file to a size whose place on the disk is taken, where the system can."""
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(descriptor, 0, size)
-    os.truncate(descriptor, size)
-
-
-def header_bytes(path: Path) -> int:
-    """Where the numbers of an npy file of version 1.0 begin. Raises ValueError when it is none."""
-    with path.open("rb") as file:
-        np.lib.format.read_magic(file)
-        np.lib.format.read_array_header_1_0(file)
-        return file.tell()
-
-
-def holds_rows(path: Path, rows: int, row_bytes: int) -> bool:
-    """Whether the file at ``path`` is an npy file with room for at least so many rows."""
-    try:
-        return path.stat().st_size >= header_bytes(path) + rows * row_bytes
-    except (OSError, ValueError):
-        return False
-
-
-DEFINITION = {"pools.writing": 1}
+DEFINITION = {"pools.format": 4, "pools.writing": 1}
 STATE_FILE = "writing.json"
-BLOCK_BYTES = 2**21  # of pixels that are read, checked and written at once
 SAVED_BYTES = 2**26  # of pixels, after which what was written is brought to the disk and counts as done
-
-Block = tuple[npt.NDArray[Any], npt.NDArray[Any]]
-"""images (n, C, H, W) and labels (n,), as a source has them."""
-Blocks = Callable[[int], Iterable[Block]]
-"""``blocks(first)``: the images and labels from row ``first`` on, in order."""
-
-
-def rows_at_once(image_shape: tuple[int, int, int]) -> int:
-    """How many images make a block."""
-    return max(1, BLOCK_BYTES // math.prod(image_shape))
 
 
 def fill_pool(
@@ -193,6 +80,22 @@ def fill_pool(
     return PoolInfo.model_validate_json(job.output(INFO_FILE).read_text())
 
 
+@storage("decoded")
+def fill_decoded(job: Job, spec: "IngestedPoolStage", stream: ImageStream) -> Callable[[Job], dict[str, Any]]:
+    """Write a stream's pixels as the pool of its stage; what is returned publishes it."""
+    fill_pool(
+        job,
+        stream.blocks,
+        count=stream.count,
+        image_shape=spec.image_shape,
+        classes=spec.classes,
+        dataset=spec.dataset,
+        source=spec.phrase,
+        origin=spec.place,
+    )
+    return publish_pool
+
+
 def publish_pool(job: Job) -> dict[str, Any]:
     """Publish what ``fill_pool`` wrote, with a contact sheet.
 
@@ -221,17 +124,6 @@ def write_pool(job: Job, images: Images, labels: AnyLabels, *, dataset: str, sou
     )
     publish_pool(job)
     return info
-
-
-def in_blocks(images: npt.NDArray[Any], labels: npt.NDArray[Any]) -> Blocks:
-    """Arrays of all images and labels, cut into blocks."""
-
-    def blocks(first: int) -> Iterator[Block]:
-        length = rows_at_once(images.shape[1:])
-        for start in range(first, len(images), length):
-            yield images[start : start + length], labels[start : start + length]
-
-    return blocks
 
 
 def _copy(job: Job, blocks: Iterable[Block], writer: "_PoolWriter", advance: Callable[[int], None]) -> None:

@@ -1,13 +1,17 @@
 """Which images BatchNorm takes its statistics of, and how its running ones move."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from robustprune.core.team import Team
+if TYPE_CHECKING:
+    from robustprune.core.team import Team
 
 DEFINITION = {"training.batchnorm": 1}
 
@@ -30,11 +34,6 @@ def set_statistics_momentum(model: nn.Module, momentum: float) -> None:
     for module in model.modules():
         if isinstance(module, _BatchNorm):
             module.momentum = momentum
-
-
-def has_batchnorm(model: nn.Module) -> bool:
-    """Whether an image's logits depend on the others of its batch while the model is trained."""
-    return any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
 
 
 def fewest_images(model: nn.Module, image_shape: tuple[int, int, int]) -> int:

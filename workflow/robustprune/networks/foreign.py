@@ -5,21 +5,26 @@ Known are safetensors, plain state dicts (Wong et al. 2020), state dicts within 
 RobustBench's wrappers put before the names.
 """
 
+from __future__ import annotations
+
 import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
 from robustprune.core.errors import UserError
-from robustprune.networks.checkpoint import load_weights
-from robustprune.networks.imported import ImportedModelStage
+from robustprune.networks.architecture import ARCHITECTURES
 from robustprune.networks.normalization import Normalization
-from robustprune.networks.registry import ARCHITECTURES, build_model
+from robustprune.networks.registry import build_model
+from robustprune.networks.weights import load_weights
+
+if TYPE_CHECKING:
+    from robustprune.networks.imported import ImportedModelStage
 
 DEFINITION = {"models.foreign": 1}
 
@@ -46,9 +51,7 @@ def load_foreign(spec: ImportedModelStage, path: Path) -> nn.Module:
     Raises:
         UserError: naming the file and what is wrong: it is damaged, holds code, or does not fit the architecture.
     """
-    model = build_model(
-        spec.architecture, image_shape=spec.image_shape, classes=spec.classes, normalization=spec.normalization
-    )
+    model = spec.prepared(build_model(spec.architecture, image_shape=spec.image_shape, classes=spec.classes))
     expected = model.state_dict()
     _check_size(path, expected, spec)
     state, constants = _unwrap(_state_dict(_read(path), spec.entry, path), expected, spec, path)

@@ -1,5 +1,7 @@
 """The 4 x 4 convolution with stride 2, with a gradient of the input that is quick on a CPU."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import torch

@@ -4,6 +4,8 @@ Only networks whose originals normalise do so here. Their constants are those of
 the data set: a fixed scale that the first convolution can undo. Images of one channel are brought to [-1, 1].
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import torch

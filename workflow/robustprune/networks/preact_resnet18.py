@@ -8,8 +8,12 @@ Images with sides of 128 pixels or more get ImageNet's stem (He et al. 2016a), a
 images and does not print its stem (Appendix C); with the stem of small images a step would cost 16 times as much.
 """
 
+from __future__ import annotations
+
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from robustprune.networks.architecture import architecture
 
 DEFINITION = {"models.preact_resnet18": 1}
 
@@ -86,6 +90,7 @@ def _group(in_channels: int, channels: int, stride: int, *, raw_shortcut: bool) 
     )
 
 
+@architecture("preact_resnet18", normalization="possible")
 def build(image_shape: tuple[int, int, int], classes: int) -> PreActResNet18:
     """PreActResNet-18 for images of any size."""
     return PreActResNet18(image_shape, classes)

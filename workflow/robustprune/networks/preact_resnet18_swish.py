@@ -4,9 +4,12 @@ Shortcuts are 3 x 3 convolutions of the raw input, stride-2 convolutions are pad
 normalised inside; 12,548,426 parameters at 3 channels and 10 classes. The state dict has the public checkpoints' keys.
 """
 
+from __future__ import annotations
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from robustprune.networks.architecture import architecture
 from robustprune.networks.normalization import usual_normalization
 from robustprune.networks.same_convolution import SameConv3x3
 
@@ -62,6 +65,7 @@ def _group(in_channels: int, channels: int, stride: int) -> nn.Sequential:
     return nn.Sequential(SwishBlock(in_channels, channels, stride), SwishBlock(channels, channels, 1))
 
 
+@architecture("preact_resnet18_swish", normalization="own")
 def build(image_shape: tuple[int, int, int], classes: int) -> SwishPreActResNet18:
     """PreActResNet-18 with Swish for images of any size."""
     return SwishPreActResNet18(image_shape[0], classes)

@@ -1,10 +1,14 @@
 """The arithmetic of a network: float32, or bfloat16 by torch's autocast, with weights in float32."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
 from torch import nn
 
-from robustprune.core.settings import Precision
-from robustprune.networks.batchnorm import has_batchnorm
+if TYPE_CHECKING:
+    from robustprune.core.settings import Precision
 
 DEFINITION = {"precision": 1}
 
@@ -19,3 +23,8 @@ def memory_format(network: nn.Module, precision: Precision, device: torch.device
     if device.type != "cpu":
         return torch.channels_last if precision == "bfloat16" else torch.preserve_format
     return torch.channels_last if has_batchnorm(network) else torch.preserve_format
+
+
+def has_batchnorm(model: nn.Module) -> bool:
+    """Whether an image's logits depend on the others of its batch while the model is trained."""
+    return any(isinstance(module, nn.BatchNorm2d) for module in model.modules())

@@ -4,8 +4,12 @@ First convolution 3 x 3 with stride 1, shortcut 1 x 1 with batch normalisation, 
 11,173,962 parameters at 10 classes.
 """
 
+from __future__ import annotations
+
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from robustprune.networks.architecture import architecture
 
 DEFINITION = {"models.resnet18": 1}
 
@@ -60,6 +64,7 @@ def _group(in_channels: int, channels: int, stride: int) -> nn.Sequential:
     return nn.Sequential(BasicBlock(in_channels, channels, stride), BasicBlock(channels, channels, 1))
 
 
+@architecture("resnet18", normalization="possible")
 def build(image_shape: tuple[int, int, int], classes: int) -> ResNet18:
     """ResNet-18 for images of any size."""
     return ResNet18(image_shape[0], classes)

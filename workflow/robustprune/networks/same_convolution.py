@@ -1,5 +1,7 @@
 """The 3 x 3 convolution of TensorFlow's networks in torch (Gowal et al. 2020)."""
 
+from __future__ import annotations
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 

@@ -4,6 +4,8 @@ Shortcuts are 1 x 1 convolutions of the activated input where channels change, s
 TensorFlow, and the input is normalised inside. The state dict has the public checkpoints' keys, RobustBench's too.
 """
 
+from __future__ import annotations
+
 import math
 
 from torch import Tensor, nn

@@ -3,8 +3,7 @@
 from typing import TYPE_CHECKING
 
 from robustprune.core.errors import UserError
-from robustprune.images.sources import checkpoint_file
-from robustprune.networks.imported import ImportedModelStage
+from robustprune.networks.imported import ImportedModelStage, checkpoint_file
 from robustprune.training.model import ModelStage
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """Plan a row under its own conditions: the configuration with what the row changes of it."""
 
-from typing import Any, get_args
+from typing import Any
 
 from robustprune.core.errors import UserError
 from robustprune.core.settings import Norm
@@ -8,7 +8,7 @@ from robustprune.core.yaml_files import merge
 from robustprune.experiments.conditions import Conditions
 from robustprune.images.settings import TrainedOn
 from robustprune.planning.config import Config, changed
-from robustprune.training.settings import RecipeName
+from robustprune.training.recipes.base import RECIPES
 
 MIXED: tuple[TrainedOn, ...] = ("all", "real_and_source")
 """What is trained on in batches of real and generated images; of the rest batches have but one sort."""
@@ -44,7 +44,7 @@ def _recipes(conditions: Conditions, config: Config) -> dict[str, dict[str, Any]
     """What changes of each recipe."""
     changes: dict[str, dict[str, Any]] = {}
     unmixed = (conditions.data or config.data.trained_on) not in MIXED
-    for name in get_args(RecipeName):
+    for name in RECIPES:
         recipe = config.training.named(name)
         if unmixed and recipe.synthetic_fraction:
             changes.setdefault(name, {})["synthetic_fraction"] = 0

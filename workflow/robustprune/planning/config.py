@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
     AfterValidator,
@@ -13,11 +13,13 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
+    create_model,
     field_validator,
     model_validator,
 )
 
-from robustprune.attacks.settings import MarginSettings
+from robustprune.attacks.cross_entropy_settings import CrossEntropyAttack
+from robustprune.attacks.margin_method import MARGIN_METHODS, MarginMethod, MarginMethodName
 from robustprune.core.errors import UserError
 from robustprune.core.execution import Execution
 from robustprune.core.locations import location_problem, without_credentials
@@ -37,6 +39,7 @@ from robustprune.generation.settings import GeneratorSettings, SamplerSettings
 from robustprune.images.settings import (
     GENERATED_PATTERN,
     PICTURE_FORMATS,
+    SOURCE_PATTERN,
     DataName,
     HierarchySettings,
     Overlap,
@@ -46,19 +49,26 @@ from robustprune.images.settings import (
     TrainedOn,
     UnionSettings,
 )
-from robustprune.networks.settings import (
-    NORMALIZING,
-    WITHOUT_BATCHNORM,
-    Architecture,
-    ArchitectureRoles,
-    CheckpointSettings,
-)
+from robustprune.networks.architecture import Architecture, ArchitectureRoles, has_batchnorm, normalization_of
+from robustprune.networks.imported import CheckpointSettings
 from robustprune.pruning.settings import PruningSettings
 from robustprune.report.settings import ReportSettings
-from robustprune.scores.settings import DynamicsSettings, EmbeddingSettings, ImportedScores, NeighbourSettings
-from robustprune.training.settings import Recipes
+from robustprune.scores.settings import (
+    AnyMetric,
+    DifficultySettings,
+    DynamicsScoreName,
+    El2nSettings,
+    EmbeddingSettings,
+    ForgettingSettings,
+    FrequencySettings,
+    ImportedScores,
+    NeighbourSettings,
+    Trajectory,
+    UncertaintySettings,
+)
+from robustprune.training.dynamics import RecordingSettings
+from robustprune.training.recipes.base import RECIPES, Recipe, RecipeName
 
-SOURCE_PATTERN = r"^(digits|torchvision(:.+)?|(idx|npz|parquet|imagefolder|webdataset|imagenet21k):.+)$"
 SYNTHETIC_PATTERN = rf"^(none|{GENERATED_PATTERN})$"
 
 
@@ -166,6 +176,48 @@ class ExtrapolationSettings(Settings):
         return self
 
 
+class Source(NamedTuple):
+    """What a score is made from.
+
+    Attributes:
+        recipe: how the recorded models are trained.
+        trajectory: which of the recorded trajectories is looked at.
+        metric: how it becomes a score.
+    """
+
+    recipe: RecipeName
+    trajectory: Trajectory
+    metric: AnyMetric
+
+
+class DynamicsSettings(Settings):
+    """The scores that come from a training's course, and from its loss in the end."""
+
+    recording: RecordingSettings = RecordingSettings()
+    difficulty: DifficultySettings = DifficultySettings()
+    uncertainty: UncertaintySettings = UncertaintySettings()
+    el2n: El2nSettings = El2nSettings()
+    loss_attack: CrossEntropyAttack = Field(
+        CrossEntropyAttack(steps=1, step=1.25),
+        description="the attack of the score loss_adversarial (RS-FGSM as Kaufmann et al. train with)",
+    )
+
+    def source(self, name: DynamicsScoreName) -> Source:
+        """What the score of that name is made from, as its paper has it."""
+        averaged = self.difficulty.weights == "averaged"
+        sources: dict[DynamicsScoreName, Source] = {
+            "difficulty": Source("trades", "clean_averaged" if averaged else "clean", self.difficulty),
+            "uncertainty": Source("standard", "clean", self.uncertainty),
+            "uncertainty_adversarial": Source("trades", "clean", self.uncertainty),
+            "uncertainty_tilde": Source("trades", "adversarial", self.uncertainty),
+            "frequency": Source("trades", "clean", FrequencySettings()),
+            "frequency_adversarial": Source("trades", "adversarial", FrequencySettings()),
+            "el2n": Source("standard", "clean", self.el2n),
+            "forgetting": Source("standard", "clean", ForgettingSettings()),
+        }
+        return sources[name]
+
+
 class StageResources(Settings):
     """What one job of a stage kind asks of the scheduler on its first attempt; a retry asks for more."""
 
@@ -186,6 +238,46 @@ def _of_each_kind(given: dict[str, StageResources]) -> dict[str, StageResources]
 
 
 Resources = Annotated[dict[str, StageResources], AfterValidator(_of_each_kind)]
+
+
+class MarginSection(Settings):
+    """The ways to measure margins, and which of them is used where a row does not say."""
+
+    method: MarginMethodName = Field("deepfool", description="deepfool | boundary_search (PUMA, Algorithm 1)")
+
+    def named(self, method: str | None) -> MarginMethod:
+        """Return the settings of that method; of the default one for None."""
+        settings: MarginMethod = getattr(self, method or self.method)
+        return settings
+
+
+if TYPE_CHECKING:
+    MarginSettings = MarginSection
+else:  # a key for each method that is declared
+    MarginSettings = create_model(
+        "MarginSettings",
+        __base__=MarginSection,
+        **{name: (MARGIN_METHODS[name], MARGIN_METHODS[name]()) for name in MARGIN_METHODS},
+    )
+
+
+class RecipeSection(Settings):
+    """The recipes at the preset's scale, by name."""
+
+    def named(self, name: str) -> Recipe:
+        """Return the recipe of that name."""
+        recipe: Recipe = getattr(self, name)
+        return recipe
+
+    if TYPE_CHECKING:  # a key for each recipe
+
+        def __getattr__(self, name: str) -> Any: ...
+
+
+if TYPE_CHECKING:
+    Recipes = RecipeSection
+else:  # a key for each recipe that is declared
+    Recipes = create_model("Recipes", __base__=RecipeSection, **{name: (RECIPES[name], ...) for name in RECIPES})
 
 
 class Config(Settings):
@@ -335,7 +427,7 @@ class Config(Settings):
     def _checkpoint_fits(self, name: str) -> None:
         checkpoint = self.checkpoints[name]
         normalization, channels = checkpoint.normalization, self.data.image_shape[0]
-        if normalization is None and checkpoint.architecture in NORMALIZING and self.data.name != "cifar10":
+        if normalization is None and normalization_of(checkpoint.architecture) == "own" and self.data.name != "cifar10":
             raise ValueError(
                 f"checkpoints.{name}: {checkpoint.architecture} normalises its input, and only for cifar10 it is known "
                 "how; give normalization: {mean: [...], std: [...]}"
@@ -354,7 +446,7 @@ class Config(Settings):
 
     def _shares_are_used(self, name: str) -> None:
         shares = getattr(self.training, name).batchnorm_shares
-        if shares > 1 and self.architecture in WITHOUT_BATCHNORM:
+        if shares > 1 and not has_batchnorm(self.architecture):
             raise ValueError(
                 f"training.{name}.batchnorm_shares = {shares} should be 1, as architecture = {self.architecture} has "
                 "no BatchNorm"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from robustprune.core.settings import Weights
 from robustprune.core.stage import Stage
-from robustprune.evaluation.settings import AttackName
+from robustprune.evaluation.attack import AttackName
 from robustprune.experiments.conditions import Conditions
 from robustprune.experiments.row import Row
 from robustprune.experiments.tables.forms import Table
@@ -20,7 +20,7 @@ from robustprune.planning import methods, models, pools
 from robustprune.planning.conditions import changed_by
 from robustprune.planning.config import Config
 from robustprune.planning.stages import Stages
-from robustprune.training.settings import AnyRecipe
+from robustprune.training.recipes.base import AnyRecipe
 
 
 @dataclass

@@ -5,11 +5,12 @@ from fractions import Fraction
 from robustprune.core.errors import UserError
 from robustprune.experiments.conditions import Conditions
 from robustprune.experiments.tables.forms import HyperparameterName, Hyperparameters
-from robustprune.networks.settings import Architecture
+from robustprune.networks.architecture import Architecture
 from robustprune.planning.conditions import changed_by
 from robustprune.planning.config import Config
+from robustprune.training.recipes.base import AnyRecipe, MultiStepRecipe
+from robustprune.training.recipes.rs_fgsm import RsFgsmRecipe
 from robustprune.training.schedules import Position, cycle_point
-from robustprune.training.settings import AnyRecipe, MultiStepRecipe, RsFgsmRecipe
 
 NETWORKS: dict[Architecture, str] = {
     "fast_cnn": "CNN (16,32 filters, 100 FC units)",

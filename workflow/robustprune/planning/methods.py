@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from robustprune.core.errors import UserError
 from robustprune.core.settings import Weights
+from robustprune.evaluation.attack import AttackName
 from robustprune.evaluation.robustness import EvaluationStage
-from robustprune.evaluation.settings import AttackName
 from robustprune.experiments.layouts.stage import LayoutStage
 from robustprune.experiments.row import Row
 from robustprune.experiments.tables.forms import Table
@@ -19,7 +19,7 @@ from robustprune.planning.scores import direct_scores, margin_scores, scores_of
 from robustprune.planning.stages import rows_of
 from robustprune.pruning.prune import ManifestStage
 from robustprune.pruning.settings import AnyAmount, DropAsMany, DropShare, RadiusSettings
-from robustprune.training.settings import AnyRecipe
+from robustprune.training.recipes.base import AnyRecipe
 
 if TYPE_CHECKING:
     from robustprune.planning.context import Context

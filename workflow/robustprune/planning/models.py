@@ -8,9 +8,9 @@ from robustprune.experiments.row import Row
 from robustprune.images.union import UnionPoolStage
 from robustprune.planning.pools import pools_of
 from robustprune.planning.stages import rows_of
-from robustprune.scores.settings import RecordingSettings
+from robustprune.training.dynamics import RecordingSettings
 from robustprune.training.model import ModelStage
-from robustprune.training.settings import AnyRecipe, MultiStepRecipe, problem_of_processes
+from robustprune.training.recipes.base import AnyRecipe, MultiStepRecipe, problem_of_processes
 
 if TYPE_CHECKING:
     from robustprune.planning.context import Context

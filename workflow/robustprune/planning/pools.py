@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, TypeVar
 from robustprune.core.errors import UserError
 from robustprune.generation.generated_pool import GeneratedPoolStage
 from robustprune.generation.generator import GeneratorStage
-from robustprune.images.class_list import ClassListStage
+from robustprune.images.class_list import ClassListStage, hierarchy_file, synset_folder
 from robustprune.images.ingested import IngestedPoolStage
 from robustprune.images.settings import PICTURE_FORMATS
-from robustprune.images.sources import hierarchy_file, real_source, synset_folder, synthetic_source
+from robustprune.images.sources import real_source, synthetic_source
 from robustprune.images.specs import FileSource
 from robustprune.images.subset import SubsetPoolStage
 from robustprune.images.synsets import SynsetPoolStage
@@ -19,7 +19,7 @@ from robustprune.planning.classifiers import independent_classifier
 from robustprune.planning.stages import rows_of
 from robustprune.scores.loss import LossScoreStage
 from robustprune.scores.selected_pool import SelectedPoolStage
-from robustprune.training.settings import AnyRecipe
+from robustprune.training.recipes.base import AnyRecipe
 
 if TYPE_CHECKING:
     from robustprune.planning.context import Context

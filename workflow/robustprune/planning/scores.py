@@ -3,24 +3,24 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast, get_args
 
-from robustprune.attacks.settings import BoundarySearchSettings
+from robustprune.attacks.boundary_settings import BoundarySearchSettings
 from robustprune.core.errors import UserError
 from robustprune.core.stage import Stage
 from robustprune.experiments.row import Row
-from robustprune.images.sources import encoder_source, imported_scores
+from robustprune.planning.config import Source
 from robustprune.planning.models import trained_model, weights_of
 from robustprune.planning.pools import extrapolation_source, pools_of
 from robustprune.planning.stages import rows_of
 from robustprune.pruning.settings import DropBeyond
 from robustprune.scores.dynamics import DynamicsScoreStage
-from robustprune.scores.embedding import EmbeddingStage, FileEncoder, ModelEncoder, TorchvisionEncoder
+from robustprune.scores.embedding import EmbeddingStage, FileEncoder, ModelEncoder, TorchvisionEncoder, encoder_source
 from robustprune.scores.extrapolated import ExtrapolatedScoreStage, ScoredPool
-from robustprune.scores.imported import ImportedScoreStage
+from robustprune.scores.imported import ImportedScoreStage, imported_scores
 from robustprune.scores.loss import LossScoreStage
 from robustprune.scores.margin import MarginStage
-from robustprune.scores.settings import DynamicsScoreName, ImportedScores, LossScoreName, Source
+from robustprune.scores.settings import DynamicsScoreName, ImportedScores, LossScoreName
 from robustprune.training.model import ModelStage
-from robustprune.training.settings import AnyRecipe
+from robustprune.training.recipes.base import AnyRecipe
 
 if TYPE_CHECKING:
     from robustprune.planning.context import Context

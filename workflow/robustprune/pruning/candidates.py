@@ -1,14 +1,18 @@
 """The images a manifest chooses from, and the key of each that decides where chance or a tie has to."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from robustprune.core.randomness import derive_seed
-from robustprune.pruning.settings import Among, Per
+
+if TYPE_CHECKING:
+    from robustprune.pruning.settings import Among, Per
 
 DEFINITION = {"pruning.candidates": 1}
 
@@ -54,7 +58,7 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def scored(self, score: npt.NDArray[np.float32], easy: Literal["high", "low"]) -> "Candidates":
+    def scored(self, score: npt.NDArray[np.float32], easy: Literal["high", "low"]) -> Candidates:
         """The same images with a score."""
         return replace(self, score=score, easy=easy)
 

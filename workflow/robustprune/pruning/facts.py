@@ -2,14 +2,16 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from robustprune.core.settings import Settings
-from robustprune.pruning.candidates import Candidates
 from robustprune.scores.distribution import Histogram
+
+if TYPE_CHECKING:
+    from robustprune.pruning.candidates import Candidates
 
 GROUP_ROWS = 2**20  # rows of a Parquet row group, which can be read alone; what is in memory at once while writing
 
@@ -33,7 +35,6 @@ class Rows:
     epsilon: npt.NDArray[np.float32]
 
 
-DEFINITION = {"pruning.facts": 1}
 HISTOGRAM_BINS = 16  # of the radii, from -epsilon to epsilon
 
 
@@ -56,7 +57,7 @@ class Facts(Settings):
     epsilon_histogram: Histogram
 
 
-def count_kept(images: Candidates, groups: Iterable[Rows], epsilon: float) -> Facts:
+def count_kept(images: "Candidates", groups: Iterable[Rows], epsilon: float) -> Facts:
     """Count what is kept, group by group.
 
     Args:

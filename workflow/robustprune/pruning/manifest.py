@@ -15,7 +15,6 @@ from robustprune.core.settings import Settings
 from robustprune.images.pool import Pool
 from robustprune.pruning.facts import Facts, Rows
 
-DEFINITION = {"pruning.manifest": 2}
 MANIFEST_FILE = "manifest.parquet"
 SCHEMA = pa.schema(
     [

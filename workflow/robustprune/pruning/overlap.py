@@ -1,15 +1,20 @@
 """How much two manifests agree: which images both keep and drop, and how the classes shift."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from robustprune.core.errors import UserError
-from robustprune.pruning.facts import Facts
 from robustprune.pruning.manifest import MANIFEST_FILE, Metadata, read_metadata, read_rows
+
+if TYPE_CHECKING:
+    from robustprune.pruning.facts import Facts
 
 DEFINITION = {"pruning.overlap": 1}
 

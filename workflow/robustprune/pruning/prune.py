@@ -27,6 +27,9 @@ Easy = Literal["high", "low"]
 Values = npt.NDArray[np.float32]
 
 
+DEFINITION = {"pruning.facts": 1, "pruning.manifest": 2}
+
+
 class ManifestStage(Stage):
     """Which rows of which pools are kept, and with what radius each is attacked.
 
@@ -34,15 +37,6 @@ class ManifestStage(Stage):
     each of the pools, or none where they are not needed.
     """
 
-    room = "pruning.stage"
-    modules = (
-        "pruning.candidates",
-        "pruning.facts",
-        "pruning.manifest",
-        "pruning.radii",
-        "pruning.strategies",
-        "randomness",
-    )
     uses_device = False
     kind: Literal["manifests"] = "manifests"
     pools: tuple[PoolId, ...]

@@ -4,13 +4,17 @@ To add one: write ``def name(measured, settings) -> radii`` here, put it into ``
 ``settings.RadiusRule``.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from robustprune.pruning.settings import RadiusRule, RadiusSettings
+if TYPE_CHECKING:
+    from robustprune.pruning.settings import RadiusRule, RadiusSettings
 
 DEFINITION = {"pruning.radii": 2}
 

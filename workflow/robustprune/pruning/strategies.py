@@ -4,6 +4,8 @@
 strategy, add its name there; to add an end, add its ranking to ``_ranking``.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from itertools import accumulate
 

@@ -1,23 +1,26 @@
 """What a gallery says in words and numbers: who prunes by these scores, how much, and where it cuts."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
 from robustprune.core.files import data_uri
-from robustprune.core.job import Job
-from robustprune.core.stage import Stage
-from robustprune.experiments.tables.table import TableStage
-from robustprune.pruning.prune import ManifestStage
 from robustprune.pruning.settings import ENDS, End
-from robustprune.report.gallery.cuts import Cut
 from robustprune.report.gallery.files import Choice, Gallery, Source, read_gallery, sprite_file
-from robustprune.report.gallery.stage import GalleryStage
 from robustprune.report.provenance import MadeStage, manifests_of
-from robustprune.scores.files import Meaning
-from robustprune.scores.imported import ImportedScoreStage
+
+if TYPE_CHECKING:
+    from robustprune.core.job import Job
+    from robustprune.core.stage import Stage
+    from robustprune.experiments.tables.table import TableStage
+    from robustprune.pruning.prune import ManifestStage
+    from robustprune.report.gallery.cuts import Cut
+    from robustprune.report.gallery.stage import GalleryStage
+    from robustprune.scores.files import Meaning
 
 DEFINITION = {"report.explorer": 3}
 
@@ -111,7 +114,7 @@ def explorers(job: Job, stages: Mapping[str, MadeStage], galleries: Iterable[str
     found = []
     for number, gallery in enumerate(galleries):
         spec = stages[gallery].spec
-        assert isinstance(spec, GalleryStage)
+        spec = cast("GalleryStage", spec)
         found.append(_explorer(number, job.upstream("galleries", gallery), spec, stages, names))
     return found
 
@@ -121,8 +124,8 @@ def _names(stages: Mapping[str, MadeStage]) -> dict[str, str]:
     specs = {stage_id: stage.spec for stage_id, stage in stages.items()}
     methods: dict[str, dict[str, None]] = {}
     for spec in specs.values():
-        if isinstance(spec, TableStage):
-            for manifest, own in manifests_of(spec, specs).items():
+        if spec.kind == "tables":
+            for manifest, own in manifests_of(cast("TableStage", spec), specs).items():
                 methods.setdefault(manifest, {}).update(dict.fromkeys(own))
     return {manifest: ", ".join(own) for manifest, own in methods.items()}
 
@@ -132,7 +135,7 @@ def _explorer(
 ) -> Explorer:
     gallery = read_gallery(directory)
     manifests = [stages[choice.manifest].spec for choice in gallery.choices]
-    specs = [one for one in manifests if isinstance(one, ManifestStage)]
+    specs = [cast("ManifestStage", one) for one in manifests if one.kind == "manifests"]
     labels = _labels(gallery.sources)
     pruned = [
         _pruned(gallery, choice, one, names.get(choice.manifest, one.strategy))
@@ -219,9 +222,9 @@ def is_margin(meaning: Meaning, gallery: GalleryStage, specs: Mapping[str, Stage
         specs: of its scores and manifests, by id.
     """
     manifests = (specs[manifest] for manifest in gallery.manifests)
-    if any(isinstance(one, ManifestStage) and one.margins == gallery.scores for one in manifests):
+    if any(one.kind == "manifests" and cast("ManifestStage", one).margins == gallery.scores for one in manifests):
         return True
-    imported = any(isinstance(specs[score], ImportedScoreStage) for score in gallery.scores)
+    imported = any(getattr(specs[score], "score", "") == "imported" for score in gallery.scores)
     return meaning.column == MARGIN and not imported
 
 

@@ -1,5 +1,7 @@
 """Lays the report out: one HTML page, with style, script and pictures in it."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from importlib import resources
 from typing import Any

@@ -1,16 +1,19 @@
 """How results were made: the stages behind them, what each kind does, what they took, and with which versions."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from robustprune.core.job import Job
 from robustprune.core.paths import PULLED_FILE, RECORD_FILE
 from robustprune.core.record import Record, read_record
-from robustprune.core.stage import Stage
 from robustprune.core.stage_file import read_spec
-from robustprune.experiments.tables.table import TableStage
-from robustprune.training.model import ModelStage
+
+if TYPE_CHECKING:
+    from robustprune.core.job import Job
+    from robustprune.core.stage import Stage
+    from robustprune.experiments.tables.table import TableStage
 
 KINDS = (
     "classes",
@@ -171,4 +174,4 @@ def manifests_of(table: TableStage, stages: Mapping[str, Stage]) -> dict[str, li
 
 
 def _manifest(model: Stage) -> str | None:
-    return model.manifest if isinstance(model, ModelStage) else None
+    return getattr(model, "manifest", None)

@@ -51,8 +51,6 @@ class ShownFile(Settings):
 class ReportStage(Stage):
     """One page with tables, figures, what pruning drops, and how all of it was made."""
 
-    room = "report.stage"
-    modules = ("report.explorer", "report.page", "report.provenance", "report.stage")
     local = True
     rule = "report_page"
     files = ("report.html",)

@@ -1,5 +1,7 @@
 """How a column of scores is spread, read block by block: counts, exact quantiles, a histogram."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -7,8 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-DEFINITION = {"scores.distribution": 1}
 
 Scores = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int16]
@@ -43,7 +43,7 @@ class Histogram:
         """One more than counts."""
         return [self.width * (self.first + number) for number in range(len(self.counts) + 1)]
 
-    def coarser(self, factor: int) -> "Histogram":
+    def coarser(self, factor: int) -> Histogram:
         """The same with ``factor`` bins in one; 0 stays an edge."""
         first = self.first // factor
         counts = [0] * ((self.first + len(self.counts) - 1) // factor - first + 1)

@@ -63,8 +63,6 @@ RECORDED_TOGETHER = 2**16  # images scored at once from their trajectories: a ch
 class DynamicsScoreStage(ScoreStage):
     """What the recorded course of one or more trainings says of each image of a pool that they learnt from."""
 
-    room = "scores.dynamics"
-    modules = ("scores.dynamics", "scores.metrics")
     kind: Literal["scores"] = "scores"
     score: DynamicsScoreName
     models: tuple[ModelId, ...] = Field(min_length=1)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
+from robustprune.core.digests import file_digest
 from robustprune.core.errors import UserError
 from robustprune.core.files import digest
 from robustprune.core.job import Job
@@ -18,6 +19,7 @@ from robustprune.core.npy import read_header
 from robustprune.core.rows import Columns, RowPass, compute_rows
 from robustprune.core.settings import DIGEST_PATTERN, Settings, Weights
 from robustprune.core.stage import ModelId, PoolId, SharedRows, Stage, slug_of
+from robustprune.scores.settings import EmbeddingSettings
 
 if TYPE_CHECKING:
     from robustprune.images.pool import Pool
@@ -69,8 +71,6 @@ class FileEncoder(Settings):
 class EmbeddingStage(Stage):
     """A vector for each image of a pool, un-augmented."""
 
-    room = "scores.embeddings.stage"
-    modules = ("attacks.inputs", "embeddings.encoders")
     kind: Literal["embeddings"] = "embeddings"
     pool: PoolId
     encoder: Annotated[ModelEncoder | TorchvisionEncoder | FileEncoder, Field(discriminator="form")]
@@ -187,3 +187,25 @@ def _stored(values: Embeddings, spec: EmbeddingStage, start: int, *, origin: str
         reason = f"beyond the range of {spec.dtype}" if np.isfinite(values[row]).all() else "not finite"
         raise UserError(f"{origin}: the embedding of image {start + row} has a value that is {reason}")
     return stored
+
+
+def encoder_source(settings: EmbeddingSettings, *, role: str) -> TorchvisionEncoder | FileEncoder:
+    """Return the encoder of ``extrapolation.embedding.source``, if it is not a model of this workflow.
+
+    Args:
+        settings: settings of the embedding.
+        role: role of the embedded pool: ``train``, ``synthetic`` or ``source``.
+
+    Raises:
+        UserError: if a file is missing.
+    """
+    form, _, value = settings.source.partition(":")
+    name, _, weights = value.partition(":")
+    path = Path(value, f"{role}.npy") if form == "file" else Path(weights)
+    if not path.is_file():
+        hint = "an npy file with one row per image" if form == "file" else "weights are not downloaded"
+        raise UserError(f"extrapolation.embedding.source = {settings.source}: there is no file {path}; {hint}")
+    location = str(path.absolute())
+    if form == "file":
+        return FileEncoder(digest=file_digest(path), location=location)
+    return TorchvisionEncoder(name=name, digest=file_digest(path), resize=settings.resize, location=location)

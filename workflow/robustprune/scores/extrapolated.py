@@ -17,10 +17,7 @@ from robustprune.core.paths import GRID_FILE
 from robustprune.core.rows import Columns, RowPass, collect, compute_rows
 from robustprune.core.settings import Settings
 from robustprune.core.stage import EmbeddingId, PoolId, ScoreId, SharedRows, slug_of
-from robustprune.scores.settings import (
-    Metric,
-    NeighbourSettings,
-)
+from robustprune.scores.settings import Metric, NeighbourSettings
 from robustprune.scores.specs import ScoreStage
 
 if TYPE_CHECKING:
@@ -138,16 +135,6 @@ class ExtrapolatedScoreStage(ScoreStage):
     among the settings.
     """
 
-    room = "scores.extrapolation.stage"
-    modules = (
-        "extrapolation.choice",
-        "extrapolation.neighbours",
-        "extrapolation.overlap",
-        "extrapolation.regression",
-        "extrapolation.sources",
-        "extrapolation.stage",
-        "randomness",
-    )
     kind: Literal["scores"] = "scores"
     score: Literal["extrapolated"] = "extrapolated"
     embedding: EmbeddingId

@@ -1,9 +1,11 @@
 """What every score stage publishes, and how it is read: a store with one leading column, and a picture of it."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,14 +13,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from robustprune.core.errors import UserError
-from robustprune.core.job import Job
 from robustprune.core.paths import STORE_NAME
-from robustprune.core.rows import Columns
-from robustprune.core.stage import Stage
-from robustprune.images.pool import Pool
 from robustprune.scores.distribution import Histogram, by_class, by_run, describe_scores
 from robustprune.scores.store.reading import Store, open_store
 from robustprune.scores.store.writing import write_store
+
+if TYPE_CHECKING:
+    from robustprune.core.job import Job
+    from robustprune.core.rows import Columns
+    from robustprune.core.stage import Stage
+    from robustprune.images.pool import Pool
 
 
 def draw_scores(histogram: Histogram, path: Path, *, censored: int, label: str, title: str) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from robustprune.core.digests import file_digest
 from robustprune.core.errors import UserError
 from robustprune.core.files import digest
 from robustprune.core.job import Job
@@ -17,10 +18,7 @@ from robustprune.core.npy import read_header
 from robustprune.core.rows import Columns
 from robustprune.core.settings import DIGEST_PATTERN
 from robustprune.core.stage import slug_of
-from robustprune.scores.settings import (
-    INDEX,
-    ScoreFormat,
-)
+from robustprune.scores.settings import INDEX, ImportedScores, ScoreFormat
 from robustprune.scores.specs import ScoreStage
 
 if TYPE_CHECKING:
@@ -35,8 +33,6 @@ Values = npt.NDArray[np.float32]
 class ImportedScoreStage(ScoreStage):
     """A score that was measured elsewhere. ``digest`` is what its file is, ``location`` where it lies now."""
 
-    room = "scores.imported"
-    modules = ("scores.imported",)
     resources = "ingest"
     uses_device = False
     kind: Literal["scores"] = "scores"
@@ -165,3 +161,21 @@ def _float32(path: Path, values: npt.NDArray[Any]) -> Values:
 
 
 READERS: dict[str, Callable[[Path, str, int], Values]] = {"csv": _of_csv, "npy": _of_npy, "parquet": _of_parquet}
+
+
+def imported_scores(name: str, settings: ImportedScores, role: str) -> dict[str, str]:
+    """Return the format, digest and location of the file with the scores of the real or the generated images.
+
+    Raises:
+        UserError: if the key is missing, the file is missing, or its suffix is not a known format.
+    """
+    key, location = f"imported.{name}.{role}", getattr(settings, role)
+    if location is None:
+        raise UserError(f"{key} is missing, but a row prunes {role} images by these scores; set it to a file")
+    path, form = Path(location), Path(location).suffix.removeprefix(".")
+    if form not in get_args(ScoreFormat):
+        raise UserError(f"{key} = {location} should end in .{', .'.join(get_args(ScoreFormat))}")
+    file = path / "zarr.json" if form == "zarr" else path
+    if not file.is_file():
+        raise UserError(f"{key} = {location}: there is no file {file}")
+    return {"format": form, "digest": file_digest(file), "location": str(path.absolute())}

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
 
+from robustprune.attacks.cross_entropy_settings import CrossEntropyAttack
 from robustprune.core.files import digest
 from robustprune.core.job import Job
 from robustprune.core.rows import Columns, RowPass, compute_rows
 from robustprune.core.settings import ThreatModel, Weights
 from robustprune.core.stage import ModelId, SharedRows, slug_of
-from robustprune.scores.settings import (
-    CrossEntropyAttack,
-    LossScoreName,
-)
+from robustprune.scores.settings import LossScoreName
 from robustprune.scores.specs import ScoreStage
 
 if TYPE_CHECKING:
@@ -33,16 +31,6 @@ EPS_LOSS = 1e-12  # far below the loss of any image that a float32 softmax tells
 class LossScoreStage(ScoreStage):
     """The cross-entropy of a trained model at every image of a pool, as it is or attacked."""
 
-    room = "scores.loss"
-    modules = (
-        "attacks.cross_entropy",
-        "attacks.inputs",
-        "attacks.margin_loss",
-        "attacks.norms",
-        "attacks.pgd",
-        "sample_noise",
-        "scores.loss",
-    )
     kind: Literal["scores"] = "scores"
     score: LossScoreName
     model: ModelId
@@ -68,6 +56,16 @@ class LossScoreStage(ScoreStage):
         return 0 if info.data.get("attack") is None else seed
 
     @property
+    def is_clean_loss(self) -> bool:
+        """True if images are not attacked."""
+        return self.attack is None
+
+    @property
+    def classifier(self) -> str:
+        """The model whose loss it is."""
+        return self.model
+
+    @property
     def slug(self) -> str:
         return f"{self.score.replace('_', '-')}-{slug_of(self.pool)}"
 
@@ -81,13 +79,14 @@ class LossScoreStage(ScoreStage):
         Raises:
             UserError: when the pool or the model is damaged, or the model is one on which attacks mean nothing.
         """
-        from robustprune.attacks.inputs import CHECKED_IMAGES, as_inputs, check_classifier
+        from robustprune.attacks.inputs import CHECKED_IMAGES, as_inputs
+        from robustprune.attacks.margin_loss import check_gradient
         from robustprune.images.pool import open_pool
         from robustprune.networks.checkpoint import load_model
 
         model = load_model(job.upstream("models", self.model), job.device, self.weights)
         pool = open_pool(job.upstream("pools", self.pool))
-        check_classifier(model, *as_inputs(pool, 0, min(CHECKED_IMAGES, len(pool)), job.device), origin=self.model)
+        check_gradient(model, *as_inputs(pool, 0, min(CHECKED_IMAGES, len(pool)), job.device), origin=self.model)
         return partial(compute_rows, job, len(pool), partial(_measure, job, self, model, pool), what="measuring losses")
 
     def run(self, job: Job) -> dict[str, Any]:
@@ -100,7 +99,7 @@ class LossScoreStage(ScoreStage):
             UserError: as ``row_pass``.
         """
         from robustprune.images.pool import open_pool
-        from robustprune.networks.checkpoint import WEIGHTS_FILES
+        from robustprune.networks.weights import WEIGHTS_FILES
         from robustprune.scores.files import Meaning, publish_score
 
         blocks = self.row_pass(job)()

@@ -5,14 +5,13 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from robustprune.attacks.settings import AnyMarginSettings
+from robustprune.attacks.margin_method import AnyMarginMethod
 from robustprune.core.files import digest
 from robustprune.core.job import Job
 from robustprune.core.rows import Columns, RowPass, compute_rows
 from robustprune.core.settings import Norm, Weights
 from robustprune.core.stage import ModelId, SharedRows, slug_of
 from robustprune.scores.specs import ScoreStage
-from robustprune.training.specs import MARGIN_MODULES
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,22 +33,16 @@ SIGN = {
 class MarginStage(ScoreStage):
     """Signed margins of every image of a pool under a model."""
 
-    room = "scores.margin"
-    modules = ("attacks.inputs", *MARGIN_MODULES)
     kind: Literal["scores"] = "scores"
     score: Literal["margin"] = "margin"
     model: ModelId
     weights: Weights = "last"
     norm: Norm
-    settings: AnyMarginSettings
+    settings: AnyMarginMethod
 
     @property
     def slug(self) -> str:
         return f"margin-{self.norm.lower()}-{slug_of(self.pool)}"
-
-    @property
-    def decisive_modules(self) -> tuple[str, ...]:
-        return (*self.modules, f"margins.{self.settings.method}")
 
     @property
     def shared_rows(self) -> SharedRows:
@@ -61,13 +54,14 @@ class MarginStage(ScoreStage):
         Raises:
             UserError: when the pool or the model is damaged, or the model is one on which margins mean nothing.
         """
-        from robustprune.attacks.inputs import CHECKED_IMAGES, as_inputs, check_classifier
+        from robustprune.attacks.inputs import CHECKED_IMAGES, as_inputs
+        from robustprune.attacks.margin_loss import check_gradient
         from robustprune.images.pool import open_pool
         from robustprune.networks.checkpoint import load_model
 
         model = load_model(job.upstream("models", self.model), job.device, self.weights)
         pool = open_pool(job.upstream("pools", self.pool))
-        check_classifier(model, *as_inputs(pool, 0, min(CHECKED_IMAGES, len(pool)), job.device), origin=self.model)
+        check_gradient(model, *as_inputs(pool, 0, min(CHECKED_IMAGES, len(pool)), job.device), origin=self.model)
         measure = partial(_measure, job, self, model, pool)
         rows = job.execution.chunk_rows
         return partial(compute_rows, job, len(pool), measure, what="measuring margins", batch_size=rows)
@@ -79,7 +73,7 @@ class MarginStage(ScoreStage):
             UserError: as ``row_pass``.
         """
         from robustprune.images.pool import open_pool
-        from robustprune.networks.checkpoint import WEIGHTS_FILES
+        from robustprune.networks.weights import WEIGHTS_FILES
         from robustprune.scores.files import Meaning, publish_score
 
         blocks = self.row_pass(job)()

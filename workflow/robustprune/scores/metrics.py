@@ -4,6 +4,8 @@ A trajectory is an array (T, N): T recorded epochs in order, N images. Each colu
 scored in blocks of any size.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any
 

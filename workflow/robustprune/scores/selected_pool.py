@@ -15,7 +15,7 @@ from robustprune.core.job import Job
 from robustprune.core.settings import Exact
 from robustprune.core.stage import ImageShape, PoolId, ScoreId, Stage
 from robustprune.core.stage_file import read_spec
-from robustprune.scores.loss import LossScoreStage
+from robustprune.scores.specs import ScoreStage
 
 if TYPE_CHECKING:
     from robustprune.images.drawing import Rows
@@ -28,8 +28,6 @@ DEFINITION = {"pools.selected": 1}
 class SelectedPoolStage(Stage):
     """The images of each class of a pool that a classifier is surest of, by its loss; they stay in their pool."""
 
-    room = "scores.selected_pool"
-    modules = ("pools.selected", "pools.subpools")
     resources = "ingest"
     uses_device = False
     kind: Literal["pools"] = "pools"
@@ -65,14 +63,14 @@ class SelectedPoolStage(Stage):
         parent = open_parent(job, self.pool)
         directory = job.upstream("scores", self.score)
         scored = read_spec(directory)
-        if not isinstance(scored, LossScoreStage) or scored.attack is not None or scored.pool != self.pool:
+        if not (isinstance(scored, ScoreStage) and scored.is_clean_loss and scored.pool == self.pool):
             raise UserError(
                 f"{self.score} is not a loss of the images of {self.pool} as they are, which selection goes by"
             )
         losses, _ = read_score(directory, pool_digest=parent.pool.info.digest)
         labels = np.asarray(parent.pool.labels)
         rows = surest_rows(losses, labels, self)
-        source = f"of {self.pool} the {float(self.keep):.4g} of each class that {scored.model} is surest of"
+        source = f"of {self.pool} the {float(self.keep):.4g} of each class that {scored.classifier} is surest of"
         selected = [*parent.pool.info.selected, source]
         facts = publish_view(job, [parent.member()], labels[rows], parent.digests[rows], rows, self, source, selected)
         return {**facts, "selection": _by_class(losses, labels, rows, self.classes)}

@@ -1,11 +1,10 @@
 """Settings of the scores: margins and what else is measured of a training image."""
 
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
 from robustprune.core.settings import COLUMN_PATTERN, Settings
-from robustprune.training.settings import RecipeName
 
 ScoreFormat = Literal["csv", "npy", "parquet", "zarr"]
 INDEX = "index"  # the column of a table that says which image
@@ -103,45 +102,8 @@ ScoreName = Literal["margin", LossScoreName, DynamicsScoreName]
 """What an experiment's row can prune by. Each is described in docs/scores.md."""
 
 
-class CrossEntropyAttack(Settings):
-    """PGD on the cross-entropy from one uniform start of each image's own; one long step is RS-FGSM."""
-
-    steps: int = Field(ge=1, description="steps of the attack")
-    step: float = Field(gt=0, description="length of a step, in units of epsilon")
-
-
 Trajectory = Literal["clean", "adversarial", "clean_averaged", "adversarial_averaged"]
 """What is recorded after an epoch: predictions for clean or attacked images, by the raw or the averaged weights."""
-
-
-class RecordingSettings(Settings):
-    """What a training writes down of each of its images, un-augmented, after an epoch. See papers.md, P13."""
-
-    epochs: int | None = Field(
-        None, ge=1, description="epochs recorded, evenly spaced, the last among them; null for every one"
-    )
-    trajectories: tuple[Trajectory, ...] = Field(
-        ("clean", "adversarial", "clean_averaged"),
-        min_length=1,
-        description="clean | adversarial: by the raw weights; clean_averaged | adversarial_averaged: by the average",
-    )
-    attack: CrossEntropyAttack = Field(
-        CrossEntropyAttack(steps=10, step=0.25), description="the attack on the model in training (Nieth et al.)"
-    )
-
-    @property
-    def attacks(self) -> bool:
-        """Whether images are attacked for it."""
-        return any(name.startswith("adversarial") for name in self.trajectories)
-
-    def without_attack(self) -> "RecordingSettings":
-        """The same for a model that is not trained adversarially."""
-        clean = tuple(name for name in self.trajectories if name.startswith("clean"))
-        return self.model_copy(update={"trajectories": clean})
-
-    def recorded_after(self, epochs: int) -> tuple[int, ...]:
-        """After which epochs of a training, counted from 1, it is recorded. Raises ValueError for too few epochs."""
-        return evenly_spaced(epochs, self.epochs or epochs)
 
 
 class DifficultySettings(Settings):
@@ -190,48 +152,6 @@ AnyMetric = Annotated[
     Field(discriminator="metric"),
 ]
 """How a recorded trajectory becomes a score; the functions are in ``scores.metrics``."""
-
-
-class Source(NamedTuple):
-    """What a score is made from.
-
-    Attributes:
-        recipe: how the recorded models are trained.
-        trajectory: which of the recorded trajectories is looked at.
-        metric: how it becomes a score.
-    """
-
-    recipe: RecipeName
-    trajectory: Trajectory
-    metric: AnyMetric
-
-
-class DynamicsSettings(Settings):
-    """The scores that come from a training's course, and from its loss in the end."""
-
-    recording: RecordingSettings = RecordingSettings()
-    difficulty: DifficultySettings = DifficultySettings()
-    uncertainty: UncertaintySettings = UncertaintySettings()
-    el2n: El2nSettings = El2nSettings()
-    loss_attack: CrossEntropyAttack = Field(
-        CrossEntropyAttack(steps=1, step=1.25),
-        description="the attack of the score loss_adversarial (RS-FGSM as Kaufmann et al. train with)",
-    )
-
-    def source(self, name: DynamicsScoreName) -> Source:
-        """What the score of that name is made from, as its paper has it."""
-        averaged = self.difficulty.weights == "averaged"
-        sources: dict[DynamicsScoreName, Source] = {
-            "difficulty": Source("trades", "clean_averaged" if averaged else "clean", self.difficulty),
-            "uncertainty": Source("standard", "clean", self.uncertainty),
-            "uncertainty_adversarial": Source("trades", "clean", self.uncertainty),
-            "uncertainty_tilde": Source("trades", "adversarial", self.uncertainty),
-            "frequency": Source("trades", "clean", FrequencySettings()),
-            "frequency_adversarial": Source("trades", "adversarial", FrequencySettings()),
-            "el2n": Source("standard", "clean", self.el2n),
-            "forgetting": Source("standard", "clean", ForgettingSettings()),
-        }
-        return sources[name]
 
 
 def evenly_spaced(total: int, count: int) -> tuple[int, ...]:

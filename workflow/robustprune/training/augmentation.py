@@ -1,10 +1,15 @@
 """Augmentation of a whole batch at once."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from robustprune.core.randomness import BatchNoise
+if TYPE_CHECKING:
+    from robustprune.core.randomness import BatchNoise
 
 DEFINITION = {"training.augmentation": 1}
 

@@ -1,5 +1,7 @@
 """The exponential moving average of the weights that is scored and evaluated."""
 
+from __future__ import annotations
+
 import copy
 
 import torch

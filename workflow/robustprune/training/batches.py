@@ -1,15 +1,18 @@
 """The batch of each step, on the device when the step begins."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from robustprune.training.trainset import KeptImages
+if TYPE_CHECKING:
+    from robustprune.training.trainset import KeptImages
 
 RESIDENT_SHARE = 0.5  # of a GPU's free memory that the images may take; the rest is for the training
 DEFINITION = {"training.batches": 1}

@@ -3,14 +3,17 @@
 Compiled or not is a matter of the machine: it changes a number no more than another processor does, in its last digits.
 """
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Callable
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import nn
 
-from robustprune.core.execution import Compile
+if TYPE_CHECKING:
+    from robustprune.core.execution import Compile
 
 logger = logging.getLogger(__name__)
 

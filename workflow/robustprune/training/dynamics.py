@@ -4,33 +4,40 @@ Images are un-augmented, models in eval mode. One store a pool, an epoch at a ti
 on within its epoch. Nothing here touches the model in training or its random draws.
 """
 
+from __future__ import annotations
+
 import copy
 import json
 import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
-from torch.nn import functional as F
+from pydantic import Field
 
-from robustprune.attacks.cross_entropy import attack_cross_entropy
-from robustprune.attacks.inputs import as_inputs
+from robustprune.attacks.cross_entropy_settings import CrossEntropyAttack
 from robustprune.core.files import write_text
-from robustprune.core.job import Job
 from robustprune.core.paths import dynamics_name
 from robustprune.core.rows import Columns, compute_rows
-from robustprune.images.pool import open_pool
-from robustprune.scores.settings import RecordingSettings, Trajectory
-from robustprune.scores.store.layout import SHARD_ROWS
-from robustprune.scores.store.writing import StoreWriter, recut
-from robustprune.training.fit import Training
-from robustprune.training.model import ModelStage
+from robustprune.core.settings import Settings
+from robustprune.scores.settings import Trajectory, evenly_spaced
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from robustprune.core.job import Job
+    from robustprune.scores.store.writing import StoreWriter
+    from robustprune.training.fit import Training
+    from robustprune.training.model import ModelStage
+
 
 DEFINITION = {"training.dynamics": 1}
 
 STATE_FILE = "recording.json"
+
 DTYPES = {"confidence": "float16", "error": "float16", "correct": "bool"}
+
 """What is recorded of an image: the probability of its label, the L2 norm of softmax - one-hot label, and whether the
 largest logit is the label's."""
 
@@ -48,6 +55,8 @@ class Recorder:
     """
 
     def __init__(self, job: Job, spec: ModelStage, settings: RecordingSettings) -> None:
+        from robustprune.images.pool import open_pool
+
         self.job, self.spec, self.settings = job, spec, settings
         self.after = settings.recorded_after(spec.training.epochs)
         self.pools = {pool_id: open_pool(job.upstream("pools", pool_id)) for pool_id in spec.pools}
@@ -108,14 +117,24 @@ class Recorder:
 
     @staticmethod
     def _shards(blocks: Iterator[Columns]) -> Iterator[tuple[int, Columns]]:
+        from robustprune.scores.store.layout import SHARD_ROWS
+        from robustprune.scores.store.writing import recut
+
         return ((number * SHARD_ROWS, columns) for number, columns in enumerate(recut(blocks, SHARD_ROWS)))
 
     def _writer(self, pool_id: str) -> StoreWriter:
+        from robustprune.scores.store.writing import StoreWriter
+
         dtypes = {f"{name}_{value}": dtype for name in self.settings.trajectories for value, dtype in DTYPES.items()}
         path = self.job.partial / dynamics_name(pool_id)
         return StoreWriter(path, dtypes, len(self.pools[pool_id]), epochs=len(self.after))
 
     def _observe(self, epoch: int, pool_id: str, models: dict[str, nn.Module], start: int, stop: int) -> Columns:
+        import torch
+
+        from robustprune.attacks.cross_entropy import attack_cross_entropy
+        from robustprune.attacks.inputs import as_inputs
+
         columns: Columns = {}
         images, labels = as_inputs(self.pools[pool_id], start, stop, self.job.device)
         for trajectory in self.settings.trajectories:
@@ -141,6 +160,40 @@ class Recorder:
         return int(json.loads(path.read_text())["pools_recorded"]) if path.is_file() else 0
 
 
+class RecordingSettings(Settings):
+    """What a training writes down of each of its images, un-augmented, after an epoch. See papers.md, P13."""
+
+    epochs: int | None = Field(
+        None, ge=1, description="epochs recorded, evenly spaced, the last among them; null for every one"
+    )
+    trajectories: tuple[Trajectory, ...] = Field(
+        ("clean", "adversarial", "clean_averaged"),
+        min_length=1,
+        description="clean | adversarial: by the raw weights; clean_averaged | adversarial_averaged: by the average",
+    )
+    attack: CrossEntropyAttack = Field(
+        CrossEntropyAttack(steps=10, step=0.25), description="the attack on the model in training (Nieth et al.)"
+    )
+
+    @property
+    def attacks(self) -> bool:
+        """Whether images are attacked for it."""
+        return any(name.startswith("adversarial") for name in self.trajectories)
+
+    def without_attack(self) -> RecordingSettings:
+        """The same for a model that is not trained adversarially."""
+        clean = tuple(name for name in self.trajectories if name.startswith("clean"))
+        return self.model_copy(update={"trajectories": clean})
+
+    def recorder(self, job: Job, spec: ModelStage) -> Recorder:
+        """Return the recorder of a training."""
+        return Recorder(job, spec, self)
+
+    def recorded_after(self, epochs: int) -> tuple[int, ...]:
+        """After which epochs of a training, counted from 1, it is recorded. Raises ValueError for too few epochs."""
+        return evenly_spaced(epochs, self.epochs or epochs)
+
+
 def _blocks_of(epoch: int, pool_id: str) -> str:
     return f"recording-{epoch}-{pool_id}"
 
@@ -149,7 +202,6 @@ def _weights_of(trajectory: Trajectory) -> str:
     return trajectory.partition("_")[2] or "raw"
 
 
-@torch.no_grad()
 def observe(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> Columns:
     """What a model says of some images, as ``DTYPES`` has it.
 
@@ -158,7 +210,11 @@ def observe(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> Col
         images: (N, C, H, W) float32 in [0, 1].
         labels: (N,) int64.
     """
-    logits = model(images).float()
+    import torch
+    from torch.nn import functional as F
+
+    with torch.no_grad():
+        logits = model(images).float()
     probabilities = logits.softmax(1)
     error = probabilities - F.one_hot(labels, logits.shape[1])
     return {

@@ -1,14 +1,15 @@
 """Training a classifier: batches, schedule, average, history; attack and loss of a batch are in ``recipes``."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from robustprune.core.errors import Interrupted, UserError
-from robustprune.core.job import Job
 from robustprune.core.randomness import BatchNoise, derive_seed, generator
 from robustprune.core.steps import ResumableSteps
 from robustprune.core.team import Team
@@ -19,15 +20,16 @@ from robustprune.training.augmentation import crop_flip
 from robustprune.training.averaging import WeightAverage, averaging_decay
 from robustprune.training.batches import Batch, open_batches
 from robustprune.training.compilation import compiled
-from robustprune.training.mid_training import dropped_of, prune_midway
-from robustprune.training.model import ModelStage
 from robustprune.training.optimizers import build_optimizer, set_cycle, update
-from robustprune.training.recipes.base import BatchLoss
-from robustprune.training.recipes.registry import build_recipe
 from robustprune.training.sampler import EpochSampler
 from robustprune.training.schedules import Clock, Position, cycle_point
-from robustprune.training.trainset import KeptImages, Stratum
 from robustprune.training.validation import Validation
+
+if TYPE_CHECKING:
+    from robustprune.core.job import Job
+    from robustprune.training.losses import BatchLoss
+    from robustprune.training.model import ModelStage
+    from robustprune.training.trainset import KeptImages, Stratum
 
 DEFINITION = {"training.fit": 2}
 
@@ -50,13 +52,12 @@ class Training(ResumableSteps):
         take_statistics(model, shares=settings.batchnorm_shares, team=team)
         layout = memory_format(model, settings.precision, job.device)
         self.model: nn.Module = model.to(job.device).to(memory_format=layout).train()
-        self.recipe = build_recipe(settings, spec.threat, spec.online)
         self.optimizer = build_optimizer(self.model, settings)
         self.average = WeightAverage(self.model)
         self.prune_at = NEVER if spec.mid_training is None else self.clock.end_of(spec.mid_training.after_epoch)
         self._refuse_empty_shares(len(kept[0]), last_step=min(self.total, self.prune_at) - 1)
         if spec.mid_training is not None:
-            left = len(kept[0]) - dropped_of(len(kept[0]), spec.mid_training)
+            left = len(kept[0]) - spec.mid_training.dropped(len(kept[0]))
             self._refuse_empty_shares(left, last_step=self.total - 1)
         self._open(kept, until=min(self.total, self.prune_at))
         self.first_broken = torch.tensor(NEVER, device=job.device)  # step whose loss or gradient is not finite
@@ -134,7 +135,7 @@ class Training(ResumableSteps):
             if self.team.leads and self.step == self.prune_at:
                 self.save()
             try:
-                kept = prune_midway(self.job, self.spec, self.spec.mid_training, self.model, self.kept)
+                kept = self.spec.mid_training.prune(self.job, self.spec, self.model, self.kept)
             except Interrupted:
                 self.save()  # the time it took
                 raise
@@ -158,7 +159,15 @@ class Training(ResumableSteps):
         images = images.to(torch.float32) / 255
         noise = self._noise("attack", whole)
         with arithmetic(settings.precision, device):
-            return self.recipe.losses(self.network, images, batch.labels, batch.epsilon, noise)
+            return settings.losses(
+                self.network,
+                images,
+                batch.labels,
+                batch.epsilon,
+                noise,
+                threat=self.spec.threat,
+                online=self.spec.online,
+            )
 
     def _noise(self, purpose: str, whole: int) -> BatchNoise:
         source = generator(self.spec.seed, purpose, self.step, device=self.job.device)
@@ -258,7 +267,7 @@ def clock_of(spec: ModelStage, real_images: int) -> Clock:
     settings, midway = spec.training, spec.mid_training
     steps = [settings.steps_per_epoch(real_images)] * settings.epochs
     if midway is not None:
-        shorter = settings.steps_per_epoch(real_images - dropped_of(real_images, midway))
+        shorter = settings.steps_per_epoch(real_images - midway.dropped(real_images))
         steps[midway.after_epoch :] = [shorter] * (settings.epochs - midway.after_epoch)
     return Clock(tuple(steps))
 

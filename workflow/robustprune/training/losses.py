@@ -1,10 +1,34 @@
 """The losses that training minimises, and what its attacks maximise, each sample by sample."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-DEFINITION = {"training.losses": 2}
+if TYPE_CHECKING:
+    from robustprune.attacks.norms import NormGeometry
+    from robustprune.core.randomness import BatchNoise
+    from robustprune.training.online import OnlinePuma
+
+DEFINITION = {"training.losses": 2, "training.recipes.base": 1}
+
+
+class BatchLoss(NamedTuple):
+    """What a recipe makes of a batch.
+
+    Attributes:
+        losses: (N,) float32, of each sample; their mean is minimised.
+        right: (N,) bool, whether the image that was learnt from (attacked, where the recipe attacks) was classified
+            rightly.
+        easy: (N,) bool, whether online pruning drops it; None where there is none.
+    """
+
+    losses: Tensor
+    right: Tensor
+    easy: Tensor | None = None
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
@@ -81,3 +105,40 @@ def divergence_objective(logits: Tensor, *, log_natural: Tensor, labels: Tensor,
         (N,) float32.
     """
     return torch.where(towards_label, -cross_entropy(logits, labels), kl_divergence(log_natural, logits))
+
+
+def random_start(norm: NormGeometry, images: Tensor, radius: Tensor, noise: BatchNoise) -> Tensor:
+    """(N, C, H, W): uniform in the cube for Linf, uniform on the sphere for L2 (which is where most of a ball is)."""
+    shape = images.shape[1:]
+    draw = noise.normal(*shape) if norm.draw == "normal" else noise.uniform(*shape)
+    return norm.random_start(draw, radius)
+
+
+def batch_loss(losses: Tensor, logits: Tensor, labels: Tensor, easy: Tensor | None = None) -> BatchLoss:
+    """The losses, with what the logits of the images learnt from say about accuracy."""
+    return BatchLoss(losses, logits.detach().argmax(1) == labels, easy)
+
+
+def learnt_from(
+    model: nn.Module, images: Tensor, attacked: Tensor, labels: Tensor, online: OnlinePuma | None
+) -> tuple[Tensor, Tensor | None]:
+    """The attacked images, brought back to their margins where those are taken online, and which are too easy."""
+    if online is None:
+        return attacked, None
+    moved = online.moved(model, images, attacked, labels)
+    return moved.images, moved.easy
+
+
+def loss_at(
+    model: nn.Module,
+    images: Tensor,
+    attacked: Tensor,
+    labels: Tensor,
+    *,
+    online: OnlinePuma | None,
+    label_smoothing: float,
+) -> BatchLoss:
+    """The cross-entropy at the attacked images, as ``learnt_from`` has them."""
+    attacked, easy = learnt_from(model, images, attacked, labels, online)
+    logits = model(attacked)
+    return batch_loss(cross_entropy(logits, labels, label_smoothing=label_smoothing), logits, labels, easy)

@@ -13,13 +13,13 @@ from robustprune.core.files import replacing
 from robustprune.core.job import Job
 from robustprune.core.paths import HISTORY_FILE
 from robustprune.core.settings import ThreatModel
-from robustprune.core.stage import ImageShape, ManifestId, PoolId, Stage, architecture_modules, slug_of
+from robustprune.core.stage import ManifestId, PoolId, slug_of
 from robustprune.core.stage_file import read_spec
-from robustprune.networks.settings import Architecture
-from robustprune.pruning.settings import MidTraining, OnlinePuma
-from robustprune.scores.settings import RecordingSettings
-from robustprune.training.settings import AdversarialRecipe, AnyRecipe, StandardRecipe, problem_of_processes
-from robustprune.training.specs import MID_TRAINING_MODULES, RECORDING_MODULES
+from robustprune.networks.classifier import ClassifierStage
+from robustprune.training.dynamics import RecordingSettings
+from robustprune.training.mid_training import MidTraining
+from robustprune.training.online import OnlinePuma
+from robustprune.training.recipes.base import AnyRecipe, problem_of_processes
 
 if TYPE_CHECKING:
     from robustprune.core.team import Team
@@ -31,42 +31,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class ModelStage(Stage):
+class ModelStage(ClassifierStage):
     """A classifier trained on whole pools or on what a manifest keeps of them; its course is recorded where asked."""
 
-    room = "training.stage"
-    modules = (
-        "attacks.inputs",
-        "attacks.margin_loss",
-        "attacks.norms",
-        "attacks.pgd",
-        "precision",
-        "randomness",
-        "sample_noise",
-        "training.augmentation",
-        "training.averaging",
-        "training.batches",
-        "training.batchnorm",
-        "training.clock",
-        "training.fit",
-        "training.losses",
-        "training.optimizers",
-        "training.recipes.base",
-        "training.sampler",
-        "training.schedules",
-        "training.team",
-        "training.trainset",
-        "training.validation",
-    )
-    kind: Literal["models"] = "models"
     origin: Literal["trained"] = "trained"
-    architecture: Architecture
-    classes: int
-    image_shape: ImageShape
     real: PoolId
     synthetic: PoolId | None
     manifest: ManifestId | None
-    training: AnyRecipe = Field(discriminator="recipe")
+    training: AnyRecipe
     mid_training: MidTraining | None = None
     online: OnlinePuma | None = None
     seed: int = Field(ge=0)
@@ -79,7 +51,8 @@ class ModelStage(Stage):
         recipe, midway, recording = (info.data.get(name) for name in ("training", "mid_training", "recording"))
         scored = midway is not None and midway.strategy != "random" and midway.at == "adversarial"
         recorded = recording is not None and recording.attacks
-        return threat if isinstance(recipe, AdversarialRecipe) or scored or recorded else None
+        attacked = recipe is not None and recipe.attacks
+        return threat if attacked or scored or recorded else None
 
     @property
     def slug(self) -> str:
@@ -89,14 +62,6 @@ class ModelStage(Stage):
         online = () if self.online is None else ("online",)
         words = (*pruning, *midway, *online, *recorded, self.training.recipe, self.architecture, f"seed{self.seed}")
         return "-".join(word.replace("_", "") for word in words)
-
-    @property
-    def decisive_modules(self) -> tuple[str, ...]:
-        recipe = f"training.recipes.{self.training.recipe}"
-        recording = () if self.recording is None else RECORDING_MODULES
-        midway = () if self.mid_training is None else MID_TRAINING_MODULES
-        online = () if self.online is None else ("training.online",)
-        return (*self.modules, *architecture_modules(self.architecture), recipe, *recording, *midway, *online)
 
     @property
     def pools(self) -> tuple[str, ...]:
@@ -143,14 +108,12 @@ def follow(job: Job, team: Team) -> None:
 
 
 def _train(job: Job, spec: ModelStage, kept: list[KeptImages], team: Team) -> dict[str, Any]:
-    from robustprune.networks.checkpoint import BEST_FILE, RAW_FILE, WEIGHTS_FILE, save_weights
-    from robustprune.training.dynamics import Recorder
+    from robustprune.networks.weights import BEST_FILE, RAW_FILE, WEIGHTS_FILE, save_weights
     from robustprune.training.fit import Training
-    from robustprune.training.mid_training import publish_choice
 
     training = Training(job, spec, kept, team)
     synthetic = spec.training.synthetic_in_batch
-    recorder = None if spec.recording is None else Recorder(job, spec, spec.recording)
+    recorder = None if spec.recording is None else spec.recording.recorder(job, spec)
     if recorder is not None:
         for epoch in recorder.to_come:
             training.run(until=training.clock.end_of(epoch))
@@ -167,7 +130,7 @@ def _train(job: Job, spec: ModelStage, kept: list[KeptImages], team: Team) -> di
         save_weights(training.best["weights"], job.partial / BEST_FILE)
         job.publish(BEST_FILE)
     if spec.mid_training is not None:
-        publish_choice(job)
+        spec.mid_training.publish(job)
     return {
         "training_seconds": round(training.seconds, 3),
         **{f"{name}_seconds": round(seconds, 3) for name, seconds in training.apart.items()},
@@ -207,7 +170,7 @@ def _refuse_team(job: Job, spec: ModelStage) -> None:
 
 def _statistics(training: Training) -> str | None:
     """Of which images BatchNorm took its statistics, for the record."""
-    from robustprune.networks.batchnorm import has_batchnorm
+    from robustprune.networks.precision import has_batchnorm
 
     if not has_batchnorm(training.model):
         return None
@@ -218,17 +181,15 @@ def _statistics(training: Training) -> str | None:
 
 
 def _warn_of_unused_radii(spec: ModelStage, kept: list[KeptImages]) -> None:
-    if isinstance(spec.training, StandardRecipe) and len(np.unique(np.concatenate([own.epsilon for own in kept]))) > 1:
+    if not spec.training.attacks and len(np.unique(np.concatenate([own.epsilon for own in kept]))) > 1:
         logger.warning("recipe standard attacks nothing, so the radii of %s are not used", spec.manifest)
 
 
 def _refuse_to_prune_all(spec: ModelStage, kept: list[KeptImages]) -> None:
-    from robustprune.training.mid_training import dropped_of
-
     if spec.mid_training is None:
         return
     for pool_id, images in zip(spec.pools, kept, strict=True):
-        if dropped_of(len(images), spec.mid_training) == len(images):
+        if spec.mid_training.dropped(len(images)) == len(images):
             raise UserError(
                 f"mid_training.keep = {spec.mid_training.keep} keeps none of the {len(images)} images of {pool_id}"
             )

@@ -1,10 +1,17 @@
 """The optimiser and its parameter groups."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
-from robustprune.training.schedules import PLAIN_MOMENTUM, CyclePoint
-from robustprune.training.settings import Recipe
+from robustprune.training.recipes.base import PLAIN_MOMENTUM
+
+if TYPE_CHECKING:
+    from robustprune.training.recipes.base import Recipe
+    from robustprune.training.schedules import CyclePoint
 
 DEFINITION = {"training.optimizers": 2}
 

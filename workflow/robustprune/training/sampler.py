@@ -1,16 +1,21 @@
 """Which images a step sees: real ones without replacement, synthetic ones with."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from robustprune.core.randomness import generator
-from robustprune.training.schedules import Position
-from robustprune.training.settings import Recipe
-from robustprune.training.trainset import Stratum
+
+if TYPE_CHECKING:
+    from robustprune.training.recipes.base import Recipe
+    from robustprune.training.schedules import Position
+    from robustprune.training.trainset import Stratum
 
 DEFINITION = {"training.sampler": 2}
 ALL_EPOCHS = -1  # in place of an epoch's number, where permutations are not of an epoch

@@ -1,11 +1,16 @@
 """Learning rate and momentum as functions of the position in the training."""
 
+from __future__ import annotations
+
 import math
 from bisect import bisect_right
 from itertools import accumulate
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from robustprune.training.settings import Recipe
+from robustprune.training.recipes.base import PLAIN_MOMENTUM
+
+if TYPE_CHECKING:
+    from robustprune.training.recipes.base import Recipe
 
 
 class Position(NamedTuple):
@@ -79,7 +84,6 @@ START_DIVISOR = 25.0  # its first learning rate is the peak's by this much lower
 END_DIVISOR = 1e4  # and the last one is the first's by this much lower
 ONE_CYCLE_MOMENTUM = (0.95, 0.85)  # at the ends, at the peak: torch's OneCycleLR overrides the optimiser's own
 TRIANGLE_MOMENTUM = (0.9, 0.8)  # the same of torch's CyclicLR
-PLAIN_MOMENTUM = 0.9
 
 
 class CyclePoint(NamedTuple):

@@ -1,20 +1,24 @@
 """The images a model learns from: the kept rows of each pool, each with its radius."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy import special
 
 from robustprune.core.errors import UserError
-from robustprune.core.job import Job
 from robustprune.images.pool import AnyLabels, Images, Pool, open_pool
 from robustprune.pruning.manifest import read_manifest
-from robustprune.training.model import ModelStage
+
+if TYPE_CHECKING:
+    from robustprune.core.job import Job
+    from robustprune.training.model import ModelStage
 
 DEFINITION = {"training.trainset": 1}
 
@@ -65,7 +69,7 @@ class KeptImages:
         bounds = np.searchsorted(self.rows, np.cumsum([0, *(member.count for member in members)]))
         return tuple(Stratum(int(n), one.share) for n, one in zip(np.diff(bounds), members, strict=True))
 
-    def at(self, positions: npt.NDArray[np.int64]) -> "KeptImages":
+    def at(self, positions: npt.NDArray[np.int64]) -> KeptImages:
         """Those at ``positions`` in the kept rows."""
         return KeptImages(self.pool, self.rows[positions], self.epsilon[positions])
 

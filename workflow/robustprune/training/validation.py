@@ -3,8 +3,10 @@
 Nothing here draws from, or changes, what the training goes by: the model is a copy, and its starts have their own seed.
 """
 
+from __future__ import annotations
+
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +14,12 @@ from torch import Tensor, nn
 from robustprune.attacks.inputs import as_inputs
 from robustprune.attacks.margin_loss import cw_objective
 from robustprune.attacks.pgd import pgd_from_own_starts
-from robustprune.images.pool import Pool
-from robustprune.training.model import ModelStage
-from robustprune.training.schedules import Position
-from robustprune.training.settings import AdversarialRecipe
+from robustprune.training.recipes.base import AdversarialRecipe
+
+if TYPE_CHECKING:
+    from robustprune.images.pool import Pool
+    from robustprune.training.model import ModelStage
+    from robustprune.training.schedules import Position
 
 DEFINITION = {"training.validation": 1}
 
@@ -37,7 +41,7 @@ class Validation:
     def __init__(self, spec: ModelStage, pool: Pool, device: torch.device) -> None:
         self.spec, self.settings = spec, spec.training
         self.images, self.labels = as_inputs(pool, 0, self.settings.validation_images, device)
-        self.criterion = PGD if isinstance(self.settings, AdversarialRecipe) else CLEAN
+        self.criterion = PGD if self.settings.attacks else CLEAN
 
     def is_due(self, position: Position) -> bool:
         """Whether a step is followed by a validation: the last of every ``validate_every`` epochs, and of all."""

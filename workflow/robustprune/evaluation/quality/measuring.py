@@ -1,20 +1,24 @@
 """What a classifier sees in images, and which real one each is nearest to; row by row, so that a killed job goes on."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 
-from robustprune.core.job import Job
 from robustprune.core.rows import Columns, collect, compute_rows
-from robustprune.evaluation.quality.memorisation import RealNeighbours
 from robustprune.images.drawing import draw_rows
-from robustprune.images.pool import Pool
 from robustprune.scores.embeddings.encoders import features_and_logits
+
+if TYPE_CHECKING:
+    from robustprune.core.job import Job
+    from robustprune.evaluation.quality.memorisation import RealNeighbours
+    from robustprune.images.pool import Pool
 
 Features = npt.NDArray[np.floating[Any]]  # (N, D)
 

@@ -3,6 +3,10 @@
 Distances are Euclidean, of pixels in [0, 1]. Images with more than 32 pixels a side are averaged down to 32.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -10,12 +14,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from robustprune.core.files import write_text
-from robustprune.core.job import Job
 from robustprune.core.rows import ranges
-from robustprune.images.pool import Pool
-from robustprune.images.rows import PoolImages
-from robustprune.images.writing import GrowingArray
+from robustprune.images.growing import GrowingArray
 from robustprune.scores.extrapolation.neighbours import Points, Space, nearest
+
+if TYPE_CHECKING:
+    from robustprune.core.job import Job
+    from robustprune.images.pool import Pool
+    from robustprune.images.rows import PoolImages
 
 DEFINITION = {"quality.memorisation": 1}
 

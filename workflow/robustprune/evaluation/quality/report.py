@@ -1,7 +1,9 @@
 """What is told of generated images: a line for all of them and one for each class."""
 
+from __future__ import annotations
+
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +11,9 @@ import pandas as pd
 
 from robustprune.evaluation.quality.measuring import Seen, frechet_distance
 from robustprune.images.contact_sheet import contact_sheet
-from robustprune.images.pool import Pool
+
+if TYPE_CHECKING:
+    from robustprune.images.pool import Pool
 
 LINES, COLUMNS = 8, 12  # of a class's sheet
 

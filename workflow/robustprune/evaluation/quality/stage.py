@@ -23,18 +23,6 @@ class QualityStage(Stage):
     ``pool`` has the generated images, ``train`` those that the generator learnt from, ``test`` others.
     """
 
-    room = "evaluation.quality.stage"
-    modules = (
-        "attacks.inputs",
-        "embeddings.encoders",
-        "extrapolation.neighbours",
-        "pools.drawing",
-        "quality.frechet",
-        "quality.measuring",
-        "quality.memorisation",
-        "quality.report",
-        "randomness",
-    )
     kind: Literal["qualities"] = "qualities"
     pool: PoolId
     train: PoolId
@@ -56,7 +44,8 @@ class QualityStage(Stage):
             UserError: when a pool or the model is damaged, or the model has no features.
             Interrupted: after a signal, with what was looked at saved.
         """
-        from robustprune.attacks.inputs import CHECKED_IMAGES, as_inputs, check_classifier
+        from robustprune.attacks.checks import check_logits
+        from robustprune.attacks.inputs import CHECKED_IMAGES, as_inputs
         from robustprune.evaluation.quality.measuring import Judge, look
         from robustprune.evaluation.quality.memorisation import RealNeighbours
         from robustprune.evaluation.quality.report import (
@@ -70,9 +59,7 @@ class QualityStage(Stage):
 
         generated, train, test = (_open(job, pool_id) for pool_id in (self.pool, self.train, self.test))
         judge = Judge(load_model(job.upstream("models", self.model), job.device), self.model)
-        check_classifier(
-            judge.model, *as_inputs(test, 0, min(CHECKED_IMAGES, len(test)), job.device), origin=self.model
-        )
+        check_logits(judge.model, as_inputs(test, 0, min(CHECKED_IMAGES, len(test)), job.device)[0], origin=self.model)
         neighbours = RealNeighbours(job, train)
         seen = look(job, generated, judge, neighbours, images=self.images, name="generated")
         held_out = look(job, test, judge, neighbours, images=self.images, name="held-out")

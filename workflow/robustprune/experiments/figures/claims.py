@@ -1,13 +1,17 @@
 """What a paper claims of curves, checked by numbers; ``tables.claims`` has the rule."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from robustprune.experiments.claims import Judged, Verdict, judge_relation, judged
 from robustprune.experiments.figures.lines import Curve
-from robustprune.experiments.figures.measures import DECIMALS, USUAL_DECIMALS, WORDS, Measured
-from robustprune.experiments.figures.settings import CurveCheck, CurveClaim, MeasureCheck, MeasureClaim
-from robustprune.experiments.figures.specs import Panel
-from robustprune.experiments.statistics import Cell
-from robustprune.experiments.tables.claims import RULE, Judged, Verdict, judge_relation, judged
+
+if TYPE_CHECKING:
+    from robustprune.experiments.cells import Cell
+    from robustprune.experiments.figures.settings import CurveCheck, CurveClaim
+    from robustprune.experiments.figures.specs import Panel
 
 DEFINITION = {"figures.claims": 2}
 
@@ -30,34 +34,6 @@ def judge_curves(
     return [
         judged(claim.claim, [_found(check, curves, panels, place, where) for check in claim.checks]) for claim in claims
     ]
-
-
-def judge_measures(claims: Sequence[MeasureClaim], measured: Mapping[str, Measured]) -> list[Judged]:
-    """Each claim of the measures of some series, with what was found, and whether this run agrees."""
-    return [judged(claim.claim, [_of_measures(check, measured) for check in claim.checks]) for claim in claims]
-
-
-def measures_in_words(measured: Measured) -> str:
-    """All measures of a series."""
-    return ", ".join(
-        f"{WORDS[name]} {value:.{DECIMALS.get(name, USUAL_DECIMALS)}f}" for name, value in measured.items()
-    )
-
-
-def _of_measures(check: MeasureCheck, measured: Mapping[str, Measured]) -> tuple[str, Verdict]:
-    cell: Cell = measured[check.row].get(check.measure)
-    other: Cell = measured[check.other].get(check.measure) if isinstance(check.other, str) else float(check.other)
-    words = f"{WORDS[check.measure]} of {check.row}", str(check.other)
-    return judge_relation(check, words, cell, other, decimals=DECIMALS.get(check.measure, USUAL_DECIMALS))
-
-
-def sentences(found: Sequence[Judged]) -> Iterator[str]:
-    """What became of each claim, in words, and the rule behind it."""
-    for one in found:
-        verdict = one.verdict if one.verdict == "cannot tell" else f"{one.verdict} with it"
-        yield f"Claimed: {one.claim}. Measured: {'; '.join(one.found)}. This run {verdict}."
-    if found:
-        yield RULE
 
 
 def _found(

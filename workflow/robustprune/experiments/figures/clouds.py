@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import numpy as np
 from pydantic import Field
 
 from robustprune.core.job import Job
 from robustprune.core.marks import Ref
+from robustprune.core.paths import FIELD_FILE, MEASURES_FILE, POINTS_FILE
 from robustprune.core.stage import StageId
 from robustprune.core.stage_file import read_spec
 from robustprune.experiments.figures.specs import FigureStage
-from robustprune.experiments.studies.clouds import FIELD_FILE, GRID, MEASURES_FILE, POINTS_FILE, CloudsStage
-from robustprune.experiments.studies.settings import CloudPruning, CloudSettings
+from robustprune.experiments.studies.settings import GRID, CloudPruning, CloudSettings
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from robustprune.experiments.studies.clouds import CloudsStage
 
 
 DEFINITION = {"figures.clouds": 2}
@@ -43,8 +45,6 @@ MEASURES = {
 class CloudsFigureStage(FigureStage):
     """Two clouds in a plane, and what pruning drops of them."""
 
-    room = "experiments.figures.clouds"
-    modules = ("figures.clouds", "figures.style", "tables.statistics")
     form: Literal["clouds"] = "clouds"
     claim: str
     panels: tuple[CloudPruning, ...] = Field(min_length=1)
@@ -57,8 +57,8 @@ class CloudsFigureStage(FigureStage):
         from robustprune.experiments.figures.style import publish_figure
 
         directory = job.upstream("studies", self.study)
-        study = read_spec(directory)
-        if not isinstance(study, CloudsStage):
+        study = cast("CloudsStage", read_spec(directory))
+        if getattr(study, "study", None) != "clouds":
             raise TypeError(f"{self.study} is no study of clouds")
         points, field, measures = (
             pd.read_parquet(directory / name) for name in (POINTS_FILE, FIELD_FILE, MEASURES_FILE)

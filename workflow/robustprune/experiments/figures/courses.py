@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from robustprune.core.job import Job
 from robustprune.experiments.figures.curves import cells_of, shown_in_words
 from robustprune.experiments.figures.settings import CourseName, CurveClaim
-from robustprune.experiments.figures.specs import OF_CURVES, FigureStage, Panel, SeriesSpec
+from robustprune.experiments.figures.specs import FigureStage, Panel, SeriesSpec
 from robustprune.experiments.tables.settings import QuantityName
 
 if TYPE_CHECKING:
@@ -47,8 +47,6 @@ HOW = (
 class CoursesStage(FigureStage):
     """How methods do while they are trained. ``level`` of a series is its runs."""
 
-    room = "experiments.figures.courses"
-    modules = (*OF_CURVES, "figures.courses")
     form: Literal["courses"] = "courses"
     quantities: tuple[CourseName, ...]
     series: tuple[SeriesSpec, ...]
@@ -62,7 +60,8 @@ class CoursesStage(FigureStage):
         """
         import pandas as pd
 
-        from robustprune.experiments.figures.claims import judge_curves, sentences
+        from robustprune.experiments.claims import sentences
+        from robustprune.experiments.figures.claims import judge_curves
         from robustprune.experiments.figures.lines import draw_curves, lines_of, runs_in_words
         from robustprune.experiments.figures.style import publish_figure
         from robustprune.experiments.runs import Run
@@ -84,8 +83,8 @@ class CoursesStage(FigureStage):
 
 def course_of(runs: Sequence[Run], names: Sequence[CourseName]) -> Curve:
     """What was validated of some runs, in percent, over the epochs after which all of them were."""
+    from robustprune.experiments.cells import Sample
     from robustprune.experiments.figures.lines import Curve
-    from robustprune.experiments.statistics import Sample
 
     courses = {run.seed: run.history.set_index("epoch").reindex(columns=list(names)).dropna(how="all") for run in runs}
     epochs = sorted(set.intersection(*(set(course.index) for course in courses.values())))

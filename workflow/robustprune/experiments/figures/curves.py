@@ -10,7 +10,7 @@ from pydantic import Field
 
 from robustprune.core.job import Job
 from robustprune.experiments.figures.settings import CurveClaim
-from robustprune.experiments.figures.specs import OF_CURVES, FigureStage, SeriesSpec
+from robustprune.experiments.figures.specs import FigureStage, SeriesSpec
 from robustprune.experiments.tables.settings import QuantityName
 from robustprune.experiments.tables.specs import RowSpec, RunSpec
 
@@ -25,8 +25,6 @@ DEFINITION = {"figures.curves": 1}
 class CurvesStage(FigureStage):
     """Quantities of methods over a value that is set on each of them."""
 
-    room = "experiments.figures.curves"
-    modules = OF_CURVES
     form: Literal["curves"] = "curves"
     quantities: tuple[QuantityName, ...]
     over: str
@@ -41,7 +39,8 @@ class CurvesStage(FigureStage):
         Returns:
             title, number of points, and for each claim what was found and whether this run agrees.
         """
-        from robustprune.experiments.figures.claims import judge_curves, sentences
+        from robustprune.experiments.claims import sentences
+        from robustprune.experiments.figures.claims import judge_curves
         from robustprune.experiments.figures.lines import Curve, draw_curves, lines_of, runs_in_words
         from robustprune.experiments.figures.specs import Panel
         from robustprune.experiments.figures.style import publish_figure

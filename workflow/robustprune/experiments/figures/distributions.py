@@ -14,7 +14,7 @@ from robustprune.core.errors import UserError
 from robustprune.core.job import Job
 from robustprune.core.settings import Radius
 from robustprune.experiments.figures.settings import MeasureClaim
-from robustprune.experiments.figures.specs import OF_SCORES, FigureStage, ScoreSeries
+from robustprune.experiments.figures.specs import FigureStage, ScoreSeries
 from robustprune.scores.distribution import histogram
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-DEFINITION = {"figures.distributions": 3}
+DEFINITION = {"figures.distributions": 3, "scores.distribution": 1}
 
 SHOWN = (0.0, 0.999)  # quantiles between which bins are cut, so that a few images do not squeeze the rest
 
@@ -32,8 +32,6 @@ Scores = npt.NDArray[np.float32]
 class DistributionsStage(FigureStage):
     """How scores are spread."""
 
-    room = "experiments.figures.distributions"
-    modules = (*OF_SCORES, "figures.distributions", "scores.distribution")
     form: Literal["distributions"] = "distributions"
     axis: str
     epsilon: Radius | None
@@ -50,8 +48,8 @@ class DistributionsStage(FigureStage):
         Raises:
             UserError: when a store of scores is damaged, or has no finite one.
         """
-        from robustprune.experiments.figures.claims import judge_measures, measures_in_words, sentences
-        from robustprune.experiments.figures.measures import of_scores
+        from robustprune.experiments.claims import sentences
+        from robustprune.experiments.figures.measures import judge_measures, measures_in_words, of_scores
         from robustprune.experiments.figures.scores import ONE_TRAINING, read_scores
         from robustprune.experiments.figures.style import publish_figure
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from robustprune.experiments.studies.feature_formulas import Floats
+    from robustprune.experiments.studies.feature_model import FeatureModelStage
 
 
 DEFINITION = {"figures.feature_model": 3}
@@ -46,13 +47,6 @@ class Measured(NamedTuple):
 class FeatureModelFigureStage(FigureStage):
     """The feature model's formulas and what was simulated (Kaufmann et al. v2, Appendix C)."""
 
-    room = "experiments.figures.feature_model"
-    modules = (
-        "feature_model.formulas",
-        "figures.feature_model",
-        "figures.style",
-        "tables.statistics",
-    )
     form: Literal["feature_model"] = "feature_model"
     study: Annotated[StageId, Ref("studies")]
 
@@ -60,12 +54,12 @@ class FeatureModelFigureStage(FigureStage):
         """Publish the figure: four panels of lines, which are formulas, and points, which are simulated."""
         import pandas as pd
 
+        from robustprune.core.paths import COUNTS_FILE
         from robustprune.experiments.figures.style import publish_figure
-        from robustprune.experiments.studies.feature_model import COUNTS_FILE, FeatureModelStage
 
         directory = job.upstream("studies", self.study)
-        study = read_spec(directory)
-        if not isinstance(study, FeatureModelStage):
+        study = cast("FeatureModelStage", read_spec(directory))
+        if getattr(study, "study", None) != "feature_model":
             raise TypeError(f"{self.study} is no study of the feature model")
         data = compare(pd.read_parquet(directory / COUNTS_FILE), study.settings)
         publish_figure(job, _draw(data, study.settings), data, [self.title, *_sentences(data, study.settings)])
@@ -99,12 +93,12 @@ def compare(counts: pd.DataFrame, model: FeatureModelSettings) -> pd.DataFrame:
 def formula(quantity: str, series: Any, x: float, model: FeatureModelSettings) -> float:
     """What the model says of a quantity of ``stage.Count``, in [0, 1]."""
     from robustprune.experiments.studies.feature_formulas import (
+        STRONG,
         accuracy,
         fragile_classifier,
         robust_classifier,
         robust_share_left,
     )
-    from robustprune.experiments.studies.feature_model import STRONG
 
     match quantity:
         case "attacked":
@@ -215,7 +209,7 @@ def _at(data: pd.DataFrame, quantity: str, series: str, x: float, column: str = 
 
 
 def _of_classifiers(data: pd.DataFrame) -> str:
-    from robustprune.experiments.studies.feature_model import STRONG
+    from robustprune.experiments.studies.feature_formulas import STRONG
 
     clean, strong = ([_at(data, "attacked", series, x) for series in CLASSIFIERS] for x in (0.0, STRONG))
     return (

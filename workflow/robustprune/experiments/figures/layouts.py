@@ -10,10 +10,10 @@ from pydantic import Field
 
 from robustprune.core.job import Job
 from robustprune.core.marks import Ref
+from robustprune.core.paths import LAYOUT_FILE
 from robustprune.core.settings import Settings
 from robustprune.core.stage import StageId
 from robustprune.experiments.figures.specs import FigureStage
-from robustprune.experiments.layouts.stage import LAYOUT_FILE
 from robustprune.experiments.studies.settings import LayoutSettings
 
 if TYPE_CHECKING:
@@ -56,8 +56,6 @@ class LayoutPanel(Settings):
 class LayoutFigureStage(FigureStage):
     """Images in a plane, a panel each for what is left of them."""
 
-    room = "experiments.figures.layouts"
-    modules = ("figures.layouts", "figures.style", "layouts.measures", "tables.statistics")
     form: Literal["layouts"] = "layouts"
     claim: str
     rows: tuple[LayoutPanel, ...] = Field(min_length=1)

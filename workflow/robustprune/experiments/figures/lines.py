@@ -1,18 +1,22 @@
 """Curves of quantities: what they are, how they are told as data, and how they are drawn."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from robustprune.experiments.figures.settings import Feature
-from robustprune.experiments.figures.specs import Panel
+from robustprune.experiments.cells import Cell, Sample, number_of
 from robustprune.experiments.figures.style import Series, legend_below, new_panels
-from robustprune.experiments.statistics import Cell, Sample, number_of
+
+if TYPE_CHECKING:
+    from robustprune.experiments.figures.settings import Feature
+    from robustprune.experiments.figures.specs import Panel
 
 DEFINITION = {"figures.lines": 2}
 

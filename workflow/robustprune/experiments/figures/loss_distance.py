@@ -36,8 +36,6 @@ class LossDistanceStage(FigureStage):
     Each run is a seed and two models that are the same until they prune, one by loss, one by distance.
     """
 
-    room = "experiments.figures.loss_distance"
-    modules = ("figures.loss_distance", "figures.style", "randomness", "tables.statistics")
     form: Literal["loss_distance"] = "loss_distance"
     claim: str
     after_epoch: int
@@ -77,7 +75,7 @@ def read_scores(job: Job, loss: str, distance: str, *, after_epoch: int) -> pd.D
     """
     import pandas as pd
 
-    from robustprune.training.mid_training import MID_TRAINING_FILE
+    from robustprune.core.paths import MID_TRAINING_FILE
 
     directories = [job.upstream("models", model) for model in (loss, distance)]
     histories = [pd.read_parquet(directory / HISTORY_FILE).head(after_epoch)["loss"] for directory in directories]

@@ -1,14 +1,21 @@
 """What is told in one number of scores, of two scores of the same images, and of two choices among the same images."""
 
-from collections.abc import Mapping
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from robustprune.experiments.figures.settings import MeasureName
+from robustprune.experiments.claims import Judged, Verdict, judge_relation, judged
+from robustprune.experiments.figures.settings import MeasureCheck, MeasureClaim, MeasureName
 
-DEFINITION = {"figures.measures": 2}
+if TYPE_CHECKING:
+    from robustprune.experiments.cells import Cell
+
+DEFINITION = {"figures.claims": 2, "figures.measures": 2}
 
 Scores = npt.NDArray[np.float32]
 Measured = Mapping[MeasureName, float]
@@ -87,3 +94,22 @@ def of_prediction(true: Scores, predicted: Scores) -> dict[MeasureName, float]:
             found["correlation"] = float(fit.rvalue)
             found["rank_correlation"] = float(stats.spearmanr(exact, guess).statistic)
     return found
+
+
+def judge_measures(claims: Sequence[MeasureClaim], measured: Mapping[str, Measured]) -> list[Judged]:
+    """Each claim of the measures of some series, with what was found, and whether this run agrees."""
+    return [judged(claim.claim, [_of_measures(check, measured) for check in claim.checks]) for claim in claims]
+
+
+def measures_in_words(measured: Measured) -> str:
+    """All measures of a series."""
+    return ", ".join(
+        f"{WORDS[name]} {value:.{DECIMALS.get(name, USUAL_DECIMALS)}f}" for name, value in measured.items()
+    )
+
+
+def _of_measures(check: MeasureCheck, measured: Mapping[str, Measured]) -> tuple[str, Verdict]:
+    cell: Cell = measured[check.row].get(check.measure)
+    other: Cell = measured[check.other].get(check.measure) if isinstance(check.other, str) else float(check.other)
+    words = f"{WORDS[check.measure]} of {check.row}", str(check.other)
+    return judge_relation(check, words, cell, other, decimals=DECIMALS.get(check.measure, USUAL_DECIMALS))

@@ -10,7 +10,7 @@ from pydantic import Field
 from robustprune.core.job import Job
 from robustprune.core.paths import GRID_FILE
 from robustprune.experiments.figures.settings import SOURCE_WORDS, MeasureClaim, MeasureName
-from robustprune.experiments.figures.specs import OF_SCORES, FigureStage, ScoreSeries
+from robustprune.experiments.figures.specs import FigureStage, ScoreSeries
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,8 +26,6 @@ LABEL_APART = 1.15  # from a number to the next that is written at the axis
 class NeighboursStage(FigureStage):
     """Errors of extrapolated scores over the number of neighbours. Each series has one score, the extrapolated one."""
 
-    room = "experiments.figures.neighbours"
-    modules = (*OF_SCORES, "figures.neighbours")
     form: Literal["neighbours"] = "neighbours"
     series: tuple[ScoreSeries, ...] = Field(min_length=1)
     claims: tuple[MeasureClaim, ...]
@@ -40,7 +38,8 @@ class NeighboursStage(FigureStage):
         """
         import pandas as pd
 
-        from robustprune.experiments.figures.claims import judge_measures, sentences
+        from robustprune.experiments.claims import sentences
+        from robustprune.experiments.figures.measures import judge_measures
         from robustprune.experiments.figures.scores import ONE_TRAINING
         from robustprune.experiments.figures.style import publish_figure
 

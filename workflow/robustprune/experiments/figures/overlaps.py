@@ -13,7 +13,7 @@ from robustprune.core.job import Job
 from robustprune.core.settings import Settings
 from robustprune.core.stage import ManifestId
 from robustprune.experiments.figures.settings import MeasureClaim, MeasureName
-from robustprune.experiments.figures.specs import OF_SCORES, FigureStage
+from robustprune.experiments.figures.specs import FigureStage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,8 +46,6 @@ class ManifestPair(Settings):
 class OverlapsStage(FigureStage):
     """Which images two ways to prune both drop."""
 
-    room = "experiments.figures.overlaps"
-    modules = (*OF_SCORES, "figures.overlaps", "pruning.overlap")
     form: Literal["overlaps"] = "overlaps"
     pairs: tuple[ManifestPair, ...] = Field(min_length=1)
     claims: tuple[MeasureClaim, ...]
@@ -63,7 +61,8 @@ class OverlapsStage(FigureStage):
         """
         import pandas as pd
 
-        from robustprune.experiments.figures.claims import judge_measures, measures_in_words, sentences
+        from robustprune.experiments.claims import sentences
+        from robustprune.experiments.figures.measures import judge_measures, measures_in_words
         from robustprune.experiments.figures.scores import ONE_TRAINING
         from robustprune.experiments.figures.style import publish_figure
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, cast
 
 from pydantic import Field
 
 from robustprune.core.job import Job
 from robustprune.core.marks import Ref
+from robustprune.core.paths import ERRORS_FILE
 from robustprune.core.stage import StageId
 from robustprune.core.stage_file import read_spec
 from robustprune.experiments.figures.specs import FigureStage
-from robustprune.experiments.studies.perceptron import ERRORS_FILE, PerceptronStage
 from robustprune.experiments.studies.settings import PerceptronCurve
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from robustprune.experiments.statistics import Summary
+    from robustprune.experiments.studies.perceptron import PerceptronStage
     from robustprune.experiments.studies.perceptron_claims import Course
 
 
@@ -48,8 +49,6 @@ class PerceptronFigureStage(FigureStage):
     the same points, without an attack, or with the samples that a filter removes; none where there is neither.
     """
 
-    room = "experiments.figures.perceptron"
-    modules = ("figures.perceptron", "figures.style", "perceptron.claims", "tables.statistics")
     form: Literal["perceptron"] = "perceptron"
     claim: str
     studies: tuple[Annotated[StageId, Ref("studies")], ...] = Field(min_length=1)
@@ -76,8 +75,8 @@ def open_study(job: Job, study_id: str) -> Study:
     import pandas as pd
 
     directory = job.upstream("studies", study_id)
-    spec = read_spec(directory)
-    if not isinstance(spec, PerceptronStage):
+    spec = cast("PerceptronStage", read_spec(directory))
+    if getattr(spec, "study", None) != "perceptron":
         raise TypeError(f"{study_id} is no study of perceptrons")
     return Study(spec, pd.read_parquet(directory / ERRORS_FILE))
 

@@ -37,8 +37,6 @@ OUTCOMES = {
 class PhaseMapStage(FigureStage):
     """Which strategy wins, over the attack and the ratio, for some alpha: a study for each attack."""
 
-    room = "experiments.figures.phase_map"
-    modules = ("figures.phase_map", "figures.style", "perceptron.claims", "perceptron.teacher", "tables.statistics")
     form: Literal["phase_map"] = "phase_map"
     studies: tuple[Annotated[StageId, Ref("studies")], ...] = Field(min_length=2)
 
@@ -60,7 +58,7 @@ def _cells(study: Study) -> pd.DataFrame:
     import pandas as pd
 
     from robustprune.experiments.studies.perceptron_claims import CHANCE, summaries
-    from robustprune.experiments.studies.student import mislabelled_share
+    from robustprune.experiments.studies.teacher import mislabelled_share
 
     found = {(curve.strategy, curve.ratio): summaries(study.errors, curve) for curve in study.spec.grid.curves}
     rows = []
@@ -105,7 +103,7 @@ def _draw(studies: list[Study], data: pd.DataFrame) -> Figure:
 def _draw_map(axes: Axes, cells: pd.DataFrame, studies: list[Study]) -> None:
     """Markers are outcomes; the line is where half of the samples that PE keeps are mislabelled."""
     from robustprune.experiments.figures.style import Series
-    from robustprune.experiments.studies.student import mislabelled_share
+    from robustprune.experiments.studies.teacher import mislabelled_share
 
     scale = studies[0].spec.scale
     for number, (outcome, name) in enumerate(OUTCOMES.items()):

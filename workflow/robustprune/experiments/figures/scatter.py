@@ -11,7 +11,7 @@ import numpy.typing as npt
 from robustprune.core.errors import UserError
 from robustprune.core.job import Job
 from robustprune.experiments.figures.settings import MeasureClaim
-from robustprune.experiments.figures.specs import OF_SCORES, FigureStage, ScoreSeries
+from robustprune.experiments.figures.specs import FigureStage, ScoreSeries
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,8 +30,6 @@ Scores = npt.NDArray[np.float32]
 class ScatterStage(FigureStage):
     """Two scores of the same images."""
 
-    room = "experiments.figures.scatter"
-    modules = (*OF_SCORES, "figures.scatter")
     form: Literal["scatter"] = "scatter"
     first: ScoreSeries
     second: ScoreSeries
@@ -46,8 +44,8 @@ class ScatterStage(FigureStage):
         Raises:
             UserError: when a store of scores is damaged, scores are not of the same images, or none is finite.
         """
-        from robustprune.experiments.figures.claims import judge_measures, measures_in_words, sentences
-        from robustprune.experiments.figures.measures import of_prediction
+        from robustprune.experiments.claims import sentences
+        from robustprune.experiments.figures.measures import judge_measures, measures_in_words, of_prediction
         from robustprune.experiments.figures.scores import ONE_TRAINING, read_scores, refuse_unlike
         from robustprune.experiments.figures.style import publish_figure
 

@@ -1,15 +1,20 @@
 """Scores that a figure shows, read from their stores."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from robustprune.core.errors import UserError
-from robustprune.core.job import Job
 from robustprune.core.paths import STORE_NAME
 from robustprune.scores.files import Meaning
 from robustprune.scores.store.reading import open_store
+
+if TYPE_CHECKING:
+    from robustprune.core.job import Job
 
 ONE_TRAINING = (
     "Scores are of one training each, of the first seed: their numbers have no interval over seeds, and are compared "

@@ -4,7 +4,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from robustprune.experiments.tables.settings import Claim, QuantityName, Relation
+from robustprune.experiments.claim_settings import Claim, Relation
+from robustprune.experiments.tables.settings import QuantityName
 from robustprune.scores.settings import Sources
 
 SOURCE_WORDS: dict[Sources, str] = {"real": "real", "synthetic": "generated", "all": "real and generated"}

@@ -1,6 +1,8 @@
 """One style for all figures: told apart in grey and by the colour-blind, because line, marker and colour all differ."""
 
-from typing import Any, NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import matplotlib
 import pandas as pd
@@ -10,7 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, NullLocator, ScalarFormatter
 
 from robustprune.core.files import replacing, write_text
-from robustprune.core.job import Job
+
+if TYPE_CHECKING:
+    from robustprune.core.job import Job
 
 FIGURE_FILE, DATA_FILE, CAPTION_FILE = "figure.svg", "figure.csv", "caption.md"
 
@@ -58,7 +62,7 @@ class Series(NamedTuple):
     line: Any
 
     @classmethod
-    def numbered(cls, number: int) -> "Series":
+    def numbered(cls, number: int) -> Series:
         """The style of the series of that number, counted from 0."""
         return cls(COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)], LINES[number % len(LINES)])
 

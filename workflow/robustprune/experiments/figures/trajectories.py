@@ -21,7 +21,7 @@ from robustprune.core.paths import dynamics_name
 from robustprune.core.settings import Settings
 from robustprune.core.stage import ModelId, ScoreId, StageId
 from robustprune.experiments.figures.settings import MeasureClaim, MeasureName
-from robustprune.experiments.figures.specs import OF_SCORES, FigureStage
+from robustprune.experiments.figures.specs import FigureStage
 from robustprune.scores.settings import Trajectory
 
 if TYPE_CHECKING:
@@ -87,8 +87,6 @@ class TrajectorySeries(Settings):
 class TrajectoriesStage(FigureStage):
     """Predictions over the epochs, and the uncertainty against how fast they move."""
 
-    room = "experiments.figures.trajectories"
-    modules = (*OF_SCORES, "figures.trajectories")
     form: Literal["trajectories"] = "trajectories"
     series: tuple[TrajectorySeries, ...] = Field(min_length=1)
     claims: tuple[MeasureClaim, ...]
@@ -104,7 +102,8 @@ class TrajectoriesStage(FigureStage):
         """
         import pandas as pd
 
-        from robustprune.experiments.figures.claims import judge_measures, sentences
+        from robustprune.experiments.claims import sentences
+        from robustprune.experiments.figures.measures import judge_measures
         from robustprune.experiments.figures.scores import ONE_TRAINING
         from robustprune.experiments.figures.style import publish_figure
 

@@ -4,41 +4,19 @@ What they print as a density is a mean of points, without a unit; here it is ima
 in which pruning moves it can be compared.
 """
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.spatial import ConvexHull, cKDTree
-from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE
-
-from robustprune.experiments.studies.settings import LayoutSettings
 
 Points = npt.NDArray[np.float32]
 """(N, 2)."""
 
 
-def plane(images: npt.NDArray[np.uint8], settings: LayoutSettings, seed: int) -> Points:
-    """Where each image lies, both axes brought to mean 0 and standard deviation 1.
-
-    Args:
-        images: (N, C, H, W), N above the perplexity.
-        settings: components and perplexity.
-        seed: of both methods.
-    """
-    pixels = images.reshape(len(images), -1).astype(np.float32) / 255
-    components = min(settings.components, *pixels.shape)
-    reduced = PCA(components, random_state=seed).fit_transform(pixels)
-    layout = TSNE(2, perplexity=settings.perplexity, init="pca", random_state=seed).fit_transform(reduced)
-    return standardised(layout)
-
-
-def standardised(points: npt.NDArray[np.floating[Any]]) -> Points:
-    """The points with mean 0 and standard deviation 1 along each axis."""
-    return np.asarray((points - points.mean(0)) / points.std(0), dtype=np.float32)
-
-
-DEFINITION = {"layouts.measures": 1, "layouts.plane": 1}
+DEFINITION = {"layouts.measures": 1}
 
 FEWEST = 4  # images of a class that have an area once the tail is cut
 NEIGHBOURS = 10  # of an image, in the plane

@@ -9,10 +9,11 @@ from pydantic import Field
 from robustprune.core.errors import UserError
 from robustprune.core.files import replacing
 from robustprune.core.job import Job
+from robustprune.core.paths import LAYOUT_FILE
 from robustprune.core.stage import ModelId, PoolId, Stage, slug_of
 from robustprune.experiments.studies.settings import LayoutSettings
 
-LAYOUT_FILE = "layout.parquet"
+DEFINITION = {"layouts.plane": 1}
 
 FEWEST_CLASSES = 2  # between which there is a distance
 
@@ -20,8 +21,6 @@ FEWEST_CLASSES = 2  # between which there is a distance
 class LayoutStage(Stage):
     """The images of a pool, or those that a training kept in its middle, in a plane; and how their classes lie."""
 
-    room = "experiments.layouts.stage"
-    modules = ("layouts.measures", "layouts.plane")
     uses_device = False
     kind: Literal["layouts"] = "layouts"
     pool: PoolId
@@ -46,7 +45,7 @@ class LayoutStage(Stage):
         """
         import pandas as pd
 
-        from robustprune.experiments.layouts.measures import classes_with_area, density, plane, separation
+        from robustprune.experiments.layouts.measures import classes_with_area, density, separation
         from robustprune.images.pool import open_pool
 
         pool = open_pool(job.upstream("pools", self.pool))
@@ -69,11 +68,34 @@ class LayoutStage(Stage):
         }
 
 
+def plane(images: npt.NDArray[np.uint8], settings: LayoutSettings, seed: int) -> npt.NDArray[np.float32]:
+    """Where each image lies, both axes brought to mean 0 and standard deviation 1; (N, 2).
+
+    Args:
+        images: (N, C, H, W), N above the perplexity.
+        settings: components and perplexity.
+        seed: of both methods.
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
+    pixels = images.reshape(len(images), -1).astype(np.float32) / 255
+    components = min(settings.components, *pixels.shape)
+    reduced = PCA(components, random_state=seed).fit_transform(pixels)
+    layout = TSNE(2, perplexity=settings.perplexity, init="pca", random_state=seed).fit_transform(reduced)
+    return standardised(layout)
+
+
+def standardised(points: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float32]:
+    """The points with mean 0 and standard deviation 1 along each axis."""
+    return np.asarray((points - points.mean(0)) / points.std(0), dtype=np.float32)
+
+
 def _kept(job: Job, spec: LayoutStage) -> npt.NDArray[np.int64]:
     """The rows of the pool that a training kept in its middle."""
     import pandas as pd
 
-    from robustprune.training.mid_training import MID_TRAINING_FILE
+    from robustprune.core.paths import MID_TRAINING_FILE
 
     assert spec.model is not None
     choice = pd.read_parquet(job.upstream("models", spec.model) / MID_TRAINING_FILE, columns=["pool", "index", "kept"])

@@ -9,22 +9,30 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 import numpy as np
 import numpy.typing as npt
 
+from robustprune.attacks.deepfool_settings import DeepFoolSettings
 from robustprune.core.files import replacing
 from robustprune.core.job import Job
+from robustprune.core.paths import FIELD_FILE, MEASURES_FILE, POINTS_FILE
 from robustprune.core.stage import Stage
 from robustprune.experiments.studies.settings import (
+    GRID,
     CloudPruning,
     CloudSettings,
 )
 from robustprune.pruning.settings import DropShare
-from robustprune.training.specs import MARGIN_MODULES
 
 if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor, nn
 
 
-DEFINITION = {"clouds.points": 1, "clouds.stage": 2, "clouds.training": 2}
+DEFINITION = {"clouds.points": 1, "clouds.stage": 2, "clouds.training": 2, "training.mid_training": 2}
+
+# As pruning in the middle of a training has them.
+LONG_STEP = 1.25  # of the RS-FGSM step, in units of epsilon
+DEEPFOOL = DeepFoolSettings(
+    max_steps=50, overshoot=0.02, candidates=None, slope_ratio=1.75, bisection_steps=0, negative="unsigned"
+)
 
 
 class Measured(NamedTuple):
@@ -78,7 +86,6 @@ class Training:
         import torch
 
         from robustprune.core.randomness import generator
-        from robustprune.training.mid_training import LONG_STEP
 
         draw = generator(self.settings.seed, purpose, self.trial, self.step)
         start = (2 * torch.rand(self.points.shape, generator=draw) - 1) * self.settings.epsilon
@@ -97,21 +104,17 @@ class Training:
 
 Floats = npt.NDArray[np.float64]
 
-POINTS_FILE = "points.parquet"
 
 """A row a point of the first trial: x, y, label, loss, distance, and for each way to prune whether it is kept."""
 
-FIELD_FILE = "field.parquet"
 
 """A row a place of a grid over the unit square: x, y, and for each way to prune the first trial's last network's logit
 of class 1 minus that of class 0."""
 
-MEASURES_FILE = "measures.parquet"
 
 """A row a trial and way to prune: accuracy, robustness (PGD), disagreement (with the best classifier), label_noise
 (share of the kept points that the best classifier has wrong)."""
 
-GRID = 101  # places along each axis
 
 PGD_STEPS, PGD_STEP = 20, 0.25  # of the evaluation
 
@@ -119,21 +122,6 @@ PGD_STEPS, PGD_STEP = 20, 0.25  # of the evaluation
 class CloudsStage(Stage):
     """A network trained on two clouds in a plane, with and without pruning (Kaufmann et al. v1 and v2)."""
 
-    room = "experiments.studies.clouds"
-    modules = (
-        "attacks.norms",
-        "attacks.pgd",
-        "clouds.points",
-        "clouds.stage",
-        "clouds.training",
-        *MARGIN_MODULES,
-        "margins.deepfool",
-        "pruning.candidates",
-        "pruning.strategies",
-        "randomness",
-        "sample_noise",
-        "training.mid_training",
-    )
     uses_device = False
     kind: Literal["studies"] = "studies"
     study: Literal["clouds"] = "clouds"
@@ -219,7 +207,6 @@ def measure(network: nn.Module, points: Tensor, attacked: Tensor, labels: Tensor
 
     from robustprune.attacks.margins import signed_margins
     from robustprune.attacks.norms import norm_named
-    from robustprune.training.mid_training import DEEPFOOL
 
     frozen = copy.deepcopy(network).eval().requires_grad_(False)
     loss = F.cross_entropy(frozen(attacked), labels, reduction="none")

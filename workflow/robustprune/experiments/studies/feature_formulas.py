@@ -1,18 +1,22 @@
 """What the model says in closed form, or for the trained classifier by two numbers that minimise an expected loss."""
 
-from typing import Literal
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 from scipy import optimize, special, stats
 
-from robustprune.experiments.studies.settings import FeatureModelSettings
+if TYPE_CHECKING:
+    from robustprune.experiments.studies.settings import FeatureModelSettings
 
 DEFINITION = {"feature_model.formulas": 2}
 
 Floats = npt.NDArray[np.float64]
 End = Literal["high_loss", "low_loss"]
 
+STRONG = 2.0  # the adversary of Eq. 5, in units of eta
 NODES = 80  # of Gauss and Hermite; the loss's mean over a normal feature has converged to ten digits at half as many
 
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from robustprune.core.files import replacing
 from robustprune.core.job import Job
+from robustprune.core.paths import COUNTS_FILE
 from robustprune.core.stage import Stage
 from robustprune.experiments.studies.settings import FeatureModelSettings
 
@@ -36,15 +37,11 @@ class Points(NamedTuple):
         return Points(self.robust[rows], self.features[rows])
 
 
-COUNTS_FILE = "counts.parquet"
-
 ATTACKS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)  # epsilon, in units of eta
 
 ROBUST_SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
 
 PRUNED_SHARES = (0.0, 0.05, 0.1, 0.13, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6)
-
-STRONG = 2.0  # the adversary of Eq. 5, in units of eta
 
 
 class Count(NamedTuple):
@@ -72,14 +69,6 @@ class Count(NamedTuple):
 class FeatureModelStage(Stage):
     """Points with a robust and with fragile features, pruned by loss (Kaufmann et al. v2, Appendix C)."""
 
-    room = "experiments.studies.feature_model"
-    modules = (
-        "feature_model.formulas",
-        "feature_model.points",
-        "feature_model.stage",
-        "perceptron.student",
-        "randomness",
-    )
     uses_device = False
     kind: Literal["studies"] = "studies"
     study: Literal["feature_model"] = "feature_model"
@@ -148,7 +137,7 @@ def _attacked(model: FeatureModelSettings) -> Iterator[Count]:
 
 def _mixed(model: FeatureModelSettings) -> Iterator[Count]:
     """Accuracy of the robust classifier, for each share of D_robust."""
-    from robustprune.experiments.studies.feature_formulas import robust_classifier
+    from robustprune.experiments.studies.feature_formulas import STRONG, robust_classifier
 
     for share in ROBUST_SHARES:
         mixture = model.model_copy(update={"robust_share": share})
@@ -172,6 +161,7 @@ def _pruned(model: FeatureModelSettings) -> Iterator[Count]:
 
 
 def _trained(model: FeatureModelSettings, left: Points, test: Points, place: Count) -> Iterator[Count]:
+    from robustprune.experiments.studies.feature_formulas import STRONG
     from robustprune.experiments.studies.student import train_student
 
     weights = train_student(left.features, model.training_attack * model.mean).weights

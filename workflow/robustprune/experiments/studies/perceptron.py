@@ -8,6 +8,7 @@ from pydantic import Field
 
 from robustprune.core.files import replacing
 from robustprune.core.job import Job
+from robustprune.core.paths import ERRORS_FILE
 from robustprune.core.rows import Columns, collect, compute_rows
 from robustprune.core.stage import Stage
 from robustprune.experiments.studies.settings import (
@@ -18,7 +19,6 @@ from robustprune.experiments.studies.settings import (
 
 DEFINITION = {"perceptron.stage": 1}
 
-ERRORS_FILE = "errors.parquet"
 
 """A row a student: strategy, ratio, load, trial, angle_error, correlation_error, mislabelled (share of its samples
 nearer to the boundary than epsilon), fits (all attacked samples), converged."""
@@ -35,8 +35,6 @@ class Point(NamedTuple):
 class PerceptronStage(Stage):
     """Students of a perceptron teacher on every point of a grid, attacked with one epsilon (PUMA, section 2)."""
 
-    room = "experiments.studies.perceptron"
-    modules = ("perceptron.stage", "perceptron.student", "perceptron.teacher", "randomness")
     uses_device = False
     kind: Literal["studies"] = "studies"
     study: Literal["perceptron"] = "perceptron"
@@ -94,7 +92,8 @@ def points(spec: PerceptronStage) -> list[Point]:
 def _measure(spec: PerceptronStage, point: Point) -> dict[str, float | bool]:
     """Train one student; its samples depend on the point alone, so that studies of other attacks see the same ones."""
     from robustprune.core.randomness import derive_seed
-    from robustprune.experiments.studies.student import draw_samples, train_student
+    from robustprune.experiments.studies.student import train_student
+    from robustprune.experiments.studies.teacher import draw_samples
 
     curve, load, trial = point
     seed = derive_seed(spec.seed, "samples", curve.strategy, str(curve.ratio), str(load), trial)

@@ -5,6 +5,8 @@ trial, so that its interval is over trials. A curve that falls faster than any p
 such axes.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 

@@ -77,6 +77,9 @@ CloudPruning = Literal["none", "random", "low_distance", "low_loss", "high_loss"
 """What is dropped in the middle of the training, by the names that ``mid_training.strategy`` has."""
 
 
+GRID = 101  # places along each axis
+
+
 class CloudSettings(Settings):
     """Two normal clouds in the unit square that overlap, and a small network that is trained on them by RS-FGSM."""
 

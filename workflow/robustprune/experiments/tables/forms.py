@@ -6,13 +6,13 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from robustprune.core.settings import Line, Norm, Settings, Weights
 from robustprune.evaluation.settings import AttackNames
+from robustprune.experiments.claim_settings import Claim
 from robustprune.experiments.row import Row
 from robustprune.experiments.tables.settings import (
     OF_METHODS,
     AccuracyName,
     Cells,
     Check,
-    Claim,
     Form,
     OfComparison,
     OfExtrapolation,
@@ -23,8 +23,8 @@ from robustprune.experiments.tables.settings import (
     QuantityName,
     refuse_unmeasured,
 )
-from robustprune.networks.settings import Architecture, ArchitectureRole
-from robustprune.training.settings import RecipeName
+from robustprune.networks.architecture import Architecture, ArchitectureRole
+from robustprune.training.recipes.base import RecipeName
 
 
 def target_pattern(suffix: str) -> str:

@@ -1,13 +1,18 @@
 """The numbers that the papers print, from ``workflow/reference``. Quick to import, since every plan looks them up."""
 
+from __future__ import annotations
+
 import csv
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from robustprune.core.errors import UserError
 from robustprune.core.paths import REFERENCE
-from robustprune.experiments.tables.settings import Cells, Printed
+
+if TYPE_CHECKING:
+    from robustprune.experiments.tables.settings import Cells, Printed
 
 DEFINITION = {"tables.printed": 1}
 

@@ -1,16 +1,21 @@
 """The quantities that tables are made of: what each is, in which unit, and how it comes from a row's runs."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from robustprune.evaluation.settings import ATTACK_WORDS
+from robustprune.evaluation.attack import attack_words
 from robustprune.evaluation.summary import doubts
-from robustprune.experiments.runs import RowRuns, Run
-from robustprune.experiments.statistics import Cell, Sample, Summary, runs_below_chance, tie, welch_test
+from robustprune.experiments.cells import Cell, Sample
+from robustprune.experiments.statistics import Summary, runs_below_chance, tie, welch_test
 from robustprune.experiments.tables.settings import ATTACKS, QuantityName
+
+if TYPE_CHECKING:
+    from robustprune.experiments.runs import RowRuns, Run
 
 PATIENCE = 0.1  # of the epochs: the authors stop after 30 of 300 without an improvement in validation
 CRITERIA = ("validation_pgd", "validation_clean")  # the first that a training was validated by
@@ -243,13 +248,13 @@ def _mae_ratio(run: Run) -> float | None:
 
 QUANTITIES: dict[QuantityName, Quantity] = {
     "accuracy": Quantity("clean accuracy, %", 2, over_runs(_percent("clean")), against_baseline=True),
-    "robustness_cw": Quantity(f"{ATTACK_WORDS['cw']}, %", 2, over_runs(_percent("cw")), against_baseline=True),
-    "robustness_pgd": Quantity(f"{ATTACK_WORDS['pgd']}, %", 2, over_runs(_percent("pgd")), against_baseline=True),
+    "robustness_cw": Quantity(f"{attack_words('cw')}, %", 2, over_runs(_percent("cw")), against_baseline=True),
+    "robustness_pgd": Quantity(f"{attack_words('pgd')}, %", 2, over_runs(_percent("pgd")), against_baseline=True),
     "robustness_pgd_50_10": Quantity(
-        f"{ATTACK_WORDS['pgd_50_10']}, %", 2, over_runs(_percent("pgd_50_10")), against_baseline=True
+        f"{attack_words('pgd_50_10')}, %", 2, over_runs(_percent("pgd_50_10")), against_baseline=True
     ),
     "autoattack": Quantity(
-        f"{ATTACK_WORDS['autoattack']}, %", 2, over_runs(_percent("autoattack")), against_baseline=True
+        f"{attack_words('autoattack')}, %", 2, over_runs(_percent("autoattack")), against_baseline=True
     ),
     "doubtful_runs": Quantity("doubtful runs", 0, _doubtful),
     "square_gain": Quantity("gained by Square, points", 2, over_runs(_square_gain)),

@@ -1,16 +1,22 @@
 """A table for people: Markdown and LaTeX, ours, the printed number and the difference side by side."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from robustprune.core.settings import Settings
-from robustprune.experiments.statistics import Cell, Sample, Summary
-from robustprune.experiments.tables.claims import RULE, Judged
+from robustprune.experiments.cells import Cell, Sample
+from robustprune.experiments.claims import RULE, Judged
 from robustprune.experiments.tables.quantities import QUANTITIES
 from robustprune.experiments.tables.rows import Beside, Row, difference
-from robustprune.experiments.tables.settings import QuantityName
-from robustprune.experiments.tables.table import TableStage
+
+if TYPE_CHECKING:
+    from robustprune.experiments.statistics import Summary
+    from robustprune.experiments.tables.settings import QuantityName
+    from robustprune.experiments.tables.table import TableStage
 
 DEFINITION = {"tables.rendering": 4}
 

@@ -1,16 +1,23 @@
 """The lines of a table: the quantities of each row over its runs, beside the printed numbers and the baseline."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from robustprune.experiments.runs import RowRuns
-from robustprune.experiments.statistics import Cell, Sample, number_of, paired_difference
+from robustprune.experiments.cells import Cell, Sample, number_of
+from robustprune.experiments.claim_settings import Claim
+from robustprune.experiments.claims import Judged, Verdict, judge_relation, judged
+from robustprune.experiments.statistics import paired_difference
 from robustprune.experiments.tables.printed import SPREADS, printed_row
 from robustprune.experiments.tables.quantities import QUANTITIES
-from robustprune.experiments.tables.settings import Cells, Printed, QuantityName
-from robustprune.experiments.tables.specs import RowSpec
-from robustprune.experiments.tables.table import TableStage
+from robustprune.experiments.tables.settings import Cells, Check, Printed, QuantityName
+
+if TYPE_CHECKING:
+    from robustprune.experiments.runs import RowRuns
+    from robustprune.experiments.tables.specs import RowSpec
+    from robustprune.experiments.tables.table import TableStage
 
 DEFINITION = {"tables.rows": 3}
 
@@ -139,3 +146,16 @@ def difference(cell: Cell, beside: Beside, digits: int) -> float | str | None:
 
 def _rounded(value: Any, digits: int) -> Any:
     return round(value, digits) if isinstance(value, float) else value
+
+
+def judge(claim: Claim[Check], rows: Mapping[str, Shown]) -> Judged:
+    """Judge a claim by the cells of each method."""
+    return judged(claim.claim, [_judge_check(check, rows) for check in claim.checks])
+
+
+def _judge_check(check: Check, rows: Mapping[str, Shown]) -> tuple[str, Verdict]:
+    cell = rows[check.row].get(check.quantity)
+    other = rows[check.other].get(check.quantity) if isinstance(check.other, str) else check.other
+    quantity = QUANTITIES[check.quantity]
+    compared = f"{quantity.heading} of {check.row}", str(check.other)
+    return judge_relation(check, compared, cell, other, decimals=quantity.decimals)

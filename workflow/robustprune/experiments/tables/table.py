@@ -11,7 +11,8 @@ from pydantic import Field
 from robustprune.core.files import replacing, write_text
 from robustprune.core.job import Job
 from robustprune.core.stage import Stage
-from robustprune.experiments.tables.settings import AccuracyName, Check, Claim, Form, Printed, QuantityName
+from robustprune.experiments.claim_settings import Claim
+from robustprune.experiments.tables.settings import AccuracyName, Check, Form, Printed, QuantityName
 from robustprune.experiments.tables.specs import RowSpec
 
 if TYPE_CHECKING:
@@ -26,18 +27,6 @@ SHOWN_FILE = "table.json"  # for the report
 class TableStage(Stage):
     """A table: our rows beside the printed ones."""
 
-    room = "experiments.tables.stage"
-    modules = (
-        "evaluation.summary",
-        "tables.cells",
-        "tables.claims",
-        "tables.printed",
-        "tables.quantities",
-        "tables.rendering",
-        "tables.rows",
-        "tables.speed",
-        "tables.statistics",
-    )
     local = True
     files = ("table.csv", "table.md", "table.tex")
     kind: Literal["tables"] = "tables"
@@ -69,9 +58,8 @@ class TableStage(Stage):
         import pandas as pd
 
         from robustprune.experiments.runs import RowRuns
-        from robustprune.experiments.tables.claims import judge
         from robustprune.experiments.tables.rendering import latex, markdown, shown_table
-        from robustprune.experiments.tables.rows import line_of, row_of, without_empty_columns
+        from robustprune.experiments.tables.rows import judge, line_of, row_of, without_empty_columns
 
         chance = 100 / self.classes
         rows = without_empty_columns(

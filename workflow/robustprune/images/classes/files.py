@@ -15,8 +15,6 @@ from robustprune.core.files import replacing
 from robustprune.images.classes.grouping import SynsetClass
 from robustprune.images.classes.listing import ListedImage
 
-DEFINITION = {"classes.files": 1}
-
 CLASSES_FILE, SYNSETS_FILE, LISTING_FILE = "classes.csv", "synsets.csv", "listing.parquet"
 ROW_GROUP = 2**16  # rows of the listing
 SCHEMA = pa.schema(

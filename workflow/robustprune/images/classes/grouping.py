@@ -94,9 +94,6 @@ def read_hierarchy(path: Path) -> Hierarchy:
         raise UserError(f"{path}: the pairs contain a cycle: {error}") from None
 
 
-DEFINITION = {"classes.grouping": 1, "classes.hierarchy": 1}
-
-
 @dataclass(frozen=True)
 class SynsetClass:
     """A class: a synset and its descendants.

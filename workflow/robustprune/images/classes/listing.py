@@ -11,8 +11,6 @@ from robustprune.core.errors import UserError
 from robustprune.images.formats.listing import require_allowed_size, require_image_file, require_utf8
 from robustprune.images.tars import members, opened_tar
 
-DEFINITION = {"classes.listing": 1}
-
 ARCHIVE_SUFFIX = ".tar"
 IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png", ".webp", ".bmp")
 KEY_BYTES = 8

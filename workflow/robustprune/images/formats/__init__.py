@@ -1,1 +1,3 @@
 """Formats."""
+
+from __future__ import annotations

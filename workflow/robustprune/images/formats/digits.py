@@ -1,22 +1,23 @@
 """The 1,797 handwritten digits of 8 x 8 pixels in scikit-learn (Alpaydin and Kaynak 1998)."""
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 from sklearn.datasets import load_digits
 
-from robustprune.images.formats.stream import ImageStream
-from robustprune.images.ingested import IngestedPoolStage
-from robustprune.images.pool import AnyLabels, Images
-from robustprune.images.writing import in_blocks
+from robustprune.images.formats.registry import DataFormat, data_format
+from robustprune.images.formats.stream import ImageStream, in_blocks
+
+if TYPE_CHECKING:
+    from robustprune.images.ingested import IngestedPoolStage
+    from robustprune.images.pool import AnyLabels, Images
 
 DEFINITION = {"pools.ingest.digits": 1}
 TEST_IMAGES_PER_CLASS = 50
-
-
-def open_stream(spec: IngestedPoolStage) -> ImageStream:
-    """Return the images of ``read``."""
-    images, labels = read(spec.split)
-    return ImageStream(len(images), in_blocks(images, labels))
 
 
 def read(split: str) -> tuple[Images, AnyLabels]:
@@ -47,3 +48,17 @@ def test_rows(labels: AnyLabels) -> npt.NDArray[np.bool_]:
         steps = TEST_IMAGES_PER_CLASS * np.arange(len(rows) + 1) // len(rows)
         chosen[rows] = np.diff(steps) > 0
     return chosen
+
+
+@data_format("digits", pictures=False, generated=False, hint="it is part of scikit-learn")
+class DigitsFormat(DataFormat):
+    """scikit-learn's digits."""
+
+    def files(self, folder: Path, split: str) -> list[Path]:
+        """Return no file: the library knows them."""
+        return []
+
+    def open_stream(self, stage: IngestedPoolStage) -> ImageStream:
+        """Return the images of ``read``."""
+        images, labels = read(stage.split)
+        return ImageStream(len(images), in_blocks(images, labels))

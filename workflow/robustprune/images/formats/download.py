@@ -1,5 +1,7 @@
 """Download of a data set's files: several URLs, resumed after a broken connection, verified by MD5."""
 
+from __future__ import annotations
+
 import hashlib
 import http.client
 import logging

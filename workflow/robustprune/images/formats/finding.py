@@ -1,7 +1,9 @@
 """Names of the files that hold a split of a data set. Gaps are errors: they would silently make the pool smaller."""
 
+from __future__ import annotations
+
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from robustprune.core.errors import UserError
@@ -48,35 +50,13 @@ def _part_numbers(numbers: list[list[int]]) -> list[int]:
     return list(next((column for column in reversed(columns) if len(set(column)) > 1), columns[-1]))
 
 
-def _shards(folder: Path, split: str) -> list[Path]:
-    """Return ``train-00000-of-00002.parquet`` and so on, or the same with a hash before the suffix."""
-    pattern = rf"{split}-(\d+)-of-\d+(?:-[0-9a-f]+)?\.parquet"
-    return _parts(folder, pattern) or [folder / f"{split}-00000-of-00001.parquet"]
-
-
-def _npz_parts(folder: Path, split: str) -> list[Path]:
-    """Return ``train.npz``, or parts such as ``train_part1.npz`` (Wang et al. 2023) or ``train-0.npz``."""
-    whole = folder / f"{split}.npz"
-    return [whole] if whole.is_file() else _parts(folder, rf"{split}[-_]?(?:part)?(\d+)\.npz") or [whole]
-
-
-def _tars(folder: Path, split: str) -> list[Path]:
-    """Return ``train-000000.tar``, ``train-000001.tar`` and so on, or the same with ``.tar.gz``."""
-    return _parts(folder, rf"{split}-(\d+)\.tar(?:\.gz)?") or [folder / f"{split}-000000.tar"]
-
-
-def _parts(folder: Path, pattern: str) -> list[Path]:
+def parts_of(folder: Path, pattern: str) -> list[Path]:
     """Return the files whose names match ``pattern``, sorted by the number in its group."""
     names = (file.name for file in folder.glob("*"))
     parts = sorted((int(match[1]), match[0]) for name in names if (match := re.fullmatch(pattern, name)))
     files = [folder / name for _, name in parts]
     _require_complete(files, [number for number, _ in parts])
     return files
-
-
-def _class_folder(folder: Path, split: str) -> list[Path]:
-    """Return ``train`` or ``test``; ``val`` if there is no ``test``, as in ImageNet."""
-    return [folder / ("val" if split == "test" and not (folder / "test").is_dir() else split)]
 
 
 def _require_complete(files: Sequence[Path], numbers: Sequence[int]) -> None:
@@ -88,13 +68,3 @@ def _require_complete(files: Sequence[Path], numbers: Sequence[int]) -> None:
         raise UserError(
             f"{files[0].parent} should contain all {count}parts of one set, numbered from 0 or 1, but contains {names}"
         )
-
-
-SPLIT_FILES: dict[str, Callable[[Path, str], list[Path]]] = {
-    "idx": lambda folder, split: list(idx_files(folder, split)),
-    "npz": _npz_parts,
-    "parquet": _shards,
-    "imagefolder": _class_folder,
-    "webdataset": _tars,
-}
-"""Function of each source format that returns the existing or expected files of a split."""

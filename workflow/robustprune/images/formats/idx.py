@@ -1,37 +1,32 @@
 """The idx format of MNIST (LeCun et al. 1998): a header of big-endian integers, then the bytes."""
 
+from __future__ import annotations
+
 import gzip
 import math
+import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, TYPE_CHECKING, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from robustprune.core.errors import UserError
-from robustprune.core.stage import ImageShape
-from robustprune.images.formats.stream import ImageStream
-from robustprune.images.ingested import IngestedPoolStage
-from robustprune.images.pool import AnyLabels, Images
+from robustprune.images.formats.finding import idx_files
+from robustprune.images.formats.registry import DataFormat, data_format
+from robustprune.images.formats.stream import Block, ImageStream, rows_at_once
 from robustprune.images.sources import planned_files
 from robustprune.images.specs import FileSource
-from robustprune.images.writing import Block, rows_at_once
+
+if TYPE_CHECKING:
+    from robustprune.core.stage import ImageShape
+    from robustprune.images.ingested import IngestedPoolStage
+    from robustprune.images.pool import AnyLabels, Images
 
 DEFINITION = {"pools.ingest.idx": 1}
 LARGEST_DEFLATE = 1032  # bytes that one byte can unpack to
-
-
-def open_stream(spec: IngestedPoolStage) -> ImageStream:
-    """Return the images and labels of the two files of ``spec.source``, plain or ``.gz``.
-
-    Raises:
-        UserError: if a file is missing or incomplete.
-    """
-    assert isinstance(spec.source, FileSource)
-    images, labels = planned_files(spec.source)
-    return stream_files(images, labels, spec.image_shape)
 
 
 def stream_files(images: Path, labels: Path, shape: ImageShape) -> ImageStream:
@@ -126,3 +121,32 @@ def _expected_size(shape: tuple[int, ...]) -> int:
 def _refuse_size(path: Path, shape: tuple[int, ...], actual: str) -> None:
     sizes = " x ".join(str(size) for size in shape)
     raise UserError(f"{path} states {sizes}, so {_expected_size(shape)} bytes with its header, but holds {actual}")
+
+
+@data_format(
+    "idx",
+    pictures=False,
+    generated=False,
+    hint="the four idx files of MNIST, plain or .gz, are at https://ossci-datasets.s3.amazonaws.com/mnist/",
+)
+class IdxFormat(DataFormat):
+    """Images in idx files."""
+
+    def files(self, folder: Path, split: str) -> list[Path]:
+        """Return the files of images and labels, unpacked or ``.gz``."""
+        return list(idx_files(folder, split))
+
+    def count(self, files: list[Path]) -> int:
+        """Return the number of images that the headers state."""
+        with gzip.open(files[0]) if files[0].suffix == ".gz" else files[0].open("rb") as file:
+            return int(struct.unpack(">ii", file.read(8))[1])  # magic number, number of images
+
+    def open_stream(self, stage: IngestedPoolStage) -> ImageStream:
+        """Return the images and labels of the two files of ``stage.source``, plain or ``.gz``.
+
+        Raises:
+            UserError: if a file is missing or incomplete.
+        """
+        assert isinstance(stage.source, FileSource)
+        images, labels = planned_files(stage.source)
+        return stream_files(images, labels, stage.image_shape)

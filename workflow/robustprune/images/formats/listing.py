@@ -1,5 +1,7 @@
 """Listing of a folder of images with one sub-folder per class: its class names, and its images in reading order."""
 
+from __future__ import annotations
+
 import hashlib
 import os
 import stat
@@ -11,7 +13,6 @@ from robustprune.core.errors import UserError
 from robustprune.core.files import is_utf8
 from robustprune.images.limits import LARGEST_BYTES
 
-DEFINITION = {"pools.ingest.listing": 1}
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 

@@ -3,6 +3,8 @@
 Arrays are read in blocks, stored or compressed, and are never in memory as a whole.
 """
 
+from __future__ import annotations
+
 import math
 import zipfile
 import zlib
@@ -10,42 +12,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from robustprune.core.errors import UserError
 from robustprune.core.npy import open_array, read_header
-from robustprune.core.stage import ImageShape
-from robustprune.images.formats.stream import ImageStream
-from robustprune.images.ingested import IngestedPoolStage
+from robustprune.images.formats.finding import parts_of
+from robustprune.images.formats.registry import DataFormat, data_format
+from robustprune.images.formats.stream import Block, ImageStream, rows_at_once
 from robustprune.images.limits import HARMLESS_BYTES, LARGEST_RATIO
 from robustprune.images.pool import check_form
 from robustprune.images.sources import planned_files
 from robustprune.images.specs import FileSource
-from robustprune.images.writing import Block, rows_at_once
+
+if TYPE_CHECKING:
+    from robustprune.core.stage import ImageShape
+    from robustprune.images.ingested import IngestedPoolStage
 
 DEFINITION = {"pools.ingest.npz": 2}
-
-
-def open_stream(spec: IngestedPoolStage) -> ImageStream:
-    """Return the concatenated images of the files of ``spec.source``, channels first.
-
-    (N, H, W, C) becomes (N, C, H, W), and (N, H, W) becomes (N, 1, H, W).
-
-    Raises:
-        UserError: if a file is missing or incomplete, or an array is missing, pickled, or has a wrong shape or dtype.
-    """
-    assert isinstance(spec.source, FileSource)
-    parts = [_open_part(path, spec.image_shape) for path in planned_files(spec.source)]
-
-    def blocks(first: int) -> Iterator[Block]:
-        for part in parts:
-            yield from _blocks(part, first, rows_at_once(spec.image_shape))
-            first = max(0, first - part.count)
-
-    return ImageStream(sum(part.count for part in parts), blocks)
 
 
 @dataclass(frozen=True)
@@ -172,3 +158,48 @@ def _channels_first_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
         case count, height, width, channels:
             return count, channels, height, width
     return shape
+
+
+@data_format(
+    "npz",
+    pictures=False,
+    generated=True,
+    hint="an npz holds the arrays 'image' (uint8, N x H x W x C) and 'label'; Wang et al.'s EDM sets are at "
+    "https://huggingface.co/datasets/P2333/DM-Improves-AT",
+)
+class NpzFormat(DataFormat):
+    """Images in npz files."""
+
+    def files(self, folder: Path, split: str) -> list[Path]:
+        """Return ``train.npz``, or parts such as ``train_part1.npz`` (Wang et al. 2023) or ``train-0.npz``."""
+        whole = folder / f"{split}.npz"
+        return [whole] if whole.is_file() else parts_of(folder, rf"{split}[-_]?(?:part)?(\d+)\.npz") or [whole]
+
+    def count(self, files: list[Path]) -> int:
+        """Return the number of images that the headers state."""
+        from robustprune.core.npy import open_array, read_header  # imports numpy, which most plans do not need
+
+        count = 0
+        for file in files:
+            with zipfile.ZipFile(file) as archive, open_array(archive, "label.npy") as member:
+                count += read_header(member).shape[0]
+        return count
+
+    def open_stream(self, stage: IngestedPoolStage) -> ImageStream:
+        """Return the concatenated images of the files of ``stage.source``, channels first.
+
+        (N, H, W, C) becomes (N, C, H, W), and (N, H, W) becomes (N, 1, H, W).
+
+        Raises:
+            UserError: if a file is missing or incomplete, or an array is missing, pickled, or has a wrong shape or
+            dtype.
+        """
+        assert isinstance(stage.source, FileSource)
+        parts = [_open_part(path, stage.image_shape) for path in planned_files(stage.source)]
+
+        def blocks(first: int) -> Iterator[Block]:
+            for part in parts:
+                yield from _blocks(part, first, rows_at_once(stage.image_shape))
+                first = max(0, first - part.count)
+
+        return ImageStream(sum(part.count for part in parts), blocks)

@@ -1,51 +1,36 @@
 """Parquet image sets in the layout of Hugging Face: encoded images in ``img`` or ``image``, integers in ``label``."""
 
+from __future__ import annotations
+
 from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from robustprune.core.errors import UserError
-from robustprune.images.encoding import EncodedImage
-from robustprune.images.formats.stream import ImageStream, Pictures, decoding_stream
-from robustprune.images.ingested import IngestedPoolStage
+from robustprune.images.formats.finding import parts_of
+from robustprune.images.formats.registry import DataFormat, data_format
+from robustprune.images.formats.stream import EncodedImage, ImageStream, Pictures, decoding_stream
 from robustprune.images.limits import HARMLESS_BYTES, LARGEST_RATIO
 from robustprune.images.sources import planned_files
 from robustprune.images.specs import FileSource
 
-DEFINITION = {"pools.ingest.parquet": 1}
+if TYPE_CHECKING:
+    from robustprune.images.ingested import IngestedPoolStage
+
+DEFINITION = {"pools.decoding": 1, "pools.ingest.parquet": 1}
 
 IMAGE_COLUMNS = ("img", "image")
 BINARY = (pa.binary(), pa.large_binary())
 ROWS_AT_ONCE = 32  # few, as a dictionary-encoded value is unpacked once for each row that has it
 BUFFER_BYTES = 2**20  # without this, pyarrow keeps all row groups of a file in memory
 BYTES_OF_A_LABEL = 16  # at most, with Parquet's metadata; equal labels compress without limit
-
-
-def open_stream(spec: IngestedPoolStage) -> ImageStream:
-    """Return the images of all shards of ``spec.source``, in order.
-
-    Raises:
-        UserError: if a file is missing, incomplete or has other columns; in the blocks, if an image cannot be decoded
-            or has another size.
-    """
-    assert isinstance(spec.source, FileSource)
-    shards = [_read_shard(path) for path in planned_files(spec.source)]
-
-    def rows(first: int) -> Iterator[EncodedImage]:
-        for shard in shards:
-            if first < shard.rows:
-                yield from _rows(shard, first)
-            first = max(0, first - shard.rows)
-
-    pictures = Pictures(shards[0].path.parent, rows)
-    return decoding_stream(sum(shard.rows for shard in shards), pictures, shape=spec.image_shape)
 
 
 class _Shard(NamedTuple):
@@ -110,3 +95,44 @@ def _image_column(schema: pa.Schema, path: Path) -> str:
     if not pa.types.is_integer(schema.field("label").type):
         raise UserError(f"{path}: column label should hold integers, but holds {schema.field('label').type}")
     return column
+
+
+@data_format(
+    "parquet",
+    pictures=True,
+    generated=True,
+    hint="Hugging Face stores image sets in this layout, e.g. https://huggingface.co/datasets/uoft-cs/cifar10",
+)
+class ParquetFormat(DataFormat):
+    """Images in parquet files."""
+
+    def files(self, folder: Path, split: str) -> list[Path]:
+        """Return ``train-00000-of-00002.parquet`` and so on, or the same with a hash before the suffix."""
+        pattern = rf"{split}-(\d+)-of-\d+(?:-[0-9a-f]+)?\.parquet"
+        return parts_of(folder, pattern) or [folder / f"{split}-00000-of-00001.parquet"]
+
+    def count(self, files: list[Path]) -> int:
+        """Return the number of images that the headers state."""
+        import pyarrow.parquet as pq  # imports numpy, which most plans do not need
+
+        return sum(pq.read_metadata(file).num_rows for file in files)
+
+    def open_stream(self, stage: IngestedPoolStage) -> ImageStream:
+        """Return the images of all shards of ``stage.source``, in order.
+
+        Raises:
+            UserError: if a file is missing, incomplete or has other columns; in the blocks, if an image cannot be
+            decoded
+                or has another size.
+        """
+        assert isinstance(stage.source, FileSource)
+        shards = [_read_shard(path) for path in planned_files(stage.source)]
+
+        def rows(first: int) -> Iterator[EncodedImage]:
+            for shard in shards:
+                if first < shard.rows:
+                    yield from _rows(shard, first)
+                first = max(0, first - shard.rows)
+
+        pictures = Pictures(shards[0].path.parent, rows)
+        return decoding_stream(sum(shard.rows for shard in shards), pictures, shape=stage.image_shape)

@@ -1,18 +1,57 @@
 """Image streams, which every source provides: the number of images, and iterators over blocks of images."""
 
-from collections.abc import Callable, Iterator
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from robustprune.core.stage import ImageShape
 from robustprune.images.encoded import decode
-from robustprune.images.writing import Block, Blocks, rows_at_once
 
-if TYPE_CHECKING:  # imports pyarrow, which most sources do not need
-    from robustprune.images.encoding import EncodedImage
+if TYPE_CHECKING:
+    from robustprune.core.stage import ImageShape
+
+
+BLOCK_BYTES = 2**21  # of pixels that are read, checked and written at once
+Block = tuple[npt.NDArray[Any], npt.NDArray[Any]]
+"""images (n, C, H, W) and labels (n,), as a source has them."""
+Blocks = Callable[[int], Iterable[Block]]
+"""``blocks(first)``: the images and labels from row ``first`` on, in order."""
+
+
+def rows_at_once(image_shape: tuple[int, int, int]) -> int:
+    """How many images make a block."""
+    return max(1, BLOCK_BYTES // math.prod(image_shape))
+
+
+def in_blocks(images: npt.NDArray[Any], labels: npt.NDArray[Any]) -> Blocks:
+    """Arrays of all images and labels, cut into blocks."""
+
+    def blocks(first: int) -> Iterator[Block]:
+        length = rows_at_once(images.shape[1:])
+        for start in range(first, len(images), length):
+            yield images[start : start + length], labels[start : start + length]
+
+    return blocks
+
+
+class EncodedImage(NamedTuple):
+    """An image as a source has it.
+
+    Attributes:
+        encoded: the bytes of a JPEG, PNG or the like.
+        label: its class.
+        path: what it is called at its source; kept beside it.
+    """
+
+    encoded: bytes
+    label: int
+    path: str
 
 
 @dataclass(frozen=True)
@@ -25,7 +64,7 @@ class Pictures:
     """
 
     folder: Path
-    images: "Callable[[int], Iterator[EncodedImage]]"
+    images: Callable[[int], Iterator[EncodedImage]]
 
 
 @dataclass(frozen=True)

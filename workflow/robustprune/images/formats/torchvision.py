@@ -3,26 +3,28 @@
 A stage's id contains the name of the data set only, so every file must have the MD5 known for that name.
 """
 
+from __future__ import annotations
+
 import fcntl
 import gzip
 import hashlib
 import tarfile
 import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torchvision.datasets import CIFAR10, CIFAR100, MNIST, SVHN, FashionMNIST
 
 from robustprune.core.errors import UserError
 from robustprune.images.formats.download import fetch
-from robustprune.images.formats.finding import idx_files
-from robustprune.images.formats.idx import stream_files
-from robustprune.images.formats.stream import ImageStream
-from robustprune.images.ingested import IngestedPoolStage
-from robustprune.images.pool import AnyLabels, Images
+from robustprune.images.formats.registry import TORCHVISION_SETS, DataFormat, data_format, torchvision_set
+from robustprune.images.formats.stream import ImageStream, in_blocks
 from robustprune.images.sources import TORCHVISION_FOLDERS
 from robustprune.images.specs import TorchvisionSource
-from robustprune.images.writing import in_blocks
+
+if TYPE_CHECKING:
+    from robustprune.images.ingested import IngestedPoolStage
 
 DEFINITION = {"pools.ingest.torchvision": 1}
 IDX_SETS = {"MNIST": MNIST, "FashionMNIST": FashionMNIST}
@@ -39,31 +41,6 @@ FOLDER_URLS = {
     "SVHN": ("http://ufldl.stanford.edu/housenumbers/",),
 }
 """URLs of the folders with each set's files, in the order in which they are tried."""
-MNIST_MD5 = {  # of the unpacked files: torchvision knows the MD5 of the published .gz files only
-    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
-    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
-    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
-    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
-}
-
-
-def open_stream(spec: IngestedPoolStage) -> ImageStream:
-    """Return the images of one split.
-
-    Raises:
-        UserError: if the download fails, or a file is missing or has another MD5.
-    """
-    source = spec.source
-    assert isinstance(source, TorchvisionSource)
-    root = Path(source.location.folder)
-    if source.location.download:
-        _download(source.name, root, source.location.mirrors)
-    folder = root / TORCHVISION_FOLDERS[source.name]
-    if source.name in IDX_SETS:
-        images, labels = (_verified(source.name, path) for path in idx_files(folder, spec.split))
-        return stream_files(images, labels, spec.image_shape)
-    pixels, numbers = _svhn(folder, spec.split) if source.name == "SVHN" else _cifar(source.name, folder, spec.split)
-    return ImageStream(len(pixels), in_blocks(pixels, numbers))
 
 
 def _files(name: str) -> dict[str, str]:
@@ -105,7 +82,7 @@ def _fetch(name: str, file: str, md5: str, target: Path, folder_urls: tuple[str,
 
 def _unpack(archive: Path, folder: Path, name: str) -> None:
     """Unpack the set's known files only; the folder appears once it is complete."""
-    _require_md5(archive, CIFAR_SETS[name].tgz_md5, name)  # it may not come from this download
+    require_md5(archive, CIFAR_SETS[name].tgz_md5, name)  # it may not come from this download
     partial = folder.with_name(f".{folder.name}.partial")
     partial.mkdir(exist_ok=True)
     with tarfile.open(archive) as content:
@@ -117,40 +94,33 @@ def _unpack(archive: Path, folder: Path, name: str) -> None:
     archive.unlink()
 
 
-def _verified(name: str, path: Path) -> Path:
-    """Return the file to read after verifying its MD5: of the unpacked file for MNIST, of the .gz for Fashion-MNIST."""
-    stem = path.name.removesuffix(".gz")
-    if name == "MNIST":
-        _require_md5(path, MNIST_MD5[stem], name, unpacked=path.suffix == ".gz")
-        return path
-    published = path.with_name(f"{stem}.gz")
-    _require_md5(published, dict(FashionMNIST.resources)[published.name], name)
-    return published
-
-
 def _cifar_md5(name: str) -> dict[str, str]:
     dataset = CIFAR_SETS[name]
     known = (*dataset.train_list, *dataset.test_list, (dataset.meta["filename"], dataset.meta["md5"]))
     return {file: md5 for file, md5 in known}  # noqa: C416 - lists of two, which dict() is not typed for
 
 
-def _cifar(name: str, folder: Path, split: str) -> tuple[Images, AnyLabels]:
+@torchvision_set("CIFAR10")
+@torchvision_set("CIFAR100")
+def open_cifar(name: str, folder: Path, spec: IngestedPoolStage) -> ImageStream:
     """Read CIFAR with torchvision after verifying the MD5 of all files, since they are pickles."""
     for file, md5 in _cifar_md5(name).items():
-        _require_md5(folder / file, md5, name)
-    dataset = CIFAR_SETS[name](folder.parent, train=split == "train")
-    return dataset.data.transpose(0, 3, 1, 2), np.asarray(dataset.targets)
+        require_md5(folder / file, md5, name)
+    dataset = CIFAR_SETS[name](folder.parent, train=spec.split == "train")
+    return ImageStream(len(dataset.data), in_blocks(dataset.data.transpose(0, 3, 1, 2), np.asarray(dataset.targets)))
 
 
-def _svhn(folder: Path, split: str) -> tuple[Images, AnyLabels]:
+@torchvision_set("SVHN")
+def open_svhn(name: str, folder: Path, spec: IngestedPoolStage) -> ImageStream:
     """Read SVHN with torchvision, which maps label 10 (the digit zero) to 0."""
-    _, file, md5 = SVHN.split_list[split]
-    _require_md5(folder / file, md5, "SVHN")
-    dataset = SVHN(folder, split=split)
-    return dataset.data, np.asarray(dataset.labels)
+    _, file, md5 = SVHN.split_list[spec.split]
+    require_md5(folder / file, md5, name)
+    dataset = SVHN(folder, split=spec.split)
+    return ImageStream(len(dataset.data), in_blocks(dataset.data, np.asarray(dataset.labels)))
 
 
-def _require_md5(path: Path, expected: str, name: str, *, unpacked: bool = False) -> None:
+def require_md5(path: Path, expected: str, name: str, *, unpacked: bool = False) -> None:
+    """Raise UserError unless a file exists and has this MD5, after unpacking where asked."""
     if not path.is_file():
         raise UserError(
             f"{path}, a file of torchvision's {name}, does not exist; data.source: torchvision downloads the whole set "
@@ -163,3 +133,31 @@ def _require_md5(path: Path, expected: str, name: str, *, unpacked: bool = False
         raise UserError(f"{path} is not a whole gzip file: {error}") from None
     if actual != expected:
         raise UserError(f"{path} is not {name}'s: its content has the MD5 {actual}, but should have {expected}")
+
+
+@data_format(
+    "torchvision",
+    pictures=False,
+    generated=False,
+    hint="set data.source to torchvision, without a folder, to download it",
+)
+class TorchvisionFormat(DataFormat):
+    """Data sets in torchvision's folders."""
+
+    def files(self, folder: Path, split: str) -> list[Path]:
+        """Return no file: the library knows them."""
+        return []
+
+    def open_stream(self, stage: IngestedPoolStage) -> ImageStream:
+        """Return the images of one split.
+
+        Raises:
+            UserError: if the download fails, or a file is missing or has another MD5.
+        """
+        source = stage.source
+        assert isinstance(source, TorchvisionSource)
+        root = Path(source.location.folder)
+        if source.location.download:
+            _download(source.name, root, source.location.mirrors)
+        folder = root / TORCHVISION_FOLDERS[source.name]
+        return TORCHVISION_SETS[source.name](source.name, folder, stage)

@@ -3,45 +3,30 @@
 The label is the integer in the ``.cls`` member, or ``label`` in the ``.json`` member. Nothing is unpacked to disk.
 """
 
+from __future__ import annotations
+
 import json
 import re
 import tarfile
 from collections.abc import Iterable, Iterator
 from itertools import groupby, islice
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from robustprune.core.errors import UserError
-from robustprune.images.encoding import EncodedImage
+from robustprune.images.formats.finding import parts_of
 from robustprune.images.formats.listing import SUFFIXES, require_allowed_size
-from robustprune.images.formats.stream import ImageStream, Pictures, decoding_stream
-from robustprune.images.ingested import IngestedPoolStage
+from robustprune.images.formats.registry import DataFormat, data_format
+from robustprune.images.formats.stream import EncodedImage, ImageStream, Pictures, decoding_stream
 from robustprune.images.sources import planned_files
 from robustprune.images.specs import FileSource
 from robustprune.images.tars import members, opened_tar
 
-DEFINITION = {"pools.ingest.webdataset": 1}
+if TYPE_CHECKING:
+    from robustprune.images.ingested import IngestedPoolStage
+
+DEFINITION = {"pools.decoding": 1, "pools.ingest.listing": 1, "pools.ingest.webdataset": 1}
 IMAGES, LABELS = tuple(suffix.removeprefix(".") for suffix in SUFFIXES), ("cls", "json")
-
-
-def open_stream(spec: IngestedPoolStage) -> ImageStream:
-    """Return the samples of the tar files of ``spec.source``, in order. Counts them first, without reading images.
-
-    Raises:
-        UserError: if a file is missing, damaged, or has a member that is not a regular file inside it; in the blocks,
-            if a sample has no image or label.
-    """
-    assert isinstance(spec.source, FileSource)
-    files = planned_files(spec.source)
-    counts = [_count(path) for path in files]
-
-    def encoded(first: int) -> Iterator[EncodedImage]:
-        for path, count in zip(files, counts, strict=True):
-            if first < count:
-                yield from _read(path, first)
-            first = max(0, first - count)
-
-    return decoding_stream(sum(counts), Pictures(files[0].parent, encoded), shape=spec.image_shape)
 
 
 class _Member(NamedTuple):
@@ -119,3 +104,37 @@ def _label(content: bytes, suffix: str, where: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise UserError(f"{where}: the label in .{suffix} should be an integer, but is {content[:40]!r}")
     return value
+
+
+@data_format(
+    "webdataset",
+    pictures=True,
+    generated=True,
+    hint="tar files are named train-000000.tar and so on, with members such as 0001.jpg and 0001.cls",
+)
+class WebdatasetFormat(DataFormat):
+    """Images in webdataset files."""
+
+    def files(self, folder: Path, split: str) -> list[Path]:
+        """Return ``train-000000.tar``, ``train-000001.tar`` and so on, or the same with ``.tar.gz``."""
+        return parts_of(folder, rf"{split}-(\d+)\.tar(?:\.gz)?") or [folder / f"{split}-000000.tar"]
+
+    def open_stream(self, stage: IngestedPoolStage) -> ImageStream:
+        """Return the samples of the tar files of ``stage.source``, in order. Counts them first, without reading images.
+
+        Raises:
+            UserError: if a file is missing, damaged, or has a member that is not a regular file inside it; in the
+            blocks,
+                if a sample has no image or label.
+        """
+        assert isinstance(stage.source, FileSource)
+        files = planned_files(stage.source)
+        counts = [_count(path) for path in files]
+
+        def encoded(first: int) -> Iterator[EncodedImage]:
+            for path, count in zip(files, counts, strict=True):
+                if first < count:
+                    yield from _read(path, first)
+                first = max(0, first - count)
+
+        return decoding_stream(sum(counts), Pictures(files[0].parent, encoded), shape=stage.image_shape)

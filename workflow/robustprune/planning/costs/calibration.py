@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from robustprune.core.errors import UserError
 from robustprune.core.randomness import BatchNoise, generator
 from robustprune.core.settings import Precision
-from robustprune.generation.augmentation import LABELS
 from robustprune.generation.generator import GeneratorStage
 from robustprune.generation.network import UNet, build_network
+from robustprune.generation.settings import AUGMENTATION_LABELS
 from robustprune.networks.precision import arithmetic, memory_format
 from robustprune.networks.registry import build_model
 from robustprune.planning.costs.throughput import Rates
@@ -92,7 +92,7 @@ def _as_denoiser(network: UNet, *, augmented: bool) -> Callable[[Tensor], Tensor
     def call(images: Tensor) -> Tensor:
         count = len(images)
         network.drop_by(BatchNoise(generator(0, "calibration", device=images.device), count))
-        augmentation = images.new_zeros(count, LABELS) if augmented and network.training else None
+        augmentation = images.new_zeros(count, AUGMENTATION_LABELS) if augmented and network.training else None
         labels = images.new_zeros(count, dtype=torch.int64)
         denoised: Tensor = network(images, images.new_zeros(count), labels, augmentation)
         return denoised

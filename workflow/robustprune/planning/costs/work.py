@@ -5,7 +5,7 @@ Where a number depends on what will be found, it is the most there can be, and f
 
 from dataclasses import replace
 
-from robustprune.attacks.settings import BoundarySearchSettings
+from robustprune.attacks.boundary_settings import BoundarySearchSettings
 from robustprune.core.settings import Precision
 from robustprune.core.stage import Stage
 from robustprune.core.work import UnknownSizeError, Work
@@ -21,7 +21,8 @@ from robustprune.scores.embedding import EmbeddingStage, ModelEncoder, Torchvisi
 from robustprune.scores.loss import LossScoreStage
 from robustprune.scores.margin import MarginStage
 from robustprune.training.model import ModelStage
-from robustprune.training.settings import AdversarialRecipe, MultiStepRecipe, TradesRecipe
+from robustprune.training.recipes.base import AdversarialRecipe, MultiStepRecipe
+from robustprune.training.recipes.trades import TradesRecipe
 
 DEEPFOOL_GRADIENTS = 10  # an image, at slope_ratio 1.75 and ten classes: an estimate
 APGD_STEPS, FAB_STEPS, SQUARE_QUERIES, TARGETS = 100, 100, 5000, 9  # of the standard AutoAttack

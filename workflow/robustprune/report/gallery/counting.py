@@ -1,5 +1,7 @@
 """Which bin of the histogram each image is in, and how many there are of each class."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +31,7 @@ class Bins:
     count: int
 
     @classmethod
-    def over(cls, scores: Scores) -> "Bins":
+    def over(cls, scores: Scores) -> Bins:
         """Some ``BINS`` bins that reach from 0 over all but the outermost ``TAIL`` of the finite scores, (N,).
 
         No bin holds scores of both signs: the few beyond 0 of scores that else have one sign get a bin of their own.

@@ -1,12 +1,16 @@
 """Which images of a pool are shown: some of each bin, and those at the ends of the scores."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from robustprune.images.drawing import Rows, row_keys
-from robustprune.report.gallery.counting import Numbers, Scores
+
+if TYPE_CHECKING:
+    from robustprune.report.gallery.counting import Numbers, Scores
 
 DEFINITION = {"gallery.picks": 1}
 

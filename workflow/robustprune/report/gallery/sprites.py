@@ -1,5 +1,7 @@
 """Many small images in one file: a page shows each by its place in it."""
 
+from __future__ import annotations
+
 import math
 from typing import NamedTuple
 

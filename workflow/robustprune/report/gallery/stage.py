@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,15 +18,13 @@ from robustprune.core.paths import STORE_NAME
 from robustprune.core.record import read_record
 from robustprune.core.stage import ManifestId, PoolId, ScoreId, Stage, slug_of
 from robustprune.core.stage_file import read_spec
-from robustprune.images.ingested import IngestedPoolStage
-from robustprune.images.synsets import SynsetPoolStage
-from robustprune.pruning.prune import ManifestStage
 from robustprune.report.gallery.counting import Bins, Numbers, Scores
 from robustprune.report.gallery.cuts import cuts
 
 if TYPE_CHECKING:
     from robustprune.images.drawing import Rows
     from robustprune.images.pool import Pool
+    from robustprune.pruning.prune import ManifestStage
     from robustprune.report.gallery.files import Choice, ShownImage, Source
     from robustprune.scores.files import Meaning
 
@@ -79,8 +77,6 @@ class GalleryStage(Stage):
     ``scores`` has an id for each of the pools; ``manifests`` choose among the images of these pools.
     """
 
-    room = "report.gallery.stage"
-    modules = ("gallery.counting", "gallery.cuts", "gallery.picks", "gallery.sprites", "pools.drawing", "randomness")
     uses_device = False
     kind: Literal["galleries"] = "galleries"
     pools: tuple[PoolId, ...] = Field(min_length=1)
@@ -198,10 +194,8 @@ def _shown(part: Part, row: int) -> ShownImage:
 
 def _kind(job: Job, pool_id: str) -> Literal["real", "generated"]:
     """Parts, unions and selections are of generated images."""
-    match read_spec(job.upstream("pools", pool_id)):
-        case SynsetPoolStage() | IngestedPoolStage(split="train" | "test"):
-            return "real"
-    return "generated"
+    split = getattr(read_spec(job.upstream("pools", pool_id)), "split", None)
+    return "real" if split in ("train", "test") else "generated"
 
 
 def _class_names(job: Job, pool_id: str, classes: int) -> list[str]:
@@ -210,8 +204,8 @@ def _class_names(job: Job, pool_id: str, classes: int) -> list[str]:
 
     directory = job.upstream("pools", pool_id)
     spec = read_spec(directory)
-    if isinstance(spec, SynsetPoolStage):
-        return read_class_names(job.upstream("classes", spec.class_list))
+    if (class_list := getattr(spec, "class_list", None)) is not None:
+        return read_class_names(job.upstream("classes", class_list))
     names = read_record(directory).facts.get("class_names", [])
     return [str(name) for name in names] or [str(number) for number in range(classes)]
 
@@ -221,8 +215,7 @@ def _choice(job: Job, manifest: str, pools: dict[str, Pool], scores: Scores, par
     from robustprune.report.gallery.files import DROPPED, HELD_OUT, KEPT, Choice
 
     directory = job.upstream("manifests", manifest)
-    spec = read_spec(directory)
-    assert isinstance(spec, ManifestStage)
+    spec = cast("ManifestStage", read_spec(directory))
     kept = read_manifest(directory, pools)
     fates = {pool: np.full(len(pools[pool]), DROPPED, np.int8) for pool in pools}
     for number, (pool, fate) in enumerate(fates.items()):

@@ -1,7 +1,10 @@
 """Networks that describe an image: what goes into their last linear layer."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +13,9 @@ from torch import Tensor, nn
 
 from robustprune.core.errors import UserError
 from robustprune.core.files import digest
-from robustprune.scores.embedding import TorchvisionEncoder
+
+if TYPE_CHECKING:
+    from robustprune.scores.embedding import TorchvisionEncoder
 
 DEFINITION = {"embeddings.encoders": 1}
 

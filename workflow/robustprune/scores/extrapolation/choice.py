@@ -1,14 +1,17 @@
 """Which number of neighbours, metric, weighting and sources predict held-out scores best."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from robustprune.scores.settings import Metric, NeighbourSettings, Sources, Weighting
+if TYPE_CHECKING:
+    from robustprune.scores.settings import Metric, NeighbourSettings, Sources, Weighting
 
 Scores = npt.NDArray[np.float32]  # (N,)
 
@@ -81,7 +84,7 @@ class Found:
     distance: npt.NDArray[np.float32]
     score: npt.NDArray[np.float32]
 
-    def first(self, k: int) -> "Found":
+    def first(self, k: int) -> Found:
         """The ``k`` nearest."""
         return Found(self.distance[:, :k], self.score[:, :k])
 

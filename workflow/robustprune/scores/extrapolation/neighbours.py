@@ -1,8 +1,10 @@
 """The exact k nearest neighbours of many points among many, by blocks of inner products, on a CPU or a GPU."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robustprune.scores.settings import Metric
+if TYPE_CHECKING:
+    from robustprune.scores.settings import Metric
 
 DEFINITION = {"extrapolation.neighbours": 1}
 

@@ -1,21 +1,25 @@
 """Images that are scored directly, and what of them is held out to choose the settings by."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from robustprune.core.errors import UserError
-from robustprune.core.job import Job
 from robustprune.core.randomness import derive_seed
 from robustprune.images.pool import Digests, Pool, open_pool
 from robustprune.scores.embeddings.files import Embeddings, open_embeddings
-from robustprune.scores.extrapolated import ScoredPool
-from robustprune.scores.extrapolation.choice import Scores
 from robustprune.scores.files import Meaning, read_score
-from robustprune.scores.settings import NeighbourSettings, Sources
+
+if TYPE_CHECKING:
+    from robustprune.core.job import Job
+    from robustprune.scores.extrapolated import ScoredPool
+    from robustprune.scores.extrapolation.choice import Scores
+    from robustprune.scores.settings import NeighbourSettings, Sources
 
 SHOWN = 5  # pairs named in a message
 
@@ -74,7 +78,7 @@ class Source:
         """Number of images whose score is not finite."""
         return int((~np.isfinite(self.scores)).sum())
 
-    def without(self, rows: npt.NDArray[np.int64]) -> "Source":
+    def without(self, rows: npt.NDArray[np.int64]) -> Source:
         """The same with fewer images."""
         return replace(self, rows=np.setdiff1d(self.rows, rows))
 

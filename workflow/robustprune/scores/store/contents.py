@@ -1,5 +1,7 @@
 """What a store's own zarr.json says, and whether it can be true: a store may come from a stranger."""
 
+from __future__ import annotations
+
 import json
 import re
 from collections.abc import Mapping

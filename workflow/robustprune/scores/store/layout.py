@@ -1,5 +1,7 @@
 """How the columns of a store are cut into files and chunks, and what its files are called."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os

@@ -1,5 +1,7 @@
 """Opening a store and reading its columns; nothing damaged is read as a number."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,5 +1,7 @@
 """The files of a column: how their bytes are made and sealed, and checked before they are unpacked."""
 
+from __future__ import annotations
+
 import hashlib
 import os
 import struct

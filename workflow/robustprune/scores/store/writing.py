@@ -1,5 +1,7 @@
 """Writing a store, a file at a time, so that a kill leaves none torn."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor

@@ -1,31 +1,44 @@
 """Training on clean images."""
 
-from dataclasses import dataclass
+from __future__ import annotations
 
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Literal
 
-from robustprune.core.randomness import BatchNoise
-from robustprune.training.losses import cross_entropy
-from robustprune.training.recipes.base import BatchLoss, batch_loss
-from robustprune.training.settings import StandardRecipe
+from pydantic import Field
+
+from robustprune.training.recipes.base import Recipe, recipe
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from robustprune.core.randomness import BatchNoise
+    from robustprune.core.settings import ThreatModel
+    from robustprune.training.losses import BatchLoss
+    from robustprune.training.online import OnlinePuma
 
 DEFINITION = {"training.recipes.standard": 1}
 
 
-@dataclass(frozen=True)
-class Standard:
-    """Cross-entropy at the images themselves."""
+@recipe("standard")
+class StandardRecipe(Recipe):
+    """Training on clean images, by cross-entropy; radii are not used."""
 
-    settings: StandardRecipe
+    recipe: Literal["standard"] = Field("standard", description="the recipe's own name")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the label spread over all classes")
 
     def losses(
         self,
         model: nn.Module,
         images: Tensor,
         labels: Tensor,
-        epsilon: Tensor,  # noqa: ARG002  # a recipe's
-        noise: BatchNoise,  # noqa: ARG002  # signature
+        epsilon: Tensor,
+        noise: BatchNoise,
+        *,
+        threat: ThreatModel | None,
+        online: OnlinePuma | None,
     ) -> BatchLoss:
-        """See ``TrainingRecipe.losses``; ``epsilon`` and ``noise`` are not used."""
+        """See ``Recipe.losses``; radii and noise are not used."""
+        from robustprune.training.losses import batch_loss, cross_entropy
+
         logits = model(images)
-        return batch_loss(cross_entropy(logits, labels, label_smoothing=self.settings.label_smoothing), logits, labels)
+        return batch_loss(cross_entropy(logits, labels, label_smoothing=self.label_smoothing), logits, labels)

@@ -1,14 +1,17 @@
-"""Whether a run agrees with what a paper claims."""
+"""Claims of papers, and how they are judged: one engine for tables, figures and studies."""
+
+from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from robustprune.experiments.statistics import Cell, Sample, paired_difference, welch_test
-from robustprune.experiments.tables.quantities import QUANTITIES
-from robustprune.experiments.tables.rows import Shown
-from robustprune.experiments.tables.settings import Check, Claim, Relation
+from robustprune.experiments.cells import Cell, Sample
+from robustprune.experiments.statistics import paired_difference, welch_test
+
+if TYPE_CHECKING:
+    from robustprune.experiments.claim_settings import Relation
 
 DEFINITION = {"tables.claims": 4}
 
@@ -65,24 +68,11 @@ class Judged:
     verdict: Verdict
 
 
-def judge(claim: Claim[Check], rows: Mapping[str, Shown]) -> Judged:
-    """Judge a claim by the cells of each method."""
-    return judged(claim.claim, [_judge_check(check, rows) for check in claim.checks])
-
-
 def judged(claim: str, found: Sequence[tuple[str, Verdict]]) -> Judged:
     """A claim, from what was found of each of its checks, in words and as a verdict."""
     verdicts = {verdict for _, verdict in found}
     overall: Verdict = "disagrees" if "disagrees" in verdicts else "agrees" if verdicts == {"agrees"} else "cannot tell"
     return Judged(claim, tuple(f"{sentence}: {verdict}" for sentence, verdict in found), overall)
-
-
-def _judge_check(check: Check, rows: Mapping[str, Shown]) -> tuple[str, Verdict]:
-    cell = rows[check.row].get(check.quantity)
-    other = rows[check.other].get(check.quantity) if isinstance(check.other, str) else check.other
-    quantity = QUANTITIES[check.quantity]
-    compared = f"{quantity.heading} of {check.row}", str(check.other)
-    return judge_relation(check, compared, cell, other, decimals=quantity.decimals)
 
 
 def judge_relation(
@@ -145,3 +135,12 @@ def _in_words(interval: Interval, decimals: int) -> str:
     spread = ", no interval" if math.isinf(interval.half) else spread
     how = f" ({interval.how})" if interval.how else ""
     return f"{interval.middle:+.{decimals}f}{spread}{how}"
+
+
+def sentences(found: Sequence[Judged]) -> Iterator[str]:
+    """What became of each claim, in words, and the rule behind it."""
+    for one in found:
+        verdict = one.verdict if one.verdict == "cannot tell" else f"{one.verdict} with it"
+        yield f"Claimed: {one.claim}. Measured: {'; '.join(one.found)}. This run {verdict}."
+    if found:
+        yield RULE
