@@ -25,7 +25,6 @@ from robustprune.core.paths import STORE_NAME, dynamics_name
 from robustprune.images.pool import IMAGES_FILE, INFO_FILE, LABELS_FILE, PoolInfo
 from robustprune.planning.config import DynamicsSettings
 from robustprune.scores.dynamics import DynamicsScoreStage
-from robustprune.scores.settings import DynamicsScoreName
 from robustprune.scores.store.layout import SHARD_ROWS
 from robustprune.scores.store.reading import open_store
 from robustprune.scores.store.writing import StoreWriter
@@ -65,13 +64,13 @@ def make_recording(results: Path, rows: int, epochs: int) -> None:
     writer.finish({"pool_digest": DIGEST, "recorded_after": list(range(1, epochs + 1))})
 
 
-def spec_of(name: DynamicsScoreName) -> DynamicsScoreStage:
+def spec_of(name: str) -> DynamicsScoreStage:
     """The score as a plan would have it."""
-    source = DynamicsSettings().source(name)
-    return DynamicsScoreStage(score=name, pool=POOL, models=(MODEL,), trajectory="clean", metric=source.metric)
+    metric = DynamicsSettings().named(name)
+    return DynamicsScoreStage(score=name, pool=POOL, models=(MODEL,), trajectory="clean", metric=metric)
 
 
-def run_stage_alone(results: Path, name: DynamicsScoreName) -> None:
+def run_stage_alone(results: Path, name: str) -> None:
     """In a process of its own: run the stage, and print its seconds and its peak memory in MiB."""
     from robustprune.core.job import Job
 
@@ -109,7 +108,7 @@ def main() -> None:
         size = sum(file.stat().st_size for file in recording.rglob("*") if file.is_file())
         print(f"{options.rows:,} images x {options.epochs} epochs, float16: {size / 1e9:.2f} GB on disk,", end=" ")
         print(f"written in {time.perf_counter() - started:.1f} s")
-        names: tuple[DynamicsScoreName, ...] = ("uncertainty", "frequency")
+        names = ("uncertainty", "frequency")
         for name in names:
             command = [sys.executable, __file__, "--alone", str(results), name]
             printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout

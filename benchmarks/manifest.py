@@ -23,7 +23,8 @@ from robustprune.core.job import Job
 from robustprune.core.paths import STORE_NAME
 from robustprune.images.pool import IMAGES_FILE, INFO_FILE, LABELS_FILE, PoolInfo
 from robustprune.pruning.prune import ManifestStage
-from robustprune.pruning.settings import DropShare, RadiusSettings
+from robustprune.pruning.radius import RadiusSettings
+from robustprune.pruning.settings import DropShare
 from robustprune.scores.store.reading import open_store
 from robustprune.scores.store.writing import write_store
 

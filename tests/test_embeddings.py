@@ -20,10 +20,16 @@ from robustprune.images.pool import Pool, open_pool
 from robustprune.images.writing import write_pool
 from robustprune.networks.resnet18 import ResNet18
 from robustprune.networks.small_cnn import build
-from robustprune.scores.embedding import EmbeddingStage, FileEncoder, ModelEncoder, TorchvisionEncoder, encoder_source
+from robustprune.scores.embedding import (
+    EmbeddingSettings,
+    EmbeddingStage,
+    FileEncoder,
+    ModelEncoder,
+    TorchvisionEncoder,
+    encoder_source,
+)
 from robustprune.scores.embeddings.encoders import features_and_logits, features_of, torchvision_encoder
 from robustprune.scores.embeddings.files import ARRAY_FILE, INFO_FILE, EmbeddingInfo, open_embeddings, write_embeddings
-from robustprune.scores.settings import EmbeddingSettings
 from stopping import StopAfterTwo
 
 POOL = "some-train-0123456789"

@@ -15,21 +15,21 @@ from sklearn.neighbors import KNeighborsRegressor
 
 from robustprune.scores.extrapolation import neighbours
 from robustprune.scores.extrapolation.choice import predict, quality
+from robustprune.scores.extrapolation.neighbour_settings import Distance
 from robustprune.scores.extrapolation.neighbours import Neighbours, Points, Space, nearest
-from robustprune.scores.settings import Metric
 
-METRICS: list[Metric] = ["cosine", "euclidean"]
+METRICS: list[Distance] = ["cosine", "euclidean"]
 CPU = torch.device("cpu")
 
 
 def search(
-    targets: npt.NDArray[Any], sources: npt.NDArray[Any], metric: Metric, k: int, rows: npt.NDArray[Any] | None = None
+    targets: npt.NDArray[Any], sources: npt.NDArray[Any], metric: Distance, k: int, rows: npt.NDArray[Any] | None = None
 ) -> Neighbours:
     points = Points(sources, np.arange(len(sources)) if rows is None else rows)
     return nearest(torch.from_numpy(targets).float(), points, Space(metric, points), k=k)
 
 
-def brute_force(targets: npt.NDArray[Any], sources: npt.NDArray[Any], metric: Metric, k: int) -> Neighbours:
+def brute_force(targets: npt.NDArray[Any], sources: npt.NDArray[Any], metric: Distance, k: int) -> Neighbours:
     """All distances in float64, sorted, of equal ones the lower row first."""
     distance = cdist(targets.astype(np.float64), sources.astype(np.float64), metric)
     row = np.argsort(distance, axis=1, kind="stable")[:, :k]
@@ -44,7 +44,7 @@ def normal(*shape: int, seed: int = 0) -> npt.NDArray[np.float32]:
 @pytest.mark.parametrize(("count", "k"), [(1, 1), (63, 5), (64, 64), (65, 1), (1000, 7), (1000, 1000), (3000, 35)])
 @pytest.mark.parametrize("block", [64, 192, 8192])
 def test_it_is_brute_force_whatever_the_blocks(
-    metric: Metric, count: int, k: int, block: int, monkeypatch: pytest.MonkeyPatch
+    metric: Distance, count: int, k: int, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(neighbours, "BLOCK_ROWS", block)
     targets, sources = normal(50, 8, seed=1), normal(count, 8)
@@ -89,7 +89,7 @@ def test_vectors_far_from_zero_keep_their_euclidean_neighbours() -> None:
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_only_the_given_rows_are_neighbours_and_half_precision_is_read(metric: Metric) -> None:
+def test_only_the_given_rows_are_neighbours_and_half_precision_is_read(metric: Distance) -> None:
     targets, sources = normal(20, 8, seed=1), normal(900, 8).astype(np.float16)
     rows = np.arange(1, 900, 3)
     found, expected = search(targets, sources, metric, 6, rows), brute_force(targets, sources[rows], metric, 6)
@@ -98,7 +98,7 @@ def test_only_the_given_rows_are_neighbours_and_half_precision_is_read(metric: M
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("weighting", ["mean", "distance"])
-def test_predictions_are_scikit_learns(metric: Metric, weighting: Any) -> None:
+def test_predictions_are_scikit_learns(metric: Distance, weighting: Any) -> None:
     targets, sources = normal(80, 6, seed=1), normal(700, 6)
     scores = normal(700, seed=2)
     found = search(targets, sources, metric, 9)

@@ -13,9 +13,12 @@ from robustprune.cli.plan_view import describe_plan
 from robustprune.core import definitions
 from robustprune.core.errors import UserError
 from robustprune.core.stage_file import read_spec, write_spec
-from robustprune.experiments.files import load_experiments
+from robustprune.experiments.figures.courses import CoursesStage
+from robustprune.experiments.figures.curves import CurvesStage
+from robustprune.experiments.files import load_experiments, load_figures
 from robustprune.experiments.row import Row
 from robustprune.experiments.tables.forms import Table
+from robustprune.experiments.tables.table import TableStage
 from robustprune.images.sources import synthetic_source
 from robustprune.images.specs import FileSource
 from robustprune.planning import plan as planning
@@ -24,8 +27,6 @@ from robustprune.planning.context import Context
 from robustprune.planning.plan import Plan, make_plan, stages_of_target
 from robustprune.planning.tables import plan_table
 from robustprune.pruning.prune import ManifestStage
-from robustprune.pruning.radii import RADIUS_RULES
-from robustprune.pruning.settings import ENDS, RadiusRule, Strategy
 from tiny import TABLE_1
 
 TARGET = "results/table1.csv"
@@ -115,9 +116,21 @@ def test_a_raised_definition_renames_the_stages_that_run_it(monkeypatch: pytest.
     assert changed == {"scores", "manifests", "models", "evaluations", "tables"}
 
 
-def test_the_registries_are_the_names_that_settings_allow() -> None:
-    assert set(ENDS) == set(Strategy.__args__)  # type: ignore[attr-defined]
-    assert set(RADIUS_RULES) == set(RadiusRule.__args__)  # type: ignore[attr-defined]
+def test_a_raised_summary_renames_tables_and_the_figures_of_their_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    def planned() -> Plan:
+        return make_plan(load_config({}), load_experiments(), load_figures())
+
+    before, stated_in = planned(), definitions.stated_in
+
+    def raised(module: str) -> dict[str, int]:
+        return {name: version + (name == "evaluation.summary") for name, version in stated_in(module).items()}
+
+    monkeypatch.setattr(definitions, "stated_in", raised)
+    after = planned()
+    renamed = {type(after.stages[stage]) for stage in after.stages if stage not in before.stages}
+    assert renamed == {TableStage, CurvesStage, CoursesStage}
+    kept = [type(after.stages[stage]) for stage in after.stages if stage in before.stages]
+    assert renamed.isdisjoint(kept)
 
 
 def test_planning_imports_neither_torch_nor_snakemake_and_is_quick() -> None:

@@ -25,7 +25,8 @@ from robustprune.pruning.facts import Facts, Rows, count_kept
 from robustprune.pruning.manifest import MANIFEST_FILE, read_manifest, read_metadata, read_rows, write_manifest
 from robustprune.pruning.overlap import agreement, compare_manifests
 from robustprune.pruning.prune import ManifestStage
-from robustprune.pruning.settings import DropShare, Per, RadiusSettings, Strategy
+from robustprune.pruning.radius import RadiusSettings
+from robustprune.pruning.settings import DropShare, Per, Strategy
 from robustprune.scores.distribution import Histogram
 from robustprune.scores.store.writing import StoreWriter
 

@@ -28,8 +28,8 @@ from robustprune.images.pool import open_pool
 from robustprune.networks.checkpoint import load_model
 from robustprune.networks.weights import RAW_FILE, WEIGHTS_FILE, load_weights
 from robustprune.planning.plan import Plan
-from robustprune.scores.settings import evenly_spaced
 from robustprune.scores.store.reading import Store, open_store
+from robustprune.scores.trajectory import evenly_spaced
 from robustprune.training.dynamics import STATE_FILE, Recorder
 from robustprune.training.model import ModelStage
 from tiny import plan_of_scores, run_upstream

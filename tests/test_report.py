@@ -39,7 +39,7 @@ from robustprune.report.page import in_words
 from robustprune.report.provenance import KINDS, SENTENCES
 from robustprune.report.stage import ReportStage
 from robustprune.scores.files import Meaning, publish_score
-from robustprune.scores.specs import ScoreStage
+from robustprune.scores.score import ScoreStage
 from robustprune.scores.store.reading import open_store
 from tiny import SCORED, TINY
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +29,8 @@ from robustprune.planning.plan import Plan
 from robustprune.scores.dynamics import DynamicsScoreStage
 from robustprune.scores.files import read_score
 from robustprune.scores.loss import LossScoreStage
-from robustprune.scores.settings import DynamicsScoreName, ScoreName
+from robustprune.scores.metric import METRICS
+from robustprune.scores.score import SCORES
 from robustprune.scores.store.reading import Store, open_store
 from tiny import plan_of_scores, run_upstream
 
@@ -117,13 +118,13 @@ def test_the_table_of_scores_has_a_row_for_each() -> None:
     (table,) = (table for table in load_experiments().values() if table.target == "scores.csv")
     assert isinstance(table, Table)
     plain = [row.score for row in table.rows if row.uses_score and not (row.margins or row.extrapolated)]
-    assert sorted(plain) == sorted(get_args(ScoreName))
+    assert sorted(plain) == sorted([*SCORES, *METRICS])
 
 
 @pytest.fixture(scope="module")
 def dynamics(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     """Every score of training dynamics, made."""
-    plan = plan_of_scores(tmp_path_factory.mktemp("dynamics"), *get_args(DynamicsScoreName))
+    plan = plan_of_scores(tmp_path_factory.mktemp("dynamics"), *METRICS)
     for stage in score_stages(plan).values():
         run_upstream(plan, stage)
         run_stage(plan.directory(stage) / "spec.json", Execution(device="cpu"))
@@ -159,7 +160,7 @@ BY_HAND: dict[str, tuple[str, str, Callable[[Floats], Floats]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", get_args(DynamicsScoreName))
+@pytest.mark.parametrize("name", list(METRICS))
 def test_every_score_of_dynamics_is_what_its_paper_says_of_the_recording(name: str, dynamics: Plan) -> None:
     stage = score_stages(dynamics)[name]
     spec, recordings = recorded_by(dynamics, stage)

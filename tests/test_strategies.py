@@ -11,8 +11,8 @@ from hypothesis.extra import numpy as hnp
 
 from robustprune.core.errors import UserError
 from robustprune.pruning.candidates import Candidates
-from robustprune.pruning.radii import RADIUS_RULES, Measured
-from robustprune.pruning.settings import ENDS, Among, DropBeyond, DropShare, Per, RadiusRule, RadiusSettings, Strategy
+from robustprune.pruning.radius import RADIUS_RULES, Measured, RadiusRule, RadiusSettings
+from robustprune.pruning.settings import ENDS, Among, DropBeyond, DropShare, Per, Strategy
 from robustprune.pruning.strategies import Amount, choose
 
 POOLS = ("toy-train-0000000000", "toy-generated-1111111111")
@@ -287,7 +287,7 @@ BY_HAND = {
 }
 
 
-@pytest.mark.parametrize("rule", RADIUS_RULES)
+@pytest.mark.parametrize("rule", list(RADIUS_RULES))
 def test_radii_by_hand(rule: RadiusRule) -> None:
     settings = RadiusSettings(rule=rule, epsilon=Fraction(1, 10), gap=Fraction(0))
     radii = RADIUS_RULES[settings.rule](Measured(7, MARGINS, CD), settings)

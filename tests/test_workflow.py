@@ -250,7 +250,7 @@ def test_a_key_that_is_written_twice_is_refused(checkout: Checkout) -> None:
 
 def test_a_checkout_runs_its_own_code_whichever_is_installed(tmp_path: Path) -> None:
     checkout = Checkout(tmp_path, only="puma.table1")
-    with checkout.file("workflow/robustprune/cli.py").open("a") as file:
+    with checkout.file("workflow/robustprune/cli/main.py").open("a") as file:
         file.write('\nraise SystemExit("this checkout")\n')
     pool = re.findall(r"results/digits/pools/\S+/record.json", checkout.snakemake("-n", TABLE).stdout)[0]
     done = checkout.snakemake(pool, check=False)

@@ -12,6 +12,8 @@ from robustprune.core.declarations import Declarations, Named, OneOf
 from robustprune.core.settings import Settings
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     from torch import Tensor
 
     from robustprune.attacks.norms import NormGeometry
@@ -59,6 +61,11 @@ class MarginMethod(Settings, ABC):
     @abstractmethod
     def passes(self) -> tuple[int, int]:
         """Forward passes and gradients of an image, for cost estimates: at most, or what is usual."""
+
+    @property
+    def reach(self) -> Fraction | None:
+        """The largest margin that can be found; None where there is no such limit."""
+        return None
 
     @abstractmethod
     def walk(self, model: Classifier, images: Tensor, logits: Tensor, crossing: Crossing, norm: NormGeometry) -> Walk:

@@ -33,6 +33,7 @@ class Declarations(Generic[T]):
 
     def __init__(self, decorator: str, folder: str) -> None:
         self.decorator, self.folder = decorator, folder
+        self.what = decorator.replace("_", " ")
         self._declared: dict[str, T] = {}
 
     def declare(self, name: str, choice: T) -> T:
@@ -63,7 +64,7 @@ class Declarations(Generic[T]):
     def known(self, name: str) -> str:
         """Return ``name``. Raises ValueError, which lists what there is, where nothing of that name is declared."""
         if name not in self._facts:
-            raise ValueError(f"there is no {self.decorator.replace('_', ' ')} {name!r}{suggestion(name, list(self))}")
+            raise ValueError(f"there is no {self.what} {name!r}{suggestion(name, list(self))}")
         return name
 
     @cached_property
@@ -80,15 +81,32 @@ class Declarations(Generic[T]):
         return facts
 
 
-@dataclass(frozen=True)
 class Named:
-    """Mark of a field that holds a choice's name: ``Annotated[str, Named(METRICS)]``. Other names are refused."""
+    """Mark of a field that holds a choice's name: ``Annotated[str, Named(METRICS)]``. Other names are refused.
 
-    declarations: Declarations[Any]
+    Args:
+        sorts: the name is one of any of these.
+    """
+
+    def __init__(self, *sorts: Declarations[Any]) -> None:
+        self.sorts = sorts
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Check the name after the field's own type."""
-        return core_schema.no_info_after_validator_function(self.declarations.known, handler(source))
+        return core_schema.no_info_after_validator_function(self._known, handler(source))
+
+    def __contains__(self, name: str) -> bool:
+        return any(name in sort for sort in self.sorts)
+
+    def module(self, name: str) -> str:
+        """Return the module that declares the choice of that name."""
+        return next(sort.module(name) for sort in self.sorts if name in sort)
+
+    def _known(self, name: str) -> str:
+        if name not in self:
+            names = [known for sort in self.sorts for known in sort]
+            raise ValueError(f"there is no {self.sorts[0].what} {name!r}{suggestion(name, names)}")
+        return name
 
 
 @dataclass(frozen=True)

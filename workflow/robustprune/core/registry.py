@@ -85,8 +85,7 @@ def _fits(stage: type[Stage], content: Mapping[str, Any]) -> bool:
         if get_origin(annotation) is Literal and content.get(name) not in get_args(annotation):
             return False
         if any(
-            isinstance(mark, Named) and str(content.get(name)) not in mark.declarations
-            for mark in stage.model_fields[name].metadata
+            isinstance(mark, Named) and str(content.get(name)) not in mark for mark in stage.model_fields[name].metadata
         ):
             return False
     return True

@@ -170,7 +170,7 @@ class Stage(Settings, ABC):
 def _deciding_modules(stage: Stage) -> set[str]:
     """Return the modules that declare a stage's class, the classes of the settings it holds, and its named choices."""
     classes = {type(held).__module__ for held in held_by(stage)}
-    return classes | {named.declarations.module(name) for named, name, _ in marked(stage, Named)}
+    return classes | {named.module(name) for named, name, _ in marked(stage, Named)}
 
 
 def _without_locations(value: Any) -> Any:

@@ -86,9 +86,10 @@ class EvaluationSettings(Settings):
 
     def pgd_named(self, attack: AttackName) -> Pgd | None:
         """The settings of an attack that is PGD; None for the others."""
-        if attack in ("clean", "autoattack"):
+        settings = getattr(self, attack, None)
+        if settings is None:
             return None
-        return Pgd(**dict(getattr(self, attack)), objective="margin" if attack == "cw" else "cross_entropy")
+        return Pgd(**dict(settings), objective="margin" if attack == "cw" else "cross_entropy")
 
     def images_under(self, attack: AttackName, there: int | None) -> int | None:
         """How many test images are measured under an attack; None for all.

@@ -1,7 +1,6 @@
 """A row of a table: a method in the paper's own terms."""
 
 from fractions import Fraction
-from typing import get_args
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -10,8 +9,10 @@ from robustprune.core.settings import Exact, Line, Weights
 from robustprune.core.wording import what_is_wrong
 from robustprune.experiments.conditions import Conditions
 from robustprune.experiments.tables.settings import Cells
-from robustprune.pruning.settings import ENDS, Among, DropBeyond, DropShare, Per, RadiusRule, Strategy
-from robustprune.scores.settings import DynamicsScoreName, ScoreName
+from robustprune.pruning.radius import RadiusRule, measured_for
+from robustprune.pruning.settings import ENDS, Among, DropBeyond, DropShare, Per, Strategy
+from robustprune.scores.metric import METRICS
+from robustprune.scores.score import ScoreName
 from robustprune.training.mid_training import MidTraining
 from robustprune.training.online import OnlinePuma
 from robustprune.training.recipes.base import RecipeName
@@ -79,7 +80,7 @@ class Row(Conditions):
         unused = [name for name in type(self).model_fields if name in self.model_fields_set - KEYS_OF_CHECKPOINT]
         if self.checkpoint is not None and unused:
             raise ValueError(f"a row with a checkpoint trains nothing, so {', '.join(unused)} would change nothing")
-        measured = self.uses_score and self.score not in get_args(DynamicsScoreName)
+        measured = self.uses_score and self.score not in METRICS
         if self.margin_model is not None and not (measured or self.uses_margins):
             raise ValueError(
                 "a row with a margin_model has a strategy that goes by a margin or a loss, or radius: margin"
@@ -113,12 +114,12 @@ class Row(Conditions):
     @property
     def uses_margins(self) -> bool:
         """Whether margins must be computed for this row's radii."""
-        return self.radius in ("margin", "margin_if_difficult")
+        return "margin" in measured_for(self.radius)
 
     @property
     def uses_difficulty(self) -> bool:
         """Whether the classification difficulty must be computed for this row's radii."""
-        return self.radius in ("weak_if_difficult", "margin_if_difficult")
+        return "difficulty" in measured_for(self.radius)
 
     @property
     def uses_manifest(self) -> bool:
@@ -141,10 +142,17 @@ class Row(Conditions):
         return PRUNING_KEYS | (set() if self.uses_margins else MARGIN_KEYS) | (set() if measured else {"extrapolated"})
 
     @property
+    def thresholds(self) -> tuple[Exact, ...]:
+        """The threshold of each of the strategy's ends; empty where it does not go by any."""
+        if self.threshold is None:
+            return ()
+        return self.threshold if isinstance(self.threshold, tuple) else (self.threshold,)
+
+    @property
     def amount(self) -> DropShare | DropBeyond | None:
         """What the row itself says of how many images are dropped."""
-        if self.threshold is not None:
-            return DropBeyond(thresholds=self.threshold if isinstance(self.threshold, tuple) else (self.threshold,))
+        if self.thresholds:
+            return DropBeyond(thresholds=self.thresholds)
         if isinstance(self.ratio, tuple):
             return DropShare(shares=self.ratio)
         if self.ratio is not None:

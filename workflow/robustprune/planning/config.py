@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -53,21 +53,12 @@ from robustprune.networks.architecture import Architecture, ArchitectureRoles, h
 from robustprune.networks.imported import CheckpointSettings
 from robustprune.pruning.settings import PruningSettings
 from robustprune.report.settings import ReportSettings
-from robustprune.scores.settings import (
-    AnyMetric,
-    DifficultySettings,
-    DynamicsScoreName,
-    El2nSettings,
-    EmbeddingSettings,
-    ForgettingSettings,
-    FrequencySettings,
-    ImportedScores,
-    NeighbourSettings,
-    Trajectory,
-    UncertaintySettings,
-)
+from robustprune.scores.embedding import EmbeddingSettings
+from robustprune.scores.extrapolation.neighbour_settings import NeighbourSettings
+from robustprune.scores.imported import ImportedScores
+from robustprune.scores.metric import METRICS, Metric
 from robustprune.training.dynamics import RecordingSettings
-from robustprune.training.recipes.base import RECIPES, Recipe, RecipeName
+from robustprune.training.recipes.base import RECIPES, Recipe
 
 SYNTHETIC_PATTERN = rf"^(none|{GENERATED_PATTERN})$"
 
@@ -176,46 +167,31 @@ class ExtrapolationSettings(Settings):
         return self
 
 
-class Source(NamedTuple):
-    """What a score is made from.
-
-    Attributes:
-        recipe: how the recorded models are trained.
-        trajectory: which of the recorded trajectories is looked at.
-        metric: how it becomes a score.
-    """
-
-    recipe: RecipeName
-    trajectory: Trajectory
-    metric: AnyMetric
-
-
-class DynamicsSettings(Settings):
+class DynamicsSection(Settings):
     """The scores that come from a training's course, and from its loss in the end."""
 
     recording: RecordingSettings = RecordingSettings()
-    difficulty: DifficultySettings = DifficultySettings()
-    uncertainty: UncertaintySettings = UncertaintySettings()
-    el2n: El2nSettings = El2nSettings()
     loss_attack: CrossEntropyAttack = Field(
         CrossEntropyAttack(steps=1, step=1.25),
         description="the attack of the score loss_adversarial (RS-FGSM as Kaufmann et al. train with)",
     )
 
-    def source(self, name: DynamicsScoreName) -> Source:
-        """What the score of that name is made from, as its paper has it."""
-        averaged = self.difficulty.weights == "averaged"
-        sources: dict[DynamicsScoreName, Source] = {
-            "difficulty": Source("trades", "clean_averaged" if averaged else "clean", self.difficulty),
-            "uncertainty": Source("standard", "clean", self.uncertainty),
-            "uncertainty_adversarial": Source("trades", "clean", self.uncertainty),
-            "uncertainty_tilde": Source("trades", "adversarial", self.uncertainty),
-            "frequency": Source("trades", "clean", FrequencySettings()),
-            "frequency_adversarial": Source("trades", "adversarial", FrequencySettings()),
-            "el2n": Source("standard", "clean", self.el2n),
-            "forgetting": Source("standard", "clean", ForgettingSettings()),
-        }
-        return sources[name]
+    def named(self, score: str) -> Metric:
+        """Return the settings of the metric behind a score that is made from recordings."""
+        default = METRICS[score].model_validate({})
+        settings: Metric = getattr(self, default.metric, default)
+        return settings
+
+
+if TYPE_CHECKING:
+    DynamicsSettings = DynamicsSection
+else:  # a key for each metric with settings
+    _METRICS = {METRICS[name]().metric: METRICS[name] for name in METRICS}
+    DynamicsSettings = create_model(
+        "DynamicsSettings",
+        __base__=DynamicsSection,
+        **{name: (of, of()) for name, of in _METRICS.items() if len(of.model_fields) > 1},
+    )
 
 
 class StageResources(Settings):

@@ -43,7 +43,7 @@ from robustprune.experiments.tables.specs import RunSpec
 from robustprune.planning.claims import with_claims_on
 from robustprune.scores.dynamics import DynamicsScoreStage
 from robustprune.scores.extrapolated import ExtrapolatedScoreStage
-from robustprune.scores.settings import UncertaintySettings
+from robustprune.scores.metrics.uncertainty import UncertaintySettings
 
 if TYPE_CHECKING:
     from robustprune.planning.context import Context

@@ -18,7 +18,8 @@ from robustprune.planning.pools import pools_of, real_pool
 from robustprune.planning.scores import direct_scores, margin_scores, scores_of
 from robustprune.planning.stages import rows_of
 from robustprune.pruning.prune import ManifestStage
-from robustprune.pruning.settings import AnyAmount, DropAsMany, DropShare, RadiusSettings
+from robustprune.pruning.radius import RadiusSettings
+from robustprune.pruning.settings import AnyAmount, DropAsMany, DropShare
 from robustprune.training.recipes.base import AnyRecipe
 
 if TYPE_CHECKING:

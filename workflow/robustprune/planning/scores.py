@@ -1,24 +1,21 @@
 """Plans scores, and the embeddings that some are extrapolated by."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast, get_args
+from typing import TYPE_CHECKING, cast
 
-from robustprune.attacks.boundary_settings import BoundarySearchSettings
 from robustprune.core.errors import UserError
 from robustprune.core.stage import Stage
 from robustprune.experiments.row import Row
-from robustprune.planning.config import Source
-from robustprune.planning.models import trained_model, weights_of
+from robustprune.planning.models import trained_model
 from robustprune.planning.pools import extrapolation_source, pools_of
 from robustprune.planning.stages import rows_of
-from robustprune.pruning.settings import DropBeyond
 from robustprune.scores.dynamics import DynamicsScoreStage
 from robustprune.scores.embedding import EmbeddingStage, FileEncoder, ModelEncoder, TorchvisionEncoder, encoder_source
 from robustprune.scores.extrapolated import ExtrapolatedScoreStage, ScoredPool
-from robustprune.scores.imported import ImportedScoreStage, imported_scores
-from robustprune.scores.loss import LossScoreStage
-from robustprune.scores.margin import MarginStage
-from robustprune.scores.settings import DynamicsScoreName, ImportedScores, LossScoreName
+from robustprune.scores.imported import ImportedScores, ImportedScoreStage, imported_scores
+from robustprune.scores.metric import METRICS, Metric
+from robustprune.scores.score import SCORES
+from robustprune.scores.trajectory import Trajectory
 from robustprune.training.model import ModelStage
 from robustprune.training.recipes.base import AnyRecipe
 
@@ -79,59 +76,16 @@ def direct_scores(context: "Context", row: Row, pools: tuple[str, ...]) -> tuple
     """The stages that score each of ``pools``."""
     if row.imported is not None:
         return _imported(context, row.imported, pools)
-    if row.score == "margin":
-        _check_thresholds(context, row)
-        return margin_scores(context, row, pools)
-    if row.score in get_args(LossScoreName):
-        return _losses(context, cast(LossScoreName, row.score), row, pools)
-    return _dynamics(context, cast(DynamicsScoreName, row.score), row, pools)
+    if row.score in METRICS:
+        return _recorded(context, row.score, row, pools)
+    return SCORES[row.score](context, row, pools)
 
 
 def margin_scores(context: "Context", row: Row, pools: tuple[str, ...]) -> tuple[str, ...]:
     """The margins of each of ``pools``, whatever score the row prunes by."""
     if row.imported is not None and _imported_settings(context, row.imported).margins:
         return _imported(context, row.imported, pools)
-    config, model = context.config, context.scoring_model(row)
-    settings = config.margins.named(row.margins)
-    if isinstance(settings, BoundarySearchSettings):
-        _check_reach(context, row, settings)
-    return tuple(
-        context.add(
-            MarginStage(
-                pool=pool,
-                model=model,
-                weights=weights_of(context, model, config.weights),
-                norm=config.threat.norm,
-                settings=settings,
-            )
-        )
-        for pool in pools
-    )
-
-
-def _check_thresholds(context: "Context", row: Row) -> None:
-    """No pixel is farther than 1 from another value, so beyond that are censored margins alone."""
-    if context.config.threat.norm != "Linf" or not isinstance(row.amount, DropBeyond):
-        return
-    if max(map(abs, row.amount.thresholds)) >= 1:
-        said = ", ".join(map(str, row.amount.thresholds))
-        raise UserError(f"{row.method}: threshold = {said} should be below 1, a margin in Linf: 26/255, not 26")
-
-
-def _check_reach(context: "Context", row: Row, settings: BoundarySearchSettings) -> None:
-    """Margins beyond the reach are infinite, so what a row prunes or attacks by has to be within it."""
-    epsilon = context.config.threat.epsilon
-    needed = {"threat.epsilon": epsilon}
-    if row.uses_margins:
-        needed["the largest radius and the gap together"] = epsilon * (row.epsilon + row.gap)
-    if row.score == "margin" and isinstance(row.amount, DropBeyond):
-        needed["the threshold"] = max(row.amount.thresholds)
-    what, least = max(needed.items(), key=lambda item: item[1])
-    if settings.reach <= least:
-        raise UserError(
-            f"{row.method}: margins.boundary_search.step_size * max_steps = {settings.reach} should be more than "
-            f"{what} = {least}, since no margin above it is found"
-        )
+    return SCORES["margin"](context, row, pools)
 
 
 def _imported_settings(context: "Context", name: str) -> ImportedScores:
@@ -166,42 +120,24 @@ def _refuse_second_pool(context: "Context", location: str, pool: str, setting: s
             )
 
 
-def _losses(context: "Context", name: LossScoreName, row: Row, pools: tuple[str, ...]) -> tuple[str, ...]:
-    config, model = context.config, context.scoring_model(row)
-    attack = config.dynamics.loss_attack if name == "loss_adversarial" else None
-    return tuple(
-        context.add(
-            LossScoreStage(
-                score=name,
-                pool=pool,
-                model=model,
-                weights=weights_of(context, model, config.weights),
-                threat=config.threat,
-                attack=attack,
-                clip_start=config.training.rs_fgsm.clip_start,
-                seed=config.seeds[0],
-            )
-        )
-        for pool in pools
-    )
-
-
-def _dynamics(context: "Context", name: DynamicsScoreName, row: Row, pools: tuple[str, ...]) -> tuple[str, ...]:
+def _recorded(context: "Context", name: str, row: Row, pools: tuple[str, ...]) -> tuple[str, ...]:
     """Recorded models see what the row's do, or the other generated images that they are to score in its place.
 
     Where scores are extrapolated from the real images alone, no generated image is learnt from either.
     They are several where the metric is a mean over seeds, else the first seed's. Where the row's models learn from
     one pool of generated images, so do they: each pool is scored by trainings on it alone (Nieth et al.).
     """
-    source = context.config.dynamics.source(name)
-    recipe, recording = context.config.training.named(source.recipe), context.config.dynamics.recording
+    config, metric = context.config, context.config.dynamics.named(name)
+    facts = METRICS.facts(name)
+    recipe, recording = config.training.named(facts["recipe"]), config.dynamics.recording
+    trajectory = metric.trajectory(facts.get("trajectory", "clean"))
     if row.extrapolated and pools == (context.train,):
         recipe = recipe.model_copy(update={"synthetic_fraction": 0.0})
-    if problem := _recording_problem(context, source, recipe, pools):
+    if problem := _recording_problem(context, metric, trajectory, recipe, pools):
         raise UserError(f"the score {name} is not to be had: {problem}")
-    if source.recipe == "standard":
+    if not recipe.attacks:
         recording = recording.without_attack()
-    seeds = context.config.seeds if source.metric.metric == "el2n" else context.config.seeds[:1]
+    seeds = config.seeds if metric.of_every_seed else config.seeds[:1]
     return tuple(
         context.add(
             DynamicsScoreStage(
@@ -210,8 +146,8 @@ def _dynamics(context: "Context", name: DynamicsScoreName, row: Row, pools: tupl
                 models=tuple(
                     trained_model(context, recipe, None, seed, recording=recording, pools=seen) for seed in seeds
                 ),
-                trajectory=source.trajectory,
-                metric=source.metric,
+                trajectory=trajectory,
+                metric=metric,
             )
         )
         for pool, seen in _seen(context, recipe, pools).items()
@@ -226,24 +162,21 @@ def _seen(context: "Context", recipe: AnyRecipe, scored: tuple[str, ...]) -> dic
     return dict.fromkeys(scored, scored if len(scored) == len(usual) else usual)
 
 
-def _recording_problem(context: "Context", source: Source, recipe: AnyRecipe, pools: tuple[str, ...]) -> str | None:
+def _recording_problem(
+    context: "Context", metric: Metric, trajectory: Trajectory, recipe: AnyRecipe, pools: tuple[str, ...]
+) -> str | None:
     """Why a score cannot be made from what trainings by this recipe would record; None where it can."""
     recording, epochs = context.config.dynamics.recording, recipe.epochs
     if any(pool not in seen for pool, seen in _seen(context, recipe, pools).items()):
         return (
-            f"training.{source.recipe}.synthetic_fraction = {recipe.synthetic_fraction}, so no training records "
+            f"training.{recipe.recipe}.synthetic_fraction = {recipe.synthetic_fraction}, so no training records "
             "the synthetic images"
         )
-    if source.trajectory not in recording.trajectories:
-        return f"dynamics.recording.trajectories = {list(recording.trajectories)} lacks {source.trajectory}"
+    if trajectory not in recording.trajectories:
+        return f"dynamics.recording.trajectories = {list(recording.trajectories)} lacks {trajectory}"
     if (recording.epochs or 0) > epochs:
-        return f"dynamics.recording.epochs = {recording.epochs}, but training.{source.recipe}.epochs = {epochs}"
-    recorded, metric = recording.epochs or epochs, source.metric
-    if metric.metric == "uncertainty" and recorded - metric.window + metric.last_window < 1:
-        return f"dynamics.uncertainty.window = {metric.window} is too long for the {recorded} epochs recorded"
-    if metric.metric == "difficulty" and (metric.checkpoints or 0) > recorded:
-        return f"dynamics.difficulty.checkpoints = {metric.checkpoints}, but only {recorded} epochs are recorded"
-    return None
+        return f"dynamics.recording.epochs = {recording.epochs}, but training.{recipe.recipe}.epochs = {epochs}"
+    return metric.problem(recording.epochs or epochs)
 
 
 def _held_out(context: "Context", score: str) -> int:
@@ -262,7 +195,7 @@ def _embedding(context: "Context", score: str, pool: str, role: str) -> str:
     if settings.source == "ours":
         scored = context.stages[score]
         model = next(stage for kind, stage in scored.upstream if kind == "models")
-        weights = scored.weights if isinstance(scored, MarginStage | LossScoreStage) else "last"
+        weights = getattr(scored, "weights", "last")
         encoder = ModelEncoder(model=model, weights=weights)
     else:
         encoder = encoder_source(settings, role=role)

@@ -12,8 +12,8 @@ from pydantic import Field
 from robustprune.core.errors import UserError
 from robustprune.core.job import Job
 from robustprune.core.stage import PoolId, ScoreId, Stage
-from robustprune.pruning.radii import RADIUS_RULES, Measured
-from robustprune.pruning.settings import Among, AnyAmount, DropAsMany, Per, RadiusSettings, Strategy
+from robustprune.pruning.radius import RADIUS_RULES, Measured, RadiusSettings
+from robustprune.pruning.settings import Among, AnyAmount, DropAsMany, Per, Strategy
 
 if TYPE_CHECKING:
     from robustprune.images.pool import Pool

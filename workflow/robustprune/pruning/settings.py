@@ -1,34 +1,17 @@
-"""Settings of pruning: which images are dropped, and with what radius the rest is attacked."""
+"""Settings of pruning: which images are dropped, and how many."""
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from robustprune.core.settings import Exact, Radius, Settings
+from robustprune.core.settings import Exact, Settings
 from robustprune.core.stage import ManifestId
-
-Strategy = Literal[
-    "none",
-    "random",
-    "random_with_replacement",
-    "prune_easy",
-    "prune_difficult",
-    "prune_easy_and_difficult",
-    "puma",
-    "low_distance",
-    "high_distance",
-    "low_high_distance",
-    "low_loss",
-    "high_loss",
-    "low_high_loss_literal",
-    "keep_highest",
-]
-"""Which images are dropped, by the papers' names; docs/pruning.md has them in a table."""
+from robustprune.core.wording import suggestion
 
 End = Literal["easy", "difficult", "high", "low", "middle", "chance"]
 """Where images are dropped from: an end of the score's range, its mean, or anywhere."""
 
-ENDS: dict[Strategy, tuple[End, ...]] = {
+ENDS: dict[str, tuple[End, ...]] = {
     "none": (),
     "random": ("chance",),
     "random_with_replacement": ("chance",),  # as the published code of Nieth et al. draws (papers.md, N4)
@@ -44,16 +27,26 @@ ENDS: dict[Strategy, tuple[End, ...]] = {
     "low_high_loss_literal": ("middle",),  # its pseudocode, which drops what its text keeps (papers.md, K5)
     "keep_highest": ("low",),  # Nieth et al., uncertainty and frequency
 }
-"""Where each strategy drops images from; what is left after the first end is dropped from the second."""
+"""Where each strategy drops images from; what is left after the first end is dropped from the second.
+
+The names are the papers'; docs/pruning.md has them in a table.
+"""
+
+
+def _known(strategy: str) -> str:
+    if strategy not in ENDS:
+        raise ValueError(f"there is no strategy {strategy!r}{suggestion(strategy, list(ENDS))}")
+    return strategy
+
+
+Strategy = Annotated[str, AfterValidator(_known)]
+"""Which images are dropped."""
 
 Per = Literal["all", "class", "source"]
 """Among which images a share is taken: all, those of a class, or those of a pool."""
 
 Among = Literal["all", "real", "synthetic"]
 """Which images may be dropped at all; the others are kept."""
-
-RadiusRule = Literal["constant", "margin", "weak_if_difficult", "margin_if_difficult"]
-"""With what radius each image is attacked; the functions are in ``pruning.radii``."""
 
 
 class DropShare(Settings):
@@ -79,14 +72,6 @@ class DropAsMany(Settings):
 
 AnyAmount = Annotated[DropShare | DropBeyond | DropAsMany, Field(discriminator="by")]
 """How many images are dropped."""
-
-
-class RadiusSettings(Settings):
-    """The rule of the radii and its constants, in units of the pixel range."""
-
-    rule: RadiusRule
-    epsilon: Radius = Field(description="largest radius")
-    gap: Radius = Field(description="taken off each margin (PUMA, Eq. 3)")
 
 
 class PruningSettings(Settings):

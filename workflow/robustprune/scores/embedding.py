@@ -19,7 +19,6 @@ from robustprune.core.npy import read_header
 from robustprune.core.rows import Columns, RowPass, compute_rows
 from robustprune.core.settings import DIGEST_PATTERN, Settings, Weights
 from robustprune.core.stage import ModelId, PoolId, SharedRows, Stage, slug_of
-from robustprune.scores.settings import EmbeddingSettings
 
 if TYPE_CHECKING:
     from robustprune.images.pool import Pool
@@ -28,6 +27,22 @@ if TYPE_CHECKING:
 
 
 Compute = Callable[[int, int], Columns]
+
+
+class EmbeddingSettings(Settings):
+    """What an image is described by."""
+
+    source: str = Field(
+        "ours",
+        pattern=r"^(ours|torchvision:[a-z0-9_]+:.+|file:.+)$",
+        description="ours (last features of the model that scored) | torchvision:MODEL:WEIGHTS_FILE (no download) | "
+        "file:FOLDER (train.npy, synthetic.npy and, where extrapolation.source is not none, source.npy: one row an "
+        "image)",
+    )
+    dtype: Literal["float32", "float16"] = Field("float32", description="how a number is stored")
+    resize: int = Field(
+        224, ge=8, le=1024, description="side, pixels, to which images are brought for a torchvision model"
+    )
 
 
 class ModelEncoder(Settings):

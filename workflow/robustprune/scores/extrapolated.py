@@ -17,8 +17,8 @@ from robustprune.core.paths import GRID_FILE
 from robustprune.core.rows import Columns, RowPass, collect, compute_rows
 from robustprune.core.settings import Settings
 from robustprune.core.stage import EmbeddingId, PoolId, ScoreId, SharedRows, slug_of
-from robustprune.scores.settings import Metric, NeighbourSettings
-from robustprune.scores.specs import ScoreStage
+from robustprune.scores.extrapolation.neighbour_settings import Distance, NeighbourSettings
+from robustprune.scores.score import ScoreStage
 
 if TYPE_CHECKING:
     from robustprune.scores.extrapolation.choice import Found, Trial
@@ -39,7 +39,7 @@ class Search:
         k: number of neighbours; all images of the source where it has fewer.
     """
 
-    def __init__(self, job: Job, source: Source, metric: Metric, k: int) -> None:
+    def __init__(self, job: Job, source: Source, metric: Distance, k: int) -> None:
         from robustprune.scores.extrapolation.neighbours import Points, Space
 
         self._device, self._scores = job.device, source.scores

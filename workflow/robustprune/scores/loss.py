@@ -14,13 +14,14 @@ from robustprune.core.job import Job
 from robustprune.core.rows import Columns, RowPass, compute_rows
 from robustprune.core.settings import ThreatModel, Weights
 from robustprune.core.stage import ModelId, SharedRows, slug_of
-from robustprune.scores.settings import LossScoreName
-from robustprune.scores.specs import ScoreStage
+from robustprune.scores.score import ScoreStage, score
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from robustprune.experiments.row import Row
     from robustprune.images.pool import Pool
+    from robustprune.planning.context import Context
 
 
 DEFINITION = {"scores.loss": 1}
@@ -32,7 +33,7 @@ class LossScoreStage(ScoreStage):
     """The cross-entropy of a trained model at every image of a pool, as it is or attacked."""
 
     kind: Literal["scores"] = "scores"
-    score: LossScoreName
+    score: Literal["loss", "loss_adversarial"]
     model: ModelId
     weights: Weights = "last"
     attack: CrossEntropyAttack | None
@@ -137,3 +138,40 @@ def _measure(job: Job, spec: LossScoreStage, model: nn.Module, pool: Pool, start
         )
     loss = losses(model, images, labels).cpu().numpy()
     return {"loss": loss, "distance": (1 / np.maximum(loss, EPS_LOSS)).astype(np.float32)}
+
+
+@score("loss")
+def plan_loss(context: Context, row: Row, pools: tuple[str, ...]) -> tuple[str, ...]:
+    """Plan the loss of the row's scoring model at the images of each pool."""
+    return _plan("loss", None, context, row, pools)
+
+
+@score("loss_adversarial")
+def plan_loss_adversarial(context: Context, row: Row, pools: tuple[str, ...]) -> tuple[str, ...]:
+    """Plan the loss of the row's scoring model at the attacked images of each pool."""
+    return _plan("loss_adversarial", context.config.dynamics.loss_attack, context, row, pools)
+
+
+def _plan(
+    name: Literal["loss", "loss_adversarial"],
+    attack: CrossEntropyAttack | None,
+    context: Context,
+    row: Row,
+    pools: tuple[str, ...],
+) -> tuple[str, ...]:
+    config, model = context.config, context.scoring_model(row)
+    return tuple(
+        context.add(
+            LossScoreStage(
+                score=name,
+                pool=pool,
+                model=model,
+                weights=context.weights_of(model, config.weights),
+                threat=config.threat,
+                attack=attack,
+                clip_start=config.training.rs_fgsm.clip_start,
+                seed=config.seeds[0],
+            )
+        )
+        for pool in pools
+    )

@@ -5,18 +5,21 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from robustprune.attacks.margin_method import AnyMarginMethod
+from robustprune.attacks.margin_method import AnyMarginMethod, MarginMethod
+from robustprune.core.errors import UserError
 from robustprune.core.files import digest
 from robustprune.core.job import Job
 from robustprune.core.rows import Columns, RowPass, compute_rows
 from robustprune.core.settings import Norm, Weights
 from robustprune.core.stage import ModelId, SharedRows, slug_of
-from robustprune.scores.specs import ScoreStage
+from robustprune.scores.score import ScoreStage, score
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from robustprune.experiments.row import Row
     from robustprune.images.pool import Pool
+    from robustprune.planning.context import Context
 
 
 SIGN = {
@@ -110,3 +113,45 @@ def _measure(job: Job, spec: MarginStage, model: nn.Module, pool: Pool, start: i
         "converged": result.converged.cpu().numpy(),
         "steps": result.steps.to(torch.int16).cpu().numpy(),
     }
+
+
+@score("margin")
+def plan_margins(context: Context, row: Row, pools: tuple[str, ...]) -> tuple[str, ...]:
+    """Plan the margins of each pool under the row's scoring model. Raises UserError where it would find too few."""
+    config, model = context.config, context.scoring_model(row)
+    settings = config.margins.named(row.margins)
+    _check_reach(context, row, settings)
+    return tuple(
+        context.add(
+            MarginStage(
+                pool=pool,
+                model=model,
+                weights=context.weights_of(model, config.weights),
+                norm=config.threat.norm,
+                settings=settings,
+            )
+        )
+        for pool in pools
+    )
+
+
+def _check_reach(context: Context, row: Row, settings: MarginMethod) -> None:
+    """Margins beyond the reach are infinite, so what a row prunes or attacks by has to be within it."""
+    thresholds = row.thresholds if row.score == "margin" else ()
+    if context.config.threat.norm == "Linf" and max(map(abs, thresholds), default=0) >= 1:  # no pixel is farther off
+        said = ", ".join(map(str, thresholds))
+        raise UserError(f"{row.method}: threshold = {said} should be below 1, a margin in Linf: 26/255, not 26")
+    if settings.reach is None:
+        return
+    epsilon = context.config.threat.epsilon
+    needed = {"threat.epsilon": epsilon}
+    if row.uses_margins:
+        needed["the largest radius and the gap together"] = epsilon * (row.epsilon + row.gap)
+    if thresholds:
+        needed["the threshold"] = max(thresholds)
+    what, least = max(needed.items(), key=lambda item: item[1])
+    if settings.reach <= least:
+        raise UserError(
+            f"{row.method}: margins.{settings.method}.step_size * max_steps = {settings.reach} should be more than "
+            f"{what} = {least}, since no margin above it is found"
+        )

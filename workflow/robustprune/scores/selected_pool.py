@@ -15,7 +15,7 @@ from robustprune.core.job import Job
 from robustprune.core.settings import Exact
 from robustprune.core.stage import ImageShape, PoolId, ScoreId, Stage
 from robustprune.core.stage_file import read_spec
-from robustprune.scores.specs import ScoreStage
+from robustprune.scores.score import ScoreStage
 
 if TYPE_CHECKING:
     from robustprune.images.drawing import Rows

@@ -15,7 +15,7 @@ from robustprune.core.registry import stage_from
 from robustprune.core.settings import COLUMN_PATTERN, DIGEST_PATTERN
 from robustprune.core.stage import ID_PATTERN, hash_of
 from robustprune.scores.files import Easy
-from robustprune.scores.specs import ScoreStage
+from robustprune.scores.score import ScoreStage
 
 LARGEST_ENTRY = 2**20  # bytes; they have a few thousand
 CARD_FILE = "card.md"

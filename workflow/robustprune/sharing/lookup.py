@@ -6,7 +6,7 @@ from pathlib import Path
 from robustprune.core.errors import UserError
 from robustprune.core.paths import KEPT_RECORD_FILE, PULLED_FILE, RECORD_FILE
 from robustprune.planning.plan import Plan
-from robustprune.scores.specs import ScoreStage
+from robustprune.scores.score import ScoreStage
 from robustprune.sharing.places import open_place
 
 

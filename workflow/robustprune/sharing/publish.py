@@ -17,7 +17,7 @@ from robustprune.core.stage_file import read_spec
 from robustprune.generation.generated_pool import GeneratedPoolStage
 from robustprune.images.ingested import IngestedPoolStage
 from robustprune.images.synsets import SynsetPoolStage
-from robustprune.scores.specs import ScoreStage
+from robustprune.scores.score import ScoreStage
 from robustprune.scores.store.layout import GROUP_FILE
 from robustprune.scores.store.reading import Store, open_store
 from robustprune.sharing.entry import CARD_FILE, LARGEST_ENTRY, Bars, Entry, Made, Said, card, plain_text, read_entry

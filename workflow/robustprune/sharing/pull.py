@@ -13,7 +13,7 @@ from pathlib import Path
 from robustprune.core.errors import UserError
 from robustprune.core.files import move_over
 from robustprune.core.paths import STORE_NAME
-from robustprune.scores.specs import ScoreStage
+from robustprune.scores.score import ScoreStage
 from robustprune.scores.store.contents import LARGEST_GROUP_FILE
 from robustprune.scores.store.layout import GROUP_FILE
 from robustprune.scores.store.reading import Store, open_store, read_contents

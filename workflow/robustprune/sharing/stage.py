@@ -8,7 +8,7 @@ from robustprune.core.job import Job
 from robustprune.core.paths import PULLED_FILE, STORE_NAME
 from robustprune.images.pool import open_pool
 from robustprune.scores.files import Meaning, publish_written
-from robustprune.scores.specs import ScoreStage
+from robustprune.scores.score import ScoreStage
 from robustprune.sharing.pull import find_place, look_at, note_source, pull_store, refuse_other
 
 

@@ -20,7 +20,7 @@ from robustprune.core.files import write_text
 from robustprune.core.paths import dynamics_name
 from robustprune.core.rows import Columns, compute_rows
 from robustprune.core.settings import Settings
-from robustprune.scores.settings import Trajectory, evenly_spaced
+from robustprune.scores.trajectory import Trajectory, evenly_spaced
 
 if TYPE_CHECKING:
     import torch

@@ -13,7 +13,7 @@ from robustprune.experiments.studies.settings import CloudPruning, InputScale
 from robustprune.experiments.tables.forms import LayoutRow, Table, target_pattern
 from robustprune.experiments.tables.settings import AccuracyName, QuantityName, refuse_unmeasured
 from robustprune.images.settings import DataName
-from robustprune.scores.settings import Metric, Sources
+from robustprune.scores.extrapolation.neighbour_settings import Distance, Sources
 
 OVER_RUNS: tuple[QuantityName, ...] = (
     *get_args(AccuracyName),
@@ -136,7 +136,7 @@ class Neighbours(FigureOfScores):
     measures = ("mae", "mae_ratio")
     form: Literal["neighbours"]
     k: tuple[int, ...] = Field(min_length=2, description="numbers of neighbours")
-    metric: tuple[Metric, ...] = Field(("cosine",), min_length=1, description="in which neighbours are near")
+    metric: tuple[Distance, ...] = Field(("cosine",), min_length=1, description="in which neighbours are near")
     sources: tuple[Sources, ...] = Field(("real", "synthetic", "all"), min_length=1, description="where they are")
     series: tuple[Row, ...] = Field(min_length=1, description="methods with extrapolated scores, a panel each")
 

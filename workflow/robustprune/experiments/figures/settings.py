@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from robustprune.experiments.claim_settings import Claim, Relation
 from robustprune.experiments.tables.settings import QuantityName
-from robustprune.scores.settings import Sources
+from robustprune.scores.extrapolation.neighbour_settings import Sources
 
 SOURCE_WORDS: dict[Sources, str] = {"real": "real", "synthetic": "generated", "all": "real and generated"}
 """Which images neighbours are looked for among, for people."""

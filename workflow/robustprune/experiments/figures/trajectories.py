@@ -22,7 +22,7 @@ from robustprune.core.settings import Settings
 from robustprune.core.stage import ModelId, ScoreId, StageId
 from robustprune.experiments.figures.settings import MeasureClaim, MeasureName
 from robustprune.experiments.figures.specs import FigureStage
-from robustprune.scores.settings import Trajectory
+from robustprune.scores.trajectory import Trajectory
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 if TYPE_CHECKING:
-    from robustprune.scores.settings import Metric, NeighbourSettings, Sources, Weighting
+    from robustprune.scores.extrapolation.neighbour_settings import Distance, NeighbourSettings, Sources, Weighting
 
 Scores = npt.NDArray[np.float32]  # (N,)
 
@@ -102,14 +102,14 @@ class Trial:
     """One combination of settings, and how well it predicts the held-out scores."""
 
     sources: Sources
-    metric: Metric
+    metric: Distance
     k: int
     weighting: Weighting
     quality: Quality
 
 
 def trials(
-    found: Mapping[tuple[Metric, Sources], Found], true: Scores, settings: NeighbourSettings, *, constant: float
+    found: Mapping[tuple[Distance, Sources], Found], true: Scores, settings: NeighbourSettings, *, constant: float
 ) -> Iterator[Trial]:
     """Every combination of the settings; one search with the largest k serves all.
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from robustprune.scores.settings import Metric
+    from robustprune.scores.extrapolation.neighbour_settings import Distance
 
 DEFINITION = {"extrapolation.neighbours": 1}
 
@@ -56,7 +56,7 @@ class Space:
         source: the points whose mean is the origin.
     """
 
-    def __init__(self, metric: Metric, source: Points) -> None:
+    def __init__(self, metric: Distance, source: Points) -> None:
         self.metric = metric
         self._origin = torch.from_numpy(_mean(source)) if metric == "euclidean" else torch.zeros(())
 

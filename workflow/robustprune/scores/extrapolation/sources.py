@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from robustprune.core.job import Job
     from robustprune.scores.extrapolated import ScoredPool
     from robustprune.scores.extrapolation.choice import Scores
-    from robustprune.scores.settings import NeighbourSettings, Sources
+    from robustprune.scores.extrapolation.neighbour_settings import NeighbourSettings, Sources
 
 SHOWN = 5  # pairs named in a message
 

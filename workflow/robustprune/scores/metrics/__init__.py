@@ -1,0 +1,1 @@
+"""The metrics of training dynamics, one per file."""
