@@ -80,7 +80,7 @@ BAD = [
     BadConfig(
         "another method's key",
         {"margins": {"boundary_search": {"overshoot": 0.1}}},
-        ("margins.boundary_search.overshoot = 0.1", "allowed are method, bisection_steps, step_size, max_steps"),
+        ("margins.boundary_search.overshoot = 0.1", "allowed are method, step_size, max_steps, bisection_steps"),
     ),
     BadConfig(
         "epoch schedule too short",

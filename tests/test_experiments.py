@@ -11,7 +11,7 @@ from robustprune.core.errors import UserError
 from robustprune.core.paths import EXPERIMENTS
 from robustprune.core.settings import ThreatModel
 from robustprune.evaluation.robustness import EvaluationStage
-from robustprune.experiments.figures.forms import PhaseMap
+from robustprune.experiments.figures.phase_map import PhaseMap
 from robustprune.experiments.files import load_experiments, load_figures
 from robustprune.experiments.row import Row
 from robustprune.experiments.tables.forms import Comparisons, Hyperparameters, Table
@@ -389,8 +389,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"rows": [{"method": "a", "strategy": "random", "score": "loss"}]}, "a: score would change nothing, as its"),
     ({"rows": [{"method": "a", "checkpoint": "theirs", "architecture": "wide", "recipe": "standard"}]},
      "a row with a checkpoint trains nothing, so architecture, recipe would change nothing"),
-    ({"quantities": ["accuracy", "p_value"]}, "quantities.1 = 'p_value': Input should be 'accuracy', "),
-    ({"form": "hyperparameters", "recipe": "trades", "quantities": ["gain"]}, "Input should be 'configured', 'mnist'"),
+    ({"quantities": ["accuracy", "p_value"]}, "quantities.1 = 'p_value': "),
+    ({"form": "hyperparameters", "recipe": "trades", "quantities": ["gain"]}, "quantities.0 = 'gain': "),
     ({"quantities": ["accuracy", "accuracy"]}, "quantities has accuracy twice"),
     ({"attacks": ["cw", "cw"]}, "table1.attacks = ['cw', 'cw']: should name each attack once"),
     ({"attacks": ["cw"], "quantities": ["autoattack"]}, "autoattack is measured under autoattack, and attacks = cw"),

@@ -23,6 +23,12 @@ def half_margin(measured, settings):
     return np.clip(measured.margin / 2, 0, float(settings.epsilon))
 '''
 
+QUANTITY_IMPORTS = """
+from robustprune.experiments.tables.quantities import over_runs
+from robustprune.experiments.tables.quantity import quantity
+
+"""
+
 ATTACK = '''
 from robustprune.evaluation.attack import attack
 
@@ -45,7 +51,7 @@ config = load_config({
     "architecture": "linear", "dynamics": {"last_confidence": {"epochs": 2}}, "evaluation": {"attacks": ["nothing"]},
 })
 row = Row(method="theirs", strategy="prune_easy", score="last_confidence", radius="half_margin")
-table = Table(target="table.csv", title="Theirs", quantities=("images_kept",), rows=(row,))
+table = Table(target="table.csv", title="Theirs", quantities=("images_kept", "steps"), rows=(row,))
 plan = make_plan(config, {"theirs": table})
 assert not plan.problems, plan.problems
 for stage in plan.stages.values():
@@ -61,8 +67,10 @@ def workflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     examples = re.findall(r"```python\n(.*?)```", (ROOT / "docs/extending.md").read_text(), re.DOTALL)
     (metric,) = (example for example in examples if "@metric" in example)
     (architecture,) = (example for example in examples if "@architecture" in example)
+    (column,) = (example for example in examples if "@quantity" in example)
     package = copy / "robustprune"
     (package / "scores/metrics/last_confidence.py").write_text(metric)
+    (package / "experiments/tables/steps.py").write_text(QUANTITY_IMPORTS + column)
     (package / "pruning/half_margin.py").write_text(RADIUS_RULE)
     (package / "networks/linear.py").write_text(architecture)
     (package / "evaluation/nothing.py").write_text(ATTACK)

@@ -16,11 +16,9 @@ from robustprune.core.execution import Execution
 from robustprune.core.job import Job, run_stage
 from robustprune.experiments.cells import Sample
 from robustprune.experiments.figures.courses import CoursesStage, course_of, nearest_epoch
-from robustprune.experiments.figures.curves import CurvesStage
-from robustprune.experiments.figures.forms import Curves
+from robustprune.experiments.figures.curves import Curves, CurvesStage
 from robustprune.experiments.figures.lines import Curve
-from robustprune.experiments.figures.settings import CurveClaim
-from robustprune.experiments.figures.specs import PointSpec, SeriesSpec
+from robustprune.experiments.figures.of_runs import CurveClaim, PointSpec, SeriesSpec
 from robustprune.experiments.figures.style import CAPTION_FILE, DATA_FILE, FIGURE_FILE
 from robustprune.experiments.files import load_experiments, load_figures
 from robustprune.experiments.row import Row
@@ -334,10 +332,10 @@ CHECK = {"quantity": "accuracy", "row": "random", "at": 0.1, "above": 5}
         ({"quantities": ["speed_steps"]}, "figures.first: quantities: speed_steps is no number of a run"),
         ({"beside": [{"method": "random"}]}, "figures.first: two methods have the same name: random, random"),
         ({"form": "curve"}, "figures.first: there is no form 'curve' (did you mean 'curves'?)"),
-        ({"form": None}, "figures.first: there is no form 'None'; allowed are perceptron, phase_map, curves,"),
+        ({"form": None}, "figures.first: there is no form 'None'; allowed are clouds, courses, curves,"),
         (
             {"rows": []},
-            "figures.first.rows: there is no such key; allowed are title, target, weights, attacks, claims,",
+            "figures.first.rows: there is no such key; allowed are form, title, target, weights, attacks, claims,",
         ),
         ({"claim": "c"}, "figures.first.claim = 'c': there is no such key (did you mean 'claims'?)"),
         (

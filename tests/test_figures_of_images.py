@@ -15,9 +15,8 @@ from scipy import stats
 from robustprune.core.errors import UserError
 from robustprune.core.job import Job
 from robustprune.core.paths import LAYOUT_FILE
-from robustprune.experiments.figures.forms import LossDistance
 from robustprune.experiments.figures.layouts import LayoutFigureStage, LayoutPanel, _draw, measures_of
-from robustprune.experiments.figures.loss_distance import SHOWN, LossDistanceStage, correlations
+from robustprune.experiments.figures.loss_distance import SHOWN, LossDistance, LossDistanceStage, correlations
 from robustprune.experiments.figures.style import CAPTION_FILE, DATA_FILE, FIGURE_FILE, make_logarithmic, new_panels
 from robustprune.experiments.files import load_figures
 from robustprune.experiments.layouts.measures import purity

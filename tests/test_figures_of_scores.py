@@ -18,10 +18,9 @@ from robustprune.core.paths import GRID_FILE, dynamics_name
 from robustprune.experiments.figures.distributions import DistributionsStage
 from robustprune.experiments.figures.measures import LOW, largest_distance, of_prediction, of_scores
 from robustprune.experiments.figures.neighbours import NeighboursStage
+from robustprune.experiments.figures.of_scores import MeasureClaim, ScoreSeries
 from robustprune.experiments.figures.overlaps import ManifestPair, OverlapsStage
 from robustprune.experiments.figures.scatter import ScatterStage
-from robustprune.experiments.figures.settings import MeasureClaim
-from robustprune.experiments.figures.specs import ScoreSeries
 from robustprune.experiments.figures.style import CAPTION_FILE, DATA_FILE, FIGURE_FILE
 from robustprune.experiments.figures.trajectories import TrajectoriesStage, TrajectorySeries, magnitudes
 from robustprune.experiments.files import load_figures

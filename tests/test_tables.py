@@ -22,9 +22,9 @@ from robustprune.experiments.files import load_experiments
 from robustprune.experiments.tables import quantities as speed
 from robustprune.experiments.tables.forms import Comparisons, Extrapolations, Hyperparameters, Layouts, Table
 from robustprune.experiments.tables.printed import printed_row, read_printed
-from robustprune.experiments.tables.quantities import QUANTITIES
+from robustprune.experiments.tables.quantity import QUANTITIES, QuantityName
 from robustprune.experiments.tables.rows import Shown, judge
-from robustprune.experiments.tables.settings import Check, Printed, QuantityName
+from robustprune.experiments.tables.settings import Check, Printed
 from robustprune.experiments.tables.specs import RowSpec, RunSpec
 from robustprune.experiments.tables.table import TableStage
 from robustprune.planning.config import load_config

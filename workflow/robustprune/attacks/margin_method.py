@@ -49,9 +49,9 @@ class MarginMethod(Settings, ABC):
     """Settings of a walk over the decision boundary, which know how to do it."""
 
     method: str
-    bisection_steps: BisectionSteps = 10
 
-    if TYPE_CHECKING:
+    if TYPE_CHECKING:  # fields of each method, in its own order
+        bisection_steps: BisectionSteps
 
         @property
         def negative(self) -> str:

@@ -2,8 +2,9 @@
 
 A module whose code decides numbers says so in a line ``DEFINITION = {"margins.deepfool": 2}``: a name that stays when
 the file moves, and a version that is raised when numbers move. A stage's definitions are those of the modules that
-declare the stage's class and the settings that it holds, and of all that these import. Everything is read as text: a
-plan of thousands of stages imports no torch.
+declare the stage's class and the settings that it holds, and of all that these import; but not of another stage's
+class, which they import to plan it: what it makes has an id of its own. Everything is read as text: a plan of thousands
+of stages imports no torch.
 """
 
 import ast
@@ -15,7 +16,6 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1]
 _DEFINITION = re.compile(r"^DEFINITION = (\{.*?\})$", re.MULTILINE | re.DOTALL)
 _IMPORT = re.compile(r"^[ ]*from (robustprune[\w.]*) import (\([^)]*\)|[^\n]*)$", re.MULTILINE)
-_DECLARES_A_STAGE = re.compile(r"^class \w+Stage\(", re.MULTILINE)
 _TYPE_CHECKING = re.compile(r"^if TYPE_CHECKING:.*\n(?:(?:[ ]+.*)?\n)*", re.MULTILINE)
 
 
@@ -63,14 +63,14 @@ def _closure(module: str) -> frozenset[str]:
 
 @cache
 def _imports(module: str) -> frozenset[str]:
-    """Return the modules of the package that a module imports anywhere but for type checking."""
+    """Return the modules of the package that a module imports anywhere, but for types alone."""
     text = _TYPE_CHECKING.sub("", source_of(module))
-    types = _names_of_types(text) if _DECLARES_A_STAGE.search(text) else frozenset()
+    types = _names_of_types(text)
     imported = set()
     for package, names in _IMPORT.findall(text):
         for name in re.findall(r"(\w+)(?: as \w+)?", re.sub(r"#.*", "", names)):
             below = f"{package}.{name}"
-            if name not in types:
+            if name not in types and not name.endswith("Stage"):
                 imported.add(below if _path(below) is not None else package)
     return frozenset(imported - {module})
 
@@ -78,8 +78,8 @@ def _imports(module: str) -> frozenset[str]:
 def _names_of_types(text: str) -> frozenset[str]:
     """Return the names that only annotations use.
 
-    The file of a stage imports the settings that its fields can hold. They decide numbers where a stage holds them, and
-    are counted there; as types of fields they decide nothing.
+    Settings decide numbers where a stage holds them, and are counted there; as types of fields, or of arguments, they
+    decide nothing.
     """
     tree = ast.parse(text)
     annotations = [node.annotation for node in ast.walk(tree) if isinstance(node, ast.AnnAssign | ast.arg)]

@@ -169,8 +169,8 @@ class Stage(Settings, ABC):
 
 def _deciding_modules(stage: Stage) -> set[str]:
     """Return the modules that declare a stage's class, the classes of the settings it holds, and its named choices."""
-    classes = {type(held).__module__ for held in held_by(stage)}
-    return classes | {named.module(name) for named, name, _ in marked(stage, Named)}
+    classes = {base.__module__ for held in held_by(stage) for base in type(held).__mro__ if issubclass(base, Settings)}
+    return classes | {named.module(name) for named, name, _ in marked(stage, Named) if name in named}
 
 
 def _without_locations(value: Any) -> Any:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, TypeVar, Union, get_args
 
 from pydantic import AfterValidator, Field, ValidationError
 
@@ -13,11 +13,16 @@ from robustprune.core.paths import EXPERIMENTS
 from robustprune.core.settings import Settings
 from robustprune.core.wording import what_is_wrong
 from robustprune.core.yaml_files import read_yaml
-from robustprune.experiments.figures.forms import FIGURE_FORMS, AnyFigure
+from robustprune.experiments.figures.figure import FIGURES, FigureForm
 from robustprune.experiments.tables.forms import AnyTable
-from robustprune.experiments.tables.settings import Form
+from robustprune.experiments.tables.quantity import Form
 
-FORMS = (*get_args(Form), *FIGURE_FORMS)
+FORMS = (*get_args(Form), *FIGURES)
+if TYPE_CHECKING:
+    AnyFigure = FigureForm
+else:  # each form that is declared
+    AnyFigure = Annotated[Union[tuple(FIGURES[form] for form in FIGURES)], Field(discriminator="form")]  # noqa: UP007
+
 KINDS = ("float", "int", "str")
 """What pydantic puts into the place of an error, and readers of the file do not see."""
 

@@ -13,7 +13,7 @@ from robustprune.evaluation.summary import Summary, read_summaries
 
 if TYPE_CHECKING:
     from robustprune.core.job import Job
-    from robustprune.experiments.tables.settings import AccuracyName
+    from robustprune.experiments.tables.quantity import AccuracyName
     from robustprune.experiments.tables.specs import RowSpec, RunSpec
 
 DEFINITION = {"evaluation.summary": 1}

@@ -13,7 +13,7 @@ from robustprune.evaluation.attack import AttackName
 from robustprune.experiments.conditions import Conditions
 from robustprune.experiments.row import Row
 from robustprune.experiments.tables.forms import Table
-from robustprune.experiments.tables.settings import QuantityName
+from robustprune.experiments.tables.quantity import QuantityName
 from robustprune.experiments.tables.specs import RunSpec
 from robustprune.images.specs import FileSource
 from robustprune.planning import methods, models, pools

@@ -10,7 +10,7 @@ from robustprune.evaluation.robustness import EvaluationStage
 from robustprune.experiments.layouts.stage import LayoutStage
 from robustprune.experiments.row import Row
 from robustprune.experiments.tables.forms import Table
-from robustprune.experiments.tables.settings import QuantityName, refuse_unmeasured
+from robustprune.experiments.tables.quantity import QuantityName, refuse_unmeasured
 from robustprune.experiments.tables.specs import RunSpec
 from robustprune.planning.classifiers import imported_model
 from robustprune.planning.models import trained_model, weights_of

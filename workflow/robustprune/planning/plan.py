@@ -15,11 +15,11 @@ from robustprune.core.paths import POOL_FILE, RECORD_FILE, SPEC_FILE, stage_dire
 from robustprune.core.stage import Stage
 from robustprune.core.stage_file import write_spec
 from robustprune.core.wording import suggestion
-from robustprune.experiments.figures.forms import AnyFigure
+from robustprune.experiments.figures.figure import FigureForm
 from robustprune.experiments.tables.forms import AnyTable
+from robustprune.planning.claims import with_claims_on
 from robustprune.planning.config import Config, StageResources, preset_names
 from robustprune.planning.context import Context
-from robustprune.planning.figures import plan_figure
 from robustprune.planning.quality import plan_quality
 from robustprune.planning.reports import plan_report
 from robustprune.planning.stages import rows_of
@@ -130,7 +130,7 @@ def _made_rows(pool: Path) -> int | None:
 def make_plan(
     config: Config,
     tables: Mapping[str, AnyTable],
-    figures: Mapping[str, AnyFigure] | None = None,
+    figures: Mapping[str, FigureForm] | None = None,
     *,
     results: Path = Path("results"),
     quality: bool = False,
@@ -152,7 +152,8 @@ def make_plan(
     problems: dict[str, str] = {}
     _check_targets({**tables, **(figures or {})}, config.preset)
     asked = [(table.target, partial(plan_table, context, name, table)) for name, table in tables.items()]
-    asked += [(figure.target, partial(plan_figure, context, name, figure)) for name, figure in (figures or {}).items()]
+    on_this_data = {name: with_claims_on(config.data.name, figure) for name, figure in (figures or {}).items()}
+    asked += [(figure.target, partial(figure.plan, context, name)) for name, figure in on_this_data.items()]
     if quality and config.synthetic.source != "none":
         asked.append((QUALITY_TARGET, partial(plan_quality, context)))
     if page:
@@ -171,7 +172,7 @@ def make_plan(
     return Plan(config, results / config.preset, stages, targets, problems)
 
 
-def _check_targets(entries: Mapping[str, AnyTable | AnyFigure], preset: str) -> None:
+def _check_targets(entries: Mapping[str, AnyTable | FigureForm], preset: str) -> None:
     """Raise UserError for two that write the same files, each with a .csv and a .md beside it, or among the stages."""
     owners = {Path(target).stem: f"the target {target}" for target in (QUALITY_TARGET, REPORT_TARGET)}
     of_stages = {preset, *preset_names()}

@@ -10,7 +10,8 @@ from robustprune.evaluation.robustness import EvaluationStage
 from robustprune.experiments.row import Row
 from robustprune.experiments.tables.forms import AnyTable, Comparisons, Extrapolations, Hyperparameters, Layouts, Table
 from robustprune.experiments.tables.printed import printed_row, read_printed
-from robustprune.experiments.tables.settings import Cells, QuantityName
+from robustprune.experiments.tables.quantity import QuantityName
+from robustprune.experiments.tables.settings import Cells
 from robustprune.experiments.tables.specs import RowSpec, RunSpec
 from robustprune.experiments.tables.table import TableStage
 from robustprune.planning.claims import with_claims_on

@@ -10,8 +10,8 @@ from robustprune.experiments.figures.lines import Curve
 
 if TYPE_CHECKING:
     from robustprune.experiments.cells import Cell
-    from robustprune.experiments.figures.settings import CurveCheck, CurveClaim
-    from robustprune.experiments.figures.specs import Panel
+    from robustprune.experiments.figures.figure import Panel
+    from robustprune.experiments.figures.of_runs import CurveCheck, CurveClaim
 
 DEFINITION = {"figures.claims": 2}
 

@@ -11,9 +11,11 @@ from pydantic import Field
 from robustprune.core.job import Job
 from robustprune.core.marks import Ref
 from robustprune.core.paths import FIELD_FILE, MEASURES_FILE, POINTS_FILE
+from robustprune.core.settings import Line
 from robustprune.core.stage import StageId
 from robustprune.core.stage_file import read_spec
-from robustprune.experiments.figures.specs import FigureStage
+from robustprune.experiments.figures.figure import FigureForm, FigureStage, figure
+from robustprune.experiments.studies.clouds import CloudsStage
 from robustprune.experiments.studies.settings import GRID, CloudPruning, CloudSettings
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from robustprune.experiments.studies.clouds import CloudsStage
+    from robustprune.planning.context import Context
 
 
 DEFINITION = {"figures.clouds": 2}
@@ -68,6 +70,22 @@ class CloudsFigureStage(FigureStage):
         sentences = _sentences(measures, self.panels, study.settings)
         publish_figure(job, figure, shown.round(4), [self.title, f"Claimed: {self.claim}.", *sentences])
         return {"title": self.title, "points": len(shown)}
+
+
+@figure("clouds")
+class CloudsFigure(FigureForm):
+    """Two clouds in a plane, and the boundary between them with and without pruning."""
+
+    form: Literal["clouds"]
+    claim: Line = Field(description="what the paper says of it")
+    panels: tuple[CloudPruning, ...] = Field(min_length=1, description="what is dropped, a panel each")
+
+    def plan(self, context: Context, name: str) -> str:
+        """Plan the self's stage and what it reads, and return its id."""
+        study = context.add(CloudsStage(settings=context.config.clouds))
+        return context.add(
+            CloudsFigureStage(name=name, title=self.title, claim=self.claim, panels=self.panels, study=study)
+        )
 
 
 def _draw(

@@ -9,22 +9,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import Field, model_validator
+
+from robustprune.core.errors import UserError
 from robustprune.core.job import Job
-from robustprune.experiments.figures.curves import cells_of, shown_in_words
-from robustprune.experiments.figures.settings import CourseName, CurveClaim
-from robustprune.experiments.figures.specs import FigureStage, Panel, SeriesSpec
-from robustprune.experiments.tables.settings import QuantityName
+from robustprune.evaluation.settings import AttackNames
+from robustprune.experiments.figures.curves import shown_in_words
+from robustprune.experiments.figures.figure import FigureStage, Panel, figure
+from robustprune.experiments.figures.of_runs import CourseName, CurveClaim, FigureOfRuns, SeriesSpec
+from robustprune.experiments.row import Row
+from robustprune.experiments.tables.forms import Table
+from robustprune.experiments.tables.specs import RowSpec
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from robustprune.experiments.figures.figure import Panel
     from robustprune.experiments.figures.lines import Curve
-    from robustprune.experiments.figures.specs import Panel
     from robustprune.experiments.runs import Run
+    from robustprune.planning.context import Context
 
 
 DEFINITION = {"figures.courses": 1}
@@ -33,10 +41,6 @@ PANELS: dict[CourseName, Panel] = {
     "validation_clean": Panel("clean accuracy, %", 2),
     "validation_pgd": Panel("robustness under C&W, %", 2),
 }
-
-TESTED: dict[CourseName, QuantityName] = {"validation_clean": "accuracy", "validation_pgd": "robustness_cw"}
-
-"""What the same is called of test images."""
 
 HOW = (
     "Lines: averaged weights on real images that were held out from training, clean and under PGD on the C&W margin. "
@@ -81,6 +85,56 @@ class CoursesStage(FigureStage):
         return {"title": self.title, "points": len(data), "claims": [asdict(one) for one in judged]}
 
 
+@figure("courses")
+class Courses(FigureOfRuns):
+    """How methods do while they are trained, on validation images, and in the end on test images."""
+
+    form: Literal["courses"]
+    quantities: tuple[CourseName, ...] = Field(("validation_clean", "validation_pgd"), min_length=1)
+    attacks: AttackNames | None = Field(("cw",), description="on the last weights")
+    series: tuple[Row, ...] = Field(min_length=1, description="methods, a curve each")
+
+    @cached_property
+    def table(self) -> Table:
+        """The rows as those of a table."""
+        return self.table_of(self.series)
+
+    @property
+    def curves(self) -> tuple[str, ...]:
+        """The methods that have a value at each place of the axis."""
+        return tuple(row.method for row in self.series)
+
+    def _check_places(self, *asked: float | str | None) -> None:
+        for place in asked:
+            if isinstance(place, float) and not 0 < place <= 1:
+                raise ValueError(f"claims: at = {place:g} should be a share of the training, above 0 and at most 1")
+
+    @model_validator(mode="after")
+    def _is_a_table(self) -> Courses:
+        assert self.table.rows
+        return self
+
+    def plan(self, context: Context, name: str) -> str:
+        """Plan the self's stage and what it reads, and return its id."""
+        for row in self.series:
+            recipe = context.under(row).config.training.named(row.recipe)
+            if not recipe.validates:
+                raise UserError(
+                    f"{row.method}: its course is that of the validations, but training.{row.recipe} has none; set its "
+                    "validation_images and validate_every above 0"
+                )
+        series = [SeriesSpec(method=row.method, level=context.runs(row, self.table)) for row in self.series]
+        return context.add(
+            CoursesStage(
+                name=name,
+                title=self.title,
+                quantities=self.quantities,
+                series=tuple(series),
+                claims=self.claims,
+            )
+        )
+
+
 def course_of(runs: Sequence[Run], names: Sequence[CourseName]) -> Curve:
     """What was validated of some runs, in percent, over the epochs after which all of them were."""
     from robustprune.experiments.cells import Sample
@@ -108,12 +162,16 @@ def nearest_epoch(curve: Curve, share: float) -> float:
 def _tested(job: Job, spec: CoursesStage) -> dict[str, Curve]:
     """The last weights' values on test images, as levels."""
     from robustprune.experiments.figures.lines import Curve
+    from robustprune.experiments.runs import RowRuns
+    from robustprune.experiments.tables.quantities import accuracy, robustness_cw
 
-    names = [TESTED[name] for name in spec.quantities]
-    found = {series.method: cells_of(job, series.level, names, chance=0) for series in spec.series}
+    of_test_images = {"validation_clean": accuracy, "validation_pgd": robustness_cw}
+    rows = {
+        one.method: RowRuns(job, RowSpec(method="", runs=one.level), chance=0, compared=None) for one in spec.series
+    }
     return {
-        method: Curve({}, level={name: cells[TESTED[name]] for name in spec.quantities})
-        for method, cells in found.items()
+        method: Curve({}, level={name: of_test_images[name](row) for name in spec.quantities})
+        for method, row in rows.items()
     }
 
 

@@ -13,13 +13,16 @@ from pydantic import Field
 from robustprune.core.errors import UserError
 from robustprune.core.job import Job
 from robustprune.core.settings import Radius
-from robustprune.experiments.figures.settings import MeasureClaim
-from robustprune.experiments.figures.specs import FigureStage, ScoreSeries
+from robustprune.experiments.figures.figure import FigureStage, figure
+from robustprune.experiments.figures.of_scores import FigureOfScores, MeasureClaim, ScoreSeries, pools_of, scores_of_row
+from robustprune.experiments.row import Row
 from robustprune.scores.distribution import histogram
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+
+    from robustprune.planning.context import Context
 
 
 DEFINITION = {"figures.distributions": 3, "scores.distribution": 1}
@@ -73,6 +76,37 @@ class DistributionsStage(FigureStage):
             job, _draw(self, scores, data), data, [self.title, f"Measured: {shown}.", ONE_TRAINING, *sentences(judged)]
         )
         return {"title": self.title, "measured": measured, "claims": [asdict(one) for one in judged]}
+
+
+@figure("distributions")
+class Distributions(FigureOfScores):
+    """How the scores of the images that methods learn from are spread, a line a method."""
+
+    measures = ("median", "low", "tail", "censored", "distance", "rank_correlation")
+    form: Literal["distributions"]
+    axis: str = Field(min_length=1, description="what stands at the axis of the scores")
+    epsilon_marked: bool = Field(False, description="whether threat.epsilon is marked on it")
+    series: tuple[Row, ...] = Field(min_length=1, description="methods whose scores are shown")
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The methods."""
+        return tuple(row.method for row in self.series)
+
+    def plan(self, context: Context, name: str) -> str:
+        """Plan the self's stage and what it reads, and return its id."""
+        series = tuple(scores_of_row(context, row) for row in self.series)
+        return context.add(
+            DistributionsStage(
+                name=name,
+                title=self.title,
+                axis=self.axis,
+                epsilon=context.config.threat.epsilon if self.epsilon_marked else None,
+                series=series,
+                same_images=len({pools_of(context, one) for one in series}) == 1,
+                claims=self.claims,
+            )
+        )
 
 
 def _bins(scores: Mapping[str, Scores]) -> pd.DataFrame:

@@ -12,7 +12,8 @@ from robustprune.core.job import Job
 from robustprune.core.marks import Ref
 from robustprune.core.stage import StageId
 from robustprune.core.stage_file import read_spec
-from robustprune.experiments.figures.specs import FigureStage
+from robustprune.experiments.figures.figure import FigureForm, FigureStage, figure
+from robustprune.experiments.studies.feature_model import FeatureModelStage
 from robustprune.experiments.studies.settings import FeatureModelSettings
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from robustprune.experiments.studies.feature_formulas import Floats
-    from robustprune.experiments.studies.feature_model import FeatureModelStage
+    from robustprune.planning.context import Context
 
 
 DEFINITION = {"figures.feature_model": 3}
@@ -64,6 +65,18 @@ class FeatureModelFigureStage(FigureStage):
         data = compare(pd.read_parquet(directory / COUNTS_FILE), study.settings)
         publish_figure(job, _draw(data, study.settings), data, [self.title, *_sentences(data, study.settings)])
         return {"title": self.title, "points": len(data)}
+
+
+@figure("feature_model")
+class FeatureModelFigure(FigureForm):
+    """Accuracies of the model of robust and fragile features (Kaufmann et al. v2, Appendix C)."""
+
+    form: Literal["feature_model"]
+
+    def plan(self, context: Context, name: str) -> str:
+        """Plan the self's stage and what it reads, and return its id."""
+        study = context.add(FeatureModelStage(settings=context.config.feature_model))
+        return context.add(FeatureModelFigureStage(name=name, title=self.title, study=study))
 
 
 def compare(counts: pd.DataFrame, model: FeatureModelSettings) -> pd.DataFrame:

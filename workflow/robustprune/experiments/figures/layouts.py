@@ -11,15 +11,18 @@ from pydantic import Field
 from robustprune.core.job import Job
 from robustprune.core.marks import Ref
 from robustprune.core.paths import LAYOUT_FILE
-from robustprune.core.settings import Settings
+from robustprune.core.settings import Line, Settings
 from robustprune.core.stage import StageId
-from robustprune.experiments.figures.specs import FigureStage
+from robustprune.experiments.figures.figure import FigureForm, FigureStage, figure
 from robustprune.experiments.studies.settings import LayoutSettings
+from robustprune.experiments.tables.forms import LayoutRow
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from robustprune.planning.context import Context
 
 
 DEFINITION = {"figures.layouts": 4}
@@ -77,6 +80,27 @@ class LayoutFigureStage(FigureStage):
         caption = [self.title, *_sentences(layouts, self)]
         publish_figure(job, _draw(shown, self), shown.round({"x": 3, "y": 3}), caption)
         return {"title": self.title, "images": len(shown)}
+
+
+@figure("layouts")
+class LayoutsFigure(FigureForm):
+    """Images in a plane: all real ones, or those that a training keeps in its middle; a panel a row."""
+
+    form: Literal["layouts"]
+    claim: Line = Field(description="what the paper says of it")
+    rows: tuple[LayoutRow, ...] = Field(min_length=1)
+
+    def plan(self, context: Context, name: str) -> str:
+        """Plan the self's stage and what it reads, and return its id."""
+        panels = (
+            LayoutPanel(method=row.method, layouts=tuple(context.layout(row, seed) for seed in context.config.seeds))
+            for row in self.rows
+        )
+        return context.add(
+            LayoutFigureStage(
+                name=name, title=self.title, claim=self.claim, rows=tuple(panels), settings=context.config.layout
+            )
+        )
 
 
 def measures_of(layout: pd.DataFrame) -> dict[str, float]:

@@ -15,8 +15,8 @@ from robustprune.experiments.cells import Cell, Sample, number_of
 from robustprune.experiments.figures.style import Series, legend_below, new_panels
 
 if TYPE_CHECKING:
-    from robustprune.experiments.figures.settings import Feature
-    from robustprune.experiments.figures.specs import Panel
+    from robustprune.experiments.figures.figure import Panel
+    from robustprune.experiments.figures.of_runs import Feature
 
 DEFINITION = {"figures.lines": 2}
 

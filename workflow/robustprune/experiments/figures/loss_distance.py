@@ -7,18 +7,23 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from robustprune.core.errors import UserError
 from robustprune.core.job import Job
 from robustprune.core.paths import HISTORY_FILE
+from robustprune.core.settings import Line
 from robustprune.core.stage import ModelId
-from robustprune.experiments.figures.specs import FigureStage
+from robustprune.experiments.figures.figure import FigureForm, FigureStage, figure
+from robustprune.experiments.row import Row
+from robustprune.images.settings import DataName
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from robustprune.planning.context import Context
 
 
 DEFINITION = {"figures.loss_distance": 5}
@@ -65,6 +70,50 @@ class LossDistanceStage(FigureStage):
         caption = [self.title, _of_images(self, images, infinite, shown=len(shown)), *_of_correlations(found, self)]
         publish_figure(job, figure, shown, caption)
         return {"title": self.title, "images": images, **means}
+
+
+@figure("loss_distance")
+class LossDistance(FigureForm):
+    """Loss against 1 / distance of the images, under the network that is pruned by either in its training."""
+
+    form: Literal["loss_distance"]
+    claim: Line = Field(description="what the paper says of it")
+    loss: Row
+    distance: Row
+    printed: dict[DataName, float] = Field({}, description="the paper's correlation, by the name of the data set")
+
+    @model_validator(mode="after")
+    def _one_training_with_two_scores(self) -> LossDistance:
+        loss, distance = self.loss.mid_training, self.distance.mid_training
+        if loss is None or distance is None or (loss.score, distance.score) != ("loss", "deepfool"):
+            raise ValueError("loss and distance are rows with mid_training, by score: loss and score: deepfool")
+        if "random" in (loss.strategy, distance.strategy):
+            raise ValueError("loss and distance are rows that prune by their scores, not at random")
+        same = self.loss.recipe == self.distance.recipe and self.loss.conditions == self.distance.conditions
+        if not same or (loss.after_epoch, loss.keep) != (distance.after_epoch, distance.keep):
+            raise ValueError("loss and distance are one training until it prunes: they differ in score alone")
+        return self
+
+    def plan(self, context: Context, name: str) -> str:
+        """Plan the self's stage and what it reads, and return its id."""
+        midway = self.loss.mid_training
+        assert midway is not None
+        loss, distance = _models(context, self.loss), _models(context, self.distance)
+        return context.add(
+            LossDistanceStage(
+                name=name,
+                title=self.title,
+                claim=self.claim,
+                after_epoch=midway.after_epoch,
+                dropped=1 - midway.keep,
+                printed=self.printed.get(context.config.data.name),
+                runs=tuple((seed, loss[seed], distance[seed]) for seed in context.config.seeds),
+            )
+        )
+
+
+def _models(context: Context, row: Row) -> dict[int, str]:
+    return context.trained(row, None, context.config.seeds)
 
 
 def read_scores(job: Job, loss: str, distance: str, *, after_epoch: int) -> pd.DataFrame:

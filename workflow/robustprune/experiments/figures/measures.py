@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from robustprune.experiments.claims import Judged, Verdict, judge_relation, judged
-from robustprune.experiments.figures.settings import MeasureCheck, MeasureClaim, MeasureName
+from robustprune.experiments.figures.of_scores import MeasureCheck, MeasureClaim, MeasureName
 
 if TYPE_CHECKING:
     from robustprune.experiments.cells import Cell

@@ -5,22 +5,32 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from robustprune.core.errors import UserError
 from robustprune.core.job import Job
 from robustprune.core.paths import GRID_FILE
-from robustprune.experiments.figures.settings import SOURCE_WORDS, MeasureClaim, MeasureName
-from robustprune.experiments.figures.specs import FigureStage, ScoreSeries
+from robustprune.experiments.figures.figure import FigureStage, figure
+from robustprune.experiments.figures.of_scores import FigureOfScores, MeasureClaim, MeasureName, ScoreSeries
+from robustprune.experiments.row import Row
+from robustprune.scores.extrapolated import ExtrapolatedScoreStage
+from robustprune.scores.extrapolation.neighbour_settings import Distance, Sources
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from robustprune.planning.context import Context
+
 
 DEFINITION = {"figures.neighbours": 2}
 
 LABEL_APART = 1.15  # from a number to the next that is written at the axis
+
+
+SOURCE_WORDS: dict[Sources, str] = {"real": "real", "synthetic": "generated", "all": "real and generated"}
+"""Which images neighbours are looked for among, for people."""
 
 
 class NeighboursStage(FigureStage):
@@ -65,6 +75,54 @@ class NeighboursStage(FigureStage):
             job, _draw(data), data, [self.title, f"{what} The least: {shown}.", ONE_TRAINING, *sentences(judged)]
         )
         return {"title": self.title, "measured": measured, "claims": [asdict(one) for one in judged]}
+
+
+@figure("neighbours")
+class Neighbours(FigureOfScores):
+    """How far extrapolated scores are from the truth, over the number of neighbours, by what they are taken from."""
+
+    measures = ("mae", "mae_ratio")
+    form: Literal["neighbours"]
+    k: tuple[int, ...] = Field(min_length=2, description="numbers of neighbours")
+    metric: tuple[Distance, ...] = Field(("cosine",), min_length=1, description="in which neighbours are near")
+    sources: tuple[Sources, ...] = Field(("real", "synthetic", "all"), min_length=1, description="where they are")
+    series: tuple[Row, ...] = Field(min_length=1, description="methods with extrapolated scores, a panel each")
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """A method and what its scores are taken from."""
+        return tuple(f"{row.method}, {SOURCE_WORDS[source]}" for row in self.series for source in self.sources)
+
+    @model_validator(mode="after")
+    def _rows_extrapolate(self) -> Neighbours:
+        if direct := [row.method for row in self.series if not row.extrapolated]:
+            raise ValueError(f"the method {direct[0]!r} lacks extrapolated: true")
+        return self
+
+    def plan(self, context: Context, name: str) -> str:
+        """Plan the self's stage and what it reads, and return its id."""
+        series = tuple(
+            ScoreSeries(method=row.method, scores=(_extrapolated(context, row, self),)) for row in self.series
+        )
+        return context.add(NeighboursStage(name=name, title=self.title, series=series, claims=self.claims))
+
+
+def _extrapolated(context: Context, row: Row, figure: Neighbours) -> str:
+    """The configured extrapolation, with the settings of the figure tried in place of the configured ones."""
+    score = context.scored(row)[-1]
+    spec = context.stages[score]
+    if not isinstance(spec, ExtrapolatedScoreStage):
+        raise UserError(
+            f"{row.method}: training.{row.recipe} learns from the real images alone, so there is nothing to "
+            "extrapolate to; set its synthetic_fraction above 0"
+        )
+    if len(spec.sources) == 1:
+        raise UserError(
+            f"{row.method}: extrapolation.source = none, so no generated image is scored directly, and how far "
+            "extrapolated scores are from the truth is not known"
+        )
+    tried = {"k": figure.k, "metric": figure.metric, "sources": figure.sources}
+    return context.add(spec.model_copy(update={"settings": spec.settings.model_copy(update=tried)}))
 
 
 def _least(data: pd.DataFrame) -> dict[str, dict[MeasureName, float]]:

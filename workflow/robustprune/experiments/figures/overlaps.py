@@ -7,17 +7,20 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from robustprune.core.job import Job
-from robustprune.core.settings import Settings
+from robustprune.core.settings import Line, Settings
 from robustprune.core.stage import ManifestId
-from robustprune.experiments.figures.settings import MeasureClaim, MeasureName
-from robustprune.experiments.figures.specs import FigureStage
+from robustprune.experiments.figures.figure import FigureStage, figure
+from robustprune.experiments.figures.of_scores import FigureOfScores, MeasureClaim, MeasureName
+from robustprune.experiments.row import Row
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+
+    from robustprune.planning.context import Context
 
 
 DEFINITION = {"figures.overlaps": 2}
@@ -86,6 +89,47 @@ class OverlapsStage(FigureStage):
         ]
         publish_figure(job, _draw(data), data, [self.title, *shown, ONE_TRAINING, *sentences(judged)])
         return {"title": self.title, "measured": measured, "claims": [asdict(one) for one in judged]}
+
+
+class OverlapPair(Settings):
+    """Two methods that prune the same images."""
+
+    method: Line = Field(description="the pair's name")
+    first: Row
+    second: Row
+
+    @model_validator(mode="after")
+    def _both_prune(self) -> OverlapPair:
+        if idle := [row.method for row in (self.first, self.second) if row.strategy == "none"]:
+            raise ValueError(f"{idle[0]!r} drops no image; give it a strategy")
+        return self
+
+
+@figure("overlaps")
+class Overlaps(FigureOfScores):
+    """Which images two methods both drop."""
+
+    measures = ("same_decision", "of_first", "jaccard", "of_all")
+    form: Literal["overlaps"]
+    pairs: tuple[OverlapPair, ...] = Field(min_length=1, description="a bar each")
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The pairs."""
+        return tuple(pair.method for pair in self.pairs)
+
+    def plan(self, context: Context, name: str) -> str:
+        """Plan the self's stage and what it reads, and return its id."""
+        pairs = tuple(
+            ManifestPair(
+                method=pair.method,
+                names=(pair.first.method, pair.second.method),
+                first=context.manifest(pair.first, None),
+                second=context.manifest(pair.second, None),
+            )
+            for pair in self.pairs
+        )
+        return context.add(OverlapsStage(name=name, title=self.title, pairs=pairs, claims=self.claims))
 
 
 def _row(job: Job, first: str, second: str) -> dict[str, float]:

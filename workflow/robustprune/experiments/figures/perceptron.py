@@ -11,10 +11,12 @@ from pydantic import Field
 from robustprune.core.job import Job
 from robustprune.core.marks import Ref
 from robustprune.core.paths import ERRORS_FILE
+from robustprune.core.settings import Line
 from robustprune.core.stage import StageId
 from robustprune.core.stage_file import read_spec
-from robustprune.experiments.figures.specs import FigureStage
-from robustprune.experiments.studies.settings import PerceptronCurve
+from robustprune.experiments.figures.figure import FigureForm, FigureStage, figure
+from robustprune.experiments.studies.perceptron import PerceptronStage
+from robustprune.experiments.studies.settings import InputScale, PerceptronCurve, PerceptronGrid
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from robustprune.experiments.statistics import Summary
-    from robustprune.experiments.studies.perceptron import PerceptronStage
     from robustprune.experiments.studies.perceptron_claims import Course
+    from robustprune.planning.context import Context
 
 
 DEFINITION = {"figures.perceptron": 4}
@@ -68,6 +70,32 @@ class PerceptronFigureStage(FigureStage):
         caption += [_comparison(study, other) for study, other in zip(studies, others, strict=False)]
         publish_figure(job, _draw(studies, data), data, caption)
         return {"title": self.title, "students": sum(len(study.errors) for study in studies)}
+
+
+@figure("perceptron")
+class PerceptronFigure(FigureForm):
+    """Errors of perceptrons over alpha, under one attack (PUMA, section 2)."""
+
+    form: Literal["perceptron"]
+    claim: Line = Field(description="what the paper says of it")
+    epsilon: float = Field(ge=0, description="size of the attack in L-infinity, in units of the inputs")
+    filtered: bool = Field(False, description="whether samples of a margin below epsilon are removed first")
+    inputs: tuple[InputScale, ...] = Field(
+        ("unit_variance", "unit_norm"), min_length=1, description="how long inputs are"
+    )
+
+    def plan(self, context: Context, name: str) -> str:
+        """Plan the self's stage and what it reads, and return its id."""
+        grid, epsilon = context.config.perceptron.curves, self.epsilon
+        studies = tuple(study_of(context, grid, epsilon, inputs, filtered=self.filtered) for inputs in self.inputs)
+        without: tuple[str, ...] = ()
+        if self.filtered:
+            without = tuple(study_of(context, grid, epsilon, inputs) for inputs in self.inputs)
+        elif epsilon > 0:  # where nothing is attacked, the inputs' length changes nothing
+            without = (study_of(context, grid, 0.0, "unit_variance"),) * len(studies)
+        return context.add(
+            PerceptronFigureStage(name=name, title=self.title, claim=self.claim, studies=studies, without=without)
+        )
 
 
 def open_study(job: Job, study_id: str) -> Study:
@@ -242,3 +270,20 @@ def _collapsed(course: Course) -> str:
     from robustprune.experiments.studies.perceptron_claims import CHANCE
 
     return " (no better than chance)" if course.last > CHANCE else ""
+
+
+def study_of(
+    context: Context, grid: PerceptronGrid, epsilon: float, inputs: InputScale, *, filtered: bool = False
+) -> str:
+    """Plan the study of perceptrons of one length of inputs under one attack, and return its id."""
+    settings = context.config.perceptron
+    return context.add(
+        PerceptronStage(
+            features=settings.features,
+            grid=grid,
+            epsilon=epsilon,
+            filtered=filtered,
+            inputs=inputs,
+            seed=settings.seed,
+        )
+    )

@@ -12,7 +12,8 @@ from pydantic import Field
 from robustprune.core.job import Job
 from robustprune.core.marks import Ref
 from robustprune.core.stage import StageId
-from robustprune.experiments.figures.specs import FigureStage
+from robustprune.experiments.figures.figure import FigureForm, FigureStage, figure
+from robustprune.experiments.figures.perceptron import study_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from robustprune.experiments.figures.perceptron import Study
     from robustprune.experiments.statistics import Summary
+    from robustprune.planning.context import Context
 
 
 DEFINITION = {"figures.phase_map": 3}
@@ -51,6 +53,19 @@ class PhaseMapStage(FigureStage):
         data = pd.concat(_cells(study) for study in studies)
         publish_figure(job, _draw(studies, data), data, [self.title, *_sentences(data)])
         return {"title": self.title, "cells": len(data)}
+
+
+@figure("phase_map")
+class PhaseMap(FigureForm):
+    """Which strategy wins, over attack, share pruned and alpha."""
+
+    form: Literal["phase_map"]
+
+    def plan(self, context: Context, name: str) -> str:
+        """Plan the self's stage and what it reads, and return its id."""
+        settings = context.config.perceptron
+        studies = tuple(study_of(context, settings.phases, epsilon, "unit_norm") for epsilon in settings.phase_epsilons)
+        return context.add(PhaseMapStage(name=name, title=self.title, studies=studies))
 
 
 def _cells(study: Study) -> pd.DataFrame:

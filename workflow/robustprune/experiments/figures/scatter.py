@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from robustprune.core.errors import UserError
 from robustprune.core.job import Job
-from robustprune.experiments.figures.settings import MeasureClaim
-from robustprune.experiments.figures.specs import FigureStage, ScoreSeries
+from robustprune.experiments.figures.figure import FigureStage, figure
+from robustprune.experiments.figures.of_scores import FigureOfScores, MeasureClaim, ScoreSeries, pools_of, scores_of_row
+from robustprune.experiments.row import Row
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+
+    from robustprune.planning.context import Context
 
 
 DEFINITION = {"figures.scatter": 2}
@@ -61,6 +65,29 @@ class ScatterStage(FigureStage):
         shown = f"Measured of n = {len(first):,} images: {measures_in_words(measured[self.second.method])}."
         publish_figure(job, _draw(self, first, second), data, [self.title, shown, ONE_TRAINING, *sentences(judged)])
         return {"title": self.title, "measured": measured, "claims": [asdict(one) for one in judged]}
+
+
+@figure("scatter")
+class Scatter(FigureOfScores):
+    """Two scores of the same images; of the second it is measured how well it tells the first."""
+
+    measures = ("correlation", "rank_correlation", "slope", "spread", "mae", "mae_ratio")
+    form: Literal["scatter"]
+    first: Row = Field(description="the method whose score is the truth")
+    second: Row = Field(description="the method whose score is set against it")
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The second method."""
+        return (self.second.method,)
+
+    def plan(self, context: Context, name: str) -> str:
+        """Plan the self's stage and what it reads, and return its id."""
+        first, second = scores_of_row(context, self.first), scores_of_row(context, self.second)
+        pools = [pools_of(context, one) for one in (first, second)]
+        if pools[0] != pools[1]:
+            raise UserError(f"{first.method!r} and {second.method!r} score other images: {pools[0]} and {pools[1]}")
+        return context.add(ScatterStage(name=name, title=self.title, first=first, second=second, claims=self.claims))
 
 
 def _cells(first: Scores, second: Scores) -> pd.DataFrame:

@@ -9,25 +9,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from robustprune.core.errors import UserError
 from robustprune.core.job import Job
 from robustprune.core.paths import dynamics_name
 from robustprune.core.settings import Settings
 from robustprune.core.stage import ModelId, ScoreId, StageId
-from robustprune.experiments.figures.settings import MeasureClaim, MeasureName
-from robustprune.experiments.figures.specs import FigureStage
+from robustprune.experiments.figures.figure import FigureStage, figure
+from robustprune.experiments.figures.of_scores import FigureOfScores, MeasureClaim, MeasureName
+from robustprune.experiments.row import Row
+from robustprune.scores.dynamics import DynamicsScoreStage
 from robustprune.scores.trajectory import Trajectory
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from robustprune.planning.context import Context
+    from robustprune.scores.metrics.uncertainty import UncertaintySettings
 
 
 DEFINITION = {"figures.trajectories": 2}
@@ -121,6 +126,47 @@ class TrajectoriesStage(FigureStage):
         ]
         publish_figure(job, _draw(moved, measured), data, [self.title, *shown, ONE_TRAINING, *sentences(judged)])
         return {"title": self.title, "measured": measured, "claims": [asdict(one) for one in judged]}
+
+
+@figure("trajectories")
+class Trajectories(FigureOfScores):
+    """What the uncertainty of images is made of: their predictions over the epochs, and how fast these move."""
+
+    measures = ("correlation_low", "correlation_high", "fast_over_slow")
+    form: Literal["trajectories"]
+    series: tuple[Row, ...] = Field(min_length=1, description="methods that score by an uncertainty, a column each")
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The methods."""
+        return tuple(row.method for row in self.series)
+
+    @model_validator(mode="after")
+    def _scores_are_uncertainties(self) -> Trajectories:
+        for row in self.series:
+            if not row.score.startswith("uncertainty") or row.extrapolated:
+                raise ValueError(f"score = {row.score} of {row.method!r} should be an uncertainty, not extrapolated")
+        return self
+
+    def plan(self, context: Context, name: str) -> str:
+        """Plan the self's stage and what it reads, and return its id."""
+        series = tuple(_trajectory(context, row) for row in self.series)
+        return context.add(TrajectoriesStage(name=name, title=self.title, series=series, claims=self.claims))
+
+
+def _trajectory(context: Context, row: Row) -> TrajectorySeries:
+    score, *_ = context.scored(row)
+    spec = context.stages[score]
+    assert isinstance(spec, DynamicsScoreStage)
+    metric = cast("UncertaintySettings", spec.metric)  # as the form has checked
+    return TrajectorySeries(
+        method=row.method,
+        model=spec.models[0],
+        pool=spec.pool,
+        score=score,
+        trajectory=spec.trajectory,
+        window=metric.window,
+    )
 
 
 def _movements(job: Job, series: TrajectorySeries) -> Movements:

@@ -8,21 +8,15 @@ from robustprune.core.settings import Line, Norm, Settings, Weights
 from robustprune.evaluation.settings import AttackNames
 from robustprune.experiments.claim_settings import Claim
 from robustprune.experiments.row import Row
-from robustprune.experiments.tables.settings import (
-    OF_METHODS,
+from robustprune.experiments.tables.quantity import (
     AccuracyName,
-    Cells,
-    Check,
     Form,
-    OfComparison,
-    OfExtrapolation,
-    OfHyperparameter,
-    OfLayout,
-    OfMethod,
-    Printed,
     QuantityName,
+    columns_of,
+    only_of,
     refuse_unmeasured,
 )
+from robustprune.experiments.tables.settings import Cells, Check, Printed
 from robustprune.networks.architecture import Architecture, ArchitectureRole
 from robustprune.training.recipes.base import RecipeName
 
@@ -30,6 +24,10 @@ from robustprune.training.recipes.base import RecipeName
 def target_pattern(suffix: str) -> str:
     """Of a file in ``results`` or in a folder there."""
     return rf"^[\w-]+(/[\w-]+)*\.{suffix}$"
+
+
+def _columns(form: Form) -> Any:
+    return Field(columns_of(form), min_length=1, description="the columns")
 
 
 class Heading(Settings):
@@ -88,7 +86,7 @@ class Table(Heading):
     """Methods: each row's models are trained once for each seed, and evaluated."""
 
     form: Literal["methods"] = "methods"
-    quantities: tuple[OfMethod, ...] = Field(OF_METHODS, min_length=1, description="the columns")
+    quantities: tuple[Annotated[QuantityName, only_of("methods")], ...] = _columns("methods")
     weights: Weights | None = Field(None, description="which weights of its rows' models are evaluated")
     attacks: AttackNames | None = Field(
         None, description="what its rows' models are measured under; evaluation.attacks where absent"
@@ -166,7 +164,7 @@ class Comparisons(Heading):
     form: Literal["comparisons"]
     of: Table = Field(description="the table whose rows are compared")
     quantity: AccuracyName = Field(description="what is compared")
-    quantities: tuple[OfComparison, ...] = Field(("p_value", "gain"), min_length=1)
+    quantities: tuple[Annotated[QuantityName, only_of("comparisons")], ...] = _columns("comparisons")
     rows: tuple[Comparison, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -205,7 +203,7 @@ class Hyperparameters(Heading):
     form: Literal["hyperparameters"]
     recipe: RecipeName
     architecture: ArchitectureRole | Architecture | None = None
-    quantities: tuple[OfHyperparameter, ...] = Field(("configured", "mnist", "cifar10"), min_length=1)
+    quantities: tuple[Annotated[QuantityName, only_of("hyperparameters")], ...] = _columns("hyperparameters")
     rows: tuple[HyperparameterRow, ...] = Field(min_length=1)
 
 
@@ -226,7 +224,7 @@ class Layouts(Heading):
     """How the classes lie: of all real images, or of those that are kept in the middle of a training."""
 
     form: Literal["layouts"]
-    quantities: tuple[OfLayout, ...] = Field(("density", "separation"), min_length=1)
+    quantities: tuple[Annotated[QuantityName, only_of("layouts")], ...] = _columns("layouts")
     rows: tuple[LayoutRow, ...] = Field(min_length=1)
 
 
@@ -234,9 +232,7 @@ class Extrapolations(Heading):
     """The settings with which scores are extrapolated best, a row for each score."""
 
     form: Literal["extrapolations"]
-    quantities: tuple[OfExtrapolation, ...] = Field(
-        ("k", "encoding", "metric", "sources", "mae", "mae_ratio", "rank_correlation"), min_length=1
-    )
+    quantities: tuple[Annotated[QuantityName, only_of("extrapolations")], ...] = _columns("extrapolations")
     rows: tuple[Row, ...] = Field(min_length=1)
 
     @model_validator(mode="after")

@@ -1,42 +1,215 @@
-"""The quantities that tables are made of: what each is, in which unit, and how it comes from a row's runs."""
+"""The quantities that tables are made of: how each comes from a row's runs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from robustprune.evaluation.attack import attack_words
 from robustprune.evaluation.summary import doubts
-from robustprune.experiments.cells import Cell, Sample
+from robustprune.experiments.cells import Sample
 from robustprune.experiments.statistics import Summary, runs_below_chance, tie, welch_test
-from robustprune.experiments.tables.settings import ATTACKS, QuantityName
+from robustprune.experiments.tables.quantity import attack_of, quantity
 
 if TYPE_CHECKING:
+    from robustprune.experiments.cells import Cell
     from robustprune.experiments.runs import RowRuns, Run
 
 PATIENCE = 0.1  # of the epochs: the authors stop after 30 of 300 without an improvement in validation
 CRITERIA = ("validation_pgd", "validation_clean")  # the first that a training was validated by
 
 
+DEFINITION = {"tables.quantities": 3, "tables.speed": 2}
+
+COLLAPSED_AT = "catastrophic_overfitting_epoch"
+"""What a model's record calls it; see ``training.validation``."""
+
+NEIGHBOUR_WORDS = {
+    "cosine": "Cosine sim.",
+    "euclidean": "Euclidean dist.",
+    "all": "Normal+Synth.",
+    "real": "Normal",
+    "synthetic": "Synth.",
+}
+"""As Nieth et al. write them."""
+
+
+def over_runs(of: Callable[[Run], float | None]) -> Callable[[RowRuns], Cell]:
+    """Return a cell with a number for each run that has it."""
+
+    def cell(row: RowRuns) -> Cell:
+        values = {run.seed: value for run in row.runs if (value := of(run)) is not None}
+        return Sample(values) if values else None
+
+    return cell
+
+
+def over_pairs(of: Callable[[Run, Run], float | None]) -> Callable[[RowRuns], Cell]:
+    """Return a cell with a number for each run and the one of the same seed that it is compared with."""
+
+    def cell(row: RowRuns) -> Cell:
+        others = {run.seed: run for run in row.against}
+        pairs = [(run, others[run.seed]) for run in row.runs if run.seed in others]
+        values = {run.seed: value for run, other in pairs if (value := of(run, other)) is not None}
+        return Sample(values) if values else None
+
+    return cell
+
+
+def one_for_all(of: Callable[[Run], float | None]) -> Callable[[RowRuns], Cell]:
+    """Return a cell with the one number that all runs have, or one for each run where they differ."""
+    each = over_runs(of)
+
+    def cell(row: RowRuns) -> Cell:
+        found = each(row)
+        values = set(found.values.values()) if isinstance(found, Sample) else set()  # noqa: PD011  # a dict
+        return values.pop() if len(values) == 1 else found
+
+    return cell
+
+
+def of_first(of: Callable[[Run], Any]) -> Callable[[RowRuns], Cell]:
+    """Return a cell with what the first run has, where all have the same."""
+
+    def cell(row: RowRuns) -> Cell:
+        value: Cell = of(row.runs[0]) if row.runs else None
+        return value
+
+    return cell
+
+
+def _percent(run: Run, attack: str) -> float | None:
+    return 100 * run.evaluation[attack]["accuracy"] if attack in run.evaluation else None
+
+
+@quantity("accuracy", heading="clean accuracy, %", decimals=2, attack="clean", compared=True)
+@over_runs
+def accuracy(run: Run) -> float | None:
+    """Return the share of test images that are right, in percent."""
+    return _percent(run, "clean")
+
+
+@quantity("robustness_cw", decimals=2, attack="cw", compared=True)
+@over_runs
+def robustness_cw(run: Run) -> float | None:
+    """Return the share of test images that stay right, in percent."""
+    return _percent(run, "cw")
+
+
+@quantity("robustness_pgd", decimals=2, attack="pgd", compared=True)
+@over_runs
+def robustness_pgd(run: Run) -> float | None:
+    """Return the share of test images that stay right, in percent."""
+    return _percent(run, "pgd")
+
+
+@quantity("robustness_pgd_50_10", decimals=2, attack="pgd_50_10", compared=True)
+@over_runs
+def robustness_pgd_50_10(run: Run) -> float | None:
+    """Return the share of test images that stay right, in percent."""
+    return _percent(run, "pgd_50_10")
+
+
+@quantity("autoattack", decimals=2, attack="autoattack", compared=True)
+@over_runs
+def autoattack(run: Run) -> float | None:
+    """Return the share of test images that stay right, in percent."""
+    return _percent(run, "autoattack")
+
+
+@quantity("doubtful_runs", heading="doubtful runs", decimals=0)
+def doubtful_runs(row: RowRuns) -> Cell:
+    """Return how many runs have an attack that warns: no gradient, random answers, Square above attacks by gradient."""
+    attacked = [run for run in row.runs if set(run.evaluation) - {"clean"}]
+    return sum(bool(doubts(run.evaluation)) for run in attacked) if attacked else None
+
+
+@quantity("square_gain", heading="gained by Square, points", decimals=2, attack="autoattack")
+@over_runs
+def square_gain(run: Run) -> float | None:
+    """Return the points of robust accuracy that Square alone took, after AutoAttack's attacks by gradient."""
+    gain = run.evaluation.get("autoattack", {}).get("square_gain")
+    return None if gain is None else 100 * gain
+
+
+@quantity("zero_gradients", heading="images without gradient", decimals=1)
+@over_runs
+def zero_gradients(run: Run) -> int | None:
+    """Return at how many images a loss had no gradient, the most under any of the attacks."""
+    counts = [facts["zero_gradients"] for facts in run.evaluation.values() if "zero_gradients" in facts]
+    return max(counts, default=None)
+
+
+@quantity("training_seconds", heading="training, s", decimals=1)
+@over_runs
+def training_seconds(run: Run) -> float | None:
+    """Return how long the training took."""
+    seconds: float | None = run.training.get("training_seconds")
+    return seconds
+
+
+@quantity("collapsed_runs", heading="collapsed runs", decimals=0)
+def collapsed_runs(row: RowRuns) -> Cell:
+    """Return how many runs overfitted catastrophically; None where that was not watched for."""
+    if any(COLLAPSED_AT not in run.training for run in row.runs):
+        return None
+    return sum(run.training[COLLAPSED_AT] is not None for run in row.runs)
+
+
+@quantity("below_chance", heading="runs below chance", decimals=0, attack="autoattack", default=False)
+def below_chance(row: RowRuns) -> Cell:
+    """Return how many runs AutoAttack leaves with less than guessing gets right; None where it was not run."""
+    accuracies = [value for run in row.runs if (value := _percent(run, "autoattack")) is not None]
+    return runs_below_chance(accuracies, chance=row.chance) if accuracies else None
+
+
+@quantity("images_kept", heading="images", decimals=0)
+@one_for_all
+def images_kept(run: Run) -> int | None:
+    """Return how many images were trained on."""
+    images: int | None = run.training.get("images_kept")
+    return images
+
+
+@quantity("test_images", heading="test images", decimals=0)
+@of_first
+def test_images(run: Run) -> int | None:
+    """Return how many test images there are."""
+    images: int | None = run.evaluation.get("clean", {}).get("images")
+    return images
+
+
+@quantity("autoattack_images", heading="of them under AutoAttack", decimals=0, attack="autoattack")
+@of_first
+def autoattack_images(run: Run) -> int | None:
+    """Return how many test images AutoAttack attacked."""
+    images: int | None = run.evaluation.get("autoattack", {}).get("images")
+    return images
+
+
+@quantity("speed_steps", heading="speed, steps", decimals=2, default=False)
+@over_pairs
 def of_steps(run: Run, baseline: Run) -> float | None:
-    """Optimiser steps of the baseline over the run's own."""
+    """Return the optimiser steps of the baseline over the run's."""
     return _ratio(baseline.training.get("steps"), run.training.get("steps"))
 
 
-def of_an_epoch(run: Run, baseline: Run) -> float | None:
-    """Training seconds of an epoch, the baseline's over the run's own."""
-    return _ratio(_epoch_seconds(baseline), _epoch_seconds(run))
-
-
+@quantity("speed_stopped", heading="speed, stopped early", decimals=2, default=False)
+@over_pairs
 def with_early_stopping(run: Run, baseline: Run) -> float | None:
-    """Training seconds until early stopping would have ended it, the baseline's over the run's own.
+    """Return the training seconds until early stopping would have ended it, the baseline's over the run's.
 
     Every epoch is taken to have an equal share of the seconds. None where one of the two was never validated.
     """
     return _ratio(_stopped_seconds(baseline), _stopped_seconds(run))
+
+
+@quantity("speed_epoch", heading="speed, seconds an epoch", decimals=2, default=False)
+@over_pairs
+def of_an_epoch(run: Run, baseline: Run) -> float | None:
+    """Return the training seconds of an epoch, the baseline's over the run's."""
+    return _ratio(_epoch_seconds(baseline), _epoch_seconds(run))
 
 
 def epochs_until_stopped(history: pd.DataFrame) -> int:
@@ -77,131 +250,9 @@ def _ratio(baseline: float | None, own: float | None) -> float | None:
     return None if not baseline or not own else baseline / own
 
 
-DEFINITION = {"tables.quantities": 3, "tables.speed": 2}
-
-COLLAPSED_AT = "catastrophic_overfitting_epoch"
-"""What a model's record calls it; see ``training.validation``."""
-
-NEIGHBOUR_WORDS = {
-    "cosine": "Cosine sim.",
-    "euclidean": "Euclidean dist.",
-    "all": "Normal+Synth.",
-    "real": "Normal",
-    "synthetic": "Synth.",
-}
-"""As Nieth et al. write them."""
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """A column.
-
-    Attributes:
-        heading: for people, with the unit.
-        decimals: digits behind the point that are worth showing.
-        cell: how it comes from a row's runs.
-        against_baseline: whether its difference to the baseline is worth telling.
-        spread: what is shown beside a mean, where the paper prints no spread that decides it.
-    """
-
-    heading: str
-    decimals: int
-    cell: Callable[[RowRuns], Cell]
-    against_baseline: bool = False
-    spread: Literal["std", "ci95"] = "std"
-
-
-def over_runs(of: Callable[[Run], float | None]) -> Callable[[RowRuns], Cell]:
-    """A number for each run that tells it."""
-
-    def cell(row: RowRuns) -> Cell:
-        values = {run.seed: value for run in row.runs if (value := of(run)) is not None}
-        return Sample(values) if values else None
-
-    return cell
-
-
-def over_pairs(of: Callable[[Run, Run], float | None]) -> Callable[[RowRuns], Cell]:
-    """A number for each run and the one of the same seed that it is compared with."""
-
-    def cell(row: RowRuns) -> Cell:
-        others = {run.seed: run for run in row.against}
-        pairs = [(run, others[run.seed]) for run in row.runs if run.seed in others]
-        values = {run.seed: value for run, other in pairs if (value := of(run, other)) is not None}
-        return Sample(values) if values else None
-
-    return cell
-
-
-def alike(of: Callable[[Run], float | None]) -> Callable[[RowRuns], Cell]:
-    """The one number that all runs have; one for each run where they differ."""
-    each = over_runs(of)
-
-    def cell(row: RowRuns) -> Cell:
-        found = each(row)
-        values = set(found.values.values()) if isinstance(found, Sample) else set()  # noqa: PD011  # a dict
-        return values.pop() if len(values) == 1 else found
-
-    return cell
-
-
-def of_first(of: Callable[[Run], Any]) -> Callable[[RowRuns], Cell]:
-    """What all runs have alike."""
-
-    def cell(row: RowRuns) -> Cell:
-        value: Cell = of(row.runs[0]) if row.runs else None
-        return value
-
-    return cell
-
-
-def told(name: QuantityName) -> Callable[[RowRuns], Cell]:
-    """What was known before anything ran."""
-    return lambda row: row.told.get(name)
-
-
-def _percent(attack: str) -> Callable[[Run], float | None]:
-    return lambda run: 100 * run.evaluation[attack]["accuracy"] if attack in run.evaluation else None
-
-
-def _images(attack: str) -> Callable[[Run], int | None]:
-    return lambda run: run.evaluation.get(attack, {}).get("images")
-
-
-def _doubtful(row: RowRuns) -> Cell:
-    """Runs with an attack that warns: no gradient, random answers, Square above attacks by gradient."""
-    attacked = [run for run in row.runs if set(run.evaluation) - {"clean"}]
-    return sum(bool(doubts(run.evaluation)) for run in attacked) if attacked else None
-
-
-def _square_gain(run: Run) -> float | None:
-    """Points of robust accuracy that Square alone took, after AutoAttack's attacks by gradient."""
-    gain = run.evaluation.get("autoattack", {}).get("square_gain")
-    return None if gain is None else 100 * gain
-
-
-def _zero_gradients(run: Run) -> int | None:
-    """Images at which a loss had no gradient, the most under any of the attacks."""
-    return max(
-        (found["zero_gradients"] for found in run.evaluation.values() if "zero_gradients" in found), default=None
-    )
-
-
-def _collapsed(row: RowRuns) -> Cell:
-    """Runs that overfitted catastrophically; None where that was not watched for."""
-    if any(COLLAPSED_AT not in run.training for run in row.runs):
-        return None
-    return sum(run.training[COLLAPSED_AT] is not None for run in row.runs)
-
-
-def _below_chance(row: RowRuns) -> Cell:
-    """Runs that AutoAttack leaves with less than guessing gets right; None where it was not run."""
-    accuracies = [value for run in row.runs if (value := _percent("autoattack")(run)) is not None]
-    return runs_below_chance(accuracies, chance=row.chance) if accuracies else None
-
-
-def _p_value(row: RowRuns) -> Cell:
-    """Of Welch's one-sided test that the row has more; None where the runs do not spread."""
+@quantity("p_value", form="comparisons", heading="p", decimals=6)
+def p_value(row: RowRuns) -> Cell:
+    """Return p of Welch's one-sided test that the row has more; None where the runs do not spread."""
     of = _accuracy(row)
     both = [[value for run in runs if (value := of(run)) is not None] for runs in (row.runs, row.against)]
     if min(map(len, both)) < 2:
@@ -210,13 +261,9 @@ def _p_value(row: RowRuns) -> Cell:
     return welch_test(first, second).p_greater if first.std or second.std else None
 
 
-def _accuracy(row: RowRuns) -> Callable[[Run], float | None]:
-    """What a table of comparisons compares."""
-    assert row.compared is not None
-    return _percent(ATTACKS[row.compared])
-
-
-def _gain(row: RowRuns) -> Cell:
+@quantity("gain", form="comparisons", heading="gain, points", decimals=2, spread="ci95")
+def gain(row: RowRuns) -> Cell:
+    """Return how much more of what is compared each run has than the other of its seed."""
     of = _accuracy(row)
     ours, others = (
         {run.seed: value for run in runs if (value := of(run)) is not None} for runs in (row.runs, row.against)
@@ -225,61 +272,97 @@ def _gain(row: RowRuns) -> Cell:
     return Sample(gains, tied=tie(ours, others)) if gains else None
 
 
-def _grid(name: str) -> Callable[[Run], Any]:
-    """A setting of the neighbours' search that was chosen, in the paper's word where it has one."""
-
-    def of(run: Run) -> Any:
-        value = run.score.get("settings", {}).get(name)
-        return NEIGHBOUR_WORDS.get(value, value)
-
-    return of
+def _accuracy(row: RowRuns) -> Callable[[Run], float | None]:
+    """Return what a table of comparisons compares."""
+    assert row.compared is not None
+    attack = str(attack_of(row.compared))
+    return lambda run: _percent(run, attack)
 
 
-def _held_out(name: str) -> Callable[[RowRuns], Cell]:
-    """How well the held-out images are predicted; one number, as there is one search."""
-    return of_first(lambda run: run.score.get("held_out", {}).get(name))
+@quantity("density", form="layouts", heading="density", decimals=2)
+@over_runs
+def density(run: Run) -> float | None:
+    """Return the density of the classes (``layouts.measures``)."""
+    value: float | None = run.layout.get("density")
+    return value
 
 
-def _mae_ratio(run: Run) -> float | None:
-    """The mean absolute error over that of predicting the mean; None where all scores are alike."""
-    found = run.score.get("held_out", {})
-    return found["mae"] / found["constant_mae"] if found.get("constant_mae") else None
+@quantity("separation", form="layouts", heading="least separation", decimals=4)
+@over_runs
+def separation(run: Run) -> float | None:
+    """Return the separation of the classes (``layouts.measures``)."""
+    value: float | None = run.layout.get("separation")
+    return value
 
 
-QUANTITIES: dict[QuantityName, Quantity] = {
-    "accuracy": Quantity("clean accuracy, %", 2, over_runs(_percent("clean")), against_baseline=True),
-    "robustness_cw": Quantity(f"{attack_words('cw')}, %", 2, over_runs(_percent("cw")), against_baseline=True),
-    "robustness_pgd": Quantity(f"{attack_words('pgd')}, %", 2, over_runs(_percent("pgd")), against_baseline=True),
-    "robustness_pgd_50_10": Quantity(
-        f"{attack_words('pgd_50_10')}, %", 2, over_runs(_percent("pgd_50_10")), against_baseline=True
-    ),
-    "autoattack": Quantity(
-        f"{attack_words('autoattack')}, %", 2, over_runs(_percent("autoattack")), against_baseline=True
-    ),
-    "doubtful_runs": Quantity("doubtful runs", 0, _doubtful),
-    "square_gain": Quantity("gained by Square, points", 2, over_runs(_square_gain)),
-    "zero_gradients": Quantity("images without gradient", 1, over_runs(_zero_gradients)),
-    "training_seconds": Quantity("training, s", 1, over_runs(lambda run: run.training.get("training_seconds"))),
-    "collapsed_runs": Quantity("collapsed runs", 0, _collapsed),
-    "below_chance": Quantity("runs below chance", 0, _below_chance),
-    "images_kept": Quantity("images", 0, alike(lambda run: run.training.get("images_kept"))),
-    "test_images": Quantity("test images", 0, of_first(_images("clean"))),
-    "autoattack_images": Quantity("of them under AutoAttack", 0, of_first(_images("autoattack"))),
-    "speed_steps": Quantity("speed, steps", 2, over_pairs(of_steps)),
-    "speed_stopped": Quantity("speed, stopped early", 2, over_pairs(with_early_stopping)),
-    "speed_epoch": Quantity("speed, seconds an epoch", 2, over_pairs(of_an_epoch)),
-    "p_value": Quantity("p", 6, _p_value),
-    "gain": Quantity("gain, points", 2, _gain, spread="ci95"),
-    "density": Quantity("density", 2, over_runs(lambda run: run.layout.get("density"))),
-    "separation": Quantity("least separation", 4, over_runs(lambda run: run.layout.get("separation"))),
-    "k": Quantity("k", 0, of_first(_grid("k"))),
-    "encoding": Quantity("encoding", 0, told("encoding")),
-    "metric": Quantity("metric", 0, of_first(_grid("metric"))),
-    "sources": Quantity("neighbours among", 0, of_first(_grid("sources"))),
-    "mae": Quantity("mean absolute error", 5, _held_out("mae")),
-    "mae_ratio": Quantity("in units of the mean's own", 3, of_first(_mae_ratio)),
-    "rank_correlation": Quantity("rank correlation", 3, _held_out("spearman")),
-    "configured": Quantity("this configuration", 0, told("configured")),
-    "mnist": Quantity("preset mnist", 0, told("mnist")),
-    "cifar10": Quantity("preset cifar10", 0, told("cifar10")),
-}
+@quantity("k", form="extrapolations", heading="k", decimals=0)
+@of_first
+def k(run: Run) -> Any:
+    """Return the number of neighbours that was chosen."""
+    return _chosen(run, "k")
+
+
+@quantity("encoding", form="extrapolations", heading="encoding", decimals=0)
+def encoding(row: RowRuns) -> Cell:
+    """Return what images are described by."""
+    return row.told.get("encoding")
+
+
+@quantity("metric", form="extrapolations", heading="metric", decimals=0)
+@of_first
+def metric(run: Run) -> Any:
+    """Return the distance that was chosen."""
+    return _chosen(run, "metric")
+
+
+@quantity("sources", form="extrapolations", heading="neighbours among", decimals=0)
+@of_first
+def sources(run: Run) -> Any:
+    """Return among which images neighbours are looked for."""
+    return _chosen(run, "sources")
+
+
+@quantity("mae", form="extrapolations", heading="mean absolute error", decimals=5)
+@of_first
+def mae(run: Run) -> Any:
+    """Return how far the predictions of the held-out images are off."""
+    return run.score.get("held_out", {}).get("mae")
+
+
+@quantity("mae_ratio", form="extrapolations", heading="in units of the mean's own", decimals=3)
+@of_first
+def mae_ratio(run: Run) -> float | None:
+    """Return the mean absolute error over that of predicting the mean; None where all scores are the same."""
+    errors = run.score.get("held_out", {})
+    return errors["mae"] / errors["constant_mae"] if errors.get("constant_mae") else None
+
+
+@quantity("rank_correlation", form="extrapolations", heading="rank correlation", decimals=3)
+@of_first
+def rank_correlation(run: Run) -> Any:
+    """Return the rank correlation of predicted and true scores of the held-out images."""
+    return run.score.get("held_out", {}).get("spearman")
+
+
+def _chosen(run: Run, name: str) -> Any:
+    """Return a setting of the neighbours' search that was chosen, in the paper's word where it has one."""
+    value = run.score.get("settings", {}).get(name)
+    return NEIGHBOUR_WORDS.get(value, value)
+
+
+@quantity("configured", form="hyperparameters", heading="this configuration", decimals=0)
+def configured(row: RowRuns) -> Cell:
+    """Return the hyperparameter in the user's configuration."""
+    return row.told.get("configured")
+
+
+@quantity("mnist", form="hyperparameters", heading="preset mnist", decimals=0)
+def mnist(row: RowRuns) -> Cell:
+    """Return the hyperparameter in the preset mnist."""
+    return row.told.get("mnist")
+
+
+@quantity("cifar10", form="hyperparameters", heading="preset cifar10", decimals=0)
+def cifar10(row: RowRuns) -> Cell:
+    """Return the hyperparameter in the preset cifar10."""
+    return row.told.get("cifar10")

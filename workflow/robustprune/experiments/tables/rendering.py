@@ -10,12 +10,12 @@ import pandas as pd
 from robustprune.core.settings import Settings
 from robustprune.experiments.cells import Cell, Sample
 from robustprune.experiments.claims import RULE, Judged
-from robustprune.experiments.tables.quantities import QUANTITIES
+from robustprune.experiments.tables.quantity import QUANTITIES
 from robustprune.experiments.tables.rows import Beside, Row, difference
 
 if TYPE_CHECKING:
     from robustprune.experiments.statistics import Summary
-    from robustprune.experiments.tables.settings import QuantityName
+    from robustprune.experiments.tables.quantity import QuantityName
     from robustprune.experiments.tables.table import TableStage
 
 DEFINITION = {"tables.rendering": 4}

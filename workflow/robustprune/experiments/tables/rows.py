@@ -11,8 +11,8 @@ from robustprune.experiments.claim_settings import Claim
 from robustprune.experiments.claims import Judged, Verdict, judge_relation, judged
 from robustprune.experiments.statistics import paired_difference
 from robustprune.experiments.tables.printed import SPREADS, printed_row
-from robustprune.experiments.tables.quantities import QUANTITIES
-from robustprune.experiments.tables.settings import Cells, Check, Printed, QuantityName
+from robustprune.experiments.tables.quantity import QUANTITIES, QuantityName
+from robustprune.experiments.tables.settings import Cells, Check, Printed
 
 if TYPE_CHECKING:
     from robustprune.experiments.runs import RowRuns

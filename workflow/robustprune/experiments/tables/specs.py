@@ -7,7 +7,8 @@ from pydantic import Field
 from robustprune.core.marks import Ref
 from robustprune.core.settings import Settings
 from robustprune.core.stage import EvaluationId, ModelId, ScoreId, StageId
-from robustprune.experiments.tables.settings import Cells, QuantityName
+from robustprune.experiments.tables.quantity import QuantityName
+from robustprune.experiments.tables.settings import Cells
 
 
 class RunSpec(Settings):

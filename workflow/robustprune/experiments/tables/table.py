@@ -12,7 +12,8 @@ from robustprune.core.files import replacing, write_text
 from robustprune.core.job import Job
 from robustprune.core.stage import Stage
 from robustprune.experiments.claim_settings import Claim
-from robustprune.experiments.tables.settings import AccuracyName, Check, Form, Printed, QuantityName
+from robustprune.experiments.tables.quantity import AccuracyName, Form, QuantityName
+from robustprune.experiments.tables.settings import Check, Printed
 from robustprune.experiments.tables.specs import RowSpec
 
 if TYPE_CHECKING:
