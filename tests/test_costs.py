@@ -27,11 +27,9 @@ from robustprune.experiments.row import Row
 from robustprune.experiments.tables.forms import Table
 from robustprune.networks.precision import memory_format
 from robustprune.planning.config import load_config
-from robustprune.planning.costs.calibration import calibrate
+from robustprune.planning.costs.calibration import calibrate, networks
 from robustprune.planning.costs.report import NO_RATES, in_units
-from robustprune.planning.costs.storage import bytes_of
 from robustprune.planning.costs.throughput import THROUGHPUT_FILE, Rates, add_rates, read_throughput
-from robustprune.planning.costs.work import network_of, networks, works_of
 from robustprune.planning.plan import Plan, make_plan
 from robustprune.scores.embedding import EmbeddingStage, TorchvisionEncoder
 from robustprune.training.model import ModelStage
@@ -77,7 +75,7 @@ def work(plan: Plan, kind: str, word: str = "") -> Work:
 
 def total(plan: Plan, stage: str) -> Work:
     """All that a stage costs, under the name of its first network."""
-    works = works_of(plan, stage)
+    works = plan.stages[stage].works(plan)
     return sum(works, start=Work(works[0].network if works else ""))
 
 
@@ -188,13 +186,13 @@ def test_embedding_by_torchvision_takes_a_pass_of_a_network_of_its_own() -> None
 
 def test_bytes_by_hand() -> None:
     plan = plan_of(Row(method="PUMA", strategy="puma"))
-    rates = {"small_cnn, 10 classes, 1x8x8": RATES}
-    assert bytes_of(plan, stage_of(plan, "pools", "generated"), {}) == 5000 * (64 + 2)
-    assert bytes_of(plan, stage_of(plan, "scores", "generated"), {}) == 5000 * 9
-    assert bytes_of(plan, stage_of(plan, "models"), rates) == 3 * 4 * 1000
+    rates = {"small_cnn, 10 classes, 1x8x8": RATES.parameters}
+    assert plan.stages[stage_of(plan, "pools", "generated")].bytes_left(plan, {}) == 5000 * (64 + 2)
+    assert plan.stages[stage_of(plan, "scores", "generated")].bytes_left(plan, {}) == 5000 * 9
+    assert plan.stages[stage_of(plan, "models")].bytes_left(plan, rates) == 3 * 4 * 1000
     extrapolated = plan_of(Row(method="PUMA", strategy="puma", extrapolated=True))
     with pytest.raises(UnknownSizeError):
-        bytes_of(extrapolated, stage_of(extrapolated, "embeddings"), rates)
+        extrapolated.stages[stage_of(extrapolated, "embeddings")].bytes_left(extrapolated, rates)
     assert [in_units(size) for size in (0, 999, 1234, 3.5e9, 1e16)] == ["0 B", "999 B", "1.23 kB", "3.5 GB", "10 PB"]
 
 
@@ -214,12 +212,12 @@ def test_the_view_tells_hours_where_something_was_calibrated_and_says_so_where_n
     target = str(tmp_path / "table1.csv")
     assert describe_plan(plan, [target]).splitlines()[-1] == NO_RATES
     network = "small_cnn, 10 classes, 1x8x8"
-    assert network in {network_of(spec) for spec in plan.stages.values() if isinstance(spec, ModelStage)}
+    assert network in {spec.network() for spec in plan.stages.values() if isinstance(spec, ModelStage)}
     add_rates(tmp_path, "one GPU", {network: RATES})
     last = describe_plan(plan, [target]).splitlines()[-1]
     assert last.startswith("hours of one one GPU: at least ")
     assert "without what was not calibrated there: edm of 16-32 channels" in last
-    counted = [work for stage in plan.needed_for([plan.targets[target]]) for work in works_of(plan, stage)]
+    counted = [work for stage in plan.needed_for([plan.targets[target]]) for work in plan.stages[stage].works(plan)]
     hours = sum(RATES.hours(one) for one in counted if one.network == network)
     assert float(last.split("at least ")[1].split(",")[0]) == pytest.approx(hours, rel=0.01)
     (other,) = {name for name in networks(plan) if name.startswith("edm")}
@@ -266,21 +264,21 @@ def test_each_arithmetic_of_a_network_has_rates_of_its_own() -> None:
     assert {name.partition("8x8")[2] for name in networks(plan) if name.startswith("small_cnn")} == {"", ", bfloat16"}
     assert [name.rpartition(", ")[2] for name in networks(plan) if name.startswith("edm")] == ["bfloat16", "1x8x8"]
     used = {
-        kind: [work.network.endswith("bfloat16") for work in works_of(plan, stage_of(plan, kind))]
+        kind: [work.network.endswith("bfloat16") for work in plan.stages[stage_of(plan, kind)].works(plan)]
         for kind in ("generators", "evaluations")
     }
     assert used == {"generators": [True], "evaluations": [False]}
     network, shown = "small_cnn, 10 classes, 1x8x8", 20 * 40 * 128  # it is validated in float32
-    assert works_of(plan, stage_of(plan, "models")) == (
+    assert plan.stages[stage_of(plan, "models")].works(plan) == (
         Work(f"{network}, bfloat16", gradients=10 * shown, updates=2 * shown),
         Work(network, forwards=20 * 100 * 2, gradients=20 * 100 * 40),
     )
-    assert {work.network for stage in plan.stages for work in works_of(plan, stage)} <= set(networks(plan))
+    assert {work.network for stage in plan.stages for work in plan.stages[stage].works(plan)} <= set(networks(plan))
     rates = calibrate(plan, torch.device("cpu"), batch_size=8, seconds=0)
     assert set(rates) == set(networks(plan))
-    of_generator = {name: rate for name, rate in rates.items() if not name.startswith("edm") or "bfloat16" in name}
-    (edm,) = (rate for name, rate in of_generator.items() if name.startswith("edm"))
-    assert bytes_of(plan, stage_of(plan, "generators"), of_generator) == 4 * edm.parameters
+    parameters = {name: rate.parameters for name, rate in rates.items()}
+    (edm,) = (count for name, count in parameters.items() if name.startswith("edm") and "bfloat16" in name)
+    assert plan.stages[stage_of(plan, "generators")].bytes_left(plan, parameters) == 4 * edm
 
 
 @pytest.mark.parametrize(
@@ -306,7 +304,7 @@ def test_the_size_of_a_pool_that_is_made_is_in_the_costs(tmp_path: Path) -> None
     plan = replace(plan_of(row, synthetic={"source": f"webdataset:{shards}"}), results=tmp_path)
     score = stage_of(plan, "scores", "synthetic")
     with pytest.raises(UnknownSizeError):
-        works_of(plan, score)
+        plan.stages[score].works(plan)
     pool = plan.directory(stage_of(plan, "pools", "synthetic"))
     pool.mkdir(parents=True)
     (pool / "pool.json").write_text('{"count": 5000}')

@@ -84,6 +84,7 @@ class Stage(Settings, ABC):
     """Base class of all stages."""
 
     kind: str
+    sentence: ClassVar[str]  # what a stage of the kind is, for people
     resources: ClassVar[str] = ""  # key of the section ``resources``; empty for that of its kind
     uses_device: ClassVar[bool] = True  # False for classes that never compute on a GPU
     local: ClassVar[bool] = False  # True for what takes seconds and runs where Snakemake runs

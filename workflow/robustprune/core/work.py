@@ -3,11 +3,28 @@
 Where a number depends on what will be found, it is the most there can be, and for DeepFool what is usual.
 """
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 
 class UnknownSizeError(Exception):
     """The size of something that a stage handles is not known before another stage has run."""
+
+
+FLOAT_BYTES = 4
+
+
+def weights_bytes(network: str, parameters: Mapping[str, int]) -> int:
+    """Return the size of a network's weights. Raises UnknownSizeError for one that was not calibrated."""
+    if network not in parameters:
+        raise UnknownSizeError(network)
+    return parameters[network] * FLOAT_BYTES
+
+
+def bytes_of_image(image_shape: tuple[int, int, int]) -> int:
+    """Return the size of an image's pixels and label."""
+    return math.prod(image_shape) + 2
 
 
 @dataclass(frozen=True)

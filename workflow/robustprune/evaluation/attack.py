@@ -16,7 +16,12 @@ AttackName = Annotated[str, Named(ATTACKS)]
 
 
 def attack(
-    name: str, *, words: str, breakers: tuple[str, ...] = (), together: int | None = None
+    name: str,
+    *,
+    words: str,
+    breakers: tuple[str, ...] = (),
+    together: int | None = None,
+    passes: tuple[int, int] = (1, 0),
 ) -> Callable[[Measure], Measure]:
     """Declare how a model is measured under an attack.
 
@@ -24,6 +29,8 @@ def attack(
         name: name in ``evaluation.attacks``.
         words: name for readers.
         breakers: names of the attacks that it consists of, where an outcome says which broke an image.
+        passes: forward passes and gradients of an image that withstands it, for cost estimates; those of PGD follow
+            from its settings.
         together: images that are attacked at once, where that decides numbers: AutoAttack draws for a whole batch.
     """
     return lambda measure: ATTACKS.declare(name, measure)

@@ -42,7 +42,15 @@ TARGETS = 9  # classes that the targeted attacks try, or all others where there 
 DLR_CLASSES = 4  # classes that the targeted loss needs at the least
 
 
-@attack("autoattack", words="AutoAttack", breakers=("apgd-ce", "apgd-t", "fab-t", "square"), together=250)
+# Of the standard AutoAttack: FAB's 9 targets x 100 steps and Square's 5,000 queries forward; the clean pass, APGD's
+# (1 + 9) x 101 steps and FAB's 9 x 100 with a gradient.
+@attack(
+    "autoattack",
+    words="AutoAttack",
+    breakers=("apgd-ce", "apgd-t", "fab-t", "square"),
+    together=250,
+    passes=(5900, 1911),
+)
 def measure_under_autoattack(target: Target) -> RowPass:
     """Return the pass that does one attack after the other over the images that those before have left right."""
     if target.imported:

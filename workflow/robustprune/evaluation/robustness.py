@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -16,14 +16,17 @@ from robustprune.core.rows import Columns, RowPass, collect, compute_rows
 from robustprune.core.settings import ThreatModel, Weights
 from robustprune.core.stage import ModelId, PoolId, SharedRows, Stage, slug_of
 from robustprune.core.stage_file import read_spec
+from robustprune.core.work import Work
 from robustprune.evaluation.attack import ATTACKS, AttackName, attack_words
 from robustprune.evaluation.settings import Pgd
 from robustprune.evaluation.summary import SUMMARY_FILE, doubts
 from robustprune.images.pool import AnyLabels, Pool
-from robustprune.networks.classifier import ClassifierStage
+from robustprune.networks.classifier import ClassifierStage, network_behind
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from robustprune.planning.plan import Plan
 
 
 AnyFlags = npt.NDArray[np.bool_]
@@ -79,9 +82,13 @@ class Target:
         return compute_rows(self.job, len(self.rows), compute, what=what, batch_size=together, name=name, rows=rows)
 
 
+ROW_BYTES = 8 + 2 + 3  # index, label, flags
+
+
 class EvaluationStage(Stage):
     """Which test images a model gets right, clean and under one attack. Another attack is another stage."""
 
+    sentence = "whether a model is right on each test image, clean and under an attack"
     kind: Literal["evaluations"] = "evaluations"
     attack: AttackName
     pgd: Pgd | None = Field(description="settings of an attack that is PGD")
@@ -101,6 +108,20 @@ class EvaluationStage(Stage):
     @classmethod
     def _of_the_attack(cls, seed: int, info: ValidationInfo) -> int:
         return 0 if info.data.get("attack") == "clean" else seed
+
+    def works(self, plan: Plan) -> tuple[Work, ...]:
+        """Return the passes of the attack for each image that is measured, the clean one among them."""
+        forwards, gradients = self.pgd.passes if self.pgd else ATTACKS.facts(self.attack).get("passes", (1, 0))
+        images = Work(network_behind(plan, self.model), forwards, gradients) * self._measured(plan)
+        return (images,)
+
+    def bytes_left(self, plan: Plan, parameters: Mapping[str, int]) -> int:
+        """Return the size of the outcomes."""
+        return self._measured(plan) * ROW_BYTES
+
+    def _measured(self, plan: Plan) -> int:
+        rows = plan.count(self.pool)
+        return min(rows, self.images or rows)
 
     @property
     def attack_in_words(self) -> str:

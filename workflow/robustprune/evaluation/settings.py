@@ -55,6 +55,11 @@ class Pgd(PgdSettings):
 
     objective: Literal["margin", "cross_entropy"] = Field(description="the margin is that of Carlini & Wagner")
 
+    @property
+    def passes(self) -> tuple[int, int]:
+        """Forward passes and gradients of an image that withstands it, the clean one and the first check among them."""
+        return 1 + self.restarts, 1 + self.restarts * self.steps
+
 
 class EvaluationSettings(Settings):
     """The attacks on a trained model, and on how many test images."""

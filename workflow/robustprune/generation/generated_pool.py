@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -12,9 +12,11 @@ from pydantic import Field
 from robustprune.core.errors import UserError
 from robustprune.core.job import Job
 from robustprune.core.rows import Columns, RowPass, compute_rows
-from robustprune.core.stage import GeneratorId, ImageShape, SharedRows, Stage
+from robustprune.core.stage import GeneratorId, SharedRows
 from robustprune.core.stage_file import read_spec
+from robustprune.core.work import Work, bytes_of_image
 from robustprune.generation.settings import SamplerSettings
+from robustprune.images.pool_stage import PoolStage, Stages
 
 if TYPE_CHECKING:
     import torch
@@ -22,20 +24,17 @@ if TYPE_CHECKING:
     from robustprune.generation.generator import GeneratorStage
     from robustprune.generation.network import UNet
     from robustprune.images.formats.stream import Block
+    from robustprune.planning.plan import Plan
 
 
 DEFINITION = {"pools.generated": 1}
 
 
-class GeneratedPoolStage(Stage):
+class GeneratedPoolStage(PoolStage):
     """Images drawn from a generator, the classes in turn."""
 
-    kind: Literal["pools"] = "pools"
     origin: Literal["generated"] = "generated"
-    dataset: str
     generator: GeneratorId
-    classes: int
-    image_shape: ImageShape
     count: int = Field(gt=0)
     sampler: SamplerSettings
 
@@ -43,9 +42,28 @@ class GeneratedPoolStage(Stage):
     def slug(self) -> str:
         return f"{self.dataset}-generated"
 
+    def planned_count(self, stages: Stages) -> int:
+        """Return the number of images that are drawn."""
+        return self.count
+
+    def planned_class_counts(self) -> tuple[int, ...]:
+        """Return the number of images of each class: the classes come in turn."""
+        whole, rest = divmod(self.count, self.classes)
+        return tuple(whole + (label < rest) for label in range(self.classes))
+
     @property
     def shared_rows(self) -> SharedRows:
         return SharedRows(most=self.count)
+
+    def works(self, plan: Plan) -> tuple[Work, ...]:
+        """Return the evaluations of the network by the sampler."""
+        generator = cast("GeneratorStage", plan.stages[self.generator])
+        network = generator.network(self.sampler.precision)
+        return (Work(network, forwards=self.count * self.sampler.evaluations),)
+
+    def bytes_left(self, plan: Plan, parameters: Mapping[str, int]) -> int:
+        """Return the size of the pixels and labels."""
+        return self.count * bytes_of_image(self.image_shape)
 
     def row_pass(self, job: Job) -> RowPass:
         """How some or all images are drawn. Raises UserError as ``run``."""

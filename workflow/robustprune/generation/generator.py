@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from robustprune.core.errors import UserError
 from robustprune.core.files import replacing
 from robustprune.core.job import Job
+from robustprune.core.settings import Precision
 from robustprune.core.stage import ImageShape, PoolId, Stage
 from robustprune.core.stage_file import read_spec
+from robustprune.core.work import Work, weights_bytes
 from robustprune.generation.settings import GeneratorSettings
 
 if TYPE_CHECKING:
     from robustprune.core.team import Team
     from robustprune.images.pool import PoolInfo
+    from robustprune.planning.plan import Plan
 
 
 HISTORY_FILE = "history.parquet"
@@ -22,6 +26,7 @@ HISTORY_FILE = "history.parquet"
 class GeneratorStage(Stage):
     """An EDM trained on a real pool."""
 
+    sentence = "a diffusion model (EDM) that learnt from real images, and from which more are drawn"
     kind: Literal["generators"] = "generators"
     dataset: str
     pool: PoolId
@@ -32,6 +37,24 @@ class GeneratorStage(Stage):
     @property
     def slug(self) -> str:
         return f"edm-{self.dataset}"
+
+    def network(self, precision: Precision) -> str:
+        """Return what decides how fast the network is, in words."""
+        settings, shape = self.settings, "x".join(map(str, self.image_shape))
+        channels = "-".join(str(settings.base_channels * factor) for factor in settings.channel_multipliers)
+        attention = "-".join(map(str, settings.attention_resolutions)) or "none"
+        blocks = f"{settings.blocks} blocks, attention {attention}, patch {settings.patch}"
+        words = f"edm of {channels} channels, {blocks}, {shape}"
+        return words if precision == "float32" else f"{words}, {precision}"
+
+    def works(self, plan: Plan) -> tuple[Work, ...]:
+        """Return the updates of all steps."""
+        settings = self.settings
+        return (Work(self.network(settings.precision), updates=settings.steps * settings.batch_size),)
+
+    def bytes_left(self, plan: Plan, parameters: Mapping[str, int]) -> int:
+        """Return the size of the averaged weights."""
+        return weights_bytes(self.network(self.settings.precision), parameters)
 
     def run(self, job: Job) -> dict[str, Any]:
         """Train an EDM and publish its averaged weights and its history.

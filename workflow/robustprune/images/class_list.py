@@ -49,6 +49,7 @@ HINT = (
 class ClassListStage(Stage):
     """Classes of similar size, and which images are whose."""
 
+    sentence = "which classes there are, and which images are theirs"
     rule = "class_list"
     uses_device = False
     kind: Literal["classes"] = "classes"

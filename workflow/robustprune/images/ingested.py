@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,31 +19,30 @@ from robustprune.core.errors import UserError
 from robustprune.core.files import write_text
 from robustprune.core.job import Job
 from robustprune.core.record import read_record
-from robustprune.core.stage import ImageShape, PoolId, Stage
+from robustprune.core.stage import PoolId
+from robustprune.core.work import UnknownSizeError, bytes_of_image
 from robustprune.images.formats.listing import image_files
 from robustprune.images.formats.registry import FORMATS, STORAGES
+from robustprune.images.pool_stage import PoolStage, Stages
 from robustprune.images.settings import PICTURE_FORMATS, Overlap, Storage
-from robustprune.images.sources import planned_files, require_unchanged
+from robustprune.images.sources import planned_files, planned_rows, require_unchanged
 from robustprune.images.specs import DigitsSource, FileSource, TorchvisionSource
 
 if TYPE_CHECKING:
     from robustprune.images.formats.stream import ImageStream
+    from robustprune.planning.plan import Plan
 
 
 READ_FILE = "read.txt"  # of which files the images in partial/ are
 
 
-class IngestedPoolStage(Stage):
+class IngestedPoolStage(PoolStage):
     """Real or ready-made images, brought into the pool format."""
 
     resources = "ingest"
     uses_device = False
-    kind: Literal["pools"] = "pools"
     origin: Literal["ingested"] = "ingested"
-    dataset: str
     split: Literal["train", "test", "synthetic"]
-    classes: int
-    image_shape: ImageShape
     source: FileSource | TorchvisionSource | DigitsSource
     train: PoolId | None = Field(None, description="the pool of which equal images are counted")
     test: PoolId | None = Field(None, description="the pool of which it should have no image")
@@ -55,6 +54,10 @@ class IngestedPoolStage(Stage):
     @property
     def slug(self) -> str:
         return f"{self.dataset}-{self.split}"
+
+    def planned_count(self, stages: Stages) -> int | None:
+        """Return the number of images according to the files' headers."""
+        return planned_rows(self.source, self.split)
 
     @property
     def place(self) -> str:
@@ -77,6 +80,12 @@ class IngestedPoolStage(Stage):
         if self.storage == "encoded" and self.source.format not in PICTURE_FORMATS:
             raise ValueError(f"a pool from {self.source.format} has pixels, which are not kept encoded")
         return self
+
+    def bytes_left(self, plan: Plan, parameters: Mapping[str, int]) -> int:
+        """Return the size of the pixels and labels; raise UnknownSizeError for encoded images."""
+        if self.storage == "encoded":
+            raise UnknownSizeError(self.id)
+        return plan.count(self.id) * bytes_of_image(self.image_shape)
 
     def run(self, job: Job) -> dict[str, Any]:
         """Make the pool; its facts are the number of images, in all and of each class, and the pool's digest.

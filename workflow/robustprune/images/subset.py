@@ -6,22 +6,19 @@ import numpy as np
 from pydantic import Field
 
 from robustprune.core.job import Job
-from robustprune.core.stage import ImageShape, PoolId, Stage
+from robustprune.core.stage import PoolId
+from robustprune.images.pool_stage import PoolStage, Stages
 
 DEFINITION = {"pools.subset": 1}
 
 
-class SubsetPoolStage(Stage):
+class SubsetPoolStage(PoolStage):
     """A random part of another pool; its images stay there."""
 
     resources = "ingest"
     uses_device = False
-    kind: Literal["pools"] = "pools"
     origin: Literal["subset"] = "subset"
-    dataset: str
     pool: PoolId
-    classes: int
-    image_shape: ImageShape
     count: int = Field(gt=0)
     balanced: bool
     apart_from: tuple[PoolId, ...] = Field(description="pools of which no image is drawn")
@@ -30,6 +27,15 @@ class SubsetPoolStage(Stage):
     @property
     def slug(self) -> str:
         return f"{self.dataset}-subset"
+
+    @property
+    def parent(self) -> str:
+        """The pool that it is a part of."""
+        return self.pool
+
+    def planned_count(self, stages: Stages) -> int:
+        """Return the number of images that are drawn."""
+        return self.count
 
     def run(self, job: Job) -> dict[str, Any]:
         """Draw the rows and publish the view, in the order they are drawn: of a parent in class order it is not in one.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
@@ -15,13 +15,16 @@ from pydantic import Field
 from robustprune.core.errors import UserError
 from robustprune.core.job import Job
 from robustprune.core.marks import Ref
-from robustprune.core.stage import ImageShape, PoolId, Stage, StageId
+from robustprune.core.stage import PoolId, StageId
+from robustprune.core.work import UnknownSizeError
 from robustprune.images.classes.listing import ListedImage, require_folder
 from robustprune.images.classes.specs import SynsetFolder
+from robustprune.images.pool_stage import PoolStage
 from robustprune.images.settings import Overlap
 
 if TYPE_CHECKING:
     from robustprune.images.formats.stream import EncodedImage
+    from robustprune.planning.plan import Plan
 
 
 DEFINITION = {"pools.synsets": 1}
@@ -31,18 +34,14 @@ READING_THREADS = 8  # a shared disk answers late, but many at once
 READ_AT_ONCE = 128  # images
 
 
-class SynsetPoolStage(Stage):
+class SynsetPoolStage(PoolStage):
     """Images of a class list, encoded as they are."""
 
     resources = "ingest"
     uses_device = False
-    kind: Literal["pools"] = "pools"
     origin: Literal["synsets"] = "synsets"
-    dataset: str
     split: Literal["train", "test"]
     class_list: Annotated[StageId, Ref("classes")]
-    classes: int
-    image_shape: ImageShape
     source: SynsetFolder
     test: PoolId | None = Field(None, description="the pool of which it should have no image")
     overlap: Overlap = Field("refused", description="whether it may have some all the same")
@@ -50,6 +49,10 @@ class SynsetPoolStage(Stage):
     @property
     def slug(self) -> str:
         return f"{self.dataset}-{self.split}"
+
+    def bytes_left(self, plan: Plan, parameters: Mapping[str, int]) -> int:
+        """Raise UnknownSizeError: the size of encoded images is known when they are read."""
+        raise UnknownSizeError(self.id)
 
     def run(self, job: Job) -> dict[str, Any]:
         """Bring the images of a split into a pool of encoded images.

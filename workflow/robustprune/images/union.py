@@ -1,12 +1,13 @@
 """Several pools as one."""
 
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
 from robustprune.core.job import Job
 from robustprune.core.settings import Exact, Settings
-from robustprune.core.stage import ImageShape, PoolId, Stage
+from robustprune.core.stage import PoolId
+from robustprune.images.pool_stage import PoolStage, Stages
 
 
 class UnionPart(Settings):
@@ -16,21 +17,27 @@ class UnionPart(Settings):
     share: Exact | None
 
 
-class UnionPoolStage(Stage):
+class UnionPoolStage(PoolStage):
     """Several pools, one after the other; their images stay there."""
 
     resources = "ingest"
     uses_device = False
-    kind: Literal["pools"] = "pools"
     origin: Literal["union"] = "union"
-    dataset: str
     parts: tuple[UnionPart, ...]
-    classes: int
-    image_shape: ImageShape
 
     @property
     def slug(self) -> str:
         return f"{self.dataset}-union"
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The pools that it is made of."""
+        return tuple(part.pool for part in self.parts)
+
+    def planned_count(self, stages: Stages) -> int | None:
+        """Return the sum over the pools."""
+        counts = [cast(PoolStage, stages[pool]).planned_count(stages) for pool in self.members]
+        return None if None in counts else sum(filter(None, counts))
 
     def run(self, job: Job) -> dict[str, Any]:
         """Publish the view of all the pools' images, one pool after the other.

@@ -1,5 +1,6 @@
 """The stage that turns a checkpoint from elsewhere into a model like any other."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,11 +11,14 @@ from robustprune.core.errors import UserError
 from robustprune.core.files import sha256
 from robustprune.core.job import Job
 from robustprune.core.settings import DIGEST_PATTERN, Settings
+from robustprune.core.work import weights_bytes
 from robustprune.networks.architecture import Architecture, normalization_of
 from robustprune.networks.classifier import ClassifierStage
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from robustprune.planning.plan import Plan
 
 
 Positive = Annotated[float, Field(gt=0)]
@@ -62,6 +66,10 @@ class ImportedModelStage(ClassifierStage):
     @property
     def slug(self) -> str:
         return f"imported-{self.architecture.replace('_', '')}"
+
+    def bytes_left(self, plan: "Plan", parameters: Mapping[str, int]) -> int:
+        """Return the size of the weights."""
+        return weights_bytes(self.network(), parameters)
 
     def prepared(self, network: "nn.Module") -> "nn.Module":
         """Return the network with this checkpoint's normalisation, where it has one."""

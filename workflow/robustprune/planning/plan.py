@@ -15,6 +15,7 @@ from robustprune.core.paths import POOL_FILE, RECORD_FILE, SPEC_FILE, stage_dire
 from robustprune.core.stage import Stage
 from robustprune.core.stage_file import write_spec
 from robustprune.core.wording import suggestion
+from robustprune.core.work import UnknownSizeError
 from robustprune.experiments.figures.figure import FigureForm
 from robustprune.experiments.tables.forms import AnyTable
 from robustprune.planning.claims import with_claims_on
@@ -112,6 +113,13 @@ class Plan:
         """How many images a pool will have, or has where it is made already; None where neither is known."""
         planned = rows_of(self.stages, pool_id)
         return _made_rows(self.directory(pool_id)) if planned is None else planned
+
+    def count(self, pool_id: str) -> int:
+        """How many images a pool has or will have. Raises UnknownSizeError."""
+        images = self.images(pool_id)
+        if images is None:
+            raise UnknownSizeError(pool_id)
+        return images
 
     def _spec(self, stage_id: str) -> Stage:
         if stage_id not in self.stages:

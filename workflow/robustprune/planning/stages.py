@@ -1,14 +1,10 @@
 """The stages that are planned so far."""
 
 from collections.abc import Mapping
+from typing import cast
 
 from robustprune.core.stage import Stage
-from robustprune.generation.generated_pool import GeneratedPoolStage
-from robustprune.images.ingested import IngestedPoolStage
-from robustprune.images.sources import planned_rows
-from robustprune.images.subset import SubsetPoolStage
-from robustprune.images.union import UnionPart, UnionPoolStage
-from robustprune.scores.selected_pool import SelectedPoolStage
+from robustprune.images.pool_stage import PoolStage
 
 
 class Stages(dict[str, Stage]):
@@ -24,42 +20,24 @@ class Stages(dict[str, Stage]):
         """Whether two pools are sure to have images in common; whether files have is not known before they are read."""
         if self._has_all(one, other) or self._has_all(other, one):
             return True
-        parts = [(part.pool, other) for part in self._parts(one)] + [(one, part.pool) for part in self._parts(other)]
-        return any(self.share_images(*pair) for pair in parts)
+        pairs = [(part, other) for part in self._pool(one).members] + [
+            (one, part) for part in self._pool(other).members
+        ]
+        return any(self.share_images(*pair) for pair in pairs)
 
     def _has_all(self, outer: str, inner: str) -> bool:
         """Whether every image of ``inner`` is sure to be in ``outer``."""
-        spec = self[inner]
-        if outer == inner or any(self._has_all(part.pool, inner) for part in self._parts(outer)):
+        pool = self._pool(inner)
+        if outer == inner or any(self._has_all(part, inner) for part in self._pool(outer).members):
             return True
-        if isinstance(spec, UnionPoolStage):
-            return all(self._has_all(outer, part.pool) for part in spec.parts)
-        return isinstance(spec, SubsetPoolStage | SelectedPoolStage) and self._has_all(outer, spec.pool)
+        if pool.members:
+            return all(self._has_all(outer, part) for part in pool.members)
+        return pool.parent is not None and self._has_all(outer, pool.parent)
 
-    def _parts(self, pool: str) -> tuple[UnionPart, ...]:
-        spec = self[pool]
-        return spec.parts if isinstance(spec, UnionPoolStage) else ()
+    def _pool(self, pool_id: str) -> PoolStage:
+        return cast(PoolStage, self[pool_id])
 
 
 def rows_of(stages: Mapping[str, Stage], pool_id: str) -> int | None:
     """How many images a pool has or will have; None where that is not known before it is made."""
-    match stages[pool_id]:
-        case GeneratedPoolStage(count=count) | SubsetPoolStage(count=count):
-            return count
-        case UnionPoolStage(parts=parts):
-            counts = [rows_of(stages, part.pool) for part in parts]
-            return None if None in counts else sum(count for count in counts if count is not None)
-        case IngestedPoolStage(source=source, split=split):
-            return planned_rows(source, split)
-        case SelectedPoolStage() as selected:
-            return _selected_rows(stages, selected)
-    return None
-
-
-def _selected_rows(stages: Mapping[str, Stage], spec: SelectedPoolStage) -> int | None:
-    """Where the classes come in turn, it is known how many images each has."""
-    parent = stages[spec.pool]
-    if not isinstance(parent, GeneratedPoolStage):
-        return None
-    whole, rest = divmod(parent.count, spec.classes)
-    return sum(spec.kept(whole + (label < rest)) for label in range(spec.classes))
+    return cast(PoolStage, stages[pool_id]).planned_count(stages)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -13,10 +13,11 @@ from robustprune.core.errors import UserError
 from robustprune.core.job import Job
 from robustprune.core.stage import PoolId, ScoreId, Stage
 from robustprune.pruning.radius import RADIUS_RULES, Measured, RadiusSettings
-from robustprune.pruning.settings import Among, AnyAmount, DropAsMany, Per, Strategy
+from robustprune.pruning.settings import Among, AnyAmount, DropAsMany, DropShare, Per, Strategy
 
 if TYPE_CHECKING:
     from robustprune.images.pool import Pool
+    from robustprune.planning.plan import Plan
     from robustprune.pruning.candidates import Candidates, Positions
     from robustprune.pruning.facts import Rows
     from robustprune.pruning.strategies import Amount
@@ -30,6 +31,9 @@ Values = npt.NDArray[np.float32]
 DEFINITION = {"pruning.facts": 1, "pruning.manifest": 2}
 
 
+ROW_BYTES = 8 + 2 + 4 + 4  # index, label, score, epsilon
+
+
 class ManifestStage(Stage):
     """Which rows of which pools are kept, and with what radius each is attacked.
 
@@ -37,6 +41,7 @@ class ManifestStage(Stage):
     each of the pools, or none where they are not needed.
     """
 
+    sentence = "which images are kept, and how hard each is attacked in training"
     uses_device = False
     kind: Literal["manifests"] = "manifests"
     pools: tuple[PoolId, ...]
@@ -54,6 +59,17 @@ class ManifestStage(Stage):
     @property
     def slug(self) -> str:
         return self.strategy.replace("_", "-")
+
+    @property
+    def share_of_real_kept(self) -> float:
+        """Share of the real images that are kept, 1 where only synthetic ones may go; as of all where all may."""
+        if isinstance(self.drop, DropShare) and self.among in ("all", "real"):
+            return 1 - sum(self.drop.shares)
+        return 1.0
+
+    def bytes_left(self, plan: Plan, parameters: Mapping[str, int]) -> int:
+        """Return the size of the manifest's columns."""
+        return sum(plan.count(pool) for pool in self.pools) * ROW_BYTES
 
     def run(self, job: Job) -> dict[str, Any]:
         """Choose which images of all pools together are kept, and write the manifest.

@@ -15,44 +15,7 @@ if TYPE_CHECKING:
     from robustprune.core.stage import Stage
     from robustprune.experiments.tables.table import TableStage
 
-KINDS = (
-    "classes",
-    "pools",
-    "generators",
-    "models",
-    "embeddings",
-    "scores",
-    "manifests",
-    "evaluations",
-    "qualities",
-    "layouts",
-    "studies",
-    "tables",
-    "figures",
-    "galleries",
-    "reports",
-)
-
 DEFINITION = {"report.provenance": 1}
-
-SENTENCES = {
-    "classes": "which classes there are, and which images are theirs",
-    "pools": "images with their labels: real ones brought in, generated ones drawn, or parts of other pools",
-    "generators": "a diffusion model (EDM) that learnt from real images, and from which more are drawn",
-    "models": "a classifier, trained on whole pools or on what a manifest keeps of them",
-    "embeddings": "a vector for each image of a pool, by which its neighbours are found",
-    "scores": "a number for each image of a pool, such as its margin under a model",
-    "manifests": "which images are kept, and how hard each is attacked in training",
-    "evaluations": "whether a model is right on each test image, clean and under an attack",
-    "qualities": "how good generated images are, in the eyes of a classifier that saw none",
-    "layouts": "images in a plane, and how far apart their classes lie",
-    "studies": "small models, such as a perceptron and its teacher, that show what pruning does without images",
-    "tables": "our numbers beside the printed ones, and whether they agree with the claims",
-    "figures": "a picture with its data, and a caption that checks what is claimed",
-    "galleries": "how scores are spread, what is pruned of them, and images of each part",
-    "reports": "this page",
-}
-"""What a stage of each kind is."""
 
 
 class MadeStage(NamedTuple):
@@ -75,7 +38,7 @@ class Kind(NamedTuple):
     """All stages of a kind; seconds and memory of those whose record is there.
 
     Attributes:
-        kind: as in ``KINDS``.
+        kind: the kind.
         sentence: what such a stage is.
         reads: how many stages of each other kind they read.
         stages: in the order of their ids.
@@ -123,21 +86,34 @@ def _read(job: Job, kind: str, stage_id: str) -> MadeStage:
 
 
 def by_kind(stages: dict[str, MadeStage]) -> list[Kind]:
-    """The stages by kind, in the order in which kinds are made."""
-    return [
-        _summed(kind, [stages[one] for one in sorted(stages) if stages[one].spec.kind == kind])
-        for kind in KINDS
-        if any(stage.spec.kind == kind for stage in stages.values())
-    ]
+    """The stages by kind, in the order in which the first of each was made."""
+    kinds = list(dict.fromkeys(stages[stage_id].spec.kind for stage_id in _in_order(stages)))
+    by_kinds = {kind: [stages[one] for one in sorted(stages) if stages[one].spec.kind == kind] for kind in kinds}
+    return [_summed(kind, members, kinds) for kind, members in by_kinds.items()]
 
 
-def _summed(kind: str, stages: list[MadeStage]) -> Kind:
+def _in_order(stages: dict[str, MadeStage]) -> list[str]:
+    """The ids, each after those of what it reads."""
+    order: dict[str, None] = {}
+
+    def visit(stage_id: str) -> None:
+        if stage_id not in order:
+            for _, upstream in stages[stage_id].reads:
+                visit(upstream)
+            order[stage_id] = None
+
+    for stage_id in sorted(stages):
+        visit(stage_id)
+    return list(order)
+
+
+def _summed(kind: str, stages: list[MadeStage], kinds: list[str]) -> Kind:
     records = [stage.record for stage in stages if stage.record is not None]
     read = {pair for stage in stages for pair in stage.reads}
     return Kind(
         kind=kind,
-        sentence=SENTENCES[kind],
-        reads=dict(sorted(Counter(kind for kind, _ in read).items(), key=lambda pair: KINDS.index(pair[0]))),
+        sentence=stages[0].spec.sentence,
+        reads=dict(sorted(Counter(kind for kind, _ in read).items(), key=lambda pair: kinds.index(pair[0]))),
         stages=stages,
         seconds=sum(record.seconds for record in records),
         longest=max((record.seconds for record in records), default=0.0),

@@ -51,6 +51,7 @@ class ShownFile(Settings):
 class ReportStage(Stage):
     """One page with tables, figures, what pruning drops, and how all of it was made."""
 
+    sentence = "this page"
     local = True
     rule = "report_page"
     files = ("report.html",)

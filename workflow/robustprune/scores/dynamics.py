@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,12 +14,14 @@ from robustprune.core.job import Job
 from robustprune.core.paths import dynamics_name
 from robustprune.core.rows import Columns, RowPass, compute_rows
 from robustprune.core.stage import ModelId, SharedRows, slug_of
+from robustprune.core.work import FLOAT_BYTES
 from robustprune.scores.metric import METRICS, AnyMetric
 from robustprune.scores.score import ScoreStage
 from robustprune.scores.trajectory import Recorded, Trajectory
 
 if TYPE_CHECKING:
     from robustprune.images.pool import Pool
+    from robustprune.planning.plan import Plan
     from robustprune.scores.store.reading import Store
 
 
@@ -47,6 +50,10 @@ class DynamicsScoreStage(ScoreStage):
     @property
     def shared_rows(self) -> SharedRows:
         return SharedRows(pool=self.pool, together=RECORDED_TOGETHER)
+
+    def bytes_left(self, plan: Plan, parameters: Mapping[str, int]) -> int:
+        """Return the size of the score."""
+        return plan.count(self.pool) * FLOAT_BYTES
 
     def row_pass(self, job: Job) -> RowPass:
         """How some or all images are scored.

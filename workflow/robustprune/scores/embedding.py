@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -19,9 +19,12 @@ from robustprune.core.npy import read_header
 from robustprune.core.rows import Columns, RowPass, compute_rows
 from robustprune.core.settings import DIGEST_PATTERN, Settings, Weights
 from robustprune.core.stage import ModelId, PoolId, SharedRows, Stage, slug_of
+from robustprune.core.work import UnknownSizeError, Work
+from robustprune.networks.classifier import network_behind
 
 if TYPE_CHECKING:
     from robustprune.images.pool import Pool
+    from robustprune.planning.plan import Plan
     from robustprune.scores.embeddings.encoders import Encode
     from robustprune.scores.embeddings.files import Embeddings
 
@@ -86,6 +89,7 @@ class FileEncoder(Settings):
 class EmbeddingStage(Stage):
     """A vector for each image of a pool, un-augmented."""
 
+    sentence = "a vector for each image of a pool, by which its neighbours are found"
     kind: Literal["embeddings"] = "embeddings"
     pool: PoolId
     encoder: Annotated[ModelEncoder | TorchvisionEncoder | FileEncoder, Field(discriminator="form")]
@@ -102,6 +106,20 @@ class EmbeddingStage(Stage):
     @property
     def shared_rows(self) -> SharedRows:
         return SharedRows(pool=self.pool)
+
+    def works(self, plan: Plan) -> tuple[Work, ...]:
+        """Return a pass for each image, where a network looks at them."""
+        if isinstance(self.encoder, FileEncoder):
+            return ()
+        if isinstance(self.encoder, ModelEncoder):
+            network = network_behind(plan, self.encoder.model)
+        else:
+            network = f"torchvision's {self.encoder.name}"
+        return (Work(network, forwards=plan.count(self.pool)),)
+
+    def bytes_left(self, plan: Plan, parameters: Mapping[str, int]) -> int:
+        """Raise UnknownSizeError: the dimension is known when an image has been embedded."""
+        raise UnknownSizeError(self.id)
 
     def row_pass(self, job: Job) -> RowPass:
         """How some or all images are embedded.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,10 +17,12 @@ from robustprune.core.paths import GRID_FILE
 from robustprune.core.rows import Columns, RowPass, collect, compute_rows
 from robustprune.core.settings import Settings
 from robustprune.core.stage import EmbeddingId, PoolId, ScoreId, SharedRows, slug_of
+from robustprune.core.work import FLOAT_BYTES
 from robustprune.scores.extrapolation.neighbour_settings import Distance, NeighbourSettings
 from robustprune.scores.score import ScoreStage
 
 if TYPE_CHECKING:
+    from robustprune.planning.plan import Plan
     from robustprune.scores.extrapolation.choice import Found, Trial
     from robustprune.scores.extrapolation.neighbours import Embeddings
     from robustprune.scores.extrapolation.sources import Source
@@ -171,6 +173,10 @@ class ExtrapolatedScoreStage(ScoreStage):
         meaning = replace(meaning, sign=f"{meaning.sign}; extrapolated from the nearest images that are scored")
         pool = open_pool(job.upstream("pools", self.pool))
         return {**publish_score(job, self, blocks, meaning, pool, {"extrapolation": facts}), **facts}
+
+    def bytes_left(self, plan: Plan, parameters: Mapping[str, int]) -> int:
+        """Return the size of the score and of the distance to the nearest neighbour."""
+        return plan.count(self.pool) * 2 * FLOAT_BYTES
 
     def row_pass(self, job: Job) -> RowPass:
         """How some or all images get a score; each of several jobs chooses the settings first, unless one did before.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,6 +15,8 @@ from robustprune.core.job import Job
 from robustprune.core.rows import Columns, RowPass, compute_rows
 from robustprune.core.settings import ThreatModel, Weights
 from robustprune.core.stage import ModelId, SharedRows, slug_of
+from robustprune.core.work import FLOAT_BYTES, Work
+from robustprune.networks.classifier import network_behind
 from robustprune.scores.score import ScoreStage, score
 
 if TYPE_CHECKING:
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from robustprune.experiments.row import Row
     from robustprune.images.pool import Pool
     from robustprune.planning.context import Context
+    from robustprune.planning.plan import Plan
 
 
 DEFINITION = {"scores.loss": 1}
@@ -73,6 +77,15 @@ class LossScoreStage(ScoreStage):
     @property
     def shared_rows(self) -> SharedRows:
         return SharedRows(pool=self.pool)
+
+    def works(self, plan: Plan) -> tuple[Work, ...]:
+        """Return a pass for each image, and the gradients of the attack."""
+        image = Work(network_behind(plan, self.model), forwards=1, gradients=self.attack.steps if self.attack else 0)
+        return (image * plan.count(self.pool),)
+
+    def bytes_left(self, plan: Plan, parameters: Mapping[str, int]) -> int:
+        """Return the size of the loss and the distance."""
+        return plan.count(self.pool) * 2 * FLOAT_BYTES
 
     def row_pass(self, job: Job) -> RowPass:
         """How the losses of some or all images are measured.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,6 +13,8 @@ from robustprune.core.job import Job
 from robustprune.core.rows import Columns, RowPass, compute_rows
 from robustprune.core.settings import Norm, Weights
 from robustprune.core.stage import ModelId, SharedRows, slug_of
+from robustprune.core.work import Work
+from robustprune.networks.classifier import network_behind
 from robustprune.scores.score import ScoreStage, score
 
 if TYPE_CHECKING:
@@ -20,7 +23,10 @@ if TYPE_CHECKING:
     from robustprune.experiments.row import Row
     from robustprune.images.pool import Pool
     from robustprune.planning.context import Context
+    from robustprune.planning.plan import Plan
 
+
+ROW_BYTES = 4 + 2 + 1 + 2  # margin, prediction, converged, steps
 
 SIGN = {
     "targeted": "a large margin is an easy image; a negative one is minus the distance of a misclassified image to its "
@@ -50,6 +56,15 @@ class MarginStage(ScoreStage):
     @property
     def shared_rows(self) -> SharedRows:
         return SharedRows(pool=self.pool)
+
+    def works(self, plan: Plan) -> tuple[Work, ...]:
+        """Return the passes of the method for each image: at most, or what is usual."""
+        forwards, gradients = self.settings.passes
+        return (Work(network_behind(plan, self.model), forwards, gradients) * plan.count(self.pool),)
+
+    def bytes_left(self, plan: Plan, parameters: Mapping[str, int]) -> int:
+        """Return the size of the store's columns."""
+        return plan.count(self.pool) * ROW_BYTES
 
     def row_pass(self, job: Job) -> RowPass:
         """How the margins of some or all images are measured.

@@ -39,6 +39,7 @@ def score(name: str) -> Callable[[PlanScore], PlanScore]:
 class ScoreStage(Stage):
     """Something measured of every image of ``pool``: the kind of stage that teams share."""
 
+    sentence = "a number for each image of a pool, such as its margin under a model"
     pool: PoolId
 
     @property

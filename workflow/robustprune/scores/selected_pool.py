@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +13,9 @@ from pydantic import Field
 from robustprune.core.errors import UserError
 from robustprune.core.job import Job
 from robustprune.core.settings import Exact
-from robustprune.core.stage import ImageShape, PoolId, ScoreId, Stage
+from robustprune.core.stage import PoolId, ScoreId
 from robustprune.core.stage_file import read_spec
+from robustprune.images.pool_stage import PoolStage, Stages
 from robustprune.scores.score import ScoreStage
 
 if TYPE_CHECKING:
@@ -25,23 +26,29 @@ if TYPE_CHECKING:
 DEFINITION = {"pools.selected": 1}
 
 
-class SelectedPoolStage(Stage):
+class SelectedPoolStage(PoolStage):
     """The images of each class of a pool that a classifier is surest of, by its loss; they stay in their pool."""
 
     resources = "ingest"
     uses_device = False
-    kind: Literal["pools"] = "pools"
     origin: Literal["selected"] = "selected"
-    dataset: str
     pool: PoolId
     score: ScoreId
-    classes: int
-    image_shape: ImageShape
     keep: Exact = Field(gt=0, le=1)
 
     @property
     def slug(self) -> str:
         return f"{self.dataset}-selected"
+
+    @property
+    def parent(self) -> str:
+        """The pool that it is a part of."""
+        return self.pool
+
+    def planned_count(self, stages: Stages) -> int | None:
+        """Return the number of images, where it is known how many each class has before."""
+        counts = cast(PoolStage, stages[self.pool]).planned_class_counts()
+        return None if counts is None else sum(map(self.kept, counts))
 
     def kept(self, images: int) -> int:
         """How many of so many images of a class are kept: the share, rounded, and at least one where there is any."""

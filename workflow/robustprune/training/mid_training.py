@@ -21,6 +21,7 @@ from robustprune.core.files import replacing
 from robustprune.core.paths import MID_TRAINING_FILE
 from robustprune.core.rows import Columns, collect, compute_rows
 from robustprune.core.settings import Settings
+from robustprune.core.work import Work
 from robustprune.training.recipes.rs_fgsm import RsFgsmRecipe
 
 if TYPE_CHECKING:
@@ -48,6 +49,9 @@ DEEPFOOL = DeepFoolSettings(  # all that decides numbers, since a spec does not 
 SCORED_AT_ONCE = 500  # images; fixed, as the rounding of a model's arithmetic may depend on it
 
 EASY: dict[str, Literal["high", "low"]] = {"loss": "low", "deepfool": "high"}
+
+
+DEEPFOOL_GRADIENTS = 10  # an image, as is usual: an estimate
 
 
 class MidTraining(Settings):
@@ -87,6 +91,12 @@ class MidTraining(Settings):
         if self.target == "fixed" and self.score != "deepfool":
             raise ValueError(f"target = fixed needs score = deepfool, not {self.score}")
         return self
+
+    @property
+    def image_work(self) -> Work:
+        """Passes of an image that is scored: DeepFool's as is usual, or one, and the step of the attack before it."""
+        scored = Work(gradients=DEEPFOOL_GRADIENTS) if self.score == "deepfool" else Work(forwards=1)
+        return scored + Work(gradients=int(self.at == "adversarial"))
 
     def dropped(self, images: int) -> int:
         """Return how many of so many images of a pool are dropped."""

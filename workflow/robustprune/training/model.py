@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
@@ -15,20 +16,26 @@ from robustprune.core.paths import HISTORY_FILE
 from robustprune.core.settings import ThreatModel
 from robustprune.core.stage import ManifestId, PoolId, slug_of
 from robustprune.core.stage_file import read_spec
+from robustprune.core.work import Work, weights_bytes
 from robustprune.networks.classifier import ClassifierStage
 from robustprune.training.dynamics import RecordingSettings
 from robustprune.training.mid_training import MidTraining
 from robustprune.training.online import OnlinePuma
-from robustprune.training.recipes.base import AnyRecipe, problem_of_processes
+from robustprune.training.recipes.base import AdversarialRecipe, AnyRecipe, problem_of_processes
 
 if TYPE_CHECKING:
     from robustprune.core.team import Team
+    from robustprune.planning.plan import Plan
+    from robustprune.pruning.prune import ManifestStage
     from robustprune.training.dynamics import Recorder
     from robustprune.training.fit import Training
     from robustprune.training.trainset import KeptImages
 
 
 logger = logging.getLogger(__name__)
+
+
+RECORDED_BYTES = 2 + 2 + 1  # confidence, error, correct, before compression
 
 
 class ModelStage(ClassifierStage):
@@ -67,6 +74,62 @@ class ModelStage(ClassifierStage):
     def pools(self) -> tuple[str, ...]:
         """Ids of the pools it learns from, the real one first."""
         return (self.real,) if self.synthetic is None else (self.real, self.synthetic)
+
+    def works(self, plan: Plan) -> tuple[Work, ...]:
+        """Return what the steps cost, in the recipe's arithmetic, and what is done beside them, in float32."""
+        beside = Work(self.network()) + self._validations() + self._recordings(plan) + self._pruning_midway(plan)
+        return self._steps(plan), beside
+
+    def bytes_left(self, plan: Plan, parameters: Mapping[str, int]) -> int:
+        """Return the size of the weights (averaged, raw, best) and of the recordings."""
+        files = 3 if self.training.validates else 2
+        weights, recording = files * weights_bytes(self.network(), parameters), self.recording
+        if recording is None:
+            return weights
+        rows = sum(plan.count(pool) for pool in self.pools) * (recording.epochs or self.training.epochs)
+        return weights + len(recording.trajectories) * rows * RECORDED_BYTES
+
+    def _steps(self, plan: Plan) -> Work:
+        recipe = self.training
+        gradients, updates = recipe.gradients_of_image, recipe.updates_of_image
+        image = Work(self.network(recipe.precision), gradients=gradients, updates=updates)
+        if self.online is not None:
+            image += Work(forwards=self.online.forwards)
+        return image * self.images_learnt_from(plan)
+
+    def images_learnt_from(self, plan: Plan) -> int:
+        """Return the number of images in all steps together, those drawn again counted again."""
+        recipe, midway = self.training, self.mid_training
+        if recipe.epoch_images is not None:
+            return recipe.epochs * recipe.steps_per_epoch(0) * recipe.batch_size
+        manifest = cast("ManifestStage", plan.stages[self.manifest]) if self.manifest else None
+        kept = manifest.share_of_real_kept if manifest else 1.0
+        an_epoch = (plan.count(self.real) - recipe.held_out_images) * kept
+        epochs = midway.after_epoch + (recipe.epochs - midway.after_epoch) * midway.keep if midway else recipe.epochs
+        return round(an_epoch * epochs)
+
+    def _validations(self) -> Work:
+        recipe = self.training
+        if not recipe.validates:
+            return Work()
+        image = Work(forwards=1)
+        if isinstance(recipe, AdversarialRecipe):
+            image += Work(forwards=1, gradients=recipe.validation_steps)
+        return image * (-(-recipe.epochs // recipe.validate_every) * recipe.validation_images)
+
+    def _recordings(self, plan: Plan) -> Work:
+        recording = self.recording
+        if recording is None:
+            return Work()
+        adversarial = sum(name.startswith("adversarial") for name in recording.trajectories)
+        image = Work(forwards=len(recording.trajectories), gradients=adversarial * recording.attack.steps)
+        rows = sum(plan.count(pool) for pool in self.pools)
+        return image * ((recording.epochs or self.training.epochs) * rows)
+
+    def _pruning_midway(self, plan: Plan) -> Work:
+        if self.mid_training is None or self.mid_training.strategy == "random":
+            return Work()
+        return self.mid_training.image_work * sum(plan.count(pool) for pool in self.pools)
 
     def run(self, job: Job) -> dict[str, Any]:
         """Train, and publish the history, the weights (averaged, raw, best) and the recordings.

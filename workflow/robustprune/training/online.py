@@ -46,6 +46,11 @@ class OnlinePuma(Settings):
             )
         return self
 
+    @property
+    def forwards(self) -> int:
+        """Forward passes of an image in a step: the bisection's, both ends and the threshold."""
+        return self.bisection_steps + 2 + (self.threshold is not None)
+
     def moved(self, model: nn.Module, images: Tensor, attacked: Tensor, labels: Tensor) -> Moved:
         """Bring each attacked image back to the margin of the model as it is (PUMA, Eq. 4).
 

@@ -9,9 +9,12 @@ from pydantic import Field
 from robustprune.core.files import replacing
 from robustprune.core.job import Job
 from robustprune.core.stage import ModelId, PoolId, Stage, slug_of
+from robustprune.core.work import Work
+from robustprune.networks.classifier import network_behind
 
 if TYPE_CHECKING:
     from robustprune.images.pool import Pool
+    from robustprune.planning.plan import Plan
 
 
 TABLE_FILE, SHEETS, NEAREST_FILE = "table.csv", "sheets", "nearest.png"
@@ -23,6 +26,7 @@ class QualityStage(Stage):
     ``pool`` has the generated images, ``train`` those that the generator learnt from, ``test`` others.
     """
 
+    sentence = "how good generated images are, in the eyes of a classifier that saw none"
     kind: Literal["qualities"] = "qualities"
     pool: PoolId
     train: PoolId
@@ -33,6 +37,12 @@ class QualityStage(Stage):
     @property
     def slug(self) -> str:
         return f"quality-{slug_of(self.pool)}"
+
+    def works(self, plan: Plan) -> tuple[Work, ...]:
+        """Return two passes over the images of each pool: for the model's answers, and for its features."""
+        rows = [plan.count(pool) for pool in (self.pool, self.train, self.test)]
+        images = sum(min(self.images or count, count) for count in rows)
+        return (Work(network_behind(plan, self.model), forwards=2 * images),)
 
     def run(self, job: Job) -> dict[str, Any]:
         """Publish table.csv, contact sheets of each class, and the generated images nearest to real ones.

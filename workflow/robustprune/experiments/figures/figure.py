@@ -67,6 +67,7 @@ class Panel(NamedTuple):
 class FigureStage(Stage):
     """What every figure has."""
 
+    sentence = "a picture with its data, and a caption that checks what is claimed"
     local = True
     files = ("figure.svg", "figure.csv", "caption.md")
     kind: Literal["figures"] = "figures"

@@ -21,6 +21,7 @@ FEWEST_CLASSES = 2  # between which there is a distance
 class LayoutStage(Stage):
     """The images of a pool, or those that a training kept in its middle, in a plane; and how their classes lie."""
 
+    sentence = "images in a plane, and how far apart their classes lie"
     uses_device = False
     kind: Literal["layouts"] = "layouts"
     pool: PoolId

@@ -122,6 +122,7 @@ PGD_STEPS, PGD_STEP = 20, 0.25  # of the evaluation
 class CloudsStage(Stage):
     """A network trained on two clouds in a plane, with and without pruning (Kaufmann et al. v1 and v2)."""
 
+    sentence = "small models, such as a perceptron and its teacher, that show what pruning does without images"
     uses_device = False
     kind: Literal["studies"] = "studies"
     study: Literal["clouds"] = "clouds"

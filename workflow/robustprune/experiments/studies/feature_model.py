@@ -69,6 +69,7 @@ class Count(NamedTuple):
 class FeatureModelStage(Stage):
     """Points with a robust and with fragile features, pruned by loss (Kaufmann et al. v2, Appendix C)."""
 
+    sentence = "small models, such as a perceptron and its teacher, that show what pruning does without images"
     uses_device = False
     kind: Literal["studies"] = "studies"
     study: Literal["feature_model"] = "feature_model"

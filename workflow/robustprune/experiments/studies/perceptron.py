@@ -35,6 +35,7 @@ class Point(NamedTuple):
 class PerceptronStage(Stage):
     """Students of a perceptron teacher on every point of a grid, attacked with one epsilon (PUMA, section 2)."""
 
+    sentence = "small models, such as a perceptron and its teacher, that show what pruning does without images"
     uses_device = False
     kind: Literal["studies"] = "studies"
     study: Literal["perceptron"] = "perceptron"

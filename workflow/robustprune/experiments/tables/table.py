@@ -28,6 +28,7 @@ SHOWN_FILE = "table.json"  # for the report
 class TableStage(Stage):
     """A table: our rows beside the printed ones."""
 
+    sentence = "our numbers beside the printed ones, and whether they agree with the claims"
     local = True
     files = ("table.csv", "table.md", "table.tex")
     kind: Literal["tables"] = "tables"

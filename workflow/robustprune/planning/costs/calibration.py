@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -11,14 +12,18 @@ from torch import Tensor, nn
 from robustprune.core.errors import UserError
 from robustprune.core.randomness import BatchNoise, generator
 from robustprune.core.settings import Precision
+from robustprune.generation.generated_pool import GeneratedPoolStage
 from robustprune.generation.generator import GeneratorStage
 from robustprune.generation.network import UNet, build_network
 from robustprune.generation.settings import AUGMENTATION_LABELS
+from robustprune.networks.imported import ImportedModelStage
 from robustprune.networks.precision import arithmetic, memory_format
 from robustprune.networks.registry import build_model
 from robustprune.planning.costs.throughput import Rates
-from robustprune.planning.costs.work import NetworkSpec, networks
 from robustprune.planning.plan import Plan
+from robustprune.training.model import ModelStage
+
+NetworkSpec = ModelStage | ImportedModelStage | GeneratorStage
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +48,25 @@ def calibrate(plan: Plan, device: torch.device, *, batch_size: int, seconds: flo
         rates[name] = _measure(spec, precision, device, batch_size=batch_size, seconds=seconds)
         logger.info("%d of %d, %s: %s", position + 1, len(found), name, _told(rates[name]))
     return rates
+
+
+def networks(plan: Plan) -> dict[str, tuple[NetworkSpec, Precision]]:
+    """Each network of the plan's own that images go through, with the arithmetic of what they go through it for.
+
+    Torchvision's are not among them: their weights lie where the jobs run, so they cannot be built for a measurement.
+    """
+    found: list[tuple[NetworkSpec, Precision]] = []  # a model looks at images in float32, however it learns
+    for spec in plan.stages.values():
+        match spec:
+            case ModelStage(training=recipe):
+                found += [(spec, recipe.precision), (spec, "float32")]
+            case ImportedModelStage():
+                found.append((spec, "float32"))
+            case GeneratorStage(settings=settings):
+                found.append((spec, settings.precision))
+            case GeneratedPoolStage(generator=generator, sampler=sampler):
+                found.append((cast(GeneratorStage, plan.stages[generator]), sampler.precision))
+    return {spec.network(precision): (spec, precision) for spec, precision in found}
 
 
 def _told(rates: Rates) -> str:

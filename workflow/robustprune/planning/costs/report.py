@@ -4,9 +4,7 @@ from collections.abc import Collection, Iterable, Set
 from dataclasses import dataclass
 
 from robustprune.core.work import UnknownSizeError, Work
-from robustprune.planning.costs.storage import bytes_of
 from robustprune.planning.costs.throughput import Rates, Table
-from robustprune.planning.costs.work import works_of
 from robustprune.planning.plan import Plan
 
 COLUMNS = ("stages", "exist", "to run", "gradients", "updates", "forwards", "disk")
@@ -34,7 +32,7 @@ def cost_lines(
         existing: those of the needed stages that are complete.
         missing: those of them that would run.
     """
-    sizes = {name: rates for networks in table.values() for name, rates in networks.items()}
+    sizes = {name: rates.parameters for networks in table.values() for name, rates in networks.items()}
     costs = {stage: _cost(plan, stage, sizes) for stage in missing}
     kinds: dict[str, list[str]] = {}
     for stage in needed:
@@ -45,11 +43,11 @@ def cost_lines(
     return [header, *lines, *_not_counted(costs), *_hours(costs, table)]
 
 
-def _cost(plan: Plan, stage: str, sizes: dict[str, Rates]) -> Cost:
-    works, size = None, None
+def _cost(plan: Plan, stage_id: str, parameters: dict[str, int]) -> Cost:
+    stage, works, size = plan.stages[stage_id], None, None
     try:
-        works = works_of(plan, stage)
-        size = bytes_of(plan, stage, sizes)
+        works = tuple(work for work in stage.works(plan) if work.passes)
+        size = stage.bytes_left(plan, parameters)
     except UnknownSizeError:
         pass
     return Cost(works, size)

@@ -77,6 +77,7 @@ class GalleryStage(Stage):
     ``scores`` has an id for each of the pools; ``manifests`` choose among the images of these pools.
     """
 
+    sentence = "how scores are spread, what is pruned of them, and images of each part"
     uses_device = False
     kind: Literal["galleries"] = "galleries"
     pools: tuple[PoolId, ...] = Field(min_length=1)

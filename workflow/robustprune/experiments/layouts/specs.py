@@ -1,1 +1,0 @@
-"""Where images lie in a plane."""

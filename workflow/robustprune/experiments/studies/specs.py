@@ -1,1 +1,0 @@
-"""Studies without images: models small enough to be understood."""

@@ -1,1 +1,0 @@
-"""A page of all that was asked for."""

@@ -1,1 +1,0 @@
-"""Vectors that images are compared by."""
