@@ -10,24 +10,30 @@ import torch
 from scipy import stats
 from torch import nn
 
+from robustprune.attacks.deepfool_settings import DeepFoolSettings
 from robustprune.core.job import Job
-from robustprune.core.paths import FIELD_FILE, MEASURES_FILE, POINTS_FILE
+from robustprune.core.paths import CAPTION_FILE, FIGURE_DATA_FILE, FIGURE_FILE
 from robustprune.core.stage_file import write_spec
-from robustprune.experiments.figures.clouds import CloudsFigureStage
-from robustprune.experiments.figures.style import CAPTION_FILE, DATA_FILE, FIGURE_FILE
-from robustprune.experiments.studies.clouds import (
-    CloudsStage,
-    Training,
+from robustprune.experiments.figures.toy_boundaries import ToyBoundariesStage
+from robustprune.experiments.studies import toy_2d
+from robustprune.experiments.studies.toy_2d import (
+    FIELD_FILE,
+    GRID,
+    MEASURES_FILE,
+    POINTS_FILE,
+    ToySettings,
+    ToyStage,
+    ToyTraining,
     attack,
     best_prediction,
     draw_clouds,
     kept_of,
     measure,
 )
-from robustprune.experiments.studies.settings import GRID, CloudSettings
+from robustprune.training import mid_training
 from tiny import all_figures
 
-SMALL = CloudSettings(points=60, test_points=100, width=8, steps_before=10, steps_after=10, trials=2)
+SMALL = ToySettings(points=60, test_points=100, width=8, steps_before=10, steps_after=10, trials=2)
 
 
 def line() -> nn.Module:
@@ -40,7 +46,7 @@ def line() -> nn.Module:
 
 
 def test_clouds_are_normal_within_the_square_and_the_line_is_wrong_as_often_as_it_must_be() -> None:
-    settings = CloudSettings(distance=0.3, spread=0.1)
+    settings = ToySettings(distance=0.3, spread=0.1)
     points, labels = draw_clouds(np.random.default_rng(0), 4000, settings)
     plane = points.reshape(-1, 2).numpy()
     assert (plane >= 0).all()
@@ -85,7 +91,7 @@ def test_pruning_drops_the_end_it_names(dropped: Any, gone: str) -> None:
 
 def test_losses_are_those_of_attacked_points() -> None:
     points, labels = draw_clouds(np.random.default_rng(3), 60, SMALL)
-    training = Training(SMALL, 0, points, labels)
+    training = ToyTraining(SMALL, 0, points, labels)
     training.network = line()  # type: ignore[assignment]
     clean = measure(line(), points, points, labels)
     assert (training.measured().loss >= clean.loss).all()
@@ -96,17 +102,17 @@ def test_losses_are_those_of_attacked_points() -> None:
 @pytest.mark.parametrize("settings", [{"keep": 0.02}, {"keep": 0.99}])
 def test_nothing_kept_or_dropped_is_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="should keep some and drop some"):
-        CloudSettings(points=20, **settings)
+        ToySettings(points=20, **settings)
 
 
 def test_a_training_goes_on_from_where_it_was_with_the_rest() -> None:
     points, labels = draw_clouds(np.random.default_rng(3), 60, SMALL)
-    training = Training(SMALL, 0, points, labels)
+    training = ToyTraining(SMALL, 0, points, labels)
     training.run(5)
     rest, kept = training.without("none", training.measured())
     assert kept.all()
     rest.run(5)
-    whole = Training(SMALL, 0, points, labels)
+    whole = ToyTraining(SMALL, 0, points, labels)
     whole.run(10)
     for one, other in zip(rest.network.parameters(), whole.network.parameters(), strict=True):
         assert torch.equal(one, other)
@@ -114,7 +120,7 @@ def test_a_training_goes_on_from_where_it_was_with_the_rest() -> None:
 
 
 def test_a_figure_shows_points_and_boundary_and_tells_what_changed(make_job: Callable[..., Job]) -> None:
-    study = CloudsStage(settings=SMALL)
+    study = ToyStage(settings=SMALL)
     job = make_job("studies", study.id)
     write_spec(job.directory / "spec.json", study)
     assert study.run(job)["networks"] == 10
@@ -126,13 +132,13 @@ def test_a_figure_shows_points_and_boundary_and_tells_what_changed(make_job: Cal
     assert points["none"].all()
     assert len(measures) == 10
     assert (measures["robustness"] <= measures["accuracy"]).all()
-    spec = CloudsFigureStage(
+    spec = ToyBoundariesStage(
         name="kaufmann_v2.figure1", title="Figure 1", claim="it is clearer", panels=("none", "low_distance"),
         study=study.id,
     )  # fmt: skip
     drawn = make_job("figures", spec.id)
     spec.run(drawn)
-    data = pd.read_csv(drawn.directory / DATA_FILE)
+    data = pd.read_csv(drawn.directory / FIGURE_DATA_FILE)
     assert list(data.columns) == ["x", "y", "label", "loss", "distance", "low_distance"]
     assert (~data["low_distance"]).sum() == 24
     assert "best boundary" in (drawn.directory / FIGURE_FILE).read_text()
@@ -148,3 +154,8 @@ def test_figures_of_clouds_share_one_study_at_every_preset(preset: str) -> None:
     assert plan.problems == {}
     stages = [plan.targets[f"results/{figure}.svg"] for figure in ("kaufmann_v1/figure6", "kaufmann_v2/figure1")]
     assert plan.upstream(stages[0]) == plan.upstream(stages[1])
+
+
+def test_points_are_scored_as_images_are_in_the_middle_of_a_training() -> None:
+    assert DeepFoolSettings(**toy_2d.DEEPFOOL) == mid_training.DEEPFOOL
+    assert toy_2d.LONG_STEP == mid_training.LONG_STEP

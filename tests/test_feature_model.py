@@ -10,9 +10,9 @@ from pydantic import ValidationError
 from scipy import stats
 
 from robustprune.core.job import Job
+from robustprune.core.paths import CAPTION_FILE, FIGURE_DATA_FILE, FIGURE_FILE
 from robustprune.core.stage_file import write_spec
-from robustprune.experiments.figures.feature_model import FeatureModelFigureStage, compare
-from robustprune.experiments.figures.style import CAPTION_FILE, DATA_FILE, FIGURE_FILE
+from robustprune.experiments.figures.feature_model_accuracy import FeatureModelAccuracyStage, compare
 from robustprune.experiments.studies.feature_formulas import (
     End,
     accuracy,
@@ -22,8 +22,13 @@ from robustprune.experiments.studies.feature_formulas import (
     robust_share_left,
     trained_classifier,
 )
-from robustprune.experiments.studies.feature_model import FeatureModelStage, count_right, draw_points, prune
-from robustprune.experiments.studies.settings import FeatureModelSettings
+from robustprune.experiments.studies.feature_model import (
+    FeatureModelSettings,
+    FeatureModelStage,
+    count_right,
+    draw_points,
+    prune,
+)
 from tiny import all_figures
 
 MODEL = FeatureModelSettings()
@@ -139,10 +144,10 @@ def test_a_figure_has_formula_and_simulation_side_by_side(make_job: Callable[...
     job = make_job("studies", study.id)
     write_spec(job.directory / "spec.json", study)
     study.run(job)
-    spec = FeatureModelFigureStage(name="kaufmann_v2.feature_model", title="Features", study=study.id)
+    spec = FeatureModelAccuracyStage(name="kaufmann_v2.feature_model", title="Features", study=study.id)
     drawn = make_job("figures", spec.id)
     spec.run(drawn)
-    data = pd.read_csv(drawn.directory / DATA_FILE)
+    data = pd.read_csv(drawn.directory / FIGURE_DATA_FILE)
     counts = pd.read_parquet(job.directory / "counts.parquet")
     assert len(data) == len(counts.groupby(["quantity", "series", "x"])) == 2 * 7 + 5 + 3 * 2 * 10
     direct = data[data["quantity"].isin(["attacked", "mixed"])]

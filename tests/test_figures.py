@@ -14,12 +14,13 @@ from made_up import Results, summary
 from robustprune.core.errors import UserError
 from robustprune.core.execution import Execution
 from robustprune.core.job import Job, run_stage
+from robustprune.core.paths import CAPTION_FILE, FIGURE_DATA_FILE, FIGURE_FILE
+from robustprune.core.registry import stage_classes
 from robustprune.experiments.cells import Sample
-from robustprune.experiments.figures.courses import CoursesStage, course_of, nearest_epoch
-from robustprune.experiments.figures.curves import Curves, CurvesStage
+from robustprune.experiments.figures.curves import CurveClaim, Curves, CurvesStage, PointSpec, SeriesSpec
+from robustprune.experiments.figures.figure import FIGURE_FORMS
 from robustprune.experiments.figures.lines import Curve
-from robustprune.experiments.figures.of_runs import CurveClaim, PointSpec, SeriesSpec
-from robustprune.experiments.figures.style import CAPTION_FILE, DATA_FILE, FIGURE_FILE
+from robustprune.experiments.figures.validation_curves import ValidationCurvesStage, nearest_epoch, validation_curve
 from robustprune.experiments.files import load_experiments, load_figures
 from robustprune.experiments.row import Row
 from robustprune.experiments.runs import Run
@@ -69,7 +70,7 @@ def curves_spec(*all_series: SeriesSpec, checks: tuple[dict[str, Any], ...] = ()
 def read_back(directory: Path) -> tuple[str, pd.DataFrame, str]:
     """The picture, its data and its caption."""
     picture, caption = ((directory / name).read_text() for name in (FIGURE_FILE, CAPTION_FILE))
-    return picture, pd.read_csv(directory / DATA_FILE), caption
+    return picture, pd.read_csv(directory / FIGURE_DATA_FILE), caption
 
 
 def test_the_data_of_curves_are_means_and_intervals_over_seeds(results: Results) -> None:
@@ -152,7 +153,7 @@ def test_a_course_is_what_the_trainings_validated(results: Results) -> None:
     claim = CurveClaim.model_validate(
         {"claim": "It grows", "checks": [{"quantity": "validation_pgd", "row": "PD", "at": 1.0, "above": 20}]}
     )
-    spec = CoursesStage(
+    spec = ValidationCurvesStage(
         name="puma.figure5", title="Figure 5", quantities=("validation_clean", "validation_pgd"),
         series=(SeriesSpec(method="PD", level=runs),), claims=(claim,),
     )  # fmt: skip
@@ -183,7 +184,7 @@ def test_the_end_of_a_training_is_compared_with_the_end_of_the_other(results: Re
         for epochs in (2, 4)
     )
     check = {"quantity": "validation_pgd", "row": "short", "at": 1.0, "below": "long"}
-    spec = CoursesStage(
+    spec = ValidationCurvesStage(
         name="puma.figure5", title="Figure 5", quantities=("validation_pgd",),
         series=tuple(
             SeriesSpec(method=method, level=tuple(results.run(seed, history=history) for seed in seeds))
@@ -198,7 +199,7 @@ def test_the_end_of_a_training_is_compared_with_the_end_of_the_other(results: Re
 def test_only_epochs_that_all_seeds_have_are_in_a_course(results: Results) -> None:
     epochs = [{"epoch": [1, 2], "validation_clean": [0.1, 0.2]}, {"epoch": [1, 2], "validation_clean": [None, 0.4]}]
     runs = [Run(results.job, results.run(seed, history=history)) for seed, history in enumerate(epochs)]
-    assert list(course_of(runs, ("validation_clean",)).points) == [2.0]
+    assert list(validation_curve(runs, ("validation_clean",)).points) == [2.0]
 
 
 # Plans.
@@ -244,7 +245,7 @@ def test_a_figure_has_the_very_runs_of_the_tables() -> None:
     assert len(models & set(tables.stages)) == 10  # nothing, PE 22 % and random 22 % of each seed, and CD's
     (stage,) = figure.targets.values()
     spec = figure.stages[stage]
-    assert isinstance(spec, CoursesStage)
+    assert isinstance(spec, ValidationCurvesStage)
     assert len(spec.series) == 6
 
 
@@ -331,8 +332,8 @@ CHECK = {"quantity": "accuracy", "row": "random", "at": 0.1, "above": 5}
         ({"over": "ratios"}, "'random' with ratios = 0.1: there is no such key (did you mean 'ratio'?)"),
         ({"quantities": ["speed_steps"]}, "figures.first: quantities: speed_steps is no number of a run"),
         ({"beside": [{"method": "random"}]}, "figures.first: two methods have the same name: random, random"),
-        ({"form": "curve"}, "figures.first: there is no form 'curve' (did you mean 'curves'?)"),
-        ({"form": None}, "figures.first: there is no form 'None'; allowed are clouds, courses, curves,"),
+        ({"form": "curve"}, "figures.first: there is no figure form 'curve' (did you mean 'curves'?)"),
+        ({"form": None}, "figures.first: there is no figure form 'None'; allowed are curves, distributions,"),
         (
             {"rows": []},
             "figures.first.rows: there is no such key; allowed are form, title, target, weights, attacks, claims,",
@@ -392,3 +393,11 @@ def test_every_figure_is_really_made_at_the_smallest_scale(tmp_path: Path) -> No
         assert "</svg>" in picture, target
         assert len(data) > 1, target
         assert "nan" not in caption, target
+
+
+@pytest.mark.parametrize("name", list(FIGURE_FORMS))
+def test_a_form_of_figure_is_declared_in_the_file_of_its_stage(name: str) -> None:
+    entry = FIGURE_FORMS[name]
+    (stage,) = (found for found in stage_classes() if found.__module__ == entry.__module__)
+    assert stage.kind_name() == "figures"
+    assert stage.model_fields["form"].default == name

@@ -14,13 +14,12 @@ from scipy import stats
 
 from robustprune.core.errors import UserError
 from robustprune.core.job import Job
-from robustprune.core.paths import LAYOUT_FILE
-from robustprune.experiments.figures.layouts import LayoutFigureStage, LayoutPanel, _draw, measures_of
+from robustprune.core.paths import CAPTION_FILE, FIGURE_DATA_FILE, FIGURE_FILE
+from robustprune.experiments.figures.figure import make_logarithmic, new_panels
 from robustprune.experiments.figures.loss_distance import SHOWN, LossDistance, LossDistanceStage, correlations
-from robustprune.experiments.figures.style import CAPTION_FILE, DATA_FILE, FIGURE_FILE, make_logarithmic, new_panels
+from robustprune.experiments.figures.tsne_panels import TsnePanel, TsnePanelsStage, _draw, measures_of
 from robustprune.experiments.files import load_figures
-from robustprune.experiments.layouts.measures import purity
-from robustprune.experiments.studies.settings import LayoutSettings
+from robustprune.experiments.studies.tsne_classes import LAYOUT_FILE, TsneSettings, purity
 from tiny import all_figures, all_tables
 
 SEED = np.random.default_rng(0)
@@ -59,7 +58,7 @@ def test_the_scatter_has_the_correlation_of_all_images_and_shows_some(make_job: 
     expected = stats.pearsonr(loss.astype(np.float32), 1 / distance.astype(np.float32)).statistic
     assert facts["images"] == 5000
     assert facts["pearson"] == pytest.approx(expected, abs=1e-6)
-    shown = pd.read_csv(job.directory / DATA_FILE)
+    shown = pd.read_csv(job.directory / FIGURE_DATA_FILE)
     assert len(shown) == SHOWN == len(shown["index"].unique())
     first = shown.iloc[0]
     assert first["loss"] == pytest.approx(loss[int(first["index"])], abs=1e-4)
@@ -147,11 +146,11 @@ def layout(spread: float, images: int = 60) -> pd.DataFrame:
 def test_layouts_are_side_by_side_with_their_measures(make_job: Callable[..., Job]) -> None:
     ids = [f"layout-train-{digit * 10}" for digit in "0123"]
     panels = (
-        LayoutPanel(method="All images", layouts=(ids[0], ids[1])),
-        LayoutPanel(method="Low distance by loss", layouts=(ids[2], ids[3])),
+        TsnePanel(method="All images", layouts=(ids[0], ids[1])),
+        TsnePanel(method="Low distance by loss", layouts=(ids[2], ids[3])),
     )
-    spec = LayoutFigureStage(
-        name="kaufmann_v2.figure2", title="Figure 2", claim="it is clearer", rows=panels, settings=LayoutSettings()
+    spec = TsnePanelsStage(
+        name="kaufmann_v2.figure2", title="Figure 2", claim="it is clearer", rows=panels, settings=TsneSettings()
     )
     job = make_job("figures", spec.id)
     layouts = [layout(spread) for spread in (1.0, 1.2, 5.0, 6.0)]
@@ -160,7 +159,7 @@ def test_layouts_are_side_by_side_with_their_measures(make_job: Callable[..., Jo
         folder.mkdir(parents=True)
         table.to_parquet(folder / LAYOUT_FILE)
     spec.run(job)
-    data = pd.read_csv(job.directory / DATA_FILE)
+    data = pd.read_csv(job.directory / FIGURE_DATA_FILE)
     assert data["panel"].value_counts().to_dict() == {"All images": 60, "Low distance by loss": 60}
     before, after = (np.mean([measures_of(one)["purity"] for one in pair]) for pair in (layouts[:2], layouts[2:]))
     assert before < after
@@ -172,8 +171,8 @@ def test_layouts_are_side_by_side_with_their_measures(make_job: Callable[..., Jo
 
 def test_a_class_has_its_color_where_another_is_missing() -> None:
     names = ("all", "some")
-    rows = tuple(LayoutPanel(method=name, layouts=("layout-train-0123456789",)) for name in names)
-    spec = LayoutFigureStage(name="f", title="f", claim="c", rows=rows, settings=LayoutSettings())
+    rows = tuple(TsnePanel(method=name, layouts=("layout-train-0123456789",)) for name in names)
+    spec = TsnePanelsStage(name="f", title="f", claim="c", rows=rows, settings=TsneSettings())
     whole = layout(1.0)
     shown = pd.concat([whole.assign(panel="all"), whole[whole["label"] != 1].assign(panel="some")])
     first, second = (

@@ -14,14 +14,12 @@ from scipy import stats
 from made_up import Results
 from robustprune.core.errors import UserError
 from robustprune.core.job import Job
-from robustprune.core.paths import GRID_FILE, dynamics_name
-from robustprune.experiments.figures.distributions import DistributionsStage
-from robustprune.experiments.figures.measures import LOW, largest_distance, of_prediction, of_scores
-from robustprune.experiments.figures.neighbours import NeighboursStage
-from robustprune.experiments.figures.of_scores import MeasureClaim, ScoreSeries
+from robustprune.core.paths import CAPTION_FILE, FIGURE_DATA_FILE, FIGURE_FILE, GRID_FILE, dynamics_name
+from robustprune.experiments.figures.distributions import Distributions, DistributionsStage
+from robustprune.experiments.figures.measures import LOW, Compared, MeasureClaim, ScoreSeries, defined
+from robustprune.experiments.figures.neighbour_errors import NeighbourErrorsStage
 from robustprune.experiments.figures.overlaps import ManifestPair, OverlapsStage
-from robustprune.experiments.figures.scatter import ScatterStage
-from robustprune.experiments.figures.style import CAPTION_FILE, DATA_FILE, FIGURE_FILE
+from robustprune.experiments.figures.scatter import Scatter, ScatterStage
 from robustprune.experiments.figures.trajectories import TrajectoriesStage, TrajectorySeries, magnitudes
 from robustprune.experiments.files import load_figures
 from robustprune.planning.config import load_config
@@ -52,7 +50,7 @@ class Scores(Results):
     def read(self) -> tuple[str, pd.DataFrame, str]:
         """The picture, its data and its caption."""
         picture, caption = ((self.job.directory / name).read_text() for name in (FIGURE_FILE, CAPTION_FILE))
-        return picture, pd.read_csv(self.job.directory / DATA_FILE), caption
+        return picture, pd.read_csv(self.job.directory / FIGURE_DATA_FILE), caption
 
 
 @pytest.fixture
@@ -71,49 +69,60 @@ def drawn(shift: float = 0.0, count: int = 1000, seed: int = 0) -> Values:
 # Measures.
 
 
+def spread_of(scores: Values, first: Values, highest: float = 1, *, same_images: bool = True) -> dict[str, float]:
+    return defined(Distributions.measures, Compared(scores, first, highest, same_images))
+
+
+def prediction_of(true: Values, predicted: Values) -> dict[str, float]:
+    return defined(Scatter.measures, Compared(predicted, true))
+
+
 def test_measures_of_scores_are_numpys_and_scipys() -> None:
     first, second = drawn(), drawn(0.3, seed=1) ** 2
-    found = of_scores(second, first, highest=float(second.max()), same_images=True)
+    measured = spread_of(second, first, float(second.max()))
     low, middle, high = np.quantile(second, [0.01, 0.5, 0.99])
-    assert found["median"] == pytest.approx(np.median(second))
-    assert found["tail"] == pytest.approx((high - middle) / (middle - low))
+    assert measured["median"] == pytest.approx(np.median(second))
+    assert measured["tail"] == pytest.approx((high - middle) / (middle - low))
     assert (second >= 0).all()
-    assert found["low"] == pytest.approx((second < LOW * second.max()).mean())
-    assert found["distance"] == pytest.approx(stats.ks_2samp(first, second).statistic)
-    assert found["rank_correlation"] == pytest.approx(stats.spearmanr(first, second).statistic)
-    assert "low" not in of_scores(first, first, highest=1, same_images=True)  # as there are negative ones
-    assert "distance" not in of_scores(first, first, highest=1, same_images=True)
+    assert measured["low"] == pytest.approx((second < LOW * second.max()).mean())
+    assert measured["distance"] == pytest.approx(stats.ks_2samp(first, second).statistic)
+    assert measured["rank_correlation"] == pytest.approx(stats.spearmanr(first, second).statistic)
+
+
+def test_the_first_scores_are_not_compared_with_themselves() -> None:
+    first = drawn()
+    assert set(spread_of(first, first)) == {"median", "censored", "tail"}  # no low one, as there are negative ones
 
 
 def test_scores_that_are_not_finite_are_censored_and_the_largest() -> None:
     scores = np.array([0, 1, 2, np.inf], np.float32)
-    assert of_scores(scores, scores, highest=2, same_images=True)["censored"] == 0.25
-    assert largest_distance(scores, np.array([0, 1, 2, 2], np.float32)) == 0.25
+    assert spread_of(scores, scores, 2)["censored"] == 0.25
+    assert spread_of(scores, np.array([0, 1, 2, 2], np.float32), 2)["distance"] == 0.25
 
 
 def test_measures_of_a_prediction_are_numpys() -> None:
     true = drawn()
     guess = (0.4 * true + 0.1 + 0.2 * drawn(seed=2)).astype(np.float32)
-    found = of_prediction(true, guess)
+    measured = prediction_of(true, guess)
     slope = np.polyfit(true.astype(float), guess.astype(float), 1)[0]
-    assert found["slope"] == pytest.approx(slope)
-    assert found["spread"] == pytest.approx(guess.std() / true.std(), rel=1e-5)
-    assert found["correlation"] == pytest.approx(np.corrcoef(true, guess)[0, 1])
-    assert found["mae"] == pytest.approx(np.abs(true - guess).mean(), rel=1e-5)
+    assert measured["slope"] == pytest.approx(slope)
+    assert measured["spread"] == pytest.approx(guess.std() / true.std(), rel=1e-5)
+    assert measured["correlation"] == pytest.approx(np.corrcoef(true, guess)[0, 1])
+    assert measured["mae"] == pytest.approx(np.abs(true - guess).mean(), rel=1e-5)
     constant = np.abs(true - true.mean()).mean()
-    assert found["mae_ratio"] == pytest.approx(np.abs(true - guess).mean() / constant, rel=1e-5)
+    assert measured["mae_ratio"] == pytest.approx(np.abs(true - guess).mean() / constant, rel=1e-5)
 
 
 def test_constants_have_no_correlation() -> None:
-    assert of_prediction(np.ones(5, np.float32), np.zeros(5, np.float32)) == {"mae": 1.0}
-    flat = of_prediction(np.arange(5, dtype=np.float32), np.zeros(5, np.float32))
+    assert prediction_of(np.ones(5, np.float32), np.zeros(5, np.float32)) == {"mae": 1.0}
+    flat = prediction_of(np.arange(5, dtype=np.float32), np.zeros(5, np.float32))
     assert (flat["slope"], "correlation" in flat) == (0, False)
 
 
 def test_scores_of_other_images_are_not_correlated_nor_are_constants() -> None:
     first, second = drawn(), drawn(seed=1)
-    assert "rank_correlation" not in of_scores(second, first, highest=3, same_images=False)
-    assert "rank_correlation" not in of_scores(np.ones(1000, np.float32), first, highest=3, same_images=True)
+    assert "rank_correlation" not in spread_of(second, first, same_images=False)
+    assert "rank_correlation" not in spread_of(np.ones(1000, np.float32), first)
 
 
 # Distributions.
@@ -246,7 +255,7 @@ def test_errors_over_neighbours_are_those_of_the_grid(scores: Scores) -> None:
         {"measure": "mae_ratio", "row": "DU, real and generated", "below": 0.7},
     )
     series = (ScoreSeries(method="DU", scores=(stage,)),)
-    facts = NeighboursStage(name="a", title="A", series=series, claims=found).run(scores.job)
+    facts = NeighbourErrorsStage(name="a", title="A", series=series, claims=found).run(scores.job)
     picture, data, caption = scores.read()
     assert [claim["verdict"] for claim in facts["claims"]] == ["agrees", "disagrees"]
     assert facts["measured"]["DU, real and generated"] == {"mae": 0.15, "mae_ratio": pytest.approx(0.75)}
@@ -352,7 +361,7 @@ def claim(**changes: str) -> list[dict[str, Any]]:
     [
         ({**SPREAD, "series": SERIES * 2}, "two series have the same name: DeepFool, DeepFool"),
         ({**SPREAD, "claims": claim(row="A")}, "claims: there is no 'A'; there are DeepFool"),
-        ({**SPREAD, "claims": claim(measure="mae")}, "claims: mae is not measured here, but median, low"),
+        ({**SPREAD, "claims": claim(measure="mae")}, "claims: mae is not measured here, but median, censored, low"),
         ({"form": "neighbours", "k": [1, 2], "series": SERIES}, "the method 'DeepFool' lacks extrapolated: true"),
         ({"form": "trajectories", "series": SERIES}, "score = margin of 'DeepFool' should be an uncertainty"),
         (

@@ -8,8 +8,8 @@ import pytest
 
 from robustprune.core.execution import Execution
 from robustprune.core.job import run_stage
+from robustprune.core.paths import CAPTION_FILE, FIGURE_DATA_FILE, FIGURE_FILE
 from robustprune.core.yaml_files import merge
-from robustprune.experiments.figures.style import CAPTION_FILE, DATA_FILE, FIGURE_FILE
 from robustprune.experiments.files import load_figures
 from robustprune.planning.config import load_config
 from robustprune.planning.plan import make_plan
@@ -42,7 +42,7 @@ def test_every_figure_of_kaufmann_is_really_made(tmp_path: Path) -> None:
     for target, stage in plan.targets.items():
         directory = plan.directory(stage)
         assert (directory / FIGURE_FILE).stat().st_size > 5000, target
-        assert len(pd.read_csv(directory / DATA_FILE)) >= 5, target
+        assert len(pd.read_csv(directory / FIGURE_DATA_FILE)) >= 5, target
         caption = (directory / CAPTION_FILE).read_text()
         if getattr(plan.stages[stage], "claims", True):  # some are of MNIST or CIFAR-10 alone
             assert "Claimed: " in caption, target

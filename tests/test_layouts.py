@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from robustprune.experiments.layouts.measures import (
+from robustprune.experiments.studies.tsne import plane, standardised
+from robustprune.experiments.studies.tsne_classes import (
+    TsneSettings,
     classes_with_area,
     density,
     separation,
     without_tail,
 )
-from robustprune.experiments.layouts.stage import plane, standardised
-from robustprune.experiments.studies.settings import LayoutSettings
 
 SQUARE = np.array([(0, 0), (0, 2), (2, 0), (2, 2), (1, 1)], np.float32)  # 5 points, area 4
 
@@ -54,7 +54,7 @@ def test_classes_far_apart_lie_far_apart_and_a_seed_decides() -> None:
     chance = np.random.default_rng(0)
     images = chance.integers(0, 40, (60, 1, 6, 6)).astype(np.uint8)
     images[30:] += 200
-    settings = LayoutSettings(perplexity=10, components=5)
+    settings = TsneSettings(perplexity=10, components=5)
     points = plane(images, settings, seed=0)
     one, other = points[:30], points[30:]
     between = np.linalg.norm(one.mean(0) - other.mean(0))

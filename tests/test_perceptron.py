@@ -14,15 +14,21 @@ from sklearn.svm import SVC
 from checkout import Checkout
 from robustprune.core.errors import Interrupted, UserError
 from robustprune.core.job import Job
-from robustprune.core.paths import ERRORS_FILE
+from robustprune.core.paths import CAPTION_FILE, FIGURE_DATA_FILE, FIGURE_FILE
 from robustprune.core.stage_file import write_spec
-from robustprune.experiments.figures.perceptron import PerceptronFigureStage, _draw, _points, open_study
-from robustprune.experiments.figures.phase_map import PhaseMapStage
-from robustprune.experiments.figures.style import CAPTION_FILE, DATA_FILE, FIGURE_FILE
+from robustprune.experiments.figures.figure import open_study
+from robustprune.experiments.figures.perceptron_errors import PerceptronErrorsStage, Study, _draw, _points
+from robustprune.experiments.figures.phase_map import PhaseMapStage, mislabelled_share
 from robustprune.experiments.statistics import Summary
-from robustprune.experiments.studies.perceptron import PerceptronStage
-from robustprune.experiments.studies.perceptron_claims import compare, courses, exponent
-from robustprune.experiments.studies.settings import PerceptronCurve, PerceptronGrid
+from robustprune.experiments.studies.perceptron import (
+    ERRORS_FILE,
+    PerceptronCurve,
+    PerceptronGrid,
+    PerceptronStage,
+    draw_margins,
+    draw_samples,
+)
+from robustprune.experiments.studies.perceptron_claims import compare, error_curves, exponent
 from robustprune.experiments.studies.student import (
     Student,
     _loss_and_gradient,
@@ -30,7 +36,6 @@ from robustprune.experiments.studies.student import (
     least_loss,
     train_student,
 )
-from robustprune.experiments.studies.teacher import draw_margins, draw_samples, mislabelled_share
 from robustprune.planning.config import load_config
 from stopping import StopAfterTwo
 from tiny import all_figures
@@ -174,11 +179,11 @@ def test_exponents_of_known_laws() -> None:
     assert power.n == 3
     assert power.mean == pytest.approx(-1)
     loads = (2.0, 4.0, 8.0, 16.0, 32.0)
-    (_, course) = courses(errors_of(lambda load: float(np.exp(-load / 4))), (NONE, EASY), loads)
-    assert course.early is not None
-    assert course.late is not None
-    assert course.late.mean < 2 * course.early.mean < 0
-    assert course.relative == pytest.approx(1)
+    (_, curve) = error_curves(errors_of(lambda load: float(np.exp(-load / 4))), (NONE, EASY), loads, loads)
+    assert curve.early is not None
+    assert curve.late is not None
+    assert curve.late.mean < 2 * curve.early.mean < 0
+    assert curve.relative == pytest.approx(1)
     assert exponent(errors_of(lambda load: 0.0), 2, 32) is None
 
 
@@ -264,14 +269,14 @@ def studied(make_job: Callable[..., Job], epsilon: float, **changes: Any) -> str
 def read_back(directory: Path) -> tuple[str, pd.DataFrame, str]:
     return (
         (directory / FIGURE_FILE).read_text(),
-        pd.read_csv(directory / DATA_FILE),
+        pd.read_csv(directory / FIGURE_DATA_FILE),
         (directory / CAPTION_FILE).read_text(),
     )
 
 
 def test_a_figure_has_its_data_and_tells_of_each_claim(make_job: Callable[..., Job]) -> None:
     clean, attacked = studied(make_job, 0.0), studied(make_job, 0.02)
-    spec = PerceptronFigureStage(
+    spec = PerceptronErrorsStage(
         name="puma.figure2", title="Figure 2", claim="errors fall", studies=(attacked,), without=(clean,)
     )
     job = make_job("figures", spec.id)
@@ -297,7 +302,7 @@ def test_a_figure_has_its_data_and_tells_of_each_claim(make_job: Callable[..., J
 
 def test_a_share_has_one_style_wherever_it_is_pruned(make_job: Callable[..., Job]) -> None:
     grid = GRID.model_copy(update={"easy_ratios": (0.5, 0.8), "difficult_ratios": (0.2, 0.5)})
-    study = open_study(make_job("figures", "f-0123456789"), studied(make_job, 0.0, grid=grid))
+    study = Study(*open_study(make_job("figures", "f-0123456789"), studied(make_job, 0.0, grid=grid)))
     panels = _draw([study], _points(study)).axes
     styles: dict[str, set[tuple[Any, Any]]] = {}
     for bars in (container for axes in panels for container in axes.containers):

@@ -13,8 +13,8 @@ from robustprune.cli.plan_view import describe_plan
 from robustprune.core import definitions
 from robustprune.core.errors import UserError
 from robustprune.core.stage_file import read_spec, write_spec
-from robustprune.experiments.figures.courses import CoursesStage
 from robustprune.experiments.figures.curves import CurvesStage
+from robustprune.experiments.figures.validation_curves import ValidationCurvesStage
 from robustprune.experiments.files import load_experiments, load_figures
 from robustprune.experiments.row import Row
 from robustprune.experiments.tables.forms import Table
@@ -128,7 +128,7 @@ def test_a_raised_summary_renames_tables_and_the_figures_of_their_curves(monkeyp
     monkeypatch.setattr(definitions, "stated_in", raised)
     after = planned()
     renamed = {type(after.stages[stage]) for stage in after.stages if stage not in before.stages}
-    assert renamed == {TableStage, CurvesStage, CoursesStage}
+    assert renamed == {TableStage, CurvesStage, ValidationCurvesStage}
     kept = [type(after.stages[stage]) for stage in after.stages if stage in before.stages]
     assert renamed.isdisjoint(kept)
 

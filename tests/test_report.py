@@ -20,11 +20,11 @@ from made_up import make_up_results
 from robustprune.core.errors import UserError
 from robustprune.core.execution import Execution
 from robustprune.core.job import Job, run_stage
+from robustprune.core.paths import CAPTION_FILE, FIGURE_FILE
 from robustprune.core.record import make_record, read_record
 from robustprune.core.registry import stage_classes
 from robustprune.core.rows import Columns
 from robustprune.core.yaml_files import merge
-from robustprune.experiments.figures.style import CAPTION_FILE, FIGURE_FILE
 from robustprune.experiments.files import load_experiments, load_figures
 from robustprune.experiments.row import Row
 from robustprune.experiments.tables.forms import Table

@@ -126,8 +126,10 @@ class OneOf:
         )
 
     def _validated(self, value: Any) -> Any:
-        if not isinstance(value, Mapping):
+        if isinstance(value, BaseModel):
             return value
+        if not isinstance(value, Mapping):
+            raise ValueError("should be a section of keys")  # noqa: TRY004  # for pydantic
         if self.tag not in value:
             raise ValueError(f"the key {self.tag} is missing; allowed are {', '.join(self.declarations)}")
         return self.declarations[self.declarations.known(str(value[self.tag]))].model_validate(value)

@@ -18,13 +18,8 @@ PARTIAL = "partial"
 PARTS = "parts"
 LOCK_FILE = ".lock"
 HISTORY_FILE = "history.parquet"  # of a model: a row an epoch
-MID_TRAINING_FILE = "mid_training.parquet"
-ERRORS_FILE = "errors.parquet"
-COUNTS_FILE = "counts.parquet"
-POINTS_FILE = "points.parquet"
-FIELD_FILE = "field.parquet"
-MEASURES_FILE = "measures.parquet"
-LAYOUT_FILE = "layout.parquet"
+MID_TRAINING_FILE = "mid_training.parquet"  # of a model that pruned in its training: score and choice of each image
+FIGURE_FILE, FIGURE_DATA_FILE, CAPTION_FILE = "figure.svg", "figure.csv", "caption.md"  # of a figure
 GRID_FILE = "grid.csv"  # of an extrapolated score: all settings that were tried
 
 

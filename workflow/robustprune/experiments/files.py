@@ -1,28 +1,24 @@
 """Reads the tables and figures of each paper."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar, Union, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import AfterValidator, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from robustprune.core.errors import UserError
 from robustprune.core.paths import EXPERIMENTS
 from robustprune.core.settings import Settings
 from robustprune.core.wording import what_is_wrong
 from robustprune.core.yaml_files import read_yaml
-from robustprune.experiments.figures.figure import FIGURES, FigureForm
+from robustprune.experiments.figures.figure import FIGURE_FORMS, AnyFigure
 from robustprune.experiments.tables.forms import AnyTable
 from robustprune.experiments.tables.quantity import Form
 
-FORMS = (*get_args(Form), *FIGURES)
-if TYPE_CHECKING:
-    AnyFigure = FigureForm
-else:  # each form that is declared
-    AnyFigure = Annotated[Union[tuple(FIGURES[form] for form in FIGURES)], Field(discriminator="form")]  # noqa: UP007
-
+TABLE_FORMS = get_args(Form)
 KINDS = ("float", "int", "str")
 """What pydantic puts into the place of an error, and readers of the file do not see."""
 
@@ -69,13 +65,14 @@ def _named(entries: Iterable[tuple[str, Entry]]) -> dict[str, Entry]:
 
 def _read(folder: Path) -> Iterator[Experiments]:
     for path in sorted(folder.glob("*.yaml")):
+        content = read_yaml(path)
         try:
-            yield Experiments.model_validate(read_yaml(path))
+            yield Experiments.model_validate(content)
         except ValidationError as error:
-            raise UserError(f"{path.name}: {_sentence(error)}") from None
+            raise UserError(f"{path.name}: {_sentence(error, content)}") from None
 
 
-def _sentence(error: ValidationError) -> str:
+def _sentence(error: ValidationError, content: Mapping[str, Any]) -> str:
     """What is wrong with one key, with all that it could be instead."""
     problems = error.errors()
     keys = [_key(problem["loc"]) for problem in problems]
@@ -87,12 +84,24 @@ def _sentence(error: ValidationError) -> str:
     section = isinstance(given, dict) or (isinstance(given, list) and problem["type"] == "extra_forbidden")
     value = "" if section else f" = {given if isinstance(given, Fraction) else repr(given)}"
     alike = (one for one in problems if _key(one["loc"]) == key)
-    words = dict.fromkeys(what_is_wrong(one, Experiments) for one in alike)
+    words = dict.fromkeys(_words(one, content) for one in alike)
     return f"{key}{value}{' ' if problem['type'] == 'missing' else ': '}{'; or '.join(words)}"
+
+
+def _words(problem: ErrorDetails, content: Mapping[str, Any]) -> str:
+    """Return what is wrong with a key; within a figure, by the keys of its form."""
+    section, *location = problem["loc"]
+    if section != "figures" or len(location) < 2:
+        return what_is_wrong(problem, Experiments)
+    name, *within = location
+    form = FIGURE_FORMS[content[section][name]["form"]]
+    return what_is_wrong({**problem, "loc": tuple(within)}, form)
 
 
 def _key(location: tuple[str | int, ...]) -> str:
     """Where it is in the file, without the names of what it could be: the form comes after the entry's own name."""
     kind, *name = location[:2]
     below = [part for part in location[2:] if part not in KINDS and "[" not in str(part)]
-    return ".".join(str(part) for part in (kind, *name, *(below[1:] if below[:1] and below[0] in FORMS else below)))
+    if below and below[0] in TABLE_FORMS:
+        below = below[1:]
+    return ".".join(str(part) for part in (kind, *name, *below))

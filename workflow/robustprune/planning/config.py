@@ -29,12 +29,10 @@ from robustprune.core.settings import OtherThreat, Settings, ThreatModel, Weight
 from robustprune.core.wording import suggestion, what_is_wrong
 from robustprune.core.yaml_files import merge, read_yaml
 from robustprune.evaluation.settings import EvaluationSettings, QualitySettings
-from robustprune.experiments.studies.settings import (
-    CloudSettings,
-    FeatureModelSettings,
-    LayoutSettings,
-    PerceptronSettings,
-)
+from robustprune.experiments.studies.feature_model import FeatureModelSettings
+from robustprune.experiments.studies.perceptron import PerceptronSettings
+from robustprune.experiments.studies.toy_2d import ToySettings
+from robustprune.experiments.studies.tsne_classes import TsneSettings
 from robustprune.generation.settings import GeneratorSettings, SamplerSettings
 from robustprune.images.settings import (
     GENERATED_PATTERN,
@@ -287,7 +285,7 @@ class Config(Settings):
     extrapolation: ExtrapolationSettings = ExtrapolationSettings()
     pruning: PruningSettings = PruningSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
-    layout: LayoutSettings = LayoutSettings()
+    layout: TsneSettings = TsneSettings()
     shared_stores: tuple[Location, ...] = Field(
         (), description="where scores are looked up before they are made, in order: folders | s3://... | https://..."
     )
@@ -296,7 +294,7 @@ class Config(Settings):
     )
     perceptron: PerceptronSettings = PerceptronSettings()
     feature_model: FeatureModelSettings = FeatureModelSettings()
-    clouds: CloudSettings = CloudSettings()
+    clouds: ToySettings = ToySettings()
     report: ReportSettings = ReportSettings()
     execution: Execution = Execution()
     resources: Resources = Field(

@@ -7,8 +7,8 @@ from robustprune.core.errors import UserError
 from robustprune.core.settings import Weights
 from robustprune.evaluation.attack import AttackName
 from robustprune.evaluation.robustness import EvaluationStage
-from robustprune.experiments.layouts.stage import LayoutStage
 from robustprune.experiments.row import Row
+from robustprune.experiments.studies.tsne import TsneStage
 from robustprune.experiments.tables.forms import Table
 from robustprune.experiments.tables.quantity import QuantityName, refuse_unmeasured
 from robustprune.experiments.tables.specs import RunSpec
@@ -63,7 +63,7 @@ def trained_row(context: "Context", row: Row, table: Table | None, seeds: tuple[
 def layout_of(context: "Context", row: Row, seed: int) -> str:
     """The real images in a plane, or those of them that a row's training keeps in its middle."""
     model = trained_row(context, row, None, (seed,))[seed] if row.mid_training else None
-    return context.add(LayoutStage(pool=context.train, model=model, settings=context.config.layout, seed=seed))
+    return context.add(TsneStage(pool=context.train, model=model, settings=context.config.layout, seed=seed))
 
 
 def scored_pools(context: "Context", row: Row) -> tuple[str, ...]:

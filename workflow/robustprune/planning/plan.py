@@ -16,7 +16,7 @@ from robustprune.core.stage import Stage
 from robustprune.core.stage_file import write_spec
 from robustprune.core.wording import suggestion
 from robustprune.core.work import UnknownSizeError
-from robustprune.experiments.figures.figure import FigureForm
+from robustprune.experiments.figures.figure import AnyFigure
 from robustprune.experiments.tables.forms import AnyTable
 from robustprune.planning.claims import with_claims_on
 from robustprune.planning.config import Config, StageResources, preset_names
@@ -138,7 +138,7 @@ def _made_rows(pool: Path) -> int | None:
 def make_plan(
     config: Config,
     tables: Mapping[str, AnyTable],
-    figures: Mapping[str, FigureForm] | None = None,
+    figures: Mapping[str, AnyFigure] | None = None,
     *,
     results: Path = Path("results"),
     quality: bool = False,
@@ -160,8 +160,10 @@ def make_plan(
     problems: dict[str, str] = {}
     _check_targets({**tables, **(figures or {})}, config.preset)
     asked = [(table.target, partial(plan_table, context, name, table)) for name, table in tables.items()]
-    on_this_data = {name: with_claims_on(config.data.name, figure) for name, figure in (figures or {}).items()}
-    asked += [(figure.target, partial(figure.plan, context, name)) for name, figure in on_this_data.items()]
+    asked += [
+        (figure.target, partial(with_claims_on(config.data.name, figure).plan, name, context))
+        for name, figure in (figures or {}).items()
+    ]
     if quality and config.synthetic.source != "none":
         asked.append((QUALITY_TARGET, partial(plan_quality, context)))
     if page:
@@ -180,7 +182,7 @@ def make_plan(
     return Plan(config, results / config.preset, stages, targets, problems)
 
 
-def _check_targets(entries: Mapping[str, AnyTable | FigureForm], preset: str) -> None:
+def _check_targets(entries: Mapping[str, AnyTable | AnyFigure], preset: str) -> None:
     """Raise UserError for two that write the same files, each with a .csv and a .md beside it, or among the stages."""
     owners = {Path(target).stem: f"the target {target}" for target in (QUALITY_TARGET, REPORT_TARGET)}
     of_stages = {preset, *preset_names()}

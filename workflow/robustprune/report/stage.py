@@ -10,6 +10,7 @@ from robustprune.core.errors import UserError
 from robustprune.core.files import data_uri, write_text
 from robustprune.core.job import Job
 from robustprune.core.marks import Ref
+from robustprune.core.paths import CAPTION_FILE, FIGURE_FILE
 from robustprune.core.settings import Settings
 from robustprune.core.stage import Stage, StageId
 from robustprune.experiments.tables.table import SHOWN_FILE
@@ -108,8 +109,6 @@ def _table(job: Job, one: ShownFile) -> ShownTable:
 
 
 def _figure(job: Job, one: ShownFile) -> Figure:
-    from robustprune.experiments.figures.style import CAPTION_FILE, FIGURE_FILE
-
     directory = job.upstream("figures", one.stage)
     try:
         title, *sentences = (directory / CAPTION_FILE).read_text().strip().split("\n\n")

@@ -1,17 +1,27 @@
-"""The figure of quantities over a value that is set on methods: a share dropped, an epoch of pruning."""
+"""Quantities of methods over a value that is set on each of them, such as the share dropped or the epoch of pruning."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from robustprune.core.declarations import Declarations
 from robustprune.core.job import Job
-from robustprune.experiments.figures.figure import FigureStage, figure
-from robustprune.experiments.figures.of_runs import CurveClaim, FigureOfRuns, PointSpec, SeriesSpec
+from robustprune.core.settings import Settings, Weights
+from robustprune.evaluation.settings import AttackNames
+from robustprune.experiments.claim_settings import Claim, Relation
+from robustprune.experiments.figures.figure import (
+    FigureEntry,
+    FigureStage,
+    Panel,
+    figure_form,
+    publish_figure,
+    refuse_duplicates,
+)
 from robustprune.experiments.row import Row
 from robustprune.experiments.tables.forms import Table
 from robustprune.experiments.tables.quantity import QuantityName, accuracies, refuse_unmeasured
@@ -22,16 +32,214 @@ if TYPE_CHECKING:
     from robustprune.experiments.runs import Run
     from robustprune.planning.context import Context
 
-
 DEFINITION = {"figures.curves": 1}
 
-
-OVER_RUNS: tuple[QuantityName, ...] = (
+OVER_RUNS: tuple[str, ...] = (
     *accuracies(),
     *("training_seconds", "images_kept", "square_gain", "zero_gradients", "doubtful_runs", "below_chance"),
     "collapsed_runs",
 )
-"""The quantities of a run, or of some runs, that are numbers."""
+"""The quantities of a method that are numbers."""
+
+
+class Feature(NamedTuple):
+    """A number that sums up a curve.
+
+    Attributes:
+        words: its name in a caption.
+        decimals: digits after the decimal point; None for those of the quantity.
+        of: function of {place: value} of one seed, ascending; None where the curve has no such feature.
+    """
+
+    words: str
+    decimals: int | None
+    of: Callable[[dict[float, float]], float | None]
+
+
+FEATURES: Declarations[Feature] = Declarations("curve_feature", "robustprune.experiments.figures")
+
+
+def _known_feature(name: str) -> str:
+    return name if name == "value" else FEATURES.known(name)
+
+
+class CurveCheck(Relation):
+    """One inequality between two curves, or between a curve and a number."""
+
+    quantity: str = Field(description="what is compared; a panel of the figure")
+    row: str = Field(description="method of the curve")
+    feature: Annotated[str, AfterValidator(_known_feature)] = Field(
+        "value",
+        description="value: at the place ``at``; mean: of all places; peak: the place of the largest value; "
+        "linearity: squared correlation of value and place, 1 for a straight line",
+    )
+    at: float | Literal["every"] | None = Field(
+        None, description="place on the axis, or every place; along a training, the share of its epochs"
+    )
+    other_at: float | None = Field(None, description="place on the other curve, where it differs")
+
+    @model_validator(mode="after")
+    def _places_are_used(self) -> CurveCheck:
+        if self.feature != "value" and self.at is not None:
+            raise ValueError(f"at = {self.at} goes with feature = value, not with {self.feature}")
+        if self.other_at is not None and (self.at == "every" or not isinstance(self.other, str)):
+            raise ValueError(f"other_at = {self.other_at} goes with a place, at, and another method")
+        return self
+
+
+CurveClaim = Claim[CurveCheck]
+
+
+class FigureOfRuns(FigureEntry):
+    """The keys of figures whose curves are of methods that are trained once for each seed, as in a table."""
+
+    weights: Weights | None = Field(None, description="which weights of its models are evaluated")
+    attacks: AttackNames | None = Field(
+        None, description="attacks that its models are evaluated under; evaluation.attacks where absent"
+    )
+    claims: tuple[CurveClaim, ...] = ()
+    series: tuple[Row, ...] = Field(min_length=1, description="methods, a curve each")
+
+    @property
+    def panels(self) -> tuple[str, ...]:
+        """The quantities that are shown, a panel each."""
+        return tuple(getattr(self, "quantities", ()))
+
+    @property
+    def curves(self) -> tuple[str, ...]:
+        """The methods that have a value at each place of the axis."""
+        return tuple(row.method for row in self.series)
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """The methods that have one value, whatever the place."""
+        return ()
+
+    @cached_property
+    def table(self) -> Table:
+        """The table that has all rows of the figure."""
+        return self.table_of(self.series)
+
+    def table_of(self, rows: tuple[Row, ...]) -> Table:
+        """Return a table of some rows, as which they are planned. Raises ValueError where they do not make one."""
+        target = self.target.removesuffix(".svg") + ".csv"
+        return Table(title=self.title, target=target, weights=self.weights, attacks=self.attacks, rows=rows)
+
+    @model_validator(mode="after")
+    def _claims_are_of_the_figure(self) -> FigureOfRuns:
+        for check in (check for claim in self.claims for check in claim.checks):
+            if check.quantity not in self.panels:
+                raise ValueError(f"claims: there is no panel of {check.quantity}; there are {', '.join(self.panels)}")
+            for method in (check.row, *([check.other] if isinstance(check.other, str) else [])):
+                if method not in (*self.curves, *self.levels):
+                    known = ", ".join((*self.curves, *self.levels))
+                    raise ValueError(f"claims: there is no {method!r}; there are {known}")
+            if check.row in self.levels:
+                raise ValueError(f"claims: {check.row!r} is the same everywhere, so put it after above, below or near")
+            if check.feature == "value" and check.at is None:
+                raise ValueError(f"claims: of {check.row!r} it should say at which place, or at: every")
+            for place in (check.at, check.other_at):
+                if isinstance(place, float):
+                    self._check_place(place)
+        return self
+
+    def _check_place(self, place: float) -> None:
+        """Raise ValueError for a place that is not on the axis."""
+
+
+class PointSpec(Settings):
+    """A method with its key set to a value: its runs, one a seed."""
+
+    place: float
+    runs: tuple[RunSpec, ...]
+
+
+class SeriesSpec(Settings):
+    """A method: a point for each value of the key, or one set of runs for all values."""
+
+    method: str
+    points: tuple[PointSpec, ...] = ()
+    level: tuple[RunSpec, ...] = ()
+
+    @property
+    def runs(self) -> tuple[RunSpec, ...]:
+        """All runs of the method."""
+        return (*(run for point in self.points for run in point.runs), *self.level)
+
+
+@figure_form("curves")
+class Curves(FigureOfRuns):
+    """Quantities of methods over a value that is set on each of them, such as the share dropped; a panel a quantity."""
+
+    form: Literal["curves"]
+    quantities: tuple[QuantityName, ...] = Field(min_length=1, description="a panel each")
+    over: str = Field(
+        pattern=r"^\w+(\.\w+)?$", description="the key of a row that takes the values: ratio | mid_training.keep | ..."
+    )
+    values: tuple[float, ...] = Field(min_length=2, description="what it is set to, ascending")
+    axis: str = Field(min_length=1, description="label of the axis of these values")
+    beside: tuple[Row, ...] = Field((), description="methods for which the key is not set, a level line each")
+
+    @cached_property
+    def rows(self) -> dict[str, dict[float, Row]]:
+        """The row of each curve at each of the values. Raises ValueError where that is not allowed."""
+        return {row.method: {value: row.at(self.over, value) for value in self.values} for row in self.series}
+
+    @cached_property
+    def table(self) -> Table:
+        """The table that has all rows of the figure."""
+        points = [row for points in self.rows.values() for row in points.values()]
+        return self.table_of((*points, *self.beside))
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """The methods that have one value, whatever the place."""
+        return tuple(row.method for row in self.beside)
+
+    def _check_place(self, place: float) -> None:
+        if place not in self.values:
+            values = ", ".join(f"{value:g}" for value in self.values)
+            raise ValueError(f"claims: at = {place:g} is not among the values {values}")
+
+    @model_validator(mode="after")
+    def _quantities_are_numbers_of_runs(self) -> Curves:
+        if list(self.values) != sorted(set(self.values)):
+            raise ValueError(f"values = {list(self.values)} should rise")
+        for name in self.quantities:
+            if name not in OVER_RUNS:
+                raise ValueError(f"quantities: {name} is no number of a run; there are {', '.join(OVER_RUNS)}")
+        if self.attacks is not None:
+            refuse_unmeasured(self.quantities, self.attacks)
+        refuse_duplicates(self.curves + self.levels, "methods")
+        assert self.table.rows
+        return self
+
+    def plan(self, name: str, context: Context) -> str:
+        """Plan the figure's stage and return its id. Raises UserError for what the configuration does not allow."""
+        context.check_measured(self.quantities, self.attacks)
+        curves = [
+            SeriesSpec(
+                method=method,
+                points=tuple(
+                    PointSpec(place=value, runs=context.runs(row, self.table))
+                    for value, row in self.rows[method].items()
+                ),
+            )
+            for method in self.curves
+        ]
+        levels = [SeriesSpec(method=row.method, level=context.runs(row, self.table)) for row in self.beside]
+        return context.add(
+            CurvesStage(
+                name=name,
+                title=self.title,
+                quantities=self.quantities,
+                over=self.over,
+                axis=self.axis,
+                classes=context.config.data.classes,
+                series=(*curves, *levels),
+                claims=self.claims,
+            )
+        )
 
 
 class CurvesStage(FigureStage):
@@ -49,13 +257,10 @@ class CurvesStage(FigureStage):
         """Publish the figure: a panel a quantity, a curve a method, level lines of methods without the value.
 
         Returns:
-            title, number of points, and for each claim what was found and whether this run agrees.
+            title, number of points, and for each claim its checks in words and its verdict.
         """
         from robustprune.experiments.claims import sentences
-        from robustprune.experiments.figures.claims import judge_curves
-        from robustprune.experiments.figures.figure import Panel
-        from robustprune.experiments.figures.lines import Curve, draw_curves, lines_of, runs_in_words
-        from robustprune.experiments.figures.style import publish_figure
+        from robustprune.experiments.figures.lines import Curve, draw_curves, judge_curves, lines_of, runs_in_words
         from robustprune.experiments.runs import Run
         from robustprune.experiments.tables.quantity import QUANTITIES
 
@@ -72,94 +277,11 @@ class CurvesStage(FigureStage):
         figure = draw_curves(data, panels, over=over, axis=self.axis, heading=runs_in_words(data))
         shown = shown_in_words(runs_in_words(data), (Run(job, run) for series in self.series for run in series.runs))
         publish_figure(job, figure, data, [self.title, shown, *sentences(judged)])
-        return {"title": self.title, "points": len(data), "claims": [asdict(one) for one in judged]}
-
-
-@figure("curves")
-class Curves(FigureOfRuns):
-    """Quantities of methods over a value that is set on each of them, such as the share dropped; a panel a quantity."""
-
-    form: Literal["curves"]
-    quantities: tuple[QuantityName, ...] = Field(min_length=1, description="a panel each")
-    over: str = Field(
-        pattern=r"^\w+(\.\w+)?$", description="the key of a row that takes the values: ratio | mid_training.keep | ..."
-    )
-    values: tuple[float, ...] = Field(min_length=2, description="what it is set to, ascending")
-    axis: str = Field(min_length=1, description="what stands at the axis of these values")
-    series: tuple[Row, ...] = Field(min_length=1, description="methods, a curve each")
-    beside: tuple[Row, ...] = Field((), description="methods for which the key is not set, a level line each")
-
-    @cached_property
-    def rows(self) -> dict[str, dict[float, Row]]:
-        """The row of each curve at each of the values. Raises ValueError where that is none."""
-        return {row.method: {value: row.at(self.over, value) for value in self.values} for row in self.series}
-
-    @cached_property
-    def table(self) -> Table:
-        """All rows as those of one table."""
-        points = [row for points in self.rows.values() for row in points.values()]
-        return self.table_of((*points, *self.beside))
-
-    @property
-    def curves(self) -> tuple[str, ...]:
-        """The methods that have a value at each place of the axis."""
-        return tuple(row.method for row in self.series)
-
-    @property
-    def levels(self) -> tuple[str, ...]:
-        """The methods that have one value, whatever the place."""
-        return tuple(row.method for row in self.beside)
-
-    def _check_places(self, *asked: float | str | None) -> None:
-        for place in asked:
-            if isinstance(place, float) and place not in self.values:
-                values = ", ".join(f"{value:g}" for value in self.values)
-                raise ValueError(f"claims: at = {place:g} is not among the values {values}")
-
-    @model_validator(mode="after")
-    def _is_a_table(self) -> Curves:
-        if list(self.values) != sorted(set(self.values)):
-            raise ValueError(f"values = {list(self.values)} should rise")
-        for name in self.quantities:
-            if name not in OVER_RUNS:
-                raise ValueError(f"quantities: {name} is no number of a run; there are {', '.join(OVER_RUNS)}")
-        if self.attacks is not None:
-            refuse_unmeasured(self.quantities, self.attacks)
-        if len({*self.curves, *self.levels}) < len(self.curves + self.levels):
-            raise ValueError(f"two methods have the same name: {', '.join(self.curves + self.levels)}")
-        assert self.table.rows
-        return self
-
-    def plan(self, context: Context, name: str) -> str:
-        """Plan the self's stage and what it reads, and return its id."""
-        context.check_measured(self.quantities, self.attacks)
-        table = self.table
-        curves = [
-            SeriesSpec(
-                method=method,
-                points=tuple(
-                    PointSpec(place=value, runs=context.runs(row, table)) for value, row in self.rows[method].items()
-                ),
-            )
-            for method in self.curves
-        ]
-        levels = [SeriesSpec(method=row.method, level=context.runs(row, table)) for row in self.beside]
-        return context.add(
-            CurvesStage(
-                name=name,
-                title=self.title,
-                quantities=self.quantities,
-                over=self.over,
-                axis=self.axis,
-                classes=context.config.data.classes,
-                series=(*curves, *levels),
-                claims=self.claims,
-            )
-        )
+        return {"title": self.title, "points": len(data), "claims": [asdict(claim) for claim in judged]}
 
 
 def cells_of(job: Job, runs: tuple[RunSpec, ...], names: Sequence[QuantityName], *, chance: float) -> Cells:
-    """The quantities of a method's runs, as in a table."""
+    """Return the quantities of a method's runs, as in a table."""
     from robustprune.experiments.runs import RowRuns
     from robustprune.experiments.tables.quantity import QUANTITIES
 
@@ -167,8 +289,8 @@ def cells_of(job: Job, runs: tuple[RunSpec, ...], names: Sequence[QuantityName],
     return {name: QUANTITIES[name].cell(row) for name in names}
 
 
-def shown_in_words(what: str, runs: Iterable[Run]) -> str:
-    """A sentence on what is shown, and of how many test images."""
+def shown_in_words(means: str, runs: Iterable[Run]) -> str:
+    """Return the sentence of a caption that says which means are shown, and of how many test images."""
     counts = sorted({(attack, int(found["images"])) for run in runs for attack, found in run.evaluation.items()})
     images = ", ".join(f"{count:,} ({attack})" for attack, count in counts)
-    return f"Shown: {what}." + (f" Test images: {images}." if images else "")
+    return f"Shown: {means}." + (f" Test images: {images}." if images else "")

@@ -1,20 +1,36 @@
-"""How scores are spread: a histogram for each way to measure them, over common bins."""
+"""Distributions of scores: a histogram for each way to measure them, over common bins."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field
 
 from robustprune.core.errors import UserError
 from robustprune.core.job import Job
 from robustprune.core.settings import Radius
-from robustprune.experiments.figures.figure import FigureStage, figure
-from robustprune.experiments.figures.of_scores import FigureOfScores, MeasureClaim, ScoreSeries, pools_of, scores_of_row
+from robustprune.experiments.figures.figure import (
+    FigureStage,
+    SeriesStyle,
+    figure_form,
+    legend_below,
+    new_panels,
+)
+from robustprune.experiments.figures.measures import (
+    Compared,
+    FigureOfScores,
+    MeasureClaim,
+    Scores,
+    ScoreSeries,
+    defined,
+    measures_in_words,
+    plan_scores,
+    publish_measured,
+    read_scores,
+    scored_pools,
+)
 from robustprune.experiments.row import Row
 from robustprune.scores.distribution import histogram
 
@@ -24,78 +40,24 @@ if TYPE_CHECKING:
 
     from robustprune.planning.context import Context
 
-
 DEFINITION = {"figures.distributions": 3, "scores.distribution": 1}
 
-SHOWN = (0.0, 0.999)  # quantiles between which bins are cut, so that a few images do not squeeze the rest
-
-Scores = npt.NDArray[np.float32]
+SHOWN = (0.0, 0.999)  # quantiles that bins lie between, so that a few images do not squeeze the rest
 
 
-class DistributionsStage(FigureStage):
-    """How scores are spread."""
-
-    form: Literal["distributions"] = "distributions"
-    axis: str
-    epsilon: Radius | None
-    series: tuple[ScoreSeries, ...] = Field(min_length=1)
-    same_images: bool = Field(description="whether all series are of the same images")
-    claims: tuple[MeasureClaim, ...]
-
-    def run(self, job: Job) -> dict[str, Any]:
-        """Publish the figure: shares of the images by score, a line a series.
-
-        Returns:
-            title, the measures of each series, and for each claim what was found and whether this run agrees.
-
-        Raises:
-            UserError: when a store of scores is damaged, or has no finite one.
-        """
-        from robustprune.experiments.claims import sentences
-        from robustprune.experiments.figures.measures import judge_measures, measures_in_words, of_scores
-        from robustprune.experiments.figures.scores import ONE_TRAINING, read_scores
-        from robustprune.experiments.figures.style import publish_figure
-
-        scores = {series.method: read_scores(job, series.scores)[0] for series in self.series}
-        first = next(iter(scores.values()))
-        for method, own in scores.items():
-            if not np.isfinite(own).any():
-                raise UserError(f"{method}: no image has a finite score, so there is no distribution to show")
-        highest = max(float(own[np.isfinite(own)].max()) for own in scores.values())
-        measured = {
-            method: of_scores(own, first, highest=highest, same_images=self.same_images)
-            for method, own in scores.items()
-        }
-        judged = judge_measures(self.claims, measured)
-        data = _bins(scores)
-        shown = "; ".join(
-            f"{method}, n = {len(own):,} images: {measures_in_words(measured[method])}"
-            for method, own in scores.items()
-        )
-        publish_figure(
-            job, _draw(self, scores, data), data, [self.title, f"Measured: {shown}.", ONE_TRAINING, *sentences(judged)]
-        )
-        return {"title": self.title, "measured": measured, "claims": [asdict(one) for one in judged]}
-
-
-@figure("distributions")
+@figure_form("distributions")
 class Distributions(FigureOfScores):
-    """How the scores of the images that methods learn from are spread, a line a method."""
+    """Distributions of the scores of the images that methods learn from, a line a method."""
 
-    measures = ("median", "low", "tail", "censored", "distance", "rank_correlation")
+    measures = ("median", "censored", "low", "tail", "distance", "rank_correlation")
     form: Literal["distributions"]
-    axis: str = Field(min_length=1, description="what stands at the axis of the scores")
-    epsilon_marked: bool = Field(False, description="whether threat.epsilon is marked on it")
+    axis: str = Field(min_length=1, description="label of the axis of the scores")
+    epsilon_marked: bool = Field(False, description="mark threat.epsilon on it")
     series: tuple[Row, ...] = Field(min_length=1, description="methods whose scores are shown")
 
-    @property
-    def measured(self) -> tuple[str, ...]:
-        """The methods."""
-        return tuple(row.method for row in self.series)
-
-    def plan(self, context: Context, name: str) -> str:
-        """Plan the self's stage and what it reads, and return its id."""
-        series = tuple(scores_of_row(context, row) for row in self.series)
+    def plan(self, name: str, context: Context) -> str:
+        """Plan the figure's stage and return its id. Raises UserError for what the configuration does not allow."""
+        series = tuple(plan_scores(context, row) for row in self.series)
         return context.add(
             DistributionsStage(
                 name=name,
@@ -103,41 +65,86 @@ class Distributions(FigureOfScores):
                 axis=self.axis,
                 epsilon=context.config.threat.epsilon if self.epsilon_marked else None,
                 series=series,
-                same_images=len({pools_of(context, one) for one in series}) == 1,
+                same_images=len({scored_pools(context, of_row) for of_row in series}) == 1,
                 claims=self.claims,
             )
         )
 
 
+class DistributionsStage(FigureStage):
+    """Distributions of scores."""
+
+    form: Literal["distributions"] = "distributions"
+    axis: str
+    epsilon: Radius | None
+    series: tuple[ScoreSeries, ...] = Field(min_length=1)
+    same_images: bool = Field(description="true if all series are of the same images")
+    claims: tuple[MeasureClaim, ...]
+
+    def run(self, job: Job) -> dict[str, Any]:
+        """Publish the figure: shares of the images by score, a line a series.
+
+        Returns:
+            title, the measures of each series, and for each claim its checks in words and its verdict.
+
+        Raises:
+            UserError: when a store of scores is damaged, or has no finite one.
+        """
+        scores = {series.method: read_scores(job, series.scores) for series in self.series}
+        measured = self._measured(scores)
+        data = _bins(scores)
+        shown = "; ".join(
+            f"{method}, n = {len(values):,} images: {measures_in_words(measured[method])}"
+            for method, values in scores.items()
+        )
+        return publish_measured(job, self, _draw(self, scores, data), data, [f"Measured: {shown}."], measured)
+
+    def _measured(self, scores: Mapping[str, Scores]) -> dict[str, dict[str, float]]:
+        """Return the measures of each series, compared with the first."""
+        for method, values in scores.items():
+            if not np.isfinite(values).any():
+                raise UserError(f"{method}: no image has a finite score, so there is no distribution to show")
+        first = next(iter(scores.values()))
+        highest = max(float(values[np.isfinite(values)].max()) for values in scores.values())
+        return {
+            method: defined(Distributions.measures, Compared(values, first, highest, self.same_images))
+            for method, values in scores.items()
+        }
+
+
 def _bins(scores: Mapping[str, Scores]) -> pd.DataFrame:
-    """A row a series and bin: its edges, and how many and which share of all its images are in it."""
+    """Return a row a series and bin: its edges, and number and share of the images in it."""
     import pandas as pd
 
-    finite = np.concatenate([own[np.isfinite(own)] for own in scores.values()])
+    finite = np.concatenate([values[np.isfinite(values)] for values in scores.values()])
     low, high = np.quantile(finite, SHOWN).tolist()
     rows = []
-    for method, own in scores.items():
-        inside = own[np.isfinite(own) & (own <= high)]
+    for method, all_scores in scores.items():
+        inside = all_scores[np.isfinite(all_scores) & (all_scores <= high)]
         counted = histogram(lambda values=inside: [values], low, high)  # type: ignore[misc]
         counts = np.array(counted.counts)
         edges = np.array(counted.edges)
         rows.append(
             pd.DataFrame(
-                {"series": method, "low": edges[:-1], "high": edges[1:], "images": counts, "share": counts / len(own)}
+                {
+                    "series": method,
+                    "low": edges[:-1],
+                    "high": edges[1:],
+                    "images": counts,
+                    "share": counts / len(all_scores),
+                }
             )
         )
     return pd.concat(rows, ignore_index=True)
 
 
 def _draw(spec: DistributionsStage, scores: Mapping[str, Scores], data: pd.DataFrame) -> Figure:
-    from robustprune.experiments.figures.style import Series, legend_below, new_panels
-
     figure, panels = new_panels(1, 1, width=5.6, height=3.2)
     axes = panels[0][0]
-    for number, (method, own) in enumerate(scores.items()):
-        bins, style = data[data["series"] == method], Series.numbered(number)
+    for number, (method, values) in enumerate(scores.items()):
+        bins, style = data[data["series"] == method], SeriesStyle.numbered(number)
         edges = np.append(bins["low"], bins["high"].iloc[-1])
-        label = f"{method} (n = {len(own):,})"
+        label = f"{method} (n = {len(values):,})"
         axes.stairs(100 * bins["share"], edges, color=style.color, linestyle=style.line, linewidth=1.5, label=label)
         axes.stairs(100 * bins["share"], edges, color=style.color, fill=True, alpha=0.12)
     if spec.epsilon is not None:

@@ -11,10 +11,18 @@ from pydantic import Field, model_validator
 
 from robustprune.core.errors import UserError
 from robustprune.core.job import Job
-from robustprune.core.paths import HISTORY_FILE
+from robustprune.core.paths import HISTORY_FILE, MID_TRAINING_FILE
 from robustprune.core.settings import Line
 from robustprune.core.stage import ModelId
-from robustprune.experiments.figures.figure import FigureForm, FigureStage, figure
+from robustprune.experiments.figures.figure import (
+    FigureEntry,
+    FigureStage,
+    SeriesStyle,
+    figure_form,
+    make_logarithmic,
+    new_panels,
+    publish_figure,
+)
 from robustprune.experiments.row import Row
 from robustprune.images.settings import DataName
 
@@ -25,14 +33,51 @@ if TYPE_CHECKING:
 
     from robustprune.planning.context import Context
 
-
 DEFINITION = {"figures.loss_distance": 5}
 
-SHOWN = 4000  # images at most, as more are a blot
-
+SHOWN = 4000  # most images that are drawn
 NEAREST = 0.05  # share of the images that is left out of one correlation, since 1 / d has no bound
+FEWEST = 3  # images of a correlation
 
-FEWEST = 3  # images between which there can be a correlation to tell of
+
+@figure_form("loss_distance")
+class LossDistance(FigureEntry):
+    """Loss against 1 / distance of the images, under the network that is pruned by either in its training."""
+
+    form: Literal["loss_distance"]
+    claim: Line = Field(description="the paper's claim")
+    loss: Row
+    distance: Row
+    printed: dict[DataName, float] = Field({}, description="the paper's correlation, by the name of the data set")
+
+    @model_validator(mode="after")
+    def _one_training_with_two_scores(self) -> LossDistance:
+        loss, distance = self.loss.mid_training, self.distance.mid_training
+        if loss is None or distance is None or (loss.score, distance.score) != ("loss", "deepfool"):
+            raise ValueError("loss and distance are rows with mid_training, by score: loss and score: deepfool")
+        if "random" in (loss.strategy, distance.strategy):
+            raise ValueError("loss and distance are rows that prune by their scores, not at random")
+        same = self.loss.recipe == self.distance.recipe and self.loss.conditions == self.distance.conditions
+        if not same or (loss.after_epoch, loss.keep) != (distance.after_epoch, distance.keep):
+            raise ValueError("loss and distance are one training until it prunes: they differ in score alone")
+        return self
+
+    def plan(self, name: str, context: Context) -> str:
+        """Plan the figure's stage and return its id. Raises UserError for what the configuration does not allow."""
+        midway, seeds = self.loss.mid_training, context.config.seeds
+        assert midway is not None
+        loss, distance = (context.trained(row, None, seeds) for row in (self.loss, self.distance))
+        return context.add(
+            LossDistanceStage(
+                name=name,
+                title=self.title,
+                claim=self.claim,
+                after_epoch=midway.after_epoch,
+                dropped=1 - midway.keep,
+                printed=self.printed.get(context.config.data.name),
+                runs=tuple((seed, loss[seed], distance[seed]) for seed in seeds),
+            )
+        )
 
 
 class LossDistanceStage(FigureStage):
@@ -56,75 +101,27 @@ class LossDistanceStage(FigureStage):
         """
         import pandas as pd
 
-        from robustprune.experiments.figures.style import publish_figure
-
         runs = {
-            seed: read_scores(job, loss, distance, after_epoch=self.after_epoch) for seed, loss, distance in self.runs
+            seed: read_both(job, loss, distance, after_epoch=self.after_epoch) for seed, loss, distance in self.runs
         }
-        found = pd.DataFrame([{"seed": seed, **correlations(scores)} for seed, scores in runs.items()])
+        by_seed = pd.DataFrame([{"seed": seed, **correlations(scores)} for seed, scores in runs.items()])
         shown = _shown(next(iter(runs.values())), self)
-        figure = _draw(shown, self, float(found["pearson"].iloc[0]))
-        means = {str(name): float(value) for name, value in found.drop(columns="seed").mean().items()}
+        figure = _draw(shown, self, float(by_seed["pearson"].iloc[0]))
+        means = {str(name): float(value) for name, value in by_seed.drop(columns="seed").mean().items()}
         images = min(len(scores) for scores in runs.values())
         infinite = [len(scores) - len(_finite(scores)) for scores in runs.values()]
-        caption = [self.title, _of_images(self, images, infinite, shown=len(shown)), *_of_correlations(found, self)]
+        caption = [self.title, _of_images(self, images, infinite, shown=len(shown)), *_of_correlations(by_seed, self)]
         publish_figure(job, figure, shown, caption)
         return {"title": self.title, "images": images, **means}
 
 
-@figure("loss_distance")
-class LossDistance(FigureForm):
-    """Loss against 1 / distance of the images, under the network that is pruned by either in its training."""
-
-    form: Literal["loss_distance"]
-    claim: Line = Field(description="what the paper says of it")
-    loss: Row
-    distance: Row
-    printed: dict[DataName, float] = Field({}, description="the paper's correlation, by the name of the data set")
-
-    @model_validator(mode="after")
-    def _one_training_with_two_scores(self) -> LossDistance:
-        loss, distance = self.loss.mid_training, self.distance.mid_training
-        if loss is None or distance is None or (loss.score, distance.score) != ("loss", "deepfool"):
-            raise ValueError("loss and distance are rows with mid_training, by score: loss and score: deepfool")
-        if "random" in (loss.strategy, distance.strategy):
-            raise ValueError("loss and distance are rows that prune by their scores, not at random")
-        same = self.loss.recipe == self.distance.recipe and self.loss.conditions == self.distance.conditions
-        if not same or (loss.after_epoch, loss.keep) != (distance.after_epoch, distance.keep):
-            raise ValueError("loss and distance are one training until it prunes: they differ in score alone")
-        return self
-
-    def plan(self, context: Context, name: str) -> str:
-        """Plan the self's stage and what it reads, and return its id."""
-        midway = self.loss.mid_training
-        assert midway is not None
-        loss, distance = _models(context, self.loss), _models(context, self.distance)
-        return context.add(
-            LossDistanceStage(
-                name=name,
-                title=self.title,
-                claim=self.claim,
-                after_epoch=midway.after_epoch,
-                dropped=1 - midway.keep,
-                printed=self.printed.get(context.config.data.name),
-                runs=tuple((seed, loss[seed], distance[seed]) for seed in context.config.seeds),
-            )
-        )
-
-
-def _models(context: Context, row: Row) -> dict[int, str]:
-    return context.trained(row, None, context.config.seeds)
-
-
-def read_scores(job: Job, loss: str, distance: str, *, after_epoch: int) -> pd.DataFrame:
-    """Both scores of each image: index, loss, inverse_distance, and whether each of the two would drop it.
+def read_both(job: Job, loss: str, distance: str, *, after_epoch: int) -> pd.DataFrame:
+    """Return both scores of each image, and True for each of the two that would drop it.
 
     Raises:
         UserError: when the histories of the two models differ before the pruning.
     """
     import pandas as pd
-
-    from robustprune.core.paths import MID_TRAINING_FILE
 
     directories = [job.upstream("models", model) for model in (loss, distance)]
     histories = [pd.read_parquet(directory / HISTORY_FILE).head(after_epoch)["loss"] for directory in directories]
@@ -147,9 +144,9 @@ def read_scores(job: Job, loss: str, distance: str, *, after_epoch: int) -> pd.D
 
 
 def correlations(scores: pd.DataFrame) -> dict[str, float]:
-    """Pearson's r, of all images and of all but the nearest; of logarithms; Spearman's; and how the two agree.
+    """Return Pearson's r of all images, of all but the nearest, of logarithms, and Spearman's; and ``shared``.
 
-    ``shared`` is, of the images that distance drops, the share that loss does.
+    ``shared`` is the share of the images dropped by distance that are dropped by loss.
 
     Raises:
         UserError: where there are too few images with both scores finite.
@@ -171,7 +168,7 @@ def correlations(scores: pd.DataFrame) -> dict[str, float]:
 
 
 def _finite(scores: pd.DataFrame) -> pd.DataFrame:
-    """Without images on the very boundary, whose 1 / d is infinite."""
+    """Return the images that are not on the very boundary, where 1 / d is infinite."""
     finite: pd.Series[bool] = scores[["loss", "inverse_distance"]].apply(np.isfinite).all(axis=1)
     return scores[finite]
 
@@ -181,7 +178,7 @@ def _pearson(first: Any, second: Any) -> float:
 
 
 def _shown(scores: pd.DataFrame, spec: LossDistanceStage) -> pd.DataFrame:
-    """Some images of the first seed, drawn at random."""
+    """Draw some images of the first seed at random."""
     import pandas as pd
 
     from robustprune.core.randomness import derive_seed
@@ -193,8 +190,6 @@ def _shown(scores: pd.DataFrame, spec: LossDistanceStage) -> pd.DataFrame:
 
 
 def _draw(shown: pd.DataFrame, spec: LossDistanceStage, pearson: float) -> Figure:
-    from robustprune.experiments.figures.style import make_logarithmic, new_panels
-
     figure, panels = new_panels(1, 2, width=3.6, height=3.0)
     linear, logarithmic = panels[0]
     for axes in (linear, logarithmic):
@@ -206,18 +201,16 @@ def _draw(shown: pd.DataFrame, spec: LossDistanceStage, pearson: float) -> Figur
     logarithmic.set(title="b. the same, logarithmic")
     logarithmic.legend(loc="upper left", markerscale=2)
     beyond = int(((shown["inverse_distance"] > highest) | (shown["loss"] > widest)).sum())
-    told = f"after epoch {spec.after_epoch}, seed {spec.runs[0][0]}; {len(shown)} images drawn at random"
-    figure.suptitle(f"{told}, {beyond} of them beyond the axes of a", fontsize=9)
+    shown_of = f"after epoch {spec.after_epoch}, seed {spec.runs[0][0]}; {len(shown)} images drawn at random"
+    figure.suptitle(f"{shown_of}, {beyond} of them beyond the axes of a", fontsize=9)
     return figure
 
 
 def _draw_points(axes: Axes, shown: pd.DataFrame) -> None:
-    """Images that both scores would drop stand out from those that one would, and these from the rest."""
-    from robustprune.experiments.figures.style import Series
-
+    """Draw the images in three groups: dropped by both scores, by one, by none."""
     drops = shown["dropped_by_loss"].astype(int) + shown["dropped_by_distance"]
     for number, (drop, name) in enumerate({0: "kept by both", 1: "dropped by one", 2: "dropped by both"}.items()):
-        style, chosen = Series.numbered(number), shown[drops == drop]
+        style, chosen = SeriesStyle.numbered(number), shown[drops == drop]
         axes.scatter(
             chosen["loss"], chosen["inverse_distance"], s=4, marker=style.marker, color=style.color, linewidths=0,
             label=name, rasterized=True,
@@ -235,19 +228,19 @@ def _of_images(spec: LossDistanceStage, images: int, infinite: Sequence[int], *,
     )
 
 
-def _of_correlations(found: pd.DataFrame, spec: LossDistanceStage) -> Iterator[str]:
+def _of_correlations(by_seed: pd.DataFrame, spec: LossDistanceStage) -> Iterator[str]:
     printed = f" The paper has {spec.printed:.2f} on this data set." if spec.printed is not None else ""
-    yield f"Claimed: {spec.claim}.{printed} Measured: Pearson r = {_told(found['pearson'])}."
+    yield f"Claimed: {spec.claim}.{printed} Measured: Pearson r = {_mean(by_seed['pearson'])}."
     yield (
         f"r depends on the few images next to the boundary, whose 1 / d has no bound. Without the {NEAREST:.0%} that "
-        f"are nearest it is {_told(found['pearson_but_nearest'])}, that of the logarithms "
-        f"{_told(found['pearson_of_logarithms'])}, that of ranks (Spearman) {_told(found['spearman'])}. Of the images "
-        f"that distance would drop, loss would drop {_told(100 * found['shared'], decimals=0)} %; by chance it were "
-        f"{100 * spec.dropped:.0f} %."
+        f"are nearest it is {_mean(by_seed['pearson_but_nearest'])}, that of the logarithms "
+        f"{_mean(by_seed['pearson_of_logarithms'])}, that of ranks (Spearman) {_mean(by_seed['spearman'])}. Of the "
+        f"images that distance would drop, loss would drop {_mean(100 * by_seed['shared'], decimals=0)} %; "
+        f"by chance it were {100 * spec.dropped:.0f} %."
     )
 
 
-def _told(values: pd.Series[float], *, decimals: int = 2) -> str:
+def _mean(values: pd.Series[float], *, decimals: int = 2) -> str:
     from robustprune.experiments.statistics import Summary
 
     return Summary.of(values.tolist()).told(decimals)

@@ -1,115 +1,321 @@
-"""What is told in one number of scores, of two scores of the same images, and of two choices among the same images."""
+"""Scores of images in figures: the base of their entries, their measures, and the claims on these."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from pydantic import Field, model_validator
 
-from robustprune.experiments.claims import Judged, Verdict, judge_relation, judged
-from robustprune.experiments.figures.of_scores import MeasureCheck, MeasureClaim, MeasureName
+from robustprune.core.declarations import Declarations, Named
+from robustprune.core.errors import UserError
+from robustprune.core.job import Job
+from robustprune.core.paths import STORE_NAME
+from robustprune.core.settings import Settings
+from robustprune.core.stage import ScoreId
+from robustprune.experiments.claim_settings import Claim, Relation
+from robustprune.experiments.figures.figure import FigureEntry, publish_figure, refuse_duplicates
 
 if TYPE_CHECKING:
-    from robustprune.experiments.cells import Cell
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from robustprune.experiments.claims import Judged, Verdict
+    from robustprune.experiments.row import Row
+    from robustprune.planning.context import Context
 
 DEFINITION = {"figures.claims": 2, "figures.measures": 2}
 
 Scores = npt.NDArray[np.float32]
-Measured = Mapping[MeasureName, float]
+Measured = Mapping[str, float]
+"""The measures of a series, by name."""
+Function = TypeVar("Function", bound=Callable[..., float | None])
 
 LOW = 0.1  # of the highest score of all series
-
-DECIMALS: Mapping[MeasureName, int] = {"median": 5, "mae": 5}
-USUAL_DECIMALS = 3
-"""Digits behind the point that are worth telling."""
-
-WORDS: Mapping[MeasureName, str] = {
-    "median": "median",
-    "low": "share below a tenth of the highest",
-    "tail": "tail ratio, (99 % - 50 %) / (50 % - 1 %)",
-    "censored": "share not finite",
-    "distance": "largest difference of cumulative shares to the first's",
-    "rank_correlation": "rank correlation",
-    "correlation": "correlation",
-    "slope": "slope of the straight line through the points",
-    "spread": "standard deviation over that of the truth",
-    "mae": "mean absolute error",
-    "mae_ratio": "mean absolute error over that of the mean score",
-    "correlation_low": "correlation with slow movements",
-    "correlation_high": "correlation with fast movements",
-    "fast_over_slow": "correlation with fast movements, minus that with slow ones",
-    "same_decision": "share of the images with the same decision",
-    "of_first": "share of the first's dropped images that the second drops, too",
-    "jaccard": "dropped by both, of those dropped by either",
-    "of_all": "dropped by both, of all images",
-}
+ONE_TRAINING = (
+    "Scores are of one training each, of the first seed: their numbers have no interval over seeds, and are compared "
+    "as they are."
+)
+"""The sentence of a caption that says so."""
 
 
-def of_scores(scores: Scores, first: Scores, *, highest: float, same_images: bool) -> dict[MeasureName, float]:
-    """Measures of a score, beside the first one of the figure.
+class Measure(NamedTuple):
+    """A number that sums up scores.
 
-    Args:
-        scores: (N,), infinite where nothing was found, not everywhere.
-        first: (M,).
-        highest: the highest finite score of all series.
-        same_images: whether both are of the same images, so that they can be correlated; not where one is constant.
+    Attributes:
+        words: its name in a caption.
+        decimals: digits after the decimal point that are shown.
+        of: function of what a figure measures; None where the measure is not defined.
     """
-    finite = scores[np.isfinite(scores)]
-    low, middle, high = np.quantile(finite, [0.01, 0.5, 0.99]).tolist()
-    found: dict[MeasureName, float] = {"median": middle, "censored": 1 - len(finite) / len(scores)}
-    if finite.min() >= 0:
-        found["low"] = float((finite < LOW * highest).mean())
-    if middle > low:
-        found["tail"] = (high - middle) / (middle - low)
-    if first is not scores:
-        found["distance"] = largest_distance(scores, first)
-        if same_images and min(np.ptp(scores), np.ptp(first)) > 0:
-            found["rank_correlation"] = float(stats.spearmanr(first, scores).statistic)
-    return found
+
+    words: str
+    decimals: int
+    of: Callable[..., float | None]
 
 
-def largest_distance(one: Scores, other: Scores) -> float:
-    """The statistic of Kolmogorov and Smirnov: the largest difference of two cumulative shares; infinite ones count."""
-    places = np.unique(np.concatenate([one, other]))
-    shares = [np.searchsorted(np.sort(values), places, side="right") / len(values) for values in (one, other)]
+MEASURES: Declarations[Measure] = Declarations("measure", "robustprune.experiments.figures")
+
+
+def measure(name: str, *, words: str, decimals: int = 3) -> Callable[[Function], Function]:
+    """Declare a measure: a decorator of its function, with its name in captions and the decimals that are shown."""
+
+    def declare(function: Function) -> Function:
+        MEASURES.declare(name, Measure(words, decimals, function))
+        return function
+
+    return declare
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Scores, and those that they are compared with.
+
+    Attributes:
+        scores: (N,), infinite where a search ended without a value, not everywhere.
+        reference: (M,) scores of the first series, or the true ones.
+        highest: the highest finite score of all series.
+        same_images: True if both are of the same images, so that they can be correlated.
+    """
+
+    scores: Scores
+    reference: Scores
+    highest: float = np.inf
+    same_images: bool = True
+
+    @property
+    def finite(self) -> Scores:
+        """The finite scores."""
+        return self.scores[np.isfinite(self.scores)]
+
+    @property
+    def is_reference(self) -> bool:
+        """True for the first series, which is compared with itself."""
+        return self.scores is self.reference
+
+    @property
+    def exact(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Reference and scores in float64."""
+        return self.reference.astype(np.float64), self.scores.astype(np.float64)
+
+    @property
+    def both_vary(self) -> bool:
+        """True if neither is constant."""
+        return bool(min(np.ptp(self.reference), np.ptp(self.scores)) > 0)
+
+
+@measure("median", words="median", decimals=5)
+def median(compared: Compared) -> float:
+    """Return the median of the finite scores."""
+    return _quantiles(compared)[1]
+
+
+@measure("censored", words="share not finite")
+def censored_share(compared: Compared) -> float:
+    """Return the share of scores that are not finite."""
+    return 1 - len(compared.finite) / len(compared.scores)
+
+
+@measure("low", words="share below a tenth of the highest")
+def low_share(compared: Compared) -> float | None:
+    """Return the share of the finite scores below a tenth of the highest; None where some are negative."""
+    finite = compared.finite
+    return float((finite < LOW * compared.highest).mean()) if finite.min() >= 0 else None
+
+
+@measure("tail", words="tail ratio, (99 % - 50 %) / (50 % - 1 %)")
+def tail_ratio(compared: Compared) -> float | None:
+    """Return the length of the upper tail over that of the lower one; None where that has no length."""
+    low, middle, high = _quantiles(compared)
+    return (high - middle) / (middle - low) if middle > low else None
+
+
+@measure("distance", words="largest difference of cumulative shares to the first's")
+def largest_distance(compared: Compared) -> float | None:
+    """Return the statistic of Kolmogorov and Smirnov, infinite scores included; None for the first series."""
+    if compared.is_reference:
+        return None
+    both = (compared.scores, compared.reference)
+    places = np.unique(np.concatenate(both))
+    shares = [np.searchsorted(np.sort(values), places, side="right") / len(values) for values in both]
     return float(np.abs(shares[0] - shares[1]).max())
 
 
-def of_prediction(true: Scores, predicted: Scores) -> dict[MeasureName, float]:
-    """How close (N,) predicted scores are to the true ones of the same images, all finite."""
-    exact, guess = true.astype(np.float64), predicted.astype(np.float64)
-    found: dict[MeasureName, float] = {"mae": float(np.abs(guess - exact).mean())}
-    constant = float(np.abs(exact - exact.mean()).mean())
-    if constant > 0:
-        fit = stats.linregress(exact, guess)
-        found |= {
-            "slope": float(fit.slope),
-            "spread": float(guess.std() / exact.std()),
-            "mae_ratio": found["mae"] / constant,
-        }
-        if guess.std() > 0:
-            found["correlation"] = float(fit.rvalue)
-            found["rank_correlation"] = float(stats.spearmanr(exact, guess).statistic)
-    return found
+@measure("rank_correlation", words="rank correlation")
+def rank_correlation(compared: Compared) -> float | None:
+    """Return Spearman's correlation; None for other images, for the first series, or where one is constant."""
+    from scipy import stats
+
+    if compared.is_reference or not compared.same_images or not compared.both_vary:
+        return None
+    return float(stats.spearmanr(compared.reference, compared.scores).statistic)
 
 
-def judge_measures(claims: Sequence[MeasureClaim], measured: Mapping[str, Measured]) -> list[Judged]:
-    """Each claim of the measures of some series, with what was found, and whether this run agrees."""
-    return [judged(claim.claim, [_of_measures(check, measured) for check in claim.checks]) for claim in claims]
+@measure("mae", words="mean absolute error", decimals=5)
+def mean_absolute_error(compared: Compared) -> float:
+    """Return the mean absolute difference from the reference."""
+    truth, scores = compared.exact
+    return float(np.abs(scores - truth).mean())
+
+
+@measure("slope", words="slope of the straight line through the points")
+def slope(compared: Compared) -> float | None:
+    """Return the slope of the scores over the reference; None where that is constant."""
+    from scipy import stats
+
+    return float(stats.linregress(*compared.exact).slope) if np.ptp(compared.reference) > 0 else None
+
+
+@measure("spread", words="standard deviation over that of the truth")
+def relative_spread(compared: Compared) -> float | None:
+    """Return the standard deviation over that of the reference; None where that is constant."""
+    truth, scores = compared.exact
+    return float(scores.std() / truth.std()) if np.ptp(truth) > 0 else None
+
+
+@measure("mae_ratio", words="mean absolute error over that of the mean score")
+def relative_error(compared: Compared) -> float | None:
+    """Return the error over that of predicting the mean of the reference; None where that is constant."""
+    truth, _ = compared.exact
+    constant = float(np.abs(truth - truth.mean()).mean())
+    return mean_absolute_error(compared) / constant if np.ptp(truth) > 0 else None
+
+
+@measure("correlation", words="correlation")
+def correlation(compared: Compared) -> float | None:
+    """Return Pearson's correlation; None where one of the two is constant."""
+    from scipy import stats
+
+    return float(stats.linregress(*compared.exact).rvalue) if compared.both_vary else None
+
+
+def _quantiles(compared: Compared) -> list[float]:
+    return [float(value) for value in np.quantile(compared.finite, [0.01, 0.5, 0.99]).tolist()]
+
+
+class MeasureCheck(Relation):
+    """One inequality between two series of scores, or between one and a number."""
+
+    measure: Annotated[str, Named(MEASURES)]
+    row: str = Field(description="name of the series")
+
+
+MeasureClaim = Claim[MeasureCheck]
+
+
+class FigureOfScores(FigureEntry):
+    """The keys of figures that show scores of images, of one model each."""
+
+    measures: ClassVar[tuple[str, ...]]
+    claims: tuple[MeasureClaim, ...] = ()
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """Names of the series, of whose measures a paper can claim something."""
+        rows: tuple[Row, ...] = getattr(self, "series", ())
+        return tuple(row.method for row in rows)
+
+    @model_validator(mode="after")
+    def _claims_are_of_the_figure(self) -> FigureOfScores:
+        refuse_duplicates(self.measured, "series")
+        for check in (check for claim in self.claims for check in claim.checks):
+            for name in (check.row, *([check.other] if isinstance(check.other, str) else [])):
+                if name not in self.measured:
+                    raise ValueError(f"claims: there is no {name!r}; there are {', '.join(self.measured)}")
+            if check.measure not in self.measures:
+                raise ValueError(f"claims: {check.measure} is not measured here, but {', '.join(self.measures)}")
+        return self
+
+
+class ScoreSeries(Settings):
+    """A method, and its scores of each pool that it learns from."""
+
+    method: str
+    scores: tuple[ScoreId, ...] = Field(min_length=1)
+
+
+def plan_scores(context: Context, row: Row) -> ScoreSeries:
+    """Plan the scores of a row."""
+    return ScoreSeries(method=row.method, scores=context.scored(row))
+
+
+def scored_pools(context: Context, series: ScoreSeries) -> tuple[str, ...]:
+    """Return the pool whose images each of the scores is of."""
+    return tuple(dict(reversed(context.stages[score].upstream))["pools"] for score in series.scores)
+
+
+def read_scores(job: Job, scores: Sequence[str]) -> Scores:
+    """Return the scores of some pools, one after the other.
+
+    Args:
+        job: the running stage.
+        scores: ids of the pools' score stages.
+
+    Raises:
+        UserError: when a store is damaged.
+    """
+    from robustprune.scores.files import Meaning
+    from robustprune.scores.store.reading import open_store
+
+    stores = [open_store(job.upstream("scores", score) / STORE_NAME) for score in scores]
+    return np.concatenate([store.read(Meaning(**store.attributes["score"]).column) for store in stores])
+
+
+def refuse_unlike(first: npt.NDArray[Any], second: npt.NDArray[Any], *, names: Sequence[str]) -> None:
+    """Raise UserError where two scores are not of as many images."""
+    if len(first) != len(second):
+        raise UserError(f"{' and '.join(names)} are of {len(first)} and of {len(second)} images, so not of the same")
+
+
+def defined(measures: Sequence[str], *of: Any) -> dict[str, float]:
+    """Return those of the measures that are defined of ``of``, the arguments of their functions."""
+    values = {name: MEASURES[name].of(*of) for name in measures}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def measures_in_words(measured: Measured) -> str:
-    """All measures of a series."""
-    return ", ".join(
-        f"{WORDS[name]} {value:.{DECIMALS.get(name, USUAL_DECIMALS)}f}" for name, value in measured.items()
-    )
+    """Return all measures of a series as a list for a sentence."""
+    named = ((MEASURES[name], value) for name, value in measured.items())
+    return ", ".join(f"{shown.words} {value:.{shown.decimals}f}" for shown, value in named)
 
 
-def _of_measures(check: MeasureCheck, measured: Mapping[str, Measured]) -> tuple[str, Verdict]:
-    cell: Cell = measured[check.row].get(check.measure)
-    other: Cell = measured[check.other].get(check.measure) if isinstance(check.other, str) else float(check.other)
-    words = f"{WORDS[check.measure]} of {check.row}", str(check.other)
-    return judge_relation(check, words, cell, other, decimals=DECIMALS.get(check.measure, USUAL_DECIMALS))
+def publish_measured(
+    job: Job, stage: Any, figure: Figure, data: pd.DataFrame, shown: Sequence[str], measured: Mapping[str, Measured]
+) -> dict[str, Any]:
+    """Publish a figure of scores with its measures and claims, and return the facts for its record.
+
+    Args:
+        job: the running stage.
+        stage: a figure's stage with claims on measures.
+        figure: the drawing.
+        data: the table of what is drawn.
+        shown: sentences of the caption that tell the measures.
+        measured: the measures of each series.
+
+    Returns:
+        title, the measures of each series, and for each claim its checks in words and its verdict.
+    """
+    from robustprune.experiments.claims import sentences
+
+    judged = judge_measures(stage.claims, measured)
+    publish_figure(job, figure, data, [stage.title, *shown, ONE_TRAINING, *sentences(judged)])
+    return {"title": stage.title, "measured": measured, "claims": [asdict(claim) for claim in judged]}
+
+
+def judge_measures(claims: Sequence[MeasureClaim], measured: Mapping[str, Measured]) -> list[Judged]:
+    """Judge each claim of the measures of some series."""
+    from robustprune.experiments.claims import judged
+
+    return [judged(claim.claim, [_judge(check, measured) for check in claim.checks]) for claim in claims]
+
+
+def _judge(check: MeasureCheck, measured: Mapping[str, Measured]) -> tuple[str, Verdict]:
+    from robustprune.experiments.claims import judge_relation
+
+    value = measured[check.row].get(check.measure)
+    other = measured[check.other].get(check.measure) if isinstance(check.other, str) else float(check.other)
+    compared = MEASURES[check.measure]
+    words = f"{compared.words} of {check.row}", str(check.other)
+    return judge_relation(check, words, value, other, decimals=compared.decimals)

@@ -1,8 +1,7 @@
-"""Which images two ways to prune both drop (papers.md, N11: by all measures in use)."""
+"""The images that two ways to prune both drop (papers.md, N11: by all measures in use)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,8 +11,20 @@ from pydantic import Field, model_validator
 from robustprune.core.job import Job
 from robustprune.core.settings import Line, Settings
 from robustprune.core.stage import ManifestId
-from robustprune.experiments.figures.figure import FigureStage, figure
-from robustprune.experiments.figures.of_scores import FigureOfScores, MeasureClaim, MeasureName
+from robustprune.experiments.figures.figure import (
+    FigureStage,
+    figure_form,
+    legend_below,
+    new_panels,
+)
+from robustprune.experiments.figures.measures import (
+    FigureOfScores,
+    MeasureClaim,
+    defined,
+    measure,
+    measures_in_words,
+    publish_measured,
+)
 from robustprune.experiments.row import Row
 
 if TYPE_CHECKING:
@@ -21,7 +32,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from robustprune.planning.context import Context
-
+    from robustprune.pruning.overlap import Agreement, Overlap
 
 DEFINITION = {"figures.overlaps": 2}
 
@@ -31,64 +42,33 @@ PARTS = {
     "second_alone": ("by {second} alone", "#E69F00", "..."),
     "neither": ("by neither", "white", ""),
 }
-
-"""Label and filling of each part of the images, in the palette of ``figures.style``."""
+"""Label and filling of each part of the images, in the palette of ``figure``."""
 
 BOX = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
 
 
-class ManifestPair(Settings):
-    """Two manifests that choose from the same images, and what the methods behind them are called."""
-
-    method: str
-    names: tuple[str, str]
-    first: ManifestId
-    second: ManifestId
+@measure("same_decision", words="share of the images with the same decision")
+def same_decision(dropped: Agreement) -> float:
+    """Return the share of all images that both drop or both keep."""
+    return dropped.same_decision
 
 
-class OverlapsStage(FigureStage):
-    """Which images two ways to prune both drop."""
+@measure("of_first", words="share of the first's dropped images that the second drops, too")
+def share_of_first(dropped: Agreement) -> float:
+    """Return the share of the images dropped by the first that the second drops."""
+    return dropped.of_first
 
-    form: Literal["overlaps"] = "overlaps"
-    pairs: tuple[ManifestPair, ...] = Field(min_length=1)
-    claims: tuple[MeasureClaim, ...]
 
-    def run(self, job: Job) -> dict[str, Any]:
-        """Publish the figure: a bar for each pair of manifests, cut by who drops the images.
+@measure("jaccard", words="dropped by both, of those dropped by either")
+def jaccard(dropped: Agreement) -> float:
+    """Return the intersection of the dropped images over their union."""
+    return dropped.jaccard
 
-        Returns:
-            title, the measures of each pair, and for each claim what was found and whether this run agrees.
 
-        Raises:
-            UserError: when a manifest is not readable, or two choose from other images.
-        """
-        import pandas as pd
-
-        from robustprune.experiments.claims import sentences
-        from robustprune.experiments.figures.measures import judge_measures, measures_in_words
-        from robustprune.experiments.figures.scores import ONE_TRAINING
-        from robustprune.experiments.figures.style import publish_figure
-
-        data = pd.DataFrame(
-            [
-                {
-                    "pair": pair.method,
-                    **_row(job, pair.first, pair.second),
-                    "first": pair.names[0],
-                    "second": pair.names[1],
-                }
-                for pair in self.pairs
-            ]
-        )
-        measured = {str(row["pair"]): _measures(row) for row in data.to_dict("records")}
-        judged = judge_measures(self.claims, measured)
-        shown = [
-            f"{pair.method}, {pair.names[0]} (the first) and {pair.names[1]} (the second), "
-            f"n = {int(data['images'].iloc[number]):,} images: {measures_in_words(measured[pair.method])}."
-            for number, pair in enumerate(self.pairs)
-        ]
-        publish_figure(job, _draw(data), data, [self.title, *shown, ONE_TRAINING, *sentences(judged)])
-        return {"title": self.title, "measured": measured, "claims": [asdict(one) for one in judged]}
+@measure("of_all", words="dropped by both, of all images")
+def share_of_all(dropped: Agreement) -> float:
+    """Return the share of all images that both drop."""
+    return dropped.of_all
 
 
 class OverlapPair(Settings):
@@ -105,9 +85,9 @@ class OverlapPair(Settings):
         return self
 
 
-@figure("overlaps")
+@figure_form("overlaps")
 class Overlaps(FigureOfScores):
-    """Which images two methods both drop."""
+    """The images that two methods both drop."""
 
     measures = ("same_decision", "of_first", "jaccard", "of_all")
     form: Literal["overlaps"]
@@ -115,11 +95,11 @@ class Overlaps(FigureOfScores):
 
     @property
     def measured(self) -> tuple[str, ...]:
-        """The pairs."""
+        """The names of the pairs."""
         return tuple(pair.method for pair in self.pairs)
 
-    def plan(self, context: Context, name: str) -> str:
-        """Plan the self's stage and what it reads, and return its id."""
+    def plan(self, name: str, context: Context) -> str:
+        """Plan the figure's stage and return its id. Raises UserError for what the configuration does not allow."""
         pairs = tuple(
             ManifestPair(
                 method=pair.method,
@@ -132,30 +112,68 @@ class Overlaps(FigureOfScores):
         return context.add(OverlapsStage(name=name, title=self.title, pairs=pairs, claims=self.claims))
 
 
-def _row(job: Job, first: str, second: str) -> dict[str, float]:
-    from robustprune.pruning.overlap import overlap_of
+class ManifestPair(Settings):
+    """Two manifests that choose from the same images, and the names of the methods behind them."""
 
-    overlap = overlap_of(*(job.upstream("manifests", stage) for stage in (first, second)))
+    method: str
+    names: tuple[str, str]
+    first: ManifestId
+    second: ManifestId
+
+
+class OverlapsStage(FigureStage):
+    """The images that two ways to prune both drop."""
+
+    form: Literal["overlaps"] = "overlaps"
+    pairs: tuple[ManifestPair, ...] = Field(min_length=1)
+    claims: tuple[MeasureClaim, ...]
+
+    def run(self, job: Job) -> dict[str, Any]:
+        """Publish the figure: a bar for each pair of manifests, cut by who drops the images.
+
+        Returns:
+            title, the measures of each pair, and for each claim its checks in words and its verdict.
+
+        Raises:
+            UserError: when a manifest is not readable, or two choose from other images.
+        """
+        import pandas as pd
+
+        from robustprune.pruning.overlap import overlap_of
+
+        overlaps = [
+            overlap_of(*(job.upstream("manifests", stage) for stage in (pair.first, pair.second)))
+            for pair in self.pairs
+        ]
+        data = pd.DataFrame([_row(pair, overlap) for pair, overlap in zip(self.pairs, overlaps, strict=True)])
+        measured = {
+            pair.method: defined(Overlaps.measures, overlap.dropped)
+            for pair, overlap in zip(self.pairs, overlaps, strict=True)
+        }
+        shown = [
+            f"{pair.method}, {pair.names[0]} (the first) and {pair.names[1]} (the second), "
+            f"n = {overlap.images:,} images: {measures_in_words(measured[pair.method])}."
+            for pair, overlap in zip(self.pairs, overlaps, strict=True)
+        ]
+        return publish_measured(job, self, _draw(data), data, shown, measured)
+
+
+def _row(pair: ManifestPair, overlap: Overlap) -> dict[str, Any]:
+    """Return the row of a pair: its images by who drops them, and the measures of the dropped ones."""
     dropped, images = overlap.dropped, overlap.images
     both = round(dropped.of_all * images)
     alone = [images - kept - both for kept in overlap.kept_images]
     counts = {"both": both, "first_alone": alone[0], "second_alone": alone[1], "neither": images - both - sum(alone)}
-    return {"images": images, **counts, **asdict(dropped)}
-
-
-def _measures(row: Mapping[Any, Any]) -> dict[MeasureName, float]:
-    names: tuple[MeasureName, ...] = ("same_decision", "of_first", "jaccard", "of_all")
-    return {name: float(row[name]) for name in names}
+    first, second = pair.names
+    return {"pair": pair.method, "images": images, **counts, **asdict(dropped), "first": first, "second": second}
 
 
 def _draw(data: pd.DataFrame) -> Figure:
-    from robustprune.experiments.figures.style import legend_below, new_panels
-
     figure, panels = new_panels(1, 1, width=6.4, height=0.7 + 0.6 * len(data))
     axes = panels[0][0]
     left = np.zeros(len(data))
-    alike = len(data[["first", "second"]].drop_duplicates()) == 1
-    first, second = data[["first", "second"]].iloc[0] if alike else ("the first", "the second")
+    same_names = len(data[["first", "second"]].drop_duplicates()) == 1
+    first, second = data[["first", "second"]].iloc[0] if same_names else ("the first", "the second")
     for part, (label, color, hatch) in PARTS.items():
         share = 100 * (data[part] / data["images"]).to_numpy()
         named = label.format(first=first, second=second)

@@ -1,4 +1,4 @@
-"""Which strategy wins, and where pruning easy samples collapses: beyond PUMA's figures 1 to 4."""
+"""A map of the strategy that wins, and of where pruning easy samples collapses: beyond PUMA's figures 1 to 4."""
 
 from __future__ import annotations
 
@@ -12,20 +12,27 @@ from pydantic import Field
 from robustprune.core.job import Job
 from robustprune.core.marks import Ref
 from robustprune.core.stage import StageId
-from robustprune.experiments.figures.figure import FigureForm, FigureStage, figure
-from robustprune.experiments.figures.perceptron import study_of
+from robustprune.experiments.figures.figure import (
+    FigureEntry,
+    FigureStage,
+    SeriesStyle,
+    figure_form,
+    legend_below,
+    new_panels,
+    open_study,
+    publish_figure,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from robustprune.experiments.figures.perceptron import Study
     from robustprune.experiments.statistics import Summary
+    from robustprune.experiments.studies.perceptron import PerceptronStage
     from robustprune.planning.context import Context
 
-
-DEFINITION = {"figures.phase_map": 3}
+DEFINITION = {"figures.phase_map": 3, "perceptron.teacher": 1}
 
 OUTCOMES = {
     "prune_easy": "easy pruned (PE) is best",
@@ -36,8 +43,23 @@ OUTCOMES = {
 }
 
 
+@figure_form("phase_map")
+class PhaseMap(FigureEntry):
+    """The strategy that wins, over attack, share pruned and alpha."""
+
+    form: Literal["phase_map"]
+
+    def plan(self, name: str, context: Context) -> str:
+        """Plan a study for each attack and the figure's stage, and return its id."""
+        settings = context.config.perceptron
+        studies = tuple(
+            context.add(settings.study(settings.phases, epsilon, "unit_norm")) for epsilon in settings.phase_epsilons
+        )
+        return context.add(PhaseMapStage(name=name, title=self.title, studies=studies))
+
+
 class PhaseMapStage(FigureStage):
-    """Which strategy wins, over the attack and the ratio, for some alpha: a study for each attack."""
+    """The strategy that wins, over the attack and the ratio, for some alpha: a study for each attack."""
 
     form: Literal["phase_map"] = "phase_map"
     studies: tuple[Annotated[StageId, Ref("studies")], ...] = Field(min_length=2)
@@ -46,65 +68,57 @@ class PhaseMapStage(FigureStage):
         """Publish the map: a panel per alpha, with the error over the share that the attack mislabels."""
         import pandas as pd
 
-        from robustprune.experiments.figures.perceptron import open_study
-        from robustprune.experiments.figures.style import publish_figure
-
         studies = [open_study(job, study) for study in self.studies]
-        data = pd.concat(_cells(study) for study in studies)
-        publish_figure(job, _draw(studies, data), data, [self.title, *_sentences(data)])
+        data = pd.concat(_cells(study, errors) for study, errors in studies)
+        publish_figure(job, _draw([study for study, _ in studies], data), data, [self.title, *_sentences(data)])
         return {"title": self.title, "cells": len(data)}
 
 
-@figure("phase_map")
-class PhaseMap(FigureForm):
-    """Which strategy wins, over attack, share pruned and alpha."""
+def mislabelled_share(epsilon: float, ratio: float, *, scale: float) -> float:
+    """Return the share of the samples kept by pruning easy ones that an attack can carry over the teacher's boundary.
 
-    form: Literal["phase_map"]
+    Of many unfiltered samples, P(margin < ``epsilon``) among the 1 - ``ratio`` that are kept, at most all of them.
+    """
+    from scipy import stats
 
-    def plan(self, context: Context, name: str) -> str:
-        """Plan the self's stage and what it reads, and return its id."""
-        settings = context.config.perceptron
-        studies = tuple(study_of(context, settings.phases, epsilon, "unit_norm") for epsilon in settings.phase_epsilons)
-        return context.add(PhaseMapStage(name=name, title=self.title, studies=studies))
+    below = 1 - 2 * stats.norm.sf(epsilon / scale)
+    return min(1.0, float(below) / (1 - ratio))
 
 
-def _cells(study: Study) -> pd.DataFrame:
-    """A row a load and ratio: angle errors of no pruning, PE and PD, and which is smallest."""
+def _cells(study: PerceptronStage, errors: pd.DataFrame) -> pd.DataFrame:
+    """Return a row a load and ratio: angle errors of no pruning, PE and PD, and the strategy of the smallest."""
     import pandas as pd
 
     from robustprune.experiments.studies.perceptron_claims import CHANCE, summaries
-    from robustprune.experiments.studies.teacher import mislabelled_share
 
-    found = {(curve.strategy, curve.ratio): summaries(study.errors, curve) for curve in study.spec.grid.curves}
+    means = {(curve.strategy, curve.ratio): summaries(errors, curve) for curve in study.grid.curves}
     rows = []
-    for load in study.spec.grid.loads:
-        for ratio in study.spec.grid.easy_ratios:
-            errors = {
-                "none": found["none", 0.0][load],
-                "prune_easy": found["prune_easy", ratio][load],
-                "prune_difficult": found["prune_difficult", ratio][load],
+    for load in study.grid.loads:
+        for ratio in study.grid.easy_ratios:
+            here = {
+                "none": means["none", 0.0][load],
+                "prune_easy": means["prune_easy", ratio][load],
+                "prune_difficult": means["prune_difficult", ratio][load],
             }
-            share = mislabelled_share(study.spec.epsilon, ratio, scale=study.spec.scale)
-            where = {"load": load, "epsilon": study.spec.epsilon, "ratio": ratio, "mislabelled": share}
-            told = {name: error.mean for name, error in errors.items()}
-            widths = {f"{name}_ci95": error.ci95 for name, error in errors.items()}
-            outcome = {"best": _best(errors), "collapsed": errors["prune_easy"].mean > CHANCE}
-            rows.append({**where, **told, **widths, **outcome, "trials": study.spec.grid.trials})
+            share = mislabelled_share(study.epsilon, ratio, scale=study.scale)
+            place = {"load": load, "epsilon": study.epsilon, "ratio": ratio, "mislabelled": share}
+            heights = {name: error.mean for name, error in here.items()}
+            widths = {f"{name}_ci95": error.ci95 for name, error in here.items()}
+            outcome = {"best": _best(here), "collapsed": here["prune_easy"].mean > CHANCE}
+            rows.append({**place, **heights, **widths, **outcome, "trials": study.grid.trials})
     return pd.DataFrame(rows)
 
 
 def _best(errors: Mapping[str, Summary]) -> str:
-    """The strategy of the smallest error, where the 95 % interval of its difference to the next one leaves out 0."""
+    """Return the strategy of the smallest error, if the 95 % interval of its difference to the next leaves out 0."""
     from robustprune.experiments.studies.perceptron_claims import compare
 
     best, second, *_ = sorted(errors, key=lambda name: errors[name].mean)
     return best if compare(errors[best], errors[second]) == "less" else "undecided"
 
 
-def _draw(studies: list[Study], data: pd.DataFrame) -> Figure:
-    from robustprune.experiments.figures.style import legend_below, new_panels
-
-    loads = studies[0].spec.grid.loads
+def _draw(studies: list[PerceptronStage], data: pd.DataFrame) -> Figure:
+    loads = studies[0].grid.loads
     figure, panels = new_panels(1, len(loads) + 1, width=3.0, height=3.0)
     for axes, load in zip(panels[0], loads, strict=False):
         _draw_map(axes, data[data["load"] == load], studies)
@@ -115,15 +129,12 @@ def _draw(studies: list[Study], data: pd.DataFrame) -> Figure:
     return figure
 
 
-def _draw_map(axes: Axes, cells: pd.DataFrame, studies: list[Study]) -> None:
-    """Markers are outcomes; the line is where half of the samples that PE keeps are mislabelled."""
-    from robustprune.experiments.figures.style import Series
-    from robustprune.experiments.studies.teacher import mislabelled_share
-
-    scale = studies[0].spec.scale
+def _draw_map(axes: Axes, cells: pd.DataFrame, studies: list[PerceptronStage]) -> None:
+    """Draw outcomes as markers, and the line at which half of the samples that PE keeps are mislabelled."""
+    scale = studies[0].scale
     for number, (outcome, name) in enumerate(OUTCOMES.items()):
         chosen = cells[cells["collapsed"]] if outcome == "collapsed" else cells[cells["best"] == outcome]
-        style = Series.numbered(number + 1)
+        style = SeriesStyle.numbered(number + 1)
         hollow = outcome == "collapsed"
         axes.scatter(
             chosen["epsilon"] / scale,
@@ -145,10 +156,8 @@ def _draw_map(axes: Axes, cells: pd.DataFrame, studies: list[Study]) -> None:
 
 
 def _draw_collapse(axes: Axes, data: pd.DataFrame, loads: tuple[float, ...]) -> None:
-    from robustprune.experiments.figures.style import Series
-
     for number, load in enumerate(loads):
-        style, cells = Series.numbered(number), data[data["load"] == load]
+        style, cells = SeriesStyle.numbered(number), data[data["load"] == load]
         axes.plot(
             cells["mislabelled"],
             cells["prune_easy"],

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field
 
 from robustprune.core.errors import UserError
 from robustprune.core.job import Job
-from robustprune.experiments.figures.figure import FigureStage, figure
-from robustprune.experiments.figures.of_scores import FigureOfScores, MeasureClaim, ScoreSeries, pools_of, scores_of_row
+from robustprune.experiments.figures.figure import (
+    COLORS,
+    FigureStage,
+    figure_form,
+    legend_below,
+    new_panels,
+)
+from robustprune.experiments.figures.measures import (
+    Compared,
+    FigureOfScores,
+    MeasureClaim,
+    Scores,
+    ScoreSeries,
+    defined,
+    measures_in_words,
+    plan_scores,
+    publish_measured,
+    read_scores,
+    refuse_unlike,
+    scored_pools,
+)
 from robustprune.experiments.row import Row
 
 if TYPE_CHECKING:
@@ -21,14 +38,33 @@ if TYPE_CHECKING:
 
     from robustprune.planning.context import Context
 
-
 DEFINITION = {"figures.scatter": 2}
 
 BINS = 50  # of each score
+LIGHTEST = 0.3  # images of a cell in the lightest grey, so that one image is visible
 
-LIGHTEST = 0.3  # images that a cell of the lightest grey would have, so that one image is seen
 
-Scores = npt.NDArray[np.float32]
+@figure_form("scatter")
+class Scatter(FigureOfScores):
+    """Two scores of the same images, the second as a prediction of the first."""
+
+    measures = ("mae", "slope", "spread", "mae_ratio", "correlation", "rank_correlation")
+    form: Literal["scatter"]
+    first: Row = Field(description="the method whose score is the truth")
+    second: Row = Field(description="the method whose score is the prediction")
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The second method."""
+        return (self.second.method,)
+
+    def plan(self, name: str, context: Context) -> str:
+        """Plan the figure's stage and return its id. Raises UserError for what the configuration does not allow."""
+        first, second = plan_scores(context, self.first), plan_scores(context, self.second)
+        pools = [scored_pools(context, series) for series in (first, second)]
+        if pools[0] != pools[1]:
+            raise UserError(f"{first.method!r} and {second.method!r} score other images: {pools[0]} and {pools[1]}")
+        return context.add(ScatterStage(name=name, title=self.title, first=first, second=second, claims=self.claims))
 
 
 class ScatterStage(FigureStage):
@@ -43,55 +79,25 @@ class ScatterStage(FigureStage):
         """Publish the figure: a two-dimensional histogram of both scores, and the diagonal.
 
         Returns:
-            title, the measures, and for each claim what was found and whether this run agrees.
+            title, the measures, and for each claim its checks in words and its verdict.
 
         Raises:
             UserError: when a store of scores is damaged, scores are not of the same images, or none is finite.
         """
-        from robustprune.experiments.claims import sentences
-        from robustprune.experiments.figures.measures import judge_measures, measures_in_words, of_prediction
-        from robustprune.experiments.figures.scores import ONE_TRAINING, read_scores, refuse_unlike
-        from robustprune.experiments.figures.style import publish_figure
-
-        first, second = (read_scores(job, series.scores)[0] for series in (self.first, self.second))
+        first, second = (read_scores(job, series.scores) for series in (self.first, self.second))
         refuse_unlike(first, second, names=(self.first.method, self.second.method))
         finite = np.isfinite(first) & np.isfinite(second)
         if not finite.any():
             raise UserError(f"no image has finite scores by both {self.first.method} and {self.second.method}")
         first, second = first[finite], second[finite]
-        measured = {self.second.method: of_prediction(first, second)}
-        judged = judge_measures(self.claims, measured)
+        measured = {self.second.method: defined(Scatter.measures, Compared(second, first))}
         data = _cells(first, second)
         shown = f"Measured of n = {len(first):,} images: {measures_in_words(measured[self.second.method])}."
-        publish_figure(job, _draw(self, first, second), data, [self.title, shown, ONE_TRAINING, *sentences(judged)])
-        return {"title": self.title, "measured": measured, "claims": [asdict(one) for one in judged]}
-
-
-@figure("scatter")
-class Scatter(FigureOfScores):
-    """Two scores of the same images; of the second it is measured how well it tells the first."""
-
-    measures = ("correlation", "rank_correlation", "slope", "spread", "mae", "mae_ratio")
-    form: Literal["scatter"]
-    first: Row = Field(description="the method whose score is the truth")
-    second: Row = Field(description="the method whose score is set against it")
-
-    @property
-    def measured(self) -> tuple[str, ...]:
-        """The second method."""
-        return (self.second.method,)
-
-    def plan(self, context: Context, name: str) -> str:
-        """Plan the self's stage and what it reads, and return its id."""
-        first, second = scores_of_row(context, self.first), scores_of_row(context, self.second)
-        pools = [pools_of(context, one) for one in (first, second)]
-        if pools[0] != pools[1]:
-            raise UserError(f"{first.method!r} and {second.method!r} score other images: {pools[0]} and {pools[1]}")
-        return context.add(ScatterStage(name=name, title=self.title, first=first, second=second, claims=self.claims))
+        return publish_measured(job, self, _draw(self, first, second), data, [shown], measured)
 
 
 def _cells(first: Scores, second: Scores) -> pd.DataFrame:
-    """A row a cell that is not empty: its edges, and how many images are in it."""
+    """Return a row a cell that is not empty: its edges, and its number of images."""
     import pandas as pd
 
     counts, *edges = np.histogram2d(first, second, bins=BINS)
@@ -109,8 +115,6 @@ def _cells(first: Scores, second: Scores) -> pd.DataFrame:
 
 def _draw(spec: ScatterStage, first: Scores, second: Scores) -> Figure:
     from matplotlib.colors import LogNorm
-
-    from robustprune.experiments.figures.style import COLORS, legend_below, new_panels
 
     figure, panels = new_panels(1, 1, width=4.4, height=3.6)
     axes = panels[0][0]

@@ -1,4 +1,4 @@
-"""What is behind the uncertainty of images: their predictions over the epochs, and how fast these move.
+"""Predictions of images over the epochs, and how fast they move, against the images' uncertainty.
 
 Nieth et al., Figure 3. Frequencies are those of the discrete Fourier transform over the recorded epochs, without the
 constant. Theirs are low from 1 to 10, of 300 epochs, with windows of 10: periods of at least three windows. So they
@@ -8,7 +8,7 @@ are here, or the lowest alone where the recording is shorter than three windows.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
@@ -20,10 +20,23 @@ from robustprune.core.job import Job
 from robustprune.core.paths import dynamics_name
 from robustprune.core.settings import Settings
 from robustprune.core.stage import ModelId, ScoreId, StageId
-from robustprune.experiments.figures.figure import FigureStage, figure
-from robustprune.experiments.figures.of_scores import FigureOfScores, MeasureClaim, MeasureName
+from robustprune.experiments.figures.figure import (
+    FigureStage,
+    SeriesStyle,
+    figure_form,
+    new_panels,
+)
+from robustprune.experiments.figures.measures import (
+    FigureOfScores,
+    MeasureClaim,
+    Measured,
+    defined,
+    measure,
+    publish_measured,
+    read_scores,
+    refuse_unlike,
+)
 from robustprune.experiments.row import Row
-from robustprune.scores.dynamics import DynamicsScoreStage
 from robustprune.scores.trajectory import Trajectory
 
 if TYPE_CHECKING:
@@ -32,19 +45,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from robustprune.planning.context import Context
+    from robustprune.scores.dynamics import DynamicsScoreStage
     from robustprune.scores.metrics.uncertainty import UncertaintySettings
-
 
 DEFINITION = {"figures.trajectories": 2}
 
-SLOW_WINDOWS = 3  # windows of the uncertainty that the period of a slow movement is long, at least
-
+SLOW_WINDOWS = 3  # least period of a slow movement, in windows of the uncertainty
 GROUPS = {"low": 0.01, "middle": 0.5, "high": 0.99}
-
-"""Ranks of the images whose course is shown, as shares of all."""
-
+"""Ranks of the images whose predictions are shown, as shares of all."""
 SHOWN_EACH = 3  # images of a group
-
 SHOWN_IMAGES = 800  # in the lower panels, evenly over the ranks
 
 Values = npt.NDArray[np.floating[Any]]
@@ -52,14 +61,14 @@ Values = npt.NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class Movements:
-    """What was recorded of the images of a series.
+    """The recorded predictions of the images of a series.
 
     Attributes:
         after: (T,) the recorded epochs.
         certainty: (T, N) probability of the label.
         uncertainty: (N,).
         slow: (N,) mean magnitude of the slow movements.
-        fast: (N,) that of the others.
+        fast: (N,) mean magnitude of the fast movements.
         highest_slow: number of the fastest of the slow frequencies.
     """
 
@@ -70,16 +79,55 @@ class Movements:
     fast: Values
     highest_slow: int
 
-    def measures(self) -> dict[MeasureName, float]:
-        """Pearson's correlation of the uncertainty with either; none where one of them is constant."""
+    def correlation_with(self, movements: Values) -> float | None:
+        """Return Pearson's correlation of the uncertainty with movements; None where anything is constant."""
         if min(np.ptp(self.uncertainty), np.ptp(self.slow), np.ptp(self.fast)) == 0:
-            return {}
-        slow, fast = (float(np.corrcoef(self.uncertainty, one)[0, 1]) for one in (self.slow, self.fast))
-        return {"correlation_low": slow, "correlation_high": fast, "fast_over_slow": fast - slow}
+            return None
+        return float(np.corrcoef(self.uncertainty, movements)[0, 1])
+
+
+@measure("correlation_low", words="correlation with slow movements")
+def correlation_with_slow(moved: Movements) -> float | None:
+    """Return the correlation of uncertainty and slow movements."""
+    return moved.correlation_with(moved.slow)
+
+
+@measure("correlation_high", words="correlation with fast movements")
+def correlation_with_fast(moved: Movements) -> float | None:
+    """Return the correlation of uncertainty and fast movements."""
+    return moved.correlation_with(moved.fast)
+
+
+@measure("fast_over_slow", words="correlation with fast movements, minus that with slow ones")
+def fast_over_slow(moved: Movements) -> float | None:
+    """Return the difference of the two correlations."""
+    slow, fast = correlation_with_slow(moved), correlation_with_fast(moved)
+    return None if slow is None or fast is None else fast - slow
+
+
+@figure_form("trajectories")
+class Trajectories(FigureOfScores):
+    """Predictions of images over the epochs, and how fast they move, against the uncertainty."""
+
+    measures = ("correlation_low", "correlation_high", "fast_over_slow")
+    form: Literal["trajectories"]
+    series: tuple[Row, ...] = Field(min_length=1, description="methods that score by an uncertainty, a column each")
+
+    @model_validator(mode="after")
+    def _scores_are_uncertainties(self) -> Trajectories:
+        for row in self.series:
+            if not row.score.startswith("uncertainty") or row.extrapolated:
+                raise ValueError(f"score = {row.score} of {row.method!r} should be an uncertainty, not extrapolated")
+        return self
+
+    def plan(self, name: str, context: Context) -> str:
+        """Plan the figure's stage and return its id. Raises UserError for what the configuration does not allow."""
+        series = tuple(_plan_series(context, row) for row in self.series)
+        return context.add(TrajectoriesStage(name=name, title=self.title, series=series, claims=self.claims))
 
 
 class TrajectorySeries(Settings):
-    """A recorded training, and the uncertainty that was made of it, of the images of one pool."""
+    """A recorded training, and the uncertainty that was computed from it, of the images of one pool."""
 
     method: str
     model: ModelId
@@ -87,6 +135,19 @@ class TrajectorySeries(Settings):
     score: ScoreId
     trajectory: Trajectory
     window: int
+
+
+def _plan_series(context: Context, row: Row) -> TrajectorySeries:
+    score, *_ = context.scored(row)
+    stage = cast("DynamicsScoreStage", context.stages[score])
+    return TrajectorySeries(
+        method=row.method,
+        model=stage.models[0],
+        pool=stage.pool,
+        score=score,
+        trajectory=stage.trajectory,
+        window=cast("UncertaintySettings", stage.metric).window,
+    )
 
 
 class TrajectoriesStage(FigureStage):
@@ -97,95 +158,47 @@ class TrajectoriesStage(FigureStage):
     claims: tuple[MeasureClaim, ...]
 
     def run(self, job: Job) -> dict[str, Any]:
-        """Publish the figure: a column a series, above the courses of some images, below uncertainty against movement.
+        """Publish the figure: a column a series, above predictions of some images, below uncertainty and movement.
 
         Returns:
-            title, the correlations of each series, and for each claim what was found and whether this run agrees.
+            title, the correlations of each series, and for each claim its checks in words and its verdict.
 
         Raises:
             UserError: when a store is damaged, or too few epochs were recorded to tell fast from slow.
         """
         import pandas as pd
 
-        from robustprune.experiments.claims import sentences
-        from robustprune.experiments.figures.measures import judge_measures
-        from robustprune.experiments.figures.scores import ONE_TRAINING
-        from robustprune.experiments.figures.style import publish_figure
-
         moved = {series.method: _movements(job, series) for series in self.series}
-        measured = {method: own.measures() for method, own in moved.items()}
-        judged = judge_measures(self.claims, measured)
-        data = pd.concat([table.assign(series=method) for method, own in moved.items() for table in _tables(own)])
+        measured = {method: defined(Trajectories.measures, movements) for method, movements in moved.items()}
+        tables = ((method, table) for method, movements in moved.items() for table in _tables(movements))
+        data = pd.concat([table.assign(series=method) for method, table in tables])
         data.insert(0, "series", data.pop("series"))
         shown = [
-            f"{method}: n = {own.certainty.shape[1]:,} images, {len(own.after)} epochs recorded, slow are frequencies "
-            f"up to {own.highest_slow}, of {len(own.after) // 2}. "
+            f"{method}: n = {movements.certainty.shape[1]:,} images, {len(movements.after)} epochs recorded, slow are "
+            f"frequencies up to {movements.highest_slow}, of {len(movements.after) // 2}. "
             f"R = {measured[method].get('correlation_low', float('nan')):.2f} with slow, "
             f"{measured[method].get('correlation_high', float('nan')):.2f} with fast movements."
-            for method, own in moved.items()
+            for method, movements in moved.items()
         ]
-        publish_figure(job, _draw(moved, measured), data, [self.title, *shown, ONE_TRAINING, *sentences(judged)])
-        return {"title": self.title, "measured": measured, "claims": [asdict(one) for one in judged]}
-
-
-@figure("trajectories")
-class Trajectories(FigureOfScores):
-    """What the uncertainty of images is made of: their predictions over the epochs, and how fast these move."""
-
-    measures = ("correlation_low", "correlation_high", "fast_over_slow")
-    form: Literal["trajectories"]
-    series: tuple[Row, ...] = Field(min_length=1, description="methods that score by an uncertainty, a column each")
-
-    @property
-    def measured(self) -> tuple[str, ...]:
-        """The methods."""
-        return tuple(row.method for row in self.series)
-
-    @model_validator(mode="after")
-    def _scores_are_uncertainties(self) -> Trajectories:
-        for row in self.series:
-            if not row.score.startswith("uncertainty") or row.extrapolated:
-                raise ValueError(f"score = {row.score} of {row.method!r} should be an uncertainty, not extrapolated")
-        return self
-
-    def plan(self, context: Context, name: str) -> str:
-        """Plan the self's stage and what it reads, and return its id."""
-        series = tuple(_trajectory(context, row) for row in self.series)
-        return context.add(TrajectoriesStage(name=name, title=self.title, series=series, claims=self.claims))
-
-
-def _trajectory(context: Context, row: Row) -> TrajectorySeries:
-    score, *_ = context.scored(row)
-    spec = context.stages[score]
-    assert isinstance(spec, DynamicsScoreStage)
-    metric = cast("UncertaintySettings", spec.metric)  # as the form has checked
-    return TrajectorySeries(
-        method=row.method,
-        model=spec.models[0],
-        pool=spec.pool,
-        score=score,
-        trajectory=spec.trajectory,
-        window=metric.window,
-    )
+        return publish_measured(job, self, _draw(moved, measured), data, shown, measured)
 
 
 def _movements(job: Job, series: TrajectorySeries) -> Movements:
-    from robustprune.experiments.figures.scores import read_scores, refuse_unlike
     from robustprune.scores.store.reading import open_store
 
     recording = open_store(job.upstream("models", series.model) / dynamics_name(series.pool))
     certainty = recording.read(f"{series.trajectory}_confidence").astype(np.float32)
-    uncertainty, _ = read_scores(job, (series.score,))
+    uncertainty = read_scores(job, (series.score,))
     refuse_unlike(certainty[0], uncertainty, names=(series.model, series.score))
     slow, fast, highest = magnitudes(certainty, window=series.window)
     return Movements(list(recording.attributes["recorded_after"]), certainty, uncertainty, slow, fast, highest)
 
 
 def magnitudes(certainty: Values, *, window: int) -> tuple[Values, Values, int]:
-    """Mean magnitude of the slow and of the fast frequencies of (T, N) courses, and how many are slow.
+    """Return mean magnitudes of the slow and the fast frequencies of (T, N) predictions, and the number of slow ones.
 
     Raises:
-        UserError: when there is no fast one.
+        UserError: when there is no fast frequency.
     """
     epochs = len(certainty)
     highest = max(1, epochs // (SLOW_WINDOWS * window))
@@ -196,7 +209,7 @@ def magnitudes(certainty: Values, *, window: int) -> tuple[Values, Values, int]:
 
 
 def _chosen(uncertainty: Values) -> dict[str, list[int]]:
-    """Images of each group, next to each other in rank."""
+    """Return the images of each group, next to each other in rank."""
     order = np.argsort(uncertainty, kind="stable")
     last = len(order) - 1
     starts = {group: min(round(share * last), len(order) - SHOWN_EACH) for group, share in GROUPS.items()}
@@ -208,69 +221,63 @@ def _evenly(uncertainty: Values) -> npt.NDArray[np.int64]:
     return order[np.unique(np.linspace(0, len(order) - 1, min(SHOWN_IMAGES, len(order))).astype(np.int64))]
 
 
-def _tables(own: Movements) -> list[pd.DataFrame]:
+def _tables(moved: Movements) -> list[pd.DataFrame]:
     import pandas as pd
 
-    courses = [
+    predictions = [
         pd.DataFrame(
             {
                 "panel": "course",
                 "image": image,
                 "group": group,
-                "epoch": own.after,
-                "certainty": own.certainty[:, image],
+                "epoch": moved.after,
+                "certainty": moved.certainty[:, image],
             }
         )
-        for group, images in _chosen(own.uncertainty).items()
+        for group, images in _chosen(moved.uncertainty).items()
         for image in images
     ]
-    images = _evenly(own.uncertainty)
-    movements = {"uncertainty": own.uncertainty[images], "slow": own.slow[images], "fast": own.fast[images]}
+    images = _evenly(moved.uncertainty)
+    movements = {"uncertainty": moved.uncertainty[images], "slow": moved.slow[images], "fast": moved.fast[images]}
     return [
-        *courses,
+        *predictions,
         pd.DataFrame({"panel": "movement", "image": images, **movements}),
     ]
 
 
-def _draw(moved: Mapping[str, Movements], measured: Mapping[str, Mapping[MeasureName, float]]) -> Figure:
+def _draw(moved: Mapping[str, Movements], measured: Mapping[str, Measured]) -> Figure:
     from matplotlib.ticker import MaxNLocator
 
-    from robustprune.experiments.figures.style import new_panels
-
     figure, panels = new_panels(2, len(moved), width=3.8, height=2.7)
-    for column, (method, own) in enumerate(moved.items()):
-        _draw_courses(panels[0][column], own)
+    for column, (method, movements) in enumerate(moved.items()):
+        _draw_predictions(panels[0][column], movements)
         panels[0][column].xaxis.set_major_locator(MaxNLocator(integer=True))
         panels[0][column].set(title=method, xlabel="epoch", ylim=(-0.02, 1.02))
-        _draw_movements(panels[1][column], own, measured[method])
+        _draw_movements(panels[1][column], movements, measured[method])
         panels[1][column].set(xlabel="uncertainty", ylabel="mean magnitude")
     panels[0][0].set_ylabel("certainty of the label")
     return figure
 
 
-def _draw_courses(axes: Axes, own: Movements) -> None:
-    from robustprune.experiments.figures.style import Series
-
-    for number, (group, images) in enumerate(_chosen(own.uncertainty).items()):
-        style = Series.numbered(number)
+def _draw_predictions(axes: Axes, moved: Movements) -> None:
+    for number, (group, images) in enumerate(_chosen(moved.uncertainty).items()):
+        style = SeriesStyle.numbered(number)
         for count, image in enumerate(images):
             label = f"{group} uncertainty" if count == 0 else None
-            axes.plot(own.after, own.certainty[:, image], color=style.color, linestyle=style.line, label=label)
+            axes.plot(moved.after, moved.certainty[:, image], color=style.color, linestyle=style.line, label=label)
     axes.legend(loc="best")
 
 
-def _draw_movements(axes: Axes, own: Movements, measured: Mapping[MeasureName, float]) -> None:
-    from robustprune.experiments.figures.style import Series
-
-    images = _evenly(own.uncertainty)
-    parts: tuple[tuple[str, Values, MeasureName], ...] = (
-        ("slow", own.slow, "correlation_low"), ("fast", own.fast, "correlation_high"),
+def _draw_movements(axes: Axes, moved: Movements, measured: Measured) -> None:
+    images = _evenly(moved.uncertainty)
+    parts: tuple[tuple[str, Values, str], ...] = (
+        ("slow", moved.slow, "correlation_low"), ("fast", moved.fast, "correlation_high"),
     )  # fmt: skip
-    for number, (name, values, measure) in enumerate(parts):
-        style = Series.numbered(number + 1)
-        r = f", R = {measured[measure]:.2f}" if measure in measured else ""
+    for number, (name, values, key) in enumerate(parts):
+        style = SeriesStyle.numbered(number + 1)
+        r = f", R = {measured[key]:.2f}" if key in measured else ""
         axes.plot(
-            own.uncertainty[images], values[images], linestyle="none", marker=style.marker, markersize=2.5,
+            moved.uncertainty[images], values[images], linestyle="none", marker=style.marker, markersize=2.5,
             color=style.color, alpha=0.6, label=f"{name}{r}", rasterized=True,
         )  # fmt: skip
     axes.legend(loc="upper left")

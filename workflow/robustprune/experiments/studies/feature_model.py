@@ -1,27 +1,90 @@
-"""The stage that simulates the feature model: what its formulas are checked against."""
+"""The simulation of the feature model, against which its formulas are checked."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field, model_validator
 
 from robustprune.core.files import replacing
 from robustprune.core.job import Job
-from robustprune.core.paths import COUNTS_FILE
+from robustprune.core.settings import Settings
 from robustprune.core.stage import Stage
-from robustprune.experiments.studies.settings import FeatureModelSettings
+from robustprune.experiments.studies.feature_formulas import (
+    STRONG,
+    End,
+    Floats,
+    fragile_classifier,
+    robust_classifier,
+)
 
 if TYPE_CHECKING:
-    from robustprune.experiments.studies.feature_formulas import End, Floats
-
+    import pandas as pd
 
 DEFINITION = {"feature_model.points": 1, "feature_model.stage": 1}
 
 
-class Points(NamedTuple):
+class FeatureModelSettings(Settings):
+    """Points of which a share has a reliable robust feature, and the simulation of such points.
+
+    The paper gives no number but the mean of the fragile features, 3 / sqrt(d).
+    """
+
+    fragile_features: int = Field(
+        100, ge=37, description="d; from 37 on an attack of 2 eta is smaller than the robust feature"
+    )
+    robust_share: float = Field(0.7, gt=0, lt=1, description="share of points of D_robust, p_R")
+    robust_agreement: float = Field(
+        0.95, gt=0.5, lt=1, description="how often the robust feature has the label's sign in D_robust, p_robust"
+    )
+    fragile_agreement: float = Field(0.65, gt=0.5, lt=1, description="the same in D_fragile, p_fragile")
+    training_attack: float = Field(
+        0.75, ge=0, description="size of the attack that classifiers are trained under, in units of eta"
+    )
+    training_points: int = Field(5000, ge=100, description="points that are pruned and trained on")
+    test_points: int = Field(20000, ge=100, description="points that accuracies are counted on")
+    trials: int = Field(20, ge=2, description="independent trainings of each point of a curve")
+    seed: int = Field(0, ge=0, description="of all draws")
+
+    @model_validator(mode="after")
+    def _robust_points_agree_more(self) -> Self:
+        if self.fragile_agreement >= self.robust_agreement:
+            raise ValueError(
+                f"fragile_agreement = {self.fragile_agreement} should be below robust_agreement = "
+                f"{self.robust_agreement}"
+            )
+        return self
+
+    @property
+    def mean(self) -> float:
+        """Mean of a fragile feature times the label, eta."""
+        return 3 / math.sqrt(self.fragile_features)
+
+    @property
+    def agreement(self) -> float:
+        """Share of all points whose robust feature has the sign of the label.
+
+        By the law of total probability p_R p_robust + (1 - p_R) p_fragile; the paper prints p_fragile and p_robust
+        swapped, by which the feature would be right less often the more reliable points there are.
+        """
+        return self.robust_share * self.robust_agreement + (1 - self.robust_share) * self.fragile_agreement
+
+    @property
+    def printed_agreement(self) -> float:
+        """The same as the paper prints it."""
+        return self.robust_share * self.fragile_agreement + (1 - self.robust_share) * self.robust_agreement
+
+    def study(self) -> FeatureModelStage:
+        """Return the stage that simulates this model."""
+        return FeatureModelStage(settings=self)
+
+
+class FeaturePoints(NamedTuple):
     """Points of the model.
 
     Attributes:
@@ -32,20 +95,19 @@ class Points(NamedTuple):
     robust: npt.NDArray[np.bool_]
     features: Floats
 
-    def at(self, rows: npt.NDArray[np.int64]) -> Points:
-        """Some of them."""
-        return Points(self.robust[rows], self.features[rows])
+    def at(self, rows: npt.NDArray[np.int64]) -> FeaturePoints:
+        """Return some of the points."""
+        return FeaturePoints(self.robust[rows], self.features[rows])
 
 
+COUNTS_FILE = "counts.parquet"
 ATTACKS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)  # epsilon, in units of eta
-
 ROBUST_SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
-
 PRUNED_SHARES = (0.0, 0.05, 0.1, 0.13, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6)
 
 
 class Count(NamedTuple):
-    """A row of counts.parquet: how many of some points are so.
+    """A row of counts.parquet: a number of points.
 
     Attributes:
         quantity: attacked (accuracy over ``x`` = epsilon / eta), mixed (of the robust classifier, over the share of
@@ -54,8 +116,8 @@ class Count(NamedTuple):
         series: which classifier, or which end is pruned.
         x: place on the axis.
         trial: number of the trial.
-        hits: points that are so.
-        points: of so many.
+        hits: points that are right, or of D_robust.
+        points: all points.
     """
 
     quantity: str
@@ -80,11 +142,9 @@ class FeatureModelStage(Stage):
         return "feature-model"
 
     def run(self, job: Job) -> dict[str, Any]:
-        """Publish ``counts.parquet``; returns how many points were drawn for a count and classifiers trained."""
+        """Publish ``counts.parquet``, and return the numbers of points drawn for a count and of trained classifiers."""
         import pandas as pd
         from threadpoolctl import threadpool_limits
-
-        from robustprune.experiments.studies.feature_formulas import End
 
         model = self.settings
         with threadpool_limits(limits=1, user_api="blas"):  # products too small to share
@@ -95,18 +155,24 @@ class FeatureModelStage(Stage):
         trained = model.trials * len(PRUNED_SHARES) * len(get_args(End))
         return {"test_points": model.test_points, "trained": trained}
 
+    def results(self, directory: Path) -> pd.DataFrame:
+        """Return the counts that the stage has made: a ``Count`` a row."""
+        import pandas as pd
 
-def draw_points(random: np.random.Generator, count: int, model: FeatureModelSettings) -> Points:
-    """``count`` points (Kaufmann et al. v2, Eqs. 2 and 3)."""
+        return pd.read_parquet(directory / COUNTS_FILE)
+
+
+def draw_points(random: np.random.Generator, count: int, model: FeatureModelSettings) -> FeaturePoints:
+    """Draw ``count`` points (Kaufmann et al. v2, Eqs. 2 and 3)."""
     robust = random.random(count) < model.robust_share
     agreement = np.where(robust, model.robust_agreement, model.fragile_agreement)
     first = np.where(random.random(count) < agreement, 1.0, -1.0)
     fragile = random.normal(model.mean, 1, size=(count, model.fragile_features))
-    return Points(robust, np.column_stack([first, fragile]))
+    return FeaturePoints(robust, np.column_stack([first, fragile]))
 
 
-def prune(random: np.random.Generator, points: Points, share: float, end: End) -> Points:
-    """What is left without a share of the points, those of the highest or lowest loss (y x_1 - 1)^2; ties by lot."""
+def prune(random: np.random.Generator, points: FeaturePoints, share: float, end: End) -> FeaturePoints:
+    """Drop a share of the points, those of the highest or lowest loss (y x_1 - 1)^2, with ties in random order."""
     loss = (points.features[:, 0] - 1) ** 2
     shuffled = random.permutation(len(loss))
     ordered = shuffled[np.argsort(loss[shuffled] if end == "low_loss" else -loss[shuffled], kind="stable")]
@@ -114,7 +180,7 @@ def prune(random: np.random.Generator, points: Points, share: float, end: End) -
 
 
 def count_right(features: Floats, weights: Floats, epsilon: float) -> int:
-    """How many points sign(w.x) has right after the worst perturbation, -epsilon sign(w) on y x."""
+    """Return the number of points that sign(w.x) has right after the worst perturbation, -epsilon sign(w) on y x."""
     return int((features @ weights - epsilon * np.abs(weights).sum() > 0).sum())
 
 
@@ -125,9 +191,7 @@ def _random(model: FeatureModelSettings, *purpose: str | int) -> np.random.Gener
 
 
 def _attacked(model: FeatureModelSettings) -> Iterator[Count]:
-    """Accuracy of the paper's two classifiers, for each attack on points of its own."""
-    from robustprune.experiments.studies.feature_formulas import fragile_classifier, robust_classifier
-
+    """Yield the accuracy of the paper's two classifiers, for each attack on newly drawn points."""
     classifiers = {"robust": robust_classifier(model), "fragile": fragile_classifier(model)}
     for series, weights in classifiers.items():
         for attack in ATTACKS:
@@ -137,9 +201,7 @@ def _attacked(model: FeatureModelSettings) -> Iterator[Count]:
 
 
 def _mixed(model: FeatureModelSettings) -> Iterator[Count]:
-    """Accuracy of the robust classifier, for each share of D_robust."""
-    from robustprune.experiments.studies.feature_formulas import STRONG, robust_classifier
-
+    """Yield the accuracy of the robust classifier, for each share of D_robust."""
     for share in ROBUST_SHARES:
         mixture = model.model_copy(update={"robust_share": share})
         points = draw_points(_random(model, "mixed", str(share)), model.test_points, mixture)
@@ -148,9 +210,7 @@ def _mixed(model: FeatureModelSettings) -> Iterator[Count]:
 
 
 def _pruned(model: FeatureModelSettings) -> Iterator[Count]:
-    """What is left of the training points, and what a classifier learns from it."""
-    from robustprune.experiments.studies.feature_formulas import End
-
+    """Yield the composition of pruned training points, and the accuracy of a classifier that is trained on them."""
     for trial in range(model.trials):
         points = draw_points(_random(model, "training", trial), model.training_points, model)
         test = draw_points(_random(model, "test", trial), model.test_points, model)
@@ -161,8 +221,7 @@ def _pruned(model: FeatureModelSettings) -> Iterator[Count]:
                 yield from _trained(model, left, test, Count("", end, share, trial, 0, len(test.robust)))
 
 
-def _trained(model: FeatureModelSettings, left: Points, test: Points, place: Count) -> Iterator[Count]:
-    from robustprune.experiments.studies.feature_formulas import STRONG
+def _trained(model: FeatureModelSettings, left: FeaturePoints, test: FeaturePoints, place: Count) -> Iterator[Count]:
     from robustprune.experiments.studies.student import train_student
 
     weights = train_student(left.features, model.training_attack * model.mean).weights

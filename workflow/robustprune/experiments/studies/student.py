@@ -10,24 +10,18 @@ papers.md, P18.) There are two ends to such a training:
   2018), so slowly that no number of steps gets near. It is computed as what it is, a quadratic program.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from scipy import optimize, special
 
-if TYPE_CHECKING:
-    pass
+DEFINITION = {"perceptron.student": 1}
 
 Floats = npt.NDArray[np.float64]
 
 
-DEFINITION = {"perceptron.student": 1}
-
-LARGEST_GRADIENT = 1e-6  # of the mean loss, where a training counts as converged
+LARGEST_GRADIENT = 1e-6  # of the mean loss of a converged training
 MARGIN_TOLERANCE = 1e-6  # by which a margin of 1 may be missed; the solver of the quadratic program is no more exact
 
 
@@ -37,8 +31,8 @@ class Student:
 
     Attributes:
         weights: (K,) float64; all 0 where the attack leaves nothing to learn.
-        fits: whether it has all attacked samples right, and so the widest margin.
-        converged: whether no feasible direction has a slope above LARGEST_GRADIENT.
+        fits: True if it has all attacked samples right, and so the widest margin.
+        converged: True if no feasible direction has a slope above LARGEST_GRADIENT.
     """
 
     weights: Floats
@@ -63,7 +57,7 @@ class Student:
 
 
 def train_student(samples: Floats, epsilon: float) -> Student:
-    """The end of adversarial training by the logistic loss.
+    """Train a student on the logistic loss under attack until it converges.
 
     Args:
         samples: (N, K) float64, y x of each sample.
@@ -77,13 +71,13 @@ def train_student(samples: Floats, epsilon: float) -> Student:
 
 
 def attacked_margins(samples: Floats, weights: Floats, epsilon: float) -> Floats:
-    """(N,) y theta.x' of each sample under attack."""
+    """Return (N,) y theta.x' of each sample under attack."""
     margins: Floats = samples @ weights - epsilon * np.abs(weights).sum()
     return margins
 
 
 def least_loss(samples: Floats, epsilon: float) -> tuple[Floats, bool]:
-    """Weights (K,) where the gradient of the loss vanishes, and whether it does."""
+    """Return weights (K,) where the gradient of the loss vanishes, and True if it does."""
     features = samples.shape[1]
     hebb = samples.mean(axis=0)
     solution = optimize.minimize(
@@ -100,7 +94,7 @@ def least_loss(samples: Floats, epsilon: float) -> tuple[Floats, bool]:
 
 
 def widest_margin(samples: Floats, epsilon: float, *, nearest: npt.NDArray[np.intp]) -> Floats:
-    """The smallest weights with a margin of at least 1 at every attacked sample.
+    """Return the smallest weights with a margin of at least 1 at every attacked sample.
 
     Only the samples nearest to the boundary bind. The program is solved for some of them; those that its solution
     leaves inside the margin join, until there is none.
@@ -126,7 +120,7 @@ def widest_margin(samples: Floats, epsilon: float, *, nearest: npt.NDArray[np.in
 
 
 def _least_distance(samples: Floats, epsilon: float) -> Floats:
-    """The smallest weights with all margins >= 1, by way of a least squares problem (Lawson and Hanson 1974, ch. 23).
+    """Return the smallest weights with all margins >= 1, by least squares (Lawson and Hanson 1974, ch. 23).
 
     Halves u and v of the weights with u, v >= 0 make the margins linear; without an attack they are so already.
     """
@@ -139,7 +133,7 @@ def _least_distance(samples: Floats, epsilon: float) -> Floats:
 
 
 def _nearest_to_origin(rows: Floats, bounds: Floats) -> Floats:
-    """The smallest x with rows @ x >= bounds."""
+    """Return the smallest x with rows @ x >= bounds."""
     matrix = np.vstack([rows.T, bounds])
     target = np.append(np.zeros(rows.shape[1]), 1.0)
     multipliers, _ = optimize.nnls(matrix, target, maxiter=30 * len(rows))

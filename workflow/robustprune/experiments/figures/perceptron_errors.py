@@ -1,4 +1,4 @@
-"""Errors of students over alpha, and what PUMA claims of them (figures 1 to 4)."""
+"""Errors of students over alpha, with PUMA's claims (figures 1 to 4)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,19 @@ from pydantic import Field
 
 from robustprune.core.job import Job
 from robustprune.core.marks import Ref
-from robustprune.core.paths import ERRORS_FILE
 from robustprune.core.settings import Line
 from robustprune.core.stage import StageId
-from robustprune.core.stage_file import read_spec
-from robustprune.experiments.figures.figure import FigureForm, FigureStage, figure
-from robustprune.experiments.studies.perceptron import PerceptronStage
-from robustprune.experiments.studies.settings import InputScale, PerceptronCurve, PerceptronGrid
+from robustprune.experiments.figures.figure import (
+    FigureEntry,
+    FigureStage,
+    SeriesStyle,
+    figure_form,
+    in_words,
+    legend_below,
+    new_panels,
+    open_study,
+    publish_figure,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,30 +30,58 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from robustprune.experiments.statistics import Summary
-    from robustprune.experiments.studies.perceptron_claims import Course
+    from robustprune.experiments.studies.perceptron import InputScale, PerceptronCurve, PerceptronStage
+    from robustprune.experiments.studies.perceptron_claims import ErrorCurve
     from robustprune.planning.context import Context
-
 
 DEFINITION = {"figures.perceptron": 4}
 
 MEASURES = {"angle_error": "angle error, arccos(R) / π", "correlation_error": "correlation error, 1 - R"}
-
 STRATEGIES = {"prune_easy": "easy pruned (PE)", "prune_difficult": "difficult pruned (PD)"}
-
 INPUTS = {"unit_variance": "features of variance 1", "unit_norm": "features of variance 1/K"}
 
 
+@figure_form("perceptron")
+class PerceptronErrors(FigureEntry):
+    """Errors of perceptrons over alpha, under one attack (PUMA, section 2)."""
+
+    form: Literal["perceptron"]
+    claim: Line = Field(description="the paper's claim")
+    epsilon: float = Field(ge=0, description="size of the attack in L-infinity, in units of the inputs")
+    filtered: bool = Field(False, description="remove samples of a margin below epsilon first")
+    inputs: tuple[Annotated[str, in_words(INPUTS)], ...] = Field(
+        ("unit_variance", "unit_norm"), min_length=1, description="length of inputs: unit_variance | unit_norm"
+    )
+
+    def plan(self, name: str, context: Context) -> str:
+        """Plan the studies and the figure's stage, and return its id."""
+        settings = context.config.perceptron
+
+        def study(epsilon: float, inputs: str, *, filtered: bool = False) -> str:
+            return context.add(settings.study(settings.curves, epsilon, cast("InputScale", inputs), filtered=filtered))
+
+        studies = tuple(study(self.epsilon, inputs, filtered=self.filtered) for inputs in self.inputs)
+        without: tuple[str, ...] = ()
+        if self.filtered:
+            without = tuple(study(self.epsilon, inputs) for inputs in self.inputs)
+        elif self.epsilon > 0:  # without an attack, the inputs' length changes nothing
+            without = (study(0.0, "unit_variance"),) * len(studies)
+        return context.add(
+            PerceptronErrorsStage(name=name, title=self.title, claim=self.claim, studies=studies, without=without)
+        )
+
+
 class Study(NamedTuple):
-    """A study's spec and its errors."""
+    """A study and its errors."""
 
     spec: PerceptronStage
     errors: pd.DataFrame
 
 
-class PerceptronFigureStage(FigureStage):
+class PerceptronErrorsStage(FigureStage):
     """Errors of students over alpha: PUMA's figures 1 to 4.
 
-    ``studies`` differ in how long the inputs are. ``without`` has for each of them the one that it is compared with: of
+    ``studies`` differ in the length of inputs. ``without`` has for each of them the study that it is compared with: of
     the same points, without an attack, or with the samples that a filter removes; none where there is neither.
     """
 
@@ -60,57 +94,18 @@ class PerceptronFigureStage(FigureStage):
         """Publish the figure: a column of panels for each kind of inputs and pruned end, a row for each measure."""
         import pandas as pd
 
-        from robustprune.experiments.figures.style import publish_figure
-
-        studies = [open_study(job, study) for study in self.studies]
+        studies = [Study(*open_study(job, study)) for study in self.studies]
         data = pd.concat(_points(study) for study in studies)
         caption = [self.title, f"Claimed: {self.claim}."]
         caption += [sentence for study in studies for sentence in _sentences(study)]
-        others = (open_study(job, other) for other in self.without)
+        others = (Study(*open_study(job, other)) for other in self.without)
         caption += [_comparison(study, other) for study, other in zip(studies, others, strict=False)]
         publish_figure(job, _draw(studies, data), data, caption)
         return {"title": self.title, "students": sum(len(study.errors) for study in studies)}
 
 
-@figure("perceptron")
-class PerceptronFigure(FigureForm):
-    """Errors of perceptrons over alpha, under one attack (PUMA, section 2)."""
-
-    form: Literal["perceptron"]
-    claim: Line = Field(description="what the paper says of it")
-    epsilon: float = Field(ge=0, description="size of the attack in L-infinity, in units of the inputs")
-    filtered: bool = Field(False, description="whether samples of a margin below epsilon are removed first")
-    inputs: tuple[InputScale, ...] = Field(
-        ("unit_variance", "unit_norm"), min_length=1, description="how long inputs are"
-    )
-
-    def plan(self, context: Context, name: str) -> str:
-        """Plan the self's stage and what it reads, and return its id."""
-        grid, epsilon = context.config.perceptron.curves, self.epsilon
-        studies = tuple(study_of(context, grid, epsilon, inputs, filtered=self.filtered) for inputs in self.inputs)
-        without: tuple[str, ...] = ()
-        if self.filtered:
-            without = tuple(study_of(context, grid, epsilon, inputs) for inputs in self.inputs)
-        elif epsilon > 0:  # where nothing is attacked, the inputs' length changes nothing
-            without = (study_of(context, grid, 0.0, "unit_variance"),) * len(studies)
-        return context.add(
-            PerceptronFigureStage(name=name, title=self.title, claim=self.claim, studies=studies, without=without)
-        )
-
-
-def open_study(job: Job, study_id: str) -> Study:
-    """A study that this figure reads."""
-    import pandas as pd
-
-    directory = job.upstream("studies", study_id)
-    spec = cast("PerceptronStage", read_spec(directory))
-    if getattr(spec, "study", None) != "perceptron":
-        raise TypeError(f"{study_id} is no study of perceptrons")
-    return Study(spec, pd.read_parquet(directory / ERRORS_FILE))
-
-
 def _points(study: Study) -> pd.DataFrame:
-    """A row a curve, load and measure: mean over the trials and its 95 % interval."""
+    """Return a row a curve, load and measure: mean over the trials and its 95 % interval."""
     import pandas as pd
 
     from robustprune.experiments.statistics import Summary
@@ -120,15 +115,13 @@ def _points(study: Study) -> pd.DataFrame:
         for measure in MEASURES:
             summary = Summary.of(trials[measure].tolist())
             point = {"strategy": strategy, "ratio": ratio, "load": load, "measure": measure}
-            told = {"mean": summary.mean, "ci95": summary.ci95, "n": summary.n}
+            statistics = {"mean": summary.mean, "ci95": summary.ci95, "n": summary.n}
             mislabelled = float(trials["mislabelled"].mean())
-            rows.append({"inputs": study.spec.inputs, **point, **told, "mislabelled": mislabelled})
+            rows.append({"inputs": study.spec.inputs, **point, **statistics, "mislabelled": mislabelled})
     return pd.DataFrame(rows)
 
 
 def _draw(studies: list[Study], data: pd.DataFrame) -> Figure:
-    from robustprune.experiments.figures.style import legend_below, new_panels
-
     figure, panels = new_panels(len(MEASURES), len(STRATEGIES) * len(studies))
     for row, (measure, label) in enumerate(MEASURES.items()):
         columns = iter(panels[row])
@@ -145,7 +138,6 @@ def _draw(studies: list[Study], data: pd.DataFrame) -> Figure:
 
 
 def _draw_panel(axes: Axes, study: Study, data: pd.DataFrame, strategy: str) -> None:
-    from robustprune.experiments.figures.style import Series
     from robustprune.experiments.studies.perceptron_claims import select
 
     curves = [curve for curve in study.spec.grid.curves if curve.strategy in ("none", strategy)]
@@ -153,7 +145,7 @@ def _draw_panel(axes: Axes, study: Study, data: pd.DataFrame, strategy: str) -> 
     for curve in curves:
         chosen = data[data["inputs"] == study.spec.inputs]
         points = select(chosen, curve)
-        style = Series.numbered(ratios.index(curve.ratio))
+        style = SeriesStyle.numbered(ratios.index(curve.ratio))
         name = "no pruning" if curve.strategy == "none" else f"{curve.ratio:.0%} pruned"
         axes.errorbar(
             points["load"],
@@ -169,17 +161,17 @@ def _draw_panel(axes: Axes, study: Study, data: pd.DataFrame, strategy: str) -> 
 
 
 def _sentences(study: Study) -> Iterator[str]:
-    """Exponents, what is left at the largest alpha, and where pruning helps, as this study has them."""
-    from robustprune.experiments.studies.perceptron_claims import NEAR, courses, halves
+    """Yield the exponents, the errors at the largest alpha, and the places where pruning helps, of a study."""
+    from robustprune.experiments.studies.perceptron_claims import NEAR, error_curves, halves
 
     spec = study.spec
-    loads = spec.grid.loads
-    first, middle, last = halves(loads)
-    none, *pruned = courses(study.errors, spec.grid.curves, loads)
-    easy = [course for course in pruned if course.curve.strategy == "prune_easy"]
-    power_laws = [course for course in (none, *pruned) if course not in easy]
-    held = all(course.late and abs(course.late.mean + 1) <= NEAR for course in power_laws)
-    exponents = (_exponents(course, spec.grid.trials) for course in (*power_laws, *easy))
+    fitted = spec.grid.power_law_loads
+    first, middle, last = halves(fitted)
+    none, *pruned = error_curves(study.errors, spec.grid.curves, spec.grid.loads, fitted)
+    easy = [curve for curve in pruned if curve.curve.strategy == "prune_easy"]
+    power_laws = [curve for curve in (none, *pruned) if curve not in easy]
+    held = all(curve.late and abs(curve.late.mean + 1) <= NEAR for curve in power_laws)
+    exponents = (_exponents(curve, spec.grid.trials) for curve in (*power_laws, *easy))
     yield (
         f"With {INPUTS[spec.inputs]}, K = {spec.features}, {spec.grid.trials} trials; {_convergence(study.errors)}. "
         f"Exponents over α {first:g} to "
@@ -188,12 +180,12 @@ def _sentences(study: Study) -> Iterator[str]:
     )
     yield (
         f"Error of PE at α {last:g}, in units of that without pruning: "
-        + "; ".join(f"{_name(course)} {_relative(course)}{_collapsed(course)}" for course in easy)
+        + "; ".join(f"{_name(curve)} {_relative(curve)}{_collapsed(curve)}" for curve in easy)
         + f". Least error of PE over these ratios, by α: {_envelope(study)}."
     )
     yield (
         "Against no pruning, by the 95 % interval of the difference (Welch): "
-        + "; ".join(f"{_name(course)} {_where(course)}" for course in pruned)
+        + "; ".join(f"{_name(curve)} {_where(curve)}" for curve in pruned)
         + "."
     )
 
@@ -204,35 +196,34 @@ def _convergence(errors: pd.DataFrame) -> str:
     return f"{counted} students converged"
 
 
-def _where(course: Course) -> str:
-    """At which alpha a course has less error than no pruning, and at which more."""
+def _where(curve: ErrorCurve) -> str:
+    """Return the alpha at which a curve has less error than no pruning, and those at which it has more."""
     at = {
-        word: ", ".join(f"{load:g}" for load, found in course.against_none.items() if found == word)
+        word: ", ".join(f"{load:g}" for load, result in curve.against_none.items() if result == word)
         for word in ("less", "more")
     }
     return " and ".join(f"{word} error at α {loads}" for word, loads in at.items() if loads) or "cannot be told apart"
 
 
 def _comparison(study: Study, other: Study) -> str:
-    """What the attack, or the removal of samples of smaller margin, changes where no easy samples are pruned."""
+    """Return the change by the attack, or by removing samples of smaller margin, where no easy samples are pruned."""
     from robustprune.experiments.studies.perceptron_claims import change
 
     by = "removing samples of smaller margin" if study.spec.filtered else "the attack"
     curves = [curve for curve in study.spec.grid.curves if curve.strategy != "prune_easy"]
-    told = (f"{name_of(curve)} {_changes(change(study.errors, other.errors, curve))}" for curve in curves)
-    return f"Change of the angle error by {by}, {INPUTS[study.spec.inputs]}, by α: {'; '.join(told)}."
+    changes = (f"{name_of(curve)} {_changes(change(study.errors, other.errors, curve))}" for curve in curves)
+    return f"Change of the angle error by {by}, {INPUTS[study.spec.inputs]}, by α: {'; '.join(changes)}."
 
 
-def _changes(found: Mapping[float, Summary | None]) -> str:
-
+def _changes(by_load: Mapping[float, Summary | None]) -> str:
     return ", ".join(
         f"{load:g}: " + ("from 0" if change is None else f"{change.told(1, sign='+')} %")
-        for load, change in found.items()
+        for load, change in by_load.items()
     )
 
 
 def _envelope(study: Study) -> str:
-    """The smallest mean error among the ratios at each load, and the ratio."""
+    """Return the smallest mean error among the ratios at each load, and the ratio."""
     import pandas as pd
 
     easy = study.errors[study.errors["strategy"] == "prune_easy"]
@@ -242,17 +233,17 @@ def _envelope(study: Study) -> str:
 
 
 def name_of(curve: PerceptronCurve) -> str:
-    """A curve, for people."""
+    """Return the name of a curve for people."""
     names = {"none": "no pruning", "prune_easy": "PE", "prune_difficult": "PD"}
     return names[curve.strategy] + ("" if curve.strategy == "none" else f" {curve.ratio:.0%}")
 
 
-def _name(course: Course) -> str:
-    return name_of(course.curve)
+def _name(curve: ErrorCurve) -> str:
+    return name_of(curve.curve)
 
 
-def _exponents(course: Course, trials: int) -> str:
-    return f"{_name(course)} {_of(course.early, trials)} and {_of(course.late, trials)}"
+def _exponents(curve: ErrorCurve, trials: int) -> str:
+    return f"{_name(curve)} {_of(curve.early, trials)} and {_of(curve.late, trials)}"
 
 
 def _of(exponent: Summary | None, trials: int) -> str:
@@ -262,28 +253,11 @@ def _of(exponent: Summary | None, trials: int) -> str:
     return f"{exponent.told(2)}{fewer}"
 
 
-def _relative(course: Course) -> str:
-    return f"{course.relative:.2f}" if math.isfinite(course.relative) else f"{course.last:.2g} against 0"
+def _relative(curve: ErrorCurve) -> str:
+    return f"{curve.relative:.2f}" if math.isfinite(curve.relative) else f"{curve.last:.2g} against 0"
 
 
-def _collapsed(course: Course) -> str:
+def _collapsed(curve: ErrorCurve) -> str:
     from robustprune.experiments.studies.perceptron_claims import CHANCE
 
-    return " (no better than chance)" if course.last > CHANCE else ""
-
-
-def study_of(
-    context: Context, grid: PerceptronGrid, epsilon: float, inputs: InputScale, *, filtered: bool = False
-) -> str:
-    """Plan the study of perceptrons of one length of inputs under one attack, and return its id."""
-    settings = context.config.perceptron
-    return context.add(
-        PerceptronStage(
-            features=settings.features,
-            grid=grid,
-            epsilon=epsilon,
-            filtered=filtered,
-            inputs=inputs,
-            seed=settings.seed,
-        )
-    )
+    return " (no better than chance)" if curve.last > CHANCE else ""

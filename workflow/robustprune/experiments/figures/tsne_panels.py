@@ -1,4 +1,4 @@
-"""Images in a plane before and after pruning (Kaufmann et al. v1, Figure 8; v2, Figure 2)."""
+"""t-SNE of images before and after pruning (Kaufmann et al. v1, Figure 8; v2, Figure 2)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,24 @@ from pydantic import Field
 
 from robustprune.core.job import Job
 from robustprune.core.marks import Ref
-from robustprune.core.paths import LAYOUT_FILE
 from robustprune.core.settings import Line, Settings
 from robustprune.core.stage import StageId
-from robustprune.experiments.figures.figure import FigureForm, FigureStage, figure
-from robustprune.experiments.studies.settings import LayoutSettings
+from robustprune.experiments.figures.figure import (
+    COLORS,
+    FigureEntry,
+    FigureStage,
+    figure_form,
+    new_panels,
+    publish_figure,
+)
+from robustprune.experiments.studies.tsne_classes import (
+    LAYOUT_FILE,
+    TsneSettings,
+    classes_with_area,
+    density,
+    purity,
+    separation,
+)
 from robustprune.experiments.tables.forms import LayoutRow
 
 if TYPE_CHECKING:
@@ -24,18 +37,17 @@ if TYPE_CHECKING:
 
     from robustprune.planning.context import Context
 
-
 DEFINITION = {"figures.layouts": 4}
 
 MORE_COLORS = ("#999999", "#882255")  # beyond the palette, for ten classes; each also has its number in its middle
 
 
-class Measure(NamedTuple):
-    """Something that is measured of a layout.
+class LayoutMeasure(NamedTuple):
+    """A measure of a t-SNE layout.
 
     Attributes:
-        name: what it is, in words.
-        decimals: digits behind the point.
+        name: its name in a caption.
+        decimals: digits after the decimal point that are shown.
     """
 
     name: str
@@ -43,38 +55,55 @@ class Measure(NamedTuple):
 
 
 MEASURES = {
-    "purity": Measure("neighbours of the same class, %", 1),
-    "density": Measure("density, images per unit area", 0),
-    "separation": Measure("separation, squared distance to the nearest centroid", 2),
+    "purity": LayoutMeasure("neighbours of the same class, %", 1),
+    "density": LayoutMeasure("density, images per unit area", 0),
+    "separation": LayoutMeasure("separation, squared distance to the nearest centroid", 2),
 }
 
 
-class LayoutPanel(Settings):
-    """A panel of images in a plane: their layout for each seed."""
+@figure_form("layouts")
+class TsnePanels(FigureEntry):
+    """t-SNE of all real images, or of those that a training keeps when it prunes; a panel a row."""
+
+    form: Literal["layouts"]
+    claim: Line = Field(description="the paper's claim")
+    rows: tuple[LayoutRow, ...] = Field(min_length=1)
+
+    def plan(self, name: str, context: Context) -> str:
+        """Plan the figure's stage and return its id. Raises UserError for what the configuration does not allow."""
+        panels = tuple(
+            TsnePanel(method=row.method, layouts=tuple(context.layout(row, seed) for seed in context.config.seeds))
+            for row in self.rows
+        )
+        return context.add(
+            TsnePanelsStage(name=name, title=self.title, claim=self.claim, rows=panels, settings=context.config.layout)
+        )
+
+
+class TsnePanel(Settings):
+    """A panel: the t-SNE layout of its images for each seed."""
 
     method: str
     layouts: tuple[Annotated[StageId, Ref("layouts")], ...] = Field(min_length=1)
 
 
-class LayoutFigureStage(FigureStage):
-    """Images in a plane, a panel each for what is left of them."""
+class TsnePanelsStage(FigureStage):
+    """t-SNE of images, a panel for each row."""
 
     form: Literal["layouts"] = "layouts"
     claim: str
-    rows: tuple[LayoutPanel, ...] = Field(min_length=1)
-    settings: LayoutSettings
+    rows: tuple[TsnePanel, ...] = Field(min_length=1)
+    settings: TsneSettings
 
     def run(self, job: Job) -> dict[str, Any]:
         """Publish the figure: a panel a row, its classes told apart by number and colour; the first seed's layout."""
         import pandas as pd
 
-        from robustprune.experiments.figures.style import publish_figure
-
         layouts = {
             row.method: [pd.read_parquet(job.upstream("layouts", stage) / LAYOUT_FILE) for stage in row.layouts]
             for row in self.rows
         }
-        shown = pd.concat([own[0].assign(panel=method) for method, own in layouts.items()])[
+        shown = pd.concat([seeds[0].assign(panel=method) for method, seeds in layouts.items()])[
             ["panel", "index", "label", "x", "y"]
         ]
         caption = [self.title, *_sentences(layouts, self)]
@@ -82,31 +111,8 @@ class LayoutFigureStage(FigureStage):
         return {"title": self.title, "images": len(shown)}
 
 
-@figure("layouts")
-class LayoutsFigure(FigureForm):
-    """Images in a plane: all real ones, or those that a training keeps in its middle; a panel a row."""
-
-    form: Literal["layouts"]
-    claim: Line = Field(description="what the paper says of it")
-    rows: tuple[LayoutRow, ...] = Field(min_length=1)
-
-    def plan(self, context: Context, name: str) -> str:
-        """Plan the self's stage and what it reads, and return its id."""
-        panels = (
-            LayoutPanel(method=row.method, layouts=tuple(context.layout(row, seed) for seed in context.config.seeds))
-            for row in self.rows
-        )
-        return context.add(
-            LayoutFigureStage(
-                name=name, title=self.title, claim=self.claim, rows=tuple(panels), settings=context.config.layout
-            )
-        )
-
-
 def measures_of(layout: pd.DataFrame) -> dict[str, float]:
-    """Each of MEASURES for a layout with columns label, x, y."""
-    from robustprune.experiments.layouts.measures import classes_with_area, density, purity, separation
-
+    """Return each of MEASURES for a layout with columns label, x, y."""
     points, labels = layout[["x", "y"]].to_numpy(), layout["label"].to_numpy()
     classes = classes_with_area(points, labels)
     return {
@@ -116,33 +122,30 @@ def measures_of(layout: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def _draw(shown: pd.DataFrame, spec: LayoutFigureStage) -> Figure:
-    from robustprune.experiments.figures.style import COLORS, new_panels
-
+def _draw(shown: pd.DataFrame, spec: TsnePanelsStage) -> Figure:
     figure, panels = new_panels(1, len(spec.rows), width=3.2, height=3.4)
     reach = 1.05 * float(np.abs(shown[["x", "y"]].to_numpy()).max())
     palette = (*COLORS, *MORE_COLORS)
     colors = {label: palette[number % len(palette)] for number, label in enumerate(np.unique(shown["label"]))}
     for axes, row in zip(panels[0], spec.rows, strict=True):
-        own = shown[shown["panel"] == row.method]
-        _draw_classes(axes, own, colors)
-        axes.set(title=f"{row.method},\n{len(own):,} images", xlabel="first axis of t-SNE", aspect="equal")
+        images = shown[shown["panel"] == row.method]
+        _draw_classes(axes, images, colors)
+        axes.set(title=f"{row.method},\n{len(images):,} images", xlabel="first axis of t-SNE", aspect="equal")
         axes.set(xlim=(-reach, reach), ylim=(-reach, reach))
     panels[0][0].set_ylabel("second axis, standard deviations")
     return figure
 
 
 def _draw_classes(axes: Axes, layout: pd.DataFrame, colors: Mapping[int, str]) -> None:
-    for label, own in layout.groupby("label"):
+    for label, images in layout.groupby("label"):
         color = colors[cast(int, label)]
-        axes.scatter(own["x"], own["y"], s=4, color=color, linewidths=0, rasterized=True)
+        axes.scatter(images["x"], images["y"], s=4, color=color, linewidths=0, rasterized=True)
         box = {"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": color, "alpha": 0.85}
-        axes.text(
-            own["x"].median(), own["y"].median(), str(label), ha="center", va="center", fontsize=8, bbox=box, zorder=3
-        )
+        x, y = images["x"].median(), images["y"].median()
+        axes.text(x, y, str(label), ha="center", va="center", fontsize=8, bbox=box, zorder=3)
 
 
-def _sentences(layouts: dict[str, list[pd.DataFrame]], spec: LayoutFigureStage) -> Iterator[str]:
+def _sentences(layouts: dict[str, list[pd.DataFrame]], spec: TsnePanelsStage) -> Iterator[str]:
     import pandas as pd
 
     from robustprune.experiments.statistics import Summary
@@ -155,12 +158,12 @@ def _sentences(layouts: dict[str, list[pd.DataFrame]], spec: LayoutFigureStage) 
         + " Each number is at the median of its class."
     )
     yield f"Claimed: {spec.claim}."
-    for method, own in layouts.items():
-        found = pd.DataFrame([measures_of(layout) for layout in own])
-        told = "; ".join(
-            f"{measure.name} {Summary.of(found[name].tolist()).told(measure.decimals)}"
+    for method, of_method in layouts.items():
+        measured = pd.DataFrame([measures_of(layout) for layout in of_method])
+        means = "; ".join(
+            f"{measure.name} {Summary.of(measured[name].tolist()).told(measure.decimals)}"
             for name, measure in MEASURES.items()
         )
-        yield f"Measured, {method}: {told}."
+        yield f"Measured, {method}: {means}."
     if seeds > 1:
         yield f"Means and 95 % intervals over {seeds} seeds."

@@ -1,4 +1,4 @@
-"""The stage that lays images out in a plane."""
+"""t-SNE of a pool's images, of all or of those that a training kept when it pruned."""
 
 from typing import Any, Literal
 
@@ -9,24 +9,32 @@ from pydantic import Field
 from robustprune.core.errors import UserError
 from robustprune.core.files import replacing
 from robustprune.core.job import Job
-from robustprune.core.paths import LAYOUT_FILE
+from robustprune.core.paths import MID_TRAINING_FILE
 from robustprune.core.stage import ModelId, PoolId, Stage, slug_of
-from robustprune.experiments.studies.settings import LayoutSettings
+from robustprune.experiments.studies.tsne_classes import (
+    FEWEST,
+    LAYOUT_FILE,
+    Points,
+    TsneSettings,
+    classes_with_area,
+    density,
+    separation,
+)
 
 DEFINITION = {"layouts.plane": 1}
 
-FEWEST_CLASSES = 2  # between which there is a distance
+FEWEST_CLASSES = 2  # a separation is between classes
 
 
-class LayoutStage(Stage):
-    """The images of a pool, or those that a training kept in its middle, in a plane; and how their classes lie."""
+class TsneStage(Stage):
+    """t-SNE of the images of a pool, or of those that a training kept when it pruned; and measures of its classes."""
 
     sentence = "images in a plane, and how far apart their classes lie"
     uses_device = False
     kind: Literal["layouts"] = "layouts"
     pool: PoolId
     model: ModelId | None = Field(description="the training that kept some of the images; null for all of them")
-    settings: LayoutSettings
+    settings: TsneSettings
     seed: int = Field(ge=0)
 
     @property
@@ -46,7 +54,6 @@ class LayoutStage(Stage):
         """
         import pandas as pd
 
-        from robustprune.experiments.layouts.measures import classes_with_area, density, separation
         from robustprune.images.pool import open_pool
 
         pool = open_pool(job.upstream("pools", self.pool))
@@ -69,8 +76,8 @@ class LayoutStage(Stage):
         }
 
 
-def plane(images: npt.NDArray[np.uint8], settings: LayoutSettings, seed: int) -> npt.NDArray[np.float32]:
-    """Where each image lies, both axes brought to mean 0 and standard deviation 1; (N, 2).
+def plane(images: npt.NDArray[np.uint8], settings: TsneSettings, seed: int) -> Points:
+    """Return the place of each image, with mean 0 and standard deviation 1 along both axes.
 
     Args:
         images: (N, C, H, W), N above the perplexity.
@@ -87,25 +94,21 @@ def plane(images: npt.NDArray[np.uint8], settings: LayoutSettings, seed: int) ->
     return standardised(layout)
 
 
-def standardised(points: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float32]:
-    """The points with mean 0 and standard deviation 1 along each axis."""
+def standardised(points: npt.NDArray[np.floating[Any]]) -> Points:
+    """Return the points with mean 0 and standard deviation 1 along each axis."""
     return np.asarray((points - points.mean(0)) / points.std(0), dtype=np.float32)
 
 
-def _kept(job: Job, spec: LayoutStage) -> npt.NDArray[np.int64]:
-    """The rows of the pool that a training kept in its middle."""
+def _kept(job: Job, spec: TsneStage) -> npt.NDArray[np.int64]:
+    """Return the rows of the pool that a training kept when it pruned."""
     import pandas as pd
-
-    from robustprune.core.paths import MID_TRAINING_FILE
 
     assert spec.model is not None
     choice = pd.read_parquet(job.upstream("models", spec.model) / MID_TRAINING_FILE, columns=["pool", "index", "kept"])
     return choice.loc[(choice["pool"] == spec.pool) & choice["kept"], "index"].to_numpy(np.int64)
 
 
-def _refuse_too_few(spec: LayoutStage, labels: npt.NDArray[np.int16]) -> None:
-    from robustprune.experiments.layouts.measures import FEWEST
-
+def _refuse_too_few(spec: TsneStage, labels: npt.NDArray[np.int16]) -> None:
     classes = int((np.unique(labels, return_counts=True)[1] >= FEWEST).sum())
     if classes < FEWEST_CLASSES or len(labels) <= spec.settings.perplexity:
         raise UserError(

@@ -1,24 +1,20 @@
-"""The stage that trains on the clouds, with and without pruning, in several trials."""
+"""A toy model in two dimensions: a network is trained on two clouds of points, with and without pruning."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field, model_validator
 
-from robustprune.attacks.deepfool_settings import DeepFoolSettings
 from robustprune.core.files import replacing
 from robustprune.core.job import Job
-from robustprune.core.paths import FIELD_FILE, MEASURES_FILE, POINTS_FILE
+from robustprune.core.settings import Settings
 from robustprune.core.stage import Stage
-from robustprune.experiments.studies.settings import (
-    GRID,
-    CloudPruning,
-    CloudSettings,
-)
 from robustprune.pruning.settings import DropShare
 
 if TYPE_CHECKING:
@@ -28,36 +24,72 @@ if TYPE_CHECKING:
 
 DEFINITION = {"clouds.points": 1, "clouds.stage": 2, "clouds.training": 2, "training.mid_training": 2}
 
-# As pruning in the middle of a training has them.
-LONG_STEP = 1.25  # of the RS-FGSM step, in units of epsilon
-DEEPFOOL = DeepFoolSettings(
-    max_steps=50, overshoot=0.02, candidates=None, slope_ratio=1.75, bisection_steps=0, negative="unsigned"
-)
+LONG_STEP = 1.25  # of RS-FGSM, in units of epsilon, as in training.mid_training
+DEEPFOOL: dict[str, Any] = {
+    "max_steps": 50,
+    "overshoot": 0.02,
+    "candidates": None,
+    "slope_ratio": 1.75,
+    "bisection_steps": 0,
+    "negative": "unsigned",
+}
+"""Settings of DeepFool, as in training.mid_training."""
 
 
-class Measured(NamedTuple):
-    """What the half-trained network says of each point, as ``training.mid_training`` does of images.
+ToyPruning = Literal["none", "random", "low_distance", "low_loss", "high_loss"]
+"""The points that are dropped in the middle of the training, by the names of ``mid_training.strategy``."""
+
+
+class ToySettings(Settings):
+    """Two normal clouds in the unit square that overlap, and a small network that is trained on them by RS-FGSM."""
+
+    points: int = Field(400, ge=20, description="points that are trained on, half of each cloud")
+    test_points: int = Field(2000, ge=20, description="points that accuracies are counted on")
+    distance: float = Field(0.3, gt=0, lt=1, description="between the clouds' means")
+    spread: float = Field(0.12, gt=0, description="standard deviation of a cloud along each axis")
+    epsilon: float = Field(0.05, gt=0, description="largest perturbation in L-infinity")
+    width: int = Field(64, ge=1, description="units of each of two hidden layers")
+    learning_rate: float = Field(0.01, gt=0, description="Adam's")
+    steps_before: int = Field(50, ge=1, description="steps on all points, before some are dropped")
+    steps_after: int = Field(350, ge=1, description="steps on the rest")
+    keep: float = Field(0.6, gt=0, lt=1, description="share of the points that is kept")
+    trials: int = Field(5, ge=2, description="independent clouds and trainings")
+    seed: int = Field(0, ge=0, description="of all draws")
+
+    @model_validator(mode="after")
+    def _something_is_kept_and_dropped(self) -> Self:
+        if round((1 - self.keep) * self.points) in (0, self.points):
+            raise ValueError(f"keep = {self.keep} of points = {self.points} should keep some and drop some")
+        return self
+
+    def study(self) -> ToyStage:
+        """Return the stage that trains on these clouds."""
+        return ToyStage(settings=self)
+
+
+class PointScores(NamedTuple):
+    """Scores of each point by the half-trained network, as those of images in ``training.mid_training``.
 
     Attributes:
         loss: (N,) float32, cross-entropy after a step of RS-FGSM.
-        distance: (N,) float32, DeepFool's in L2, of the point as it is.
+        distance: (N,) float32, by DeepFool in L2, of the clean point.
     """
 
     loss: npt.NDArray[np.float32]
     distance: npt.NDArray[np.float32]
 
 
-class Training:
+class ToyTraining:
     """A network in training.
 
     Args:
-        settings: of the example.
-        trial: which seeds it has.
+        settings: of the toy model.
+        trial: number of the trial, for its seeds.
         points: (N, 1, 1, 2) float32.
         labels: (N,) int64.
     """
 
-    def __init__(self, settings: CloudSettings, trial: int, points: Tensor, labels: Tensor) -> None:
+    def __init__(self, settings: ToySettings, trial: int, points: Tensor, labels: Tensor) -> None:
         import torch
 
         self.settings, self.trial, self.points, self.labels = settings, trial, points, labels
@@ -66,7 +98,7 @@ class Training:
         self.step = 0
 
     def run(self, steps: int) -> None:
-        """Train for so many steps."""
+        """Train for a number of steps."""
         import torch
         from torch.nn import functional as F
 
@@ -77,12 +109,12 @@ class Training:
             self.optimizer.step()
             self.step += 1
 
-    def measured(self) -> Measured:
-        """What the network says of each point now."""
+    def measured(self) -> PointScores:
+        """Return the scores of each point by the network now."""
         return measure(self.network, self.points, self._attacked("measured"), self.labels)
 
     def _attacked(self, purpose: str) -> Tensor:
-        """The points after a step of RS-FGSM from a start that is drawn for this purpose and step."""
+        """Return the points after a step of RS-FGSM from a start that is drawn for this purpose and step."""
         import torch
 
         from robustprune.core.randomness import generator
@@ -91,8 +123,8 @@ class Training:
         start = (2 * torch.rand(self.points.shape, generator=draw) - 1) * self.settings.epsilon
         return attack(self.network, self.points, self.labels, self.settings, start=start, steps=1, step=LONG_STEP)
 
-    def without(self, dropped: CloudPruning, measured: Measured) -> tuple[Training, npt.NDArray[np.bool_]]:
-        """A copy that goes on with what is kept, and (N,) whether each point is."""
+    def without(self, dropped: ToyPruning, measured: PointScores) -> tuple[ToyTraining, npt.NDArray[np.bool_]]:
+        """Return a copy that goes on with the kept points, and (N,) True for each kept point."""
         import torch
 
         kept = kept_of(dropped, measured, self.labels, self.settings, self.trial)
@@ -104,41 +136,42 @@ class Training:
 
 Floats = npt.NDArray[np.float64]
 
+POINTS_FILE = "points.parquet"
+"""A row a point of the first trial: x, y, label, loss, distance, and for each pruning True if it is kept."""
 
-"""A row a point of the first trial: x, y, label, loss, distance, and for each way to prune whether it is kept."""
+FIELD_FILE = "field.parquet"
+"""A row a place of a grid over the unit square: x, y, and for each pruning the logit of class 1 minus that of class 0,
+of the first trial's last network."""
 
-
-"""A row a place of a grid over the unit square: x, y, and for each way to prune the first trial's last network's logit
-of class 1 minus that of class 0."""
-
-
-"""A row a trial and way to prune: accuracy, robustness (PGD), disagreement (with the best classifier), label_noise
+MEASURES_FILE = "measures.parquet"
+"""A row a trial and pruning: accuracy, robustness (PGD), disagreement (with the best classifier), label_noise
 (share of the kept points that the best classifier has wrong)."""
 
+GRID = 101  # places along each axis
 
 PGD_STEPS, PGD_STEP = 20, 0.25  # of the evaluation
 
 
-class CloudsStage(Stage):
-    """A network trained on two clouds in a plane, with and without pruning (Kaufmann et al. v1 and v2)."""
+class ToyStage(Stage):
+    """A network trained on two clouds of points, with and without pruning (Kaufmann et al. v1 and v2)."""
 
     sentence = "small models, such as a perceptron and its teacher, that show what pruning does without images"
     uses_device = False
     kind: Literal["studies"] = "studies"
     study: Literal["clouds"] = "clouds"
-    settings: CloudSettings
+    settings: ToySettings
 
     @property
     def slug(self) -> str:
         return "clouds"
 
     def run(self, job: Job) -> dict[str, Any]:
-        """Publish the three files; returns how many networks were trained."""
+        """Publish the three files, and return the number of trained networks."""
         import pandas as pd
 
-        settings, ways = self.settings, get_args(CloudPruning)
+        settings, prunings = self.settings, get_args(ToyPruning)
         measures = []
-        total = settings.trials * len(ways)
+        total = settings.trials * len(prunings)
         with job.progress("training in a plane", total=total, unit="networks") as progress:
             for trial in range(settings.trials):
                 points, field = pd.DataFrame(), _grid()
@@ -152,9 +185,18 @@ class CloudsStage(Stage):
         job.publish(POINTS_FILE, FIELD_FILE, MEASURES_FILE)
         return {"networks": total}
 
+    def results(self, directory: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+        """Return the tables that the stage has made: points, field and measures."""
+        import pandas as pd
 
-def new_network(settings: CloudSettings, trial: int) -> nn.Sequential:
-    """Two hidden layers with ReLU; (N, 1, 1, 2) to (N, 2) logits."""
+        points, field, measures = (
+            pd.read_parquet(directory / name) for name in (POINTS_FILE, FIELD_FILE, MEASURES_FILE)
+        )
+        return points, field, measures
+
+
+def new_network(settings: ToySettings, trial: int) -> nn.Sequential:
+    """Return a network of two hidden layers with ReLU, from (N, 1, 1, 2) to (N, 2) logits."""
     import torch
     from torch import nn
 
@@ -176,13 +218,13 @@ def attack(
     network: nn.Module,
     points: Tensor,
     labels: Tensor,
-    settings: CloudSettings,
+    settings: ToySettings,
     *,
     start: Tensor,
     steps: int,
     step: float,
 ) -> Tensor:
-    """PGD on the cross-entropy in L-infinity, at the example's epsilon; ``step`` in units of it."""
+    """Return the points after PGD on the cross-entropy in L-infinity; ``step`` is in units of epsilon."""
     import torch
     from torch.nn import functional as F
 
@@ -202,23 +244,25 @@ def attack(
     )
 
 
-def measure(network: nn.Module, points: Tensor, attacked: Tensor, labels: Tensor) -> Measured:
-    """Loss of each attacked point, and distance of the point as it is."""
+def measure(network: nn.Module, points: Tensor, attacked: Tensor, labels: Tensor) -> PointScores:
+    """Return the loss of each attacked point, and the distance of each clean one."""
     from torch.nn import functional as F
 
+    from robustprune.attacks.deepfool_settings import DeepFoolSettings
     from robustprune.attacks.margins import signed_margins
     from robustprune.attacks.norms import norm_named
 
+    settings = DeepFoolSettings(**DEEPFOOL)
     frozen = copy.deepcopy(network).eval().requires_grad_(False)
     loss = F.cross_entropy(frozen(attacked), labels, reduction="none")
-    margins = signed_margins(frozen, points, labels, settings=DEEPFOOL, norm=norm_named("L2"), batch_size=len(points))
-    return Measured(loss.numpy(), margins.margin.numpy())
+    margins = signed_margins(frozen, points, labels, settings=settings, norm=norm_named("L2"), batch_size=len(points))
+    return PointScores(loss.numpy(), margins.margin.numpy())
 
 
 def kept_of(
-    dropped: CloudPruning, measured: Measured, labels: Tensor, settings: CloudSettings, trial: int
+    dropped: ToyPruning, measured: PointScores, labels: Tensor, settings: ToySettings, trial: int
 ) -> npt.NDArray[np.bool_]:
-    """(N,) whether each point is kept."""
+    """Return (N,) True for each point that is kept."""
     from robustprune.core.randomness import derive_seed
     from robustprune.pruning.candidates import Candidates
     from robustprune.pruning.strategies import choose
@@ -238,10 +282,10 @@ def kept_of(
     return np.isin(np.arange(count), stay)
 
 
-def draw_clouds(random: np.random.Generator, count: int, settings: CloudSettings) -> tuple[Tensor, Tensor]:
-    """(N, 1, 1, 2) float32 points in the unit square and (N,) int64 labels, in turn 0 and 1.
+def draw_clouds(random: np.random.Generator, count: int, settings: ToySettings) -> tuple[Tensor, Tensor]:
+    """Draw (N, 1, 1, 2) float32 points in the unit square, with (N,) int64 labels 0 and 1 in turn.
 
-    The clouds are normal, side by side around the middle; what falls outside of the square is drawn again.
+    The clouds are normal, side by side around the middle, and truncated to the square.
     """
     import torch
 
@@ -254,7 +298,7 @@ def draw_clouds(random: np.random.Generator, count: int, settings: CloudSettings
 
 
 def _normal(random: np.random.Generator, means: Floats, spread: float) -> Floats:
-    """One normal number around each mean, given that it is in [0, 1]."""
+    """Draw one normal number around each mean, truncated to [0, 1]."""
     from scipy import stats
 
     low, high = stats.norm.cdf((0 - means) / spread), stats.norm.cdf((1 - means) / spread)
@@ -263,9 +307,9 @@ def _normal(random: np.random.Generator, means: Floats, spread: float) -> Floats
 
 
 def best_prediction(points: Tensor) -> Tensor:
-    """(N,) int64: the likelier class, which is the nearer cloud: no classifier is right more often.
+    """Return (N,) int64, the likelier class, which is the nearer cloud: no classifier is right more often.
 
-    The straight line between the clouds is also best against an attack that is as large everywhere.
+    The straight line between the clouds is also best against an attack of the same size everywhere.
     """
     return (points[:, 0, 0, 0] > 0.5).long()
 
@@ -283,20 +327,20 @@ def _grid() -> pd.DataFrame:
     return pd.DataFrame({"x": x.ravel(), "y": y.ravel()})
 
 
-def _trained(settings: CloudSettings, trial: int, table: pd.DataFrame, field: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """Train once for each way to prune; fills ``table`` and ``field`` in, and yields what was measured."""
+def _trained(settings: ToySettings, trial: int, table: pd.DataFrame, field: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Train once for each pruning; fill in ``table`` and ``field``, and yield the measures."""
     from robustprune.core.randomness import derive_seed
 
     random = np.random.default_rng(derive_seed(settings.seed, "clouds", trial))
     points, labels = draw_clouds(random, settings.points, settings)
     test = draw_clouds(random, settings.test_points, settings)
-    training = Training(settings, trial, points, labels)
+    training = ToyTraining(settings, trial, points, labels)
     training.run(settings.steps_before)
     measured = training.measured()
     table[["x", "y"]] = points.reshape(-1, 2).numpy()
     table["label"], table["loss"], table["distance"] = labels.numpy(), measured.loss, measured.distance
     noisy = (best_prediction(points) != labels).numpy()
-    for dropped in get_args(CloudPruning):
+    for dropped in get_args(ToyPruning):
         rest, table[dropped] = training.without(dropped, measured)
         rest.run(settings.steps_after)
         field[dropped] = _gap(rest.network, field)
@@ -319,7 +363,7 @@ def _gap(network: nn.Module, field: pd.DataFrame) -> Any:
 
 
 def _evaluate(
-    network: nn.Module, points: Tensor, labels: Tensor, settings: CloudSettings, trial: int
+    network: nn.Module, points: Tensor, labels: Tensor, settings: ToySettings, trial: int
 ) -> dict[str, float]:
     import torch
 

@@ -11,33 +11,44 @@ import numpy as np
 from robustprune.core.job import Job
 from robustprune.core.marks import Ref
 from robustprune.core.stage import StageId
-from robustprune.core.stage_file import read_spec
-from robustprune.experiments.figures.figure import FigureForm, FigureStage, figure
-from robustprune.experiments.studies.feature_model import FeatureModelStage
-from robustprune.experiments.studies.settings import FeatureModelSettings
+from robustprune.experiments.figures.figure import (
+    FigureEntry,
+    FigureStage,
+    SeriesStyle,
+    figure_form,
+    new_panels,
+    open_study,
+    publish_figure,
+)
+from robustprune.experiments.studies.feature_formulas import (
+    STRONG,
+    End,
+    Floats,
+    accuracy,
+    agreement_left,
+    fragile_classifier,
+    robust_classifier,
+    robust_share_left,
+    trained_classifier,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from robustprune.experiments.studies.feature_formulas import Floats
+    from robustprune.experiments.studies.feature_model import FeatureModelSettings
     from robustprune.planning.context import Context
-
 
 DEFINITION = {"figures.feature_model": 3}
 
 STEPS = 100  # of a line
-
 CLASSIFIERS = ("robust", "fragile")
-
-End = Literal["high_loss", "low_loss"]
 ENDS: dict[End, str] = {"high_loss": "high loss dropped", "low_loss": "low loss dropped"}
-
 ACCURACIES = {"clean": "no attack", "strong": "ε = 2η"}
 
 
-class Measured(NamedTuple):
+class Simulated(NamedTuple):
     """A point of the simulation: its value and the ends of the 95 % interval."""
 
     value: float
@@ -45,42 +56,34 @@ class Measured(NamedTuple):
     high: float
 
 
-class FeatureModelFigureStage(FigureStage):
-    """The feature model's formulas and what was simulated (Kaufmann et al. v2, Appendix C)."""
+@figure_form("feature_model")
+class FeatureModelAccuracy(FigureEntry):
+    """Accuracies of the model of robust and fragile features (Kaufmann et al. v2, Appendix C)."""
+
+    form: Literal["feature_model"]
+
+    def plan(self, name: str, context: Context) -> str:
+        """Plan the study and the figure's stage, and return its id."""
+        study = context.add(context.config.feature_model.study())
+        return context.add(FeatureModelAccuracyStage(name=name, title=self.title, study=study))
+
+
+class FeatureModelAccuracyStage(FigureStage):
+    """The feature model's formulas and its simulation (Kaufmann et al. v2, Appendix C)."""
 
     form: Literal["feature_model"] = "feature_model"
     study: Annotated[StageId, Ref("studies")]
 
     def run(self, job: Job) -> dict[str, Any]:
         """Publish the figure: four panels of lines, which are formulas, and points, which are simulated."""
-        import pandas as pd
-
-        from robustprune.core.paths import COUNTS_FILE
-        from robustprune.experiments.figures.style import publish_figure
-
-        directory = job.upstream("studies", self.study)
-        study = cast("FeatureModelStage", read_spec(directory))
-        if getattr(study, "study", None) != "feature_model":
-            raise TypeError(f"{self.study} is no study of the feature model")
-        data = compare(pd.read_parquet(directory / COUNTS_FILE), study.settings)
+        study, counts = open_study(job, self.study)
+        data = compare(counts, study.settings)
         publish_figure(job, _draw(data, study.settings), data, [self.title, *_sentences(data, study.settings)])
         return {"title": self.title, "points": len(data)}
 
 
-@figure("feature_model")
-class FeatureModelFigure(FigureForm):
-    """Accuracies of the model of robust and fragile features (Kaufmann et al. v2, Appendix C)."""
-
-    form: Literal["feature_model"]
-
-    def plan(self, context: Context, name: str) -> str:
-        """Plan the self's stage and what it reads, and return its id."""
-        study = context.add(FeatureModelStage(settings=context.config.feature_model))
-        return context.add(FeatureModelFigureStage(name=name, title=self.title, study=study))
-
-
 def compare(counts: pd.DataFrame, model: FeatureModelSettings) -> pd.DataFrame:
-    """A row a simulated point: quantity, series, x, formula, simulated, low, high (of its interval), trials, points."""
+    """Return a row a simulated point, with its formula and the ends ``low`` and ``high`` of its interval."""
     import pandas as pd
 
     rows = []
@@ -104,15 +107,7 @@ def compare(counts: pd.DataFrame, model: FeatureModelSettings) -> pd.DataFrame:
 
 
 def formula(quantity: str, series: Any, x: float, model: FeatureModelSettings) -> float:
-    """What the model says of a quantity of ``stage.Count``, in [0, 1]."""
-    from robustprune.experiments.studies.feature_formulas import (
-        STRONG,
-        accuracy,
-        fragile_classifier,
-        robust_classifier,
-        robust_share_left,
-    )
-
+    """Return a quantity of ``Count`` by the model's formulas, in [0, 1]."""
     match quantity:
         case "attacked":
             weights = robust_classifier(model) if series == "robust" else fragile_classifier(model)
@@ -125,15 +120,13 @@ def formula(quantity: str, series: Any, x: float, model: FeatureModelSettings) -
     return accuracy(weights, STRONG * model.mean if quantity == "strong" else 0.0, model)
 
 
-@cache  # two curves are of one classifier
+@cache  # two curves share a classifier
 def _learnt(end: End, share: float, model: FeatureModelSettings) -> Floats:
-    from robustprune.experiments.studies.feature_formulas import agreement_left, trained_classifier
-
     return trained_classifier(agreement_left(share, end, model), model.training_attack * model.mean, model)
 
 
-def _measure(trials: pd.DataFrame, *, trained: bool) -> Measured:
-    """A share of all points with Wilson's interval, or of trained classifiers their mean with Student's."""
+def _measure(trials: pd.DataFrame, *, trained: bool) -> Simulated:
+    """Return a share of all points with Wilson's interval, or the mean of trained classifiers with Student's."""
     from scipy import stats
 
     from robustprune.experiments.statistics import LEVEL, Summary
@@ -141,15 +134,13 @@ def _measure(trials: pd.DataFrame, *, trained: bool) -> Measured:
     if trained:
         summary = Summary.of((trials["hits"] / trials["points"]).tolist())
         width = summary.ci95 or 0.0
-        return Measured(summary.mean, summary.mean - width, summary.mean + width)
-    found = stats.binomtest(int(trials["hits"].sum()), int(trials["points"].sum()))
-    interval = found.proportion_ci(LEVEL, method="wilson")
-    return Measured(found.statistic, interval.low, interval.high)
+        return Simulated(summary.mean, summary.mean - width, summary.mean + width)
+    share = stats.binomtest(int(trials["hits"].sum()), int(trials["points"].sum()))
+    interval = share.proportion_ci(LEVEL, method="wilson")
+    return Simulated(share.statistic, interval.low, interval.high)
 
 
 def _draw(data: pd.DataFrame, model: FeatureModelSettings) -> Figure:
-    from robustprune.experiments.figures.style import Series, new_panels
-
     figure, panels = new_panels(2, 2, width=3.7, height=2.9)
     (attacked, mixed), (composition, trained) = panels
     for number, series in enumerate(CLASSIFIERS):
@@ -158,7 +149,7 @@ def _draw(data: pd.DataFrame, model: FeatureModelSettings) -> Figure:
     _draw_series(mixed, data, "mixed", "robust", 0, model, "derived")
     shares = np.array([0.0, 1.0])
     printed = [model.model_copy(update={"robust_share": share}).printed_agreement for share in shares]
-    mixed.plot(shares, printed, color=Series.numbered(4).color, linestyle=":", label="as printed")
+    mixed.plot(shares, printed, color=SeriesStyle.numbered(4).color, linestyle=":", label="as printed")
     mixed.set(xlabel="share of robust points, $p_R$", ylabel="accuracy", title="b. Robust classifier, ε = 2η")
     for number, (end, name) in enumerate(ENDS.items()):
         _draw_series(composition, data, "composition", end, number, model, name)
@@ -178,11 +169,9 @@ def _draw(data: pd.DataFrame, model: FeatureModelSettings) -> Figure:
 def _draw_series(
     axes: Axes, data: pd.DataFrame, quantity: str, series: str, number: int, model: FeatureModelSettings, name: str
 ) -> None:
-    """A line where the formula is, and the simulated points on it."""
-    from robustprune.experiments.figures.style import Series
-
+    """Draw a line for the formula, and the simulated points on it."""
     points = data[(data["quantity"] == quantity) & (data["series"] == series)]
-    style = Series.numbered(number)
+    style = SeriesStyle.numbered(number)
     grid = np.linspace(points["x"].min(), points["x"].max(), STEPS)
     axes.plot(grid, [formula(quantity, series, float(x), model) for x in grid], color=style.color, linestyle=style.line)
     axes.errorbar(
@@ -222,8 +211,6 @@ def _at(data: pd.DataFrame, quantity: str, series: str, x: float, column: str = 
 
 
 def _of_classifiers(data: pd.DataFrame) -> str:
-    from robustprune.experiments.studies.feature_formulas import STRONG
-
     clean, strong = ([_at(data, "attacked", series, x) for series in CLASSIFIERS] for x in (0.0, STRONG))
     return (
         "Claimed: a classifier of the fragile features alone is over 99 % right, and under 1 % against ε = 2η; one of "
@@ -258,7 +245,7 @@ def _of_training(data: pd.DataFrame, model: FeatureModelSettings) -> Iterator[st
     shares = data.loc[data["quantity"] == "clean", "x"]
     first, last = float(shares.min()), float(shares.max())
     wrong = 1 - model.agreement
-    told = {
+    changes = {
         end: ", ".join(
             f"{name} {_at(data, quantity, end, first):.1%} to {_at(data, quantity, end, last):.1%}"
             for quantity, name in ACCURACIES.items()
@@ -268,8 +255,8 @@ def _of_training(data: pd.DataFrame, model: FeatureModelSettings) -> Iterator[st
     yield (
         f"Claimed: dropping high loss costs standard accuracy and not robust accuracy, which it can improve; dropping "
         f"low loss makes robust features harder to learn. Measured, for classifiers trained at ε = "
-        f"{model.training_attack:g}η, from nothing dropped to {last:.0%}: high loss, {told['high_loss']}; low loss, "
-        f"{told['low_loss']}. In the formulas no point is left whose robust feature is wrong from {wrong:.0%} on."
+        f"{model.training_attack:g}η, from nothing dropped to {last:.0%}: high loss, {changes['high_loss']}; low loss, "
+        f"{changes['low_loss']}. In the formulas no point is left whose robust feature is wrong from {wrong:.0%} on."
     )
     trained = data[data["quantity"].isin(ACCURACIES)]
     gap = float((trained["formula"] - trained["simulated"]).abs().max())
