@@ -136,7 +136,7 @@ class Slopes:
         self.logits = self._outputs.detach()
 
     def are_few(self, chosen: Tensor) -> bool:
-        """Whether a pass through the chosen points alone is faster than the way back through all."""
+        """Return True if a pass through the chosen points alone is faster than the way back through all."""
         return len(chosen) < FEW * len(self.points)
 
     def slope(self, chosen: Tensor, others: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ def best_other(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def cw_objective(logits: Tensor, *, labels: Tensor, kappa: float = 0.0) -> Tensor:
-    """How far the best other class is above the label, at most ``kappa``: what a CW attack makes large.
+    """Return how far the best other class is above the label, at most ``kappa``: what a CW attack makes large.
 
     At the cap the gradient is 0, so that an attacked image stays where it was first misclassified by ``kappa``.
 

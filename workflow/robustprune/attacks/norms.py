@@ -18,7 +18,7 @@ def per_pixel(values: Tensor, like: Tensor) -> Tensor:
 
 
 class NormGeometry(Protocol):
-    """What an attack has to know about the norm it is bounded in.
+    """Geometry of the norm that an attack is bounded in.
 
     All perturbations and gradients are (N, ...) float32, all radii and sizes (N,) float32 in units of the pixel range.
     """

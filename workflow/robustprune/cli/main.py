@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _reader_is_gone() -> bool:
-    """Whether nobody reads our output any more, as of ``robustprune plan | head``, which is no error."""
+    """Return True if nobody reads our output any more, as of ``robustprune plan | head``, which is no error."""
     poll = select.poll()
     poll.register(sys.stdout, 0)
     return any(event & select.POLLERR for _, event in poll.poll(0))

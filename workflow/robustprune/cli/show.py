@@ -82,7 +82,7 @@ def _output_lines(directory: Path) -> list[str]:
 
 
 def _last_rows(path: Path) -> list[str]:
-    """How many rows a Parquet file has, and up to three of its last group; no more is read."""
+    """Return how many rows a Parquet file has, and up to three of its last group; no more is read."""
     with pq.ParquetFile(path) as file:
         rows, groups = file.metadata.num_rows, file.metadata.num_row_groups
         if rows == 0:

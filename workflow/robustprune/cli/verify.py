@@ -52,7 +52,7 @@ def _problems(folder: Path, stage: Path | None) -> list[str]:
 
 
 def _foreign(store: Store, stage: Path) -> list[str]:
-    """Whether the store is about a pool that its stage does not read; pools that are not there cannot tell."""
+    """Return True if the store is about a pool that its stage does not read; pools that are not there cannot tell."""
     own = store.attributes.get("pool_digest")
     pools = [
         stage.parents[1] / kind / name / POOL_FILE

@@ -84,7 +84,7 @@ def team_of(job: Job, follow: Follow) -> Iterator[Team]:
 
 
 def _store(port: int, *, leads: bool = False) -> TCPStore:
-    """Where they meet; NCCL, too, which waits in it for the leader as long as the store does."""
+    """Return where they meet; NCCL, too, which waits in it for the leader as long as the store does."""
     return TCPStore(HERE, port, is_master=leads, wait_for_workers=False, timeout=PATIENCE)
 
 
@@ -161,7 +161,7 @@ def _watch(followers: list[SpawnProcess], left: threading.Event) -> None:
 
 
 def _dead(followers: list[SpawnProcess]) -> str | None:
-    """What there is to say of followers that ended before their work did."""
+    """Return what there is to say of followers that ended before their work did."""
     codes = {rank: follower.exitcode for rank, follower in enumerate(followers, start=2) if follower.exitcode}
     if not codes:
         return None

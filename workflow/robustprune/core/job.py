@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 class Job:
-    """What a running stage has at hand.
+    """Directories, device and settings of a running stage.
 
     Attributes:
         directory: the stage's own directory, where finished outputs go.
@@ -52,7 +52,7 @@ class Job:
 
     @cached_property
     def device(self) -> "torch.device":
-        """Where to compute; torch is imported and prepared when this is first asked for.
+        """Device to compute on; torch is imported and prepared when this is first asked for.
 
         Raises:
             UserError: when a GPU is asked for and there is none.
@@ -90,7 +90,7 @@ class Job:
         return Progress(what, total=total, unit=unit, done=done, live=self._live)
 
     def output(self, name: str) -> Path:
-        """Where an output lies: in ``partial/``, or where it was published to."""
+        """Return where an output lies: in ``partial/``, or where it was published to."""
         unpublished = self.partial / name
         return unpublished if unpublished.exists() else self.directory / name
 

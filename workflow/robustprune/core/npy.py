@@ -10,7 +10,7 @@ PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # of bzip2 or LZMA a few 
 
 
 class Header(NamedTuple):
-    """What an npy file says of its array.
+    """Header of an npy file.
 
     Attributes:
         shape: its sizes.

@@ -20,7 +20,7 @@ PACKAGES = ("torch", "torchvision", "numpy", "zarr", "pyarrow", "scikit-learn", 
 
 
 class Record(BaseModel):
-    """What made a stage's outputs, on what, in how long."""
+    """Record of a finished stage: what made its outputs, on what, in how long."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

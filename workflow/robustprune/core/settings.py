@@ -62,7 +62,7 @@ Weights = Literal["last", "best"]
 
 
 class ThreatModel(Settings):
-    """What the adversary may do."""
+    """Bounds of the adversary."""
 
     norm: Norm = Field("Linf", description="norm in which the perturbation is bounded")
     epsilon: Radius = Field(gt=0, description="largest perturbation, as a fraction of the pixel range, e.g. 8/255")

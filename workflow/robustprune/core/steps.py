@@ -27,7 +27,7 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_state(path: Path) -> dict[str, Any] | None:
-    """What ``save_state`` wrote, on the CPU; None where there is nothing. Nothing in the file is executed.
+    """Return what ``save_state`` wrote, on the CPU; None where there is nothing. Nothing in the file is executed.
 
     Raises:
         UserError: when the file is damaged; what else is in its folder was made on the way to it, so that goes, too.
@@ -74,7 +74,7 @@ class ResumableSteps(ABC):
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
-        """What a step changes: nested dicts and lists of tensors, numbers and text."""
+        """Return what a step changes: nested dicts and lists of tensors, numbers and text."""
 
     @abstractmethod
     def load(self, state: dict[str, Any]) -> None:
@@ -118,7 +118,7 @@ class ResumableSteps(ABC):
 
     @contextmanager
     def timed_apart(self, name: str) -> Iterator[None]:
-        """What is done in the block, to its end or not, counts under ``apart[name]``, not as time of the steps."""
+        """Count what is done in the block under ``apart[name]``, not as time of the steps."""
         began = self._now()
         try:
             yield

@@ -29,7 +29,7 @@ class Team:
 
     @property
     def leads(self) -> bool:
-        """Whether this process writes what all have made."""
+        """True if this process writes what all have made."""
         return self.rank == 0
 
     @property
@@ -38,7 +38,7 @@ class Team:
         return slice(self.rank, None, self.size)
 
     def share(self, parts: Sequence[Tensor]) -> list[Tensor]:
-        """Of a batch in parts, one after the other, those of ``rows``, in as many parts."""
+        """Return the ``rows`` of a batch in parts, one after the other, in as many parts."""
         first, shares = self.rank, []
         for part in parts:
             shares.append(part[first :: self.size])

@@ -21,7 +21,7 @@ def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any
 
 
 def with_nulls(values: Any) -> Any:
-    """What Snakemake's ``--config`` gives, which reads null as a word, as YAML has it."""
+    """Return what Snakemake's ``--config`` gives, which reads null as a word, as YAML has it."""
     if isinstance(values, Mapping):
         return {key: with_nulls(value) for key, value in values.items()}
     return None if values == "null" else values
@@ -39,7 +39,7 @@ class _Loader(YAML_LOADER):  # type: ignore[misc, valid-type]  # one of two, by 
 
 
 def parse_yaml(text: str) -> Any:
-    """What a text in YAML says. Raises yaml.YAMLError, also for a key that is written twice."""
+    """Return what a text in YAML says. Raises yaml.YAMLError, also for a key that is written twice."""
     return yaml.load(text, _Loader)
 
 

@@ -20,7 +20,7 @@ DEFINITION = {"evaluation.checks": 1}
 def zero_gradients(
     model: nn.Module, images: Tensor, ids: Tensor, *, objective: Objective, threat: ThreatModel, seed: int
 ) -> Tensor:
-    """Where an attack has nothing to go by: no pixel has a gradient at a random start within the threat.
+    """Return where an attack has nothing to go by: no pixel has a gradient at a random start within the threat.
 
     Args:
         model: gives (N, K) logits, in eval mode.

@@ -45,7 +45,7 @@ def balanced_subset(labels: AnyLabels, count: int | None, *, classes: int) -> Ro
 
 
 def even_shares(images: npt.NDArray[np.int64], count: int) -> list[int]:
-    """How many of each class make ``count``, none of more than it has; the first classes have one more than others.
+    """Return how many images of each class make ``count``: as equally as there are, the first classes one more.
 
     Args:
         images: (K,) of each class, at least ``count`` in all.
@@ -135,6 +135,6 @@ def write_outcome(directory: Path, table: pa.Table, summary: Summary) -> None:
 
 @torch.no_grad()
 def answers_at_random(model: nn.Module, images: Tensor) -> bool:
-    """Whether the logits of the same images differ from one pass to the next, so that attacks chase noise."""
+    """Return True if the logits of the same images differ from one pass to the next, so that attacks chase noise."""
     passes = torch.stack([F.normalize(model(images), dim=1) for _ in range(PASSES)])
     return bool((passes.amax(0) - passes.amin(0)).norm(dim=1).max() > LARGEST_DIFFERENCE)

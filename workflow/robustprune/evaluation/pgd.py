@@ -68,7 +68,7 @@ def withstands_pgd(
 
 
 def objective_of(settings: Pgd, labels: Tensor) -> Objective:
-    """What the attack makes large for images of these labels."""
+    """Return what the attack makes large for images of these labels."""
     if settings.objective == "margin":
         return partial(cw_objective, labels=labels)
     return partial(F.cross_entropy, target=labels, reduction="none")

@@ -144,7 +144,7 @@ class EvaluationStage(Stage):
         return SharedRows(pool=self.pool, most=self.images, together=together)
 
     def row_pass(self, job: Job) -> RowPass:
-        """How some or all of the test images are attacked.
+        """Return how some or all of the test images are attacked.
 
         Raises:
             UserError: when the pool or the model is damaged, or the model is one on which attacks mean nothing.

@@ -10,7 +10,7 @@ from robustprune.evaluation.attack import AttackName
 
 
 class QualitySettings(Settings):
-    """What is measured of generated images, for ``results/quality.csv``."""
+    """Settings of the quality of generated images, ``results/quality.csv``."""
 
     images: int | None = Field(50_000, ge=2, description="drawn at random from each pool; null for all")
     classifier: str | None = Field(
@@ -97,7 +97,7 @@ class EvaluationSettings(Settings):
         return Pgd(**dict(settings), objective="margin" if attack == "cw" else "cross_entropy")
 
     def images_under(self, attack: AttackName, there: int | None) -> int | None:
-        """How many test images are measured under an attack; None for all.
+        """Return how many test images are measured under an attack; None for all.
 
         Args:
             attack: the attack.

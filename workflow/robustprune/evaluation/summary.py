@@ -34,7 +34,7 @@ def doubts(summary: Summary) -> list[str]:
 
 
 def read_summaries(directories: Iterable[Path]) -> Summary:
-    """What the evaluations of one model found, one an attack; the clean accuracy is that of the most images."""
+    """Return what the evaluations of one model found, one an attack; the clean accuracy is that of the most images."""
     together: Summary = {}
     for directory in directories:
         summary: Summary = json.loads((directory / SUMMARY_FILE).read_text())

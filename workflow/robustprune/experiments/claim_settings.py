@@ -33,7 +33,7 @@ class Relation(Settings):
 
     @property
     def other(self) -> str | float:
-        """What is compared with."""
+        """The other side of the comparison."""
         return next(value for value in (self.above, self.below, self.near) if value is not None)
 
 
@@ -41,7 +41,7 @@ AnyCheck = TypeVar("AnyCheck", bound=Relation)
 
 
 class Claim(Settings, Generic[AnyCheck]):
-    """What a paper says of a table or a figure, and when a run agrees with it."""
+    """A paper's claim on a table or a figure, and when a run agrees with it."""
 
     claim: Line = Field(description="a sentence")
     data: DataName | None = Field(None, description="the one data set that it is said of; it is not judged on others")

@@ -30,7 +30,7 @@ Verdict = Literal["agrees", "disagrees", "cannot tell"]
 
 @dataclass(frozen=True)
 class Interval:
-    """Where a difference is, with 95 % confidence.
+    """Interval of a difference, with 95 % confidence.
 
     Attributes:
         middle: the difference as it was found.
@@ -55,7 +55,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Judged:
-    """What became of a claim.
+    """A claim and its verdict.
 
     Attributes:
         claim: the paper's sentence.
@@ -78,7 +78,7 @@ def judged(claim: str, found: Sequence[tuple[str, Verdict]]) -> Judged:
 def judge_relation(
     check: Relation, compared: tuple[str, str], cell: Cell, other: Cell, *, decimals: int
 ) -> tuple[str, Verdict]:
-    """What two cells say of a check, in words and as a verdict; ``compared`` is what they are."""
+    """Return what two cells say of a check, in words and as a verdict; ``compared`` is what they are."""
     or_so = "" if check.relation == "near" else "or "
     within = "" if check.within is None else f" ({or_so}within {check.within:g})"
     sentence = f"{compared[0]} {check.relation} {compared[1]}{within}"
@@ -89,7 +89,7 @@ def judge_relation(
 
 
 def verdict_of(check: Relation, interval: Interval) -> Verdict:
-    """What an interval of the difference says of a check."""
+    """Return what an interval of the difference says of a check."""
     within = check.within or 0.0
     if check.relation == "near":
         agrees = max(abs(interval.low), abs(interval.high)) <= within
@@ -138,7 +138,7 @@ def _in_words(interval: Interval, decimals: int) -> str:
 
 
 def sentences(found: Sequence[Judged]) -> Iterator[str]:
-    """What became of each claim, in words, and the rule behind it."""
+    """Return what became of each claim, in words, and the rule behind it."""
     for one in found:
         verdict = one.verdict if one.verdict == "cannot tell" else f"{one.verdict} with it"
         yield f"Claimed: {one.claim}. Measured: {'; '.join(one.found)}. This run {verdict}."

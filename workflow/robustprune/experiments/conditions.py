@@ -10,7 +10,7 @@ from robustprune.networks.architecture import Architecture, ArchitectureRole
 
 
 class Conditions(Settings):
-    """What a row changes of the configuration. Everything that is planned for it is planned under that."""
+    """Changes of the configuration for one row. Everything that is planned for it is planned under them."""
 
     architecture: ArchitectureRole | Architecture | None = Field(
         None, description="a network, or its part in a paper (architectures of the config); architecture where absent"

@@ -73,7 +73,7 @@ def _read(folder: Path) -> Iterator[Experiments]:
 
 
 def _sentence(error: ValidationError, content: Mapping[str, Any]) -> str:
-    """What is wrong with one key, with all that it could be instead."""
+    """Return what is wrong with one key, with all that it could be instead."""
     problems = error.errors()
     keys = [_key(problem["loc"]) for problem in problems]
     deepest = (
@@ -99,7 +99,7 @@ def _words(problem: ErrorDetails, content: Mapping[str, Any]) -> str:
 
 
 def _key(location: tuple[str | int, ...]) -> str:
-    """Where it is in the file, without the names of what it could be: the form comes after the entry's own name."""
+    """Return the key in the file, without the names of what could stand there."""
     kind, *name = location[:2]
     below = [part for part in location[2:] if part not in KINDS and "[" not in str(part)]
     if below and below[0] in TABLE_FORMS:

@@ -108,22 +108,22 @@ class Row(Conditions):
 
     @property
     def uses_score(self) -> bool:
-        """Whether the score must be computed for this row's strategy."""
+        """True if the score must be computed for this row's strategy."""
         return not {"chance"}.issuperset(ENDS[self.strategy])
 
     @property
     def uses_margins(self) -> bool:
-        """Whether margins must be computed for this row's radii."""
+        """True if margins must be computed for this row's radii."""
         return "margin" in measured_for(self.radius)
 
     @property
     def uses_difficulty(self) -> bool:
-        """Whether the classification difficulty must be computed for this row's radii."""
+        """True if the classification difficulty must be computed for this row's radii."""
         return "difficulty" in measured_for(self.radius)
 
     @property
     def uses_manifest(self) -> bool:
-        """Whether this row is anything but plain training on everything."""
+        """True if this row is anything but plain training on everything."""
         return self.strategy != "none" or self.radius != "constant" or self.epsilon != 1
 
     @property
@@ -150,7 +150,7 @@ class Row(Conditions):
 
     @property
     def amount(self) -> DropShare | DropBeyond | None:
-        """What the row itself says of how many images are dropped."""
+        """Number of images dropped, where the row itself says so."""
         if self.thresholds:
             return DropBeyond(thresholds=self.thresholds)
         if isinstance(self.ratio, tuple):

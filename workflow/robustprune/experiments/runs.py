@@ -38,7 +38,7 @@ class Run:
 
     @cached_property
     def training(self) -> dict[str, Any]:
-        """What the model's record found; one that was trained elsewhere tells less."""
+        """Facts of the model's record; one that was trained elsewhere has fewer."""
         return self._facts("models", self._spec.model)
 
     @cached_property
@@ -50,12 +50,12 @@ class Run:
 
     @cached_property
     def layout(self) -> dict[str, Any]:
-        """What the layout's record found."""
+        """Facts of the layout's record."""
         return self._facts("layouts", self._spec.layout)
 
     @cached_property
     def score(self) -> dict[str, Any]:
-        """What the score's record found."""
+        """Facts of the score's record."""
         return self._facts("scores", self._spec.score)
 
     def _facts(self, kind: str, stage: str | None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ NO_SPREAD = 1e-9  # of that of the runs, which is what rounding leaves of none
 
 @dataclass(frozen=True)
 class Summary:
-    """What is told of one number over the runs of a method.
+    """Summary of one number over the runs of a method.
 
     Attributes:
         n: runs, at least 1.
@@ -34,7 +34,7 @@ class Summary:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Self:
-        """Of one value a run. Raises ValueError where there is none, or one that is not finite."""
+        """Return the summary of a value per run. Raises ValueError for none, or one that is not finite."""
         if not len(values) or not np.isfinite(values).all():
             raise ValueError(f"a summary is of at least one finite number, not of {list(values)}")
         array = np.asarray(values, dtype=np.float64)
@@ -50,7 +50,7 @@ class Summary:
 
     @property
     def standard_error(self) -> float:
-        """Of the mean. Raises ValueError where the spread is not known."""
+        """Standard error of the mean. Raises ValueError where the spread is not known."""
         if self.std is None:
             raise ValueError(f"the spread of {self.n} run is not known")
         return self.std / math.sqrt(self.n)
@@ -102,7 +102,7 @@ def paired_difference(ours: Mapping[int, float], baseline: Mapping[int, float]) 
 
 
 def tie(ours: Mapping[int, float], baseline: Mapping[int, float]) -> bool:
-    """Whether the differences of two runs or more are all the same though the runs spread.
+    """Return True if the differences of two runs or more are all the same though the runs spread.
 
     That is chance, as accuracies come in steps of an image, and says nothing of how far differences spread.
     """
@@ -133,7 +133,7 @@ class WelchTest:
 
 
 def welch_test(first: Summary, second: Summary) -> WelchTest:
-    """Whether the mean of ``first`` is greater than that of ``second`` (Kaufmann et al. v2, Appendix B).
+    """Return True if the mean of ``first`` is greater than that of ``second`` (Kaufmann et al. v2, Appendix B).
 
     The runs are not paired: for methods that share no seeds.
 

@@ -48,7 +48,7 @@ class Augmented(NamedTuple):
 
 
 class Geometry(NamedTuple):
-    """What is done to each image after the flips, in this order; (N,) float32 each."""
+    """Changes to each image after the flips, in this order; (N,) float32 each."""
 
     scale: Tensor  # binary logarithm, in units of SCALE_STD
     rotation: Tensor  # radians
@@ -109,7 +109,7 @@ def _flip(images: Tensor, which: Tensor, dimension: int) -> Tensor:
 
 
 def inverse(geometry: Geometry, shape: torch.Size) -> tuple[Tensor, Tensor]:
-    """Where a point of the new image was in the old one: (N, 2, 2) and (N, 2), of (x, y) in pixels from the centre."""
+    """Return where a new image's points were in the old one: (N, 2, 2) and (N, 2), (x, y) pixels from the centre."""
     sides = geometry.across.new_tensor([shape[3], shape[2]])
     moved = torch.stack([geometry.across, geometry.down], dim=1) * TRANSLATION_STD * sides
     stretch, axis = geometry.anisotropy * SCALE_STD, _rotation(geometry.axis)

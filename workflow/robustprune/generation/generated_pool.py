@@ -66,7 +66,7 @@ class GeneratedPoolStage(PoolStage):
         return self.count * bytes_of_image(self.image_shape)
 
     def row_pass(self, job: Job) -> RowPass:
-        """How some or all images are drawn. Raises UserError as ``run``."""
+        """Return how some or all images are drawn. Raises UserError as ``run``."""
         network = load_generator(job.upstream("generators", self.generator), self, job.device)
         return partial(compute_rows, job, self.count, partial(_draw, job, self, network), what="drawing images")
 

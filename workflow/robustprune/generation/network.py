@@ -121,7 +121,7 @@ class UNet(nn.Module):
         return output
 
     def drop_by(self, noise: BatchNoise) -> None:
-        """What the dropout of the next pass in training draws from."""
+        """Set the noise that the dropout of the next pass in training draws from."""
         for module in self.modules():
             if isinstance(module, Dropout):
                 module.noise = noise

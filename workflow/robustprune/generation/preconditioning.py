@@ -26,7 +26,7 @@ Network = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 class Coefficients(NamedTuple):
-    """What an image at noise level sigma, and the network's output, are multiplied by."""
+    """Factors of an image at noise level sigma and of the network's output."""
 
     c_skip: Tensor
     c_out: Tensor

@@ -52,7 +52,7 @@ class GeneratorSettings(Settings):
 
     @property
     def divisor(self) -> int:
-        """What both sides of an image must be multiples of."""
+        """The number that both sides of an image must be multiples of."""
         return self.patch << len(self.channel_multipliers) - 1
 
     def resolutions(self, height: int) -> tuple[int, ...]:
@@ -82,7 +82,7 @@ class SamplerSettings(Settings):
 
     @property
     def evaluations(self) -> int:
-        """How often the network looks at an image."""
+        """Number of times that the network looks at an image."""
         return (2 * self.steps - 1) * (1 if self.guidance == 1 else 2)
 
     @model_validator(mode="after")

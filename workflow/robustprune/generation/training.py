@@ -39,7 +39,7 @@ ALONE = Team()
 
 
 class Batch(NamedTuple):
-    """What a step learns from: this process's share of the batch."""
+    """A step's images: this process's share of the batch."""
 
     images: Tensor  # (N, C, H, W) float32 scaled to [-1, 1]
     labels: Tensor  # (N,) int64, NO_CLASS where the network is not told
@@ -152,7 +152,7 @@ class GeneratorTraining(ResumableSteps):
         torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - beta)
 
     def state(self) -> dict[str, Any]:
-        """What a step changes. Raises UserError where a loss or gradient was not finite: that state is not kept."""
+        """Return the state that a step changes. Raises UserError where a loss or gradient was not finite."""
         self._refuse_broken_steps()
         return {
             "network": self.network.state_dict(),

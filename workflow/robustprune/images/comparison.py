@@ -13,7 +13,7 @@ from robustprune.images.pool import ROWS_FILE, open_pool, read_digests
 
 @dataclass(frozen=True)
 class Origins:
-    """Where each image of a pool lies.
+    """The file and row of each image of a pool.
 
     Attributes:
         pools: ids of pools that hold images themselves.
@@ -27,7 +27,7 @@ class Origins:
 
 
 def origins(directory: Path) -> Origins:
-    """Where the images of the pool in a directory lie. Raises UserError where it cannot be read."""
+    """Return where the images of the pool in a directory lie. Raises UserError where it cannot be read."""
     info = open_pool(directory).info
     if info.storage != "view":
         return Origins((directory.name,), np.zeros(info.count, np.int64), np.arange(info.count))
@@ -42,7 +42,7 @@ def origins(directory: Path) -> Origins:
 
 
 def shared_by_row(first: Origins, second: Origins) -> dict[str, int]:
-    """How many rows of each pool that both have images of are in both."""
+    """Return how many rows of each pool that both have images of are in both."""
     counts = {}
     for name in first.pools:
         if name in second.pools:
@@ -52,7 +52,7 @@ def shared_by_row(first: Origins, second: Origins) -> dict[str, int]:
 
 
 def compare_pools(first: Path, second: Path) -> str:
-    """What two pools have in common, as text.
+    """Return what two pools have in common, as text.
 
     Args:
         first: a pool's directory.

@@ -35,7 +35,7 @@ class Repeats:
 
 
 def facts_of_repeats(job: Job) -> dict[str, Any]:
-    """Of the pool that a job has filled: whether it is in the order of its classes, and its repeats, for the record."""
+    """Return whether a filled pool is in the order of its classes, and its repeats, for the record."""
     labels, digests = (np.load(job.output(name), mmap_mode="r") for name in (LABELS_FILE, DIGESTS_FILE))
     by_class = sorted_by_class(labels)
     if by_class:
@@ -53,7 +53,7 @@ def facts_of_repeats(job: Job) -> dict[str, Any]:
 
 
 def facts_of_overlaps(job: Job, others: Mapping[str, str | None], *, allowed: bool, place: str) -> dict[str, Any]:
-    """How many images of the pool that a job has filled are also training or test images, for the record.
+    """Return how many images of the pool that a job has filled are also training or test images, for the record.
 
     Args:
         job: the running stage.
@@ -108,7 +108,7 @@ def rows_also_in(digests: Digests, other: Digests) -> Rows:
 
 
 def sorted_by_class(labels: AnyLabels) -> bool:
-    """Whether images of several classes are in the order of their labels; read part by part."""
+    """Return True if images of several classes are in the order of their labels; read part by part."""
     last, several = None, False
     for start in range(0, len(labels), READ_AT_ONCE):
         part = np.asarray(labels[start : start + READ_AT_ONCE])
@@ -120,7 +120,7 @@ def sorted_by_class(labels: AnyLabels) -> bool:
 
 
 def _among(digests: Digests, known: Digests) -> npt.NDArray[np.bool_]:
-    """Whether each is one of the ``known``, which are sorted; ``np.isin`` would sort these again, for every part."""
+    """Return True for each of the ``known``, which are sorted; ``np.isin`` would sort them for every part."""
     if not len(known):
         return np.zeros(len(digests), np.bool_)
     return np.asarray(known.take(np.searchsorted(known, digests), mode="clip") == digests)

@@ -82,7 +82,7 @@ def _check(image: ImageFile, where: str, size: tuple[int, int], *, fit: bool) ->
 
 
 def _is_deep(image: ImageFile) -> bool:
-    """Whether it has more than 8 bits a channel, of which Pillow drops the lower ones where there are colours."""
+    """Return True for colours of more than 8 bits a channel, of which Pillow drops the lower ones."""
     if isinstance(image, TiffImageFile) and max(image.tag_v2.get(BITSPERSAMPLE, (1,))) > 8:
         return True  # by the tag, as channels that lie apart are named without their depth
     raw_modes = str([tile.args for tile in image.tile])  # such as RGB;16B; BMP's BGR;16 is 5, 6 and 5 bits
@@ -114,7 +114,7 @@ def map_file(folder: Path, number: int) -> npt.NDArray[np.uint8]:
 
 
 def decoding_threads() -> int:
-    """How many threads decode: one for each core this process may use, as Pillow lets go of the interpreter's lock."""
+    """Return how many threads decode: one per core, as Pillow lets go of the interpreter's lock."""
     return min(MOST_THREADS, len(os.sched_getaffinity(0)))
 
 

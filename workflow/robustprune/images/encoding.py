@@ -62,7 +62,7 @@ SCHEMA = pa.schema(
 
 
 class FileRows(NamedTuple):
-    """What is known of the rows of one Parquet file, in its order.
+    """Known facts of the rows of one Parquet file, in its order.
 
     Attributes:
         places: (n,) of PLACE, where each image is.
@@ -219,7 +219,7 @@ def _table(group: Sequence[EncodedImage]) -> pa.Table:
 
 
 def _places(path: Path, number: int, lengths: Sequence[Sequence[int]]) -> npt.NDArray[Any]:
-    """Where each image is in a file, by its row groups' metadata and the images' lengths.
+    """Return where each image is in a file, by its row groups' metadata and the images' lengths.
 
     The bytes of a group are one page, in which each value follows its length in 4 bytes. A page's header can be of any
     size, so it is from the page's end that the places are counted, and each is checked against the length before it.
@@ -267,7 +267,7 @@ class _Hashing:
 
     @property
     def digest(self) -> str:
-        """Of what was written so far, in hex."""
+        """Digest of what was written so far, in hex."""
         return self._hasher.hexdigest()
 
 
@@ -276,7 +276,7 @@ def _rows_file(directory: Path, number: int) -> Path:
 
 
 def _files_of(count: int) -> int:
-    """How many files so many images are in."""
+    """Return how many files so many images are in."""
     return -(-count // ROWS_OF_A_FILE)
 
 
@@ -291,7 +291,7 @@ def _files_to_go_on_from(directory: Path, count: int) -> list[FileRows]:
 
 
 def _whole_files(directory: Path, folder: Path, count: int) -> list[FileRows]:
-    """What was written so far, up to the first file that is not whole.
+    """Return what was written so far, up to the first file that is not whole.
 
     ``directory`` is the job's ``partial/``, ``folder`` that of the Parquet files.
     """
@@ -328,6 +328,6 @@ def _finish(
 
 
 def folder_digest(files: Sequence[FileRows]) -> str:
-    """What ``files.digest`` says of the folder of Parquet files, without reading them again."""
+    """Return what ``files.digest`` says of the folder of Parquet files, without reading them again."""
     lines = [f"{file_name(number)} {rows.digest}" for number, rows in enumerate(files)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

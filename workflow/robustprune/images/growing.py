@@ -109,7 +109,7 @@ def reserve(descriptor: int, size: int) -> None:
 
 
 def header_bytes(path: Path) -> int:
-    """Where the numbers of an npy file of version 1.0 begin. Raises ValueError when it is none."""
+    """Return where the numbers of an npy file of version 1.0 begin. Raises ValueError when it is none."""
     with path.open("rb") as file:
         np.lib.format.read_magic(file)
         np.lib.format.read_array_header_1_0(file)
@@ -117,7 +117,7 @@ def header_bytes(path: Path) -> int:
 
 
 def holds_rows(path: Path, rows: int, row_bytes: int) -> bool:
-    """Whether the file at ``path`` is an npy file with room for at least so many rows."""
+    """Return True if the file at ``path`` is an npy file with room for at least so many rows."""
     try:
         return path.stat().st_size >= header_bytes(path) + rows * row_bytes
     except (OSError, ValueError):

@@ -61,7 +61,7 @@ class IngestedPoolStage(PoolStage):
 
     @property
     def place(self) -> str:
-        """Where the images lie, for messages."""
+        """Place of the images, for messages."""
         return ", ".join(self.source.location) if isinstance(self.source, FileSource) else self.phrase
 
     @property

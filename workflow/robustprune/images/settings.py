@@ -32,7 +32,7 @@ Source = Annotated[str, StringConstraints(pattern=f"^({GENERATED_PATTERN})$")]
 
 
 class HierarchySettings(Settings):
-    """How a hierarchy of synsets is grouped into classes (PUMA, Appendix C)."""
+    """Settings of grouping a hierarchy of synsets into classes (PUMA, Appendix C)."""
 
     file: str | None = Field(
         None, description="pairs 'parent child', a line each; null: wordnet.is_a.txt in the folder of the images"

@@ -55,7 +55,7 @@ class Parent:
     digests: Digests
 
     def member(self, share: Fraction | None = None) -> Member:
-        """What a view's page says of it."""
+        """Return what a view's page says of it."""
         return Member(pool=self.pool_id, digest=self.pool.info.digest, count=len(self.pool), share=share)
 
 
@@ -116,7 +116,7 @@ def publish_view(
 
 
 def _digest(job: Job, members: Sequence[Member], rows: Rows | None) -> str:
-    """Of the members' digests, in order, and of which of their rows these are."""
+    """Return the digest of the members' digests, in order, and of which of their rows these are."""
     parts = [member.digest for member in members]
     if rows is not None:
         parts.append(digest(job.partial / ROWS_FILE))

@@ -146,7 +146,7 @@ class _State(BaseModel):
 
 
 def _read_state(path: Path, count: int, image_shape: tuple[int, int, int]) -> _State:
-    """What an earlier attempt saved; nothing where it wrote another pool or its files are not there."""
+    """Return what an earlier attempt saved; nothing where it wrote another pool or its files are not there."""
     fresh = _State(count=count, image_shape=image_shape)
     try:
         state = _State.model_validate_json(path.read_text())
@@ -236,7 +236,7 @@ class _PoolWriter:
             file.append(rows)
 
     def _save_when_due(self) -> None:
-        """What was written by now, where it is a lot and the last save is done."""
+        """Save what is written by now, where it is a lot and the last save is done."""
         written = self._appended
         due = (written - self._due_since) * math.prod(self._state.image_shape) >= SAVED_BYTES
         if due and (self._saving is None or self._saving.done()):

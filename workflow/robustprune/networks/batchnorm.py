@@ -30,7 +30,7 @@ def frozen_statistics(model: nn.Module) -> Iterator[None]:
 
 
 def set_statistics_momentum(model: nn.Module, momentum: float) -> None:
-    """How far each batch moves BatchNorm's running statistics towards its own, 0 ... 1."""
+    """Set how far each batch moves BatchNorm's running statistics towards its own, 0 ... 1."""
     for module in model.modules():
         if isinstance(module, _BatchNorm):
             module.momentum = momentum

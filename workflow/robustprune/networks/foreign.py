@@ -71,7 +71,7 @@ def _check_size(path: Path, expected: Mapping[str, Tensor], spec: ImportedModelS
 
 
 def _read(path: Path) -> object:
-    """What a file holds: tensors, numbers and strings in containers, and no objects of any other kind."""
+    """Return what a file holds: tensors, numbers and strings in containers, and no objects of any other kind."""
     if path.suffix == ".safetensors":
         return load_weights(path)
     try:

@@ -25,7 +25,7 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 class NormalizationSettings(Settings):
-    """What is done to an image, pixels in [0, 1], before the first layer: (image - mean) / std."""
+    """Normalisation of an image, pixels in [0, 1], before the first layer: (image - mean) / std."""
 
     mean: tuple[float, ...] = Field(min_length=1, description="taken away from each channel")
     std: tuple[Positive, ...] = Field(min_length=1, description="what each channel is divided by")

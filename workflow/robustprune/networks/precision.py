@@ -26,5 +26,5 @@ def memory_format(network: nn.Module, precision: Precision, device: torch.device
 
 
 def has_batchnorm(model: nn.Module) -> bool:
-    """Whether an image's logits depend on the others of its batch while the model is trained."""
+    """Return True if an image's logits depend on the others of its batch while the model is trained."""
     return any(isinstance(module, nn.BatchNorm2d) for module in model.modules())

@@ -41,7 +41,7 @@ def _count(conditions: Conditions, config: Config, origin: str) -> int:
 
 
 def _recipes(conditions: Conditions, config: Config) -> dict[str, dict[str, Any]]:
-    """What changes of each recipe."""
+    """Return what changes of each recipe."""
     changes: dict[str, dict[str, Any]] = {}
     unmixed = (conditions.data or config.data.trained_on) not in MIXED
     for name in RECIPES:

@@ -193,7 +193,7 @@ else:  # a key for each metric with settings
 
 
 class StageResources(Settings):
-    """What one job of a stage kind asks of the scheduler on its first attempt; a retry asks for more."""
+    """Resources that one job of a stage kind asks of the scheduler on its first attempt; a retry asks for more."""
 
     threads: int = Field(1, ge=1, description="CPU threads")
     mem_mb: int = Field(2000, ge=500, description="memory, MB; multiplied by the attempt")
@@ -436,7 +436,7 @@ class Config(Settings):
 
 
 def preset_names() -> list[str]:
-    """Of the presets that there are."""
+    """Return the names of all presets."""
     return sorted(file.stem for file in PRESETS.glob("*.yaml"))
 
 

@@ -22,7 +22,7 @@ PIXEL = 255
 
 
 def hyperparameter(name: HyperparameterName, table: Hyperparameters, config: Config) -> str:
-    """What a setting of the table's recipe is in a configuration. Raises UserError where the recipe has none."""
+    """Return what a setting of the table's recipe is in a configuration. Raises UserError where the recipe has none."""
     config = changed_by(Conditions(architecture=table.architecture), config, origin=table.target)
     recipe, epsilon = config.training.named(table.recipe), config.threat.epsilon
     match name:

@@ -73,7 +73,7 @@ def scored_pools(context: "Context", row: Row) -> tuple[str, ...]:
 
 
 def scoring_model(context: "Context", row: Row) -> str:
-    """What measures a row's scores and margins: another row's model of the first seed, a checkpoint, or TRADES.
+    """Return what measures a row's scores and margins: another row's model of the first seed, a checkpoint, or TRADES.
 
     TRADES is trained on everything, as for PUMA's Table 1 (papers.md, P14).
     """
@@ -111,7 +111,7 @@ def _check_epochs(row: Row, recipe: AnyRecipe) -> None:
 
 
 def manifest_of(context: "Context", row: Row, table: Table | None) -> str:
-    """What a row keeps, and how hard it is attacked."""
+    """Return what a row keeps, and how hard it is attacked."""
     epsilon = context.config.threat.epsilon
     recipe = context.config.training.named(row.recipe)
     pools = pools_of(context, recipe)
@@ -141,7 +141,7 @@ def manifest_of(context: "Context", row: Row, table: Table | None) -> str:
 
 
 def _amount(context: "Context", row: Row, table: Table | None) -> AnyAmount:
-    """How many images a row drops: as it says, as many as another row, or the configured share."""
+    """Return how many images a row drops: as it says, as many as another row, or the configured share."""
     if row.same_size_as is None:
         return row.amount or DropShare(shares=row.shares_of(context.config.pruning.ratio))
     if table is None:

@@ -50,7 +50,7 @@ class Plan:
     pulls: Mapping[str, str] = field(default_factory=dict)
 
     def directory(self, stage_id: str) -> Path:
-        """Where a stage lies. Raises UserError for an id that is not planned."""
+        """Return where a stage lies. Raises UserError for an id that is not planned."""
         return stage_directory(self.results, self._spec(stage_id).kind, stage_id)
 
     def record(self, stage_id: str) -> Path:
@@ -77,7 +77,7 @@ class Plan:
         return [range(start, min(start + length, count)) for start in range(0, count, length)]
 
     def rows(self, stage_id: str) -> int | None:
-        """How many rows a stage computes one by one; None where only the job will tell, or where it has none."""
+        """Return how many rows a stage computes one by one; None where only the job will tell, or where it has none."""
         shared = self._spec(stage_id).shared_rows
         if shared is None:
             return None
@@ -85,7 +85,7 @@ class Plan:
         return whole if whole is None or shared.most is None else min(whole, shared.most)
 
     def resources(self, stage_id: str) -> StageResources:
-        """What a stage's job asks of the scheduler."""
+        """Return what a stage's job asks of the scheduler."""
         spec = self._spec(stage_id)
         key = spec.resources or spec.kind
         resources = self.config.resources.get(key, StageResources())
@@ -110,12 +110,12 @@ class Plan:
             write_spec(self.directory(stage_id) / SPEC_FILE, self._spec(stage_id))
 
     def images(self, pool_id: str) -> int | None:
-        """How many images a pool will have, or has where it is made already; None where neither is known."""
+        """Return how many images a pool will have, or has where it is made already; None where neither is known."""
         planned = rows_of(self.stages, pool_id)
         return _made_rows(self.directory(pool_id)) if planned is None else planned
 
     def count(self, pool_id: str) -> int:
-        """How many images a pool has or will have. Raises UnknownSizeError."""
+        """Return how many images a pool has or will have. Raises UnknownSizeError."""
         images = self.images(pool_id)
         if images is None:
             raise UnknownSizeError(pool_id)
@@ -128,7 +128,7 @@ class Plan:
 
 
 def _made_rows(pool: Path) -> int | None:
-    """How many images a pool has, if it is made already."""
+    """Return how many images a pool has, if it is made already."""
     try:
         return int(json.loads((pool / POOL_FILE).read_text())["count"])
     except (OSError, ValueError, KeyError, TypeError):

@@ -144,7 +144,7 @@ def generated_pool(context: "Context", source: str, *, setting: str) -> str:
 
 
 def _is_drawn(context: "Context", source: str) -> bool:
-    """Whether a source rests on the generator."""
+    """Return True if a source rests on the generator."""
     form, _, name = source.partition(":")
     if form == "subset" and name in context.config.subsets:
         return _is_drawn(context, context.config.subsets[name].of)

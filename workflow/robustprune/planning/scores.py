@@ -165,7 +165,7 @@ def _seen(context: "Context", recipe: AnyRecipe, scored: tuple[str, ...]) -> dic
 def _recording_problem(
     context: "Context", metric: Metric, trajectory: Trajectory, recipe: AnyRecipe, pools: tuple[str, ...]
 ) -> str | None:
-    """Why a score cannot be made from what trainings by this recipe would record; None where it can."""
+    """Return why a score cannot be made from what trainings by this recipe would record; None where it can."""
     recording, epochs = context.config.dynamics.recording, recipe.epochs
     if any(pool not in seen for pool, seen in _seen(context, recipe, pools).items()):
         return (
@@ -180,7 +180,7 @@ def _recording_problem(
 
 
 def _held_out(context: "Context", score: str) -> int:
-    """How many first images of a pool were held out from the trainings whose course is its score."""
+    """Return how many first images of a pool were held out from the trainings whose course is its score."""
     spec = context.stages[score]
     if not isinstance(spec, DynamicsScoreStage):
         return 0
@@ -205,7 +205,7 @@ def _embedding(context: "Context", score: str, pool: str, role: str) -> str:
 
 
 def _file_of(spec: Stage) -> str | None:
-    """Where the file lies that has a line an image."""
+    """Return where the file lies that has a line an image."""
     match spec:
         case ImportedScoreStage(location=location) | EmbeddingStage(encoder=FileEncoder(location=location)):
             return location

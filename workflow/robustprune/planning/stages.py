@@ -17,7 +17,7 @@ class Stages(dict[str, Stage]):
         return stage_id
 
     def share_images(self, one: str, other: str) -> bool:
-        """Whether two pools are sure to have images in common; whether files have is not known before they are read."""
+        """Return True if two pools are sure to share images; whether files do is not known before they are read."""
         if self._has_all(one, other) or self._has_all(other, one):
             return True
         pairs = [(part, other) for part in self._pool(one).members] + [
@@ -26,7 +26,7 @@ class Stages(dict[str, Stage]):
         return any(self.share_images(*pair) for pair in pairs)
 
     def _has_all(self, outer: str, inner: str) -> bool:
-        """Whether every image of ``inner`` is sure to be in ``outer``."""
+        """Return True if every image of ``inner`` is sure to be in ``outer``."""
         pool = self._pool(inner)
         if outer == inner or any(self._has_all(part, inner) for part in self._pool(outer).members):
             return True
@@ -39,5 +39,5 @@ class Stages(dict[str, Stage]):
 
 
 def rows_of(stages: Mapping[str, Stage], pool_id: str) -> int | None:
-    """How many images a pool has or will have; None where that is not known before it is made."""
+    """Return how many images a pool has or will have; None where that is not known before it is made."""
     return cast(PoolStage, stages[pool_id]).planned_count(stages)

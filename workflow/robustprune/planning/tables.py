@@ -48,7 +48,7 @@ def plan_table(context: "Context", name: str, table: AnyTable) -> str:
 
 
 def _setting(context: "Context", rows: Sequence[RowSpec]) -> str:
-    """What rows are measured on and with, for readers; nothing where nothing was measured."""
+    """Return what rows are measured on and with, for readers; nothing where nothing was measured."""
     if not any(row.runs for row in rows):
         return ""
     stages = dict.fromkeys(stage for row in rows for run in row.runs for stage in run.evaluations)

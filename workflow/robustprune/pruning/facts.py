@@ -91,7 +91,7 @@ def count_kept(images: "Candidates", groups: Iterable[Rows], epsilon: float) -> 
 
 
 def _label_counts(labels: npt.NDArray[np.int16]) -> npt.NDArray[np.int64]:
-    """How many images each class has; in pieces, as NumPy counts a copy of four times the size."""
+    """Return how many images each class has; in pieces, as NumPy counts a copy of four times the size."""
     classes = int(labels.max()) + 1
     pieces = (labels[start : start + GROUP_ROWS] for start in range(0, len(labels), GROUP_ROWS))
     return np.asarray(np.sum([np.bincount(piece, minlength=classes) for piece in pieces], axis=0))

@@ -35,7 +35,7 @@ ENCODING = {
 
 
 class Metadata(Settings):
-    """What the file says of itself: the stage's settings, its counts, and the digest of each pool by its id."""
+    """Metadata of the file: the stage's settings, its counts, and the digest of each pool by its id."""
 
     spec: dict[str, Any]
     facts: Facts
@@ -90,7 +90,7 @@ def _digests(pools: Mapping[str, Pool]) -> dict[str, str]:
 
 
 def read_metadata(path: Path) -> Metadata:
-    """What ``write_manifest`` put into the file's metadata. Raises UserError when it is not a manifest."""
+    """Return what ``write_manifest`` put into the file's metadata. Raises UserError when it is not a manifest."""
     try:
         return Metadata.model_validate_json(pq.read_schema(path).metadata[METADATA_KEY])
     except UNREADABLE:

@@ -67,7 +67,7 @@ class Overlap:
 
 
 def overlap_of(first: Path, second: Path) -> Overlap:
-    """What two manifests have in common.
+    """Return what two manifests have in common.
 
     Args:
         first: a manifest's file, or its stage's directory.
@@ -95,7 +95,7 @@ def overlap_of(first: Path, second: Path) -> Overlap:
 
 
 def compare_manifests(first: Path, second: Path) -> str:
-    """What ``overlap_of`` finds, as text. Raises UserError as it does."""
+    """Return what ``overlap_of`` finds, as text. Raises UserError as it does."""
     found = overlap_of(first, second)
     named = zip("AB", (first, second), found.kept_images, strict=True)
     return "\n".join(

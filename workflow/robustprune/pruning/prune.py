@@ -164,7 +164,7 @@ def _read(job: Job, stages: tuple[str, ...], pools: dict[str, Pool], images: Can
 
 
 def _amount(job: Job, spec: ManifestStage) -> Amount:
-    """How many images are dropped: what the spec says, or as many of each group as another manifest drops."""
+    """Return how many images are dropped: what the spec says, or as many of each group as another manifest drops."""
     from robustprune.pruning.manifest import MANIFEST_FILE, read_metadata
 
     if not isinstance(spec.drop, DropAsMany):

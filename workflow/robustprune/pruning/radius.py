@@ -50,7 +50,7 @@ class RadiusSettings(Settings):
 
 @dataclass(frozen=True)
 class Measured:
-    """What is known of the images whose radius is wanted.
+    """Measurements of the images whose radius is wanted.
 
     Attributes:
         count: how many they are.

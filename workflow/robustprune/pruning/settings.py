@@ -75,6 +75,6 @@ AnyAmount = Annotated[DropShare | DropBeyond | DropAsMany, Field(discriminator="
 
 
 class PruningSettings(Settings):
-    """How much is dropped, where a table's row does not say."""
+    """Settings of pruning for rows that do not say how much is dropped."""
 
     ratio: float = Field(0.2, ge=0, lt=1, description="share of the training images dropped")

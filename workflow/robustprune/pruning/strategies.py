@@ -80,7 +80,7 @@ def _refuse_too_many(drop: Mapping[str, int], there: Mapping[str, int], per: Per
 
 
 def _counts(drop: Amount, name: str, total: int, ends: int) -> list[int]:
-    """How many of a group's images are dropped from each end; meaningless where a threshold says which."""
+    """Return how many of a group's images are dropped from each end; meaningless where a threshold says which."""
     if isinstance(drop, Mapping):
         return _even_parts(drop.get(name, 0), ends)
     return _shares(total, drop.shares) if isinstance(drop, DropShare) else [0] * ends
@@ -89,7 +89,7 @@ def _counts(drop: Amount, name: str, total: int, ends: int) -> list[int]:
 def _keep(
     images: Candidates, members: Members, strategy: Strategy, drop: Amount, counts: list[int], seed: int
 ) -> Positions:
-    """What is kept of a group."""
+    """Return what is kept of a group."""
     for number, end in enumerate(ENDS[strategy]):
         ranking = _ranking(images, members, end, seed)
         if isinstance(drop, DropBeyond):
@@ -101,7 +101,7 @@ def _keep(
 
 
 def _shares(total: int, shares: tuple[float, ...]) -> list[int]:
-    """How many of ``total`` each share is; their sum is the sum of the shares, rounded."""
+    """Return how many of ``total`` each share is; their sum is the sum of the shares, rounded."""
     return _differences([round(share * total) for share in accumulate(shares)])
 
 

@@ -29,7 +29,7 @@ DIGITS = 3  # of scores on the page
 
 
 class Dropped(NamedTuple):
-    """How much of some images is dropped."""
+    """Number of dropped images among some."""
 
     dropped: int
     images: int
@@ -41,7 +41,7 @@ class Dropped(NamedTuple):
 
 
 class Pruned(NamedTuple):
-    """What a manifest does, in words.
+    """A manifest in words.
 
     Attributes:
         names: the methods whose models learn from what it keeps.
@@ -103,7 +103,7 @@ class Explorer(NamedTuple):
 
 
 def explorers(job: Job, stages: Mapping[str, MadeStage], galleries: Iterable[str]) -> list[Explorer]:
-    """What each gallery shows.
+    """Return what each gallery shows.
 
     Args:
         job: the running stage.
@@ -214,7 +214,7 @@ def _sentence(cut: Cut, meaning: Meaning) -> str:
 
 
 def is_margin(meaning: Meaning, gallery: GalleryStage, specs: Mapping[str, Stage]) -> bool:
-    """Whether scores are distances in the norm of the attack: measured as such, or imported and used as radii.
+    """Return True if scores are distances in the norm of the attack: measured as such, or imported and used as radii.
 
     Args:
         meaning: of the scores.
@@ -263,7 +263,7 @@ def _data(
 
 
 def _ends_of_margins() -> list[Ending]:
-    """What the ends of margins are; which of them there are is another matter."""
+    """Return what the ends of margins are; which of them there are is another matter."""
     return [
         Ending("highest", "Highest margins", "the easiest images: what PUMA drops first, after infinite margins"),
         Ending("lowest", "Lowest positive margins", "right, but next to being wrong"),
@@ -285,7 +285,7 @@ def _ends(meaning: Meaning) -> list[Ending]:
 
 
 def _place(group: str, gallery: Gallery) -> dict[str, Any]:
-    """Where a cut holds: everywhere, in a class, or in the sources of a pool."""
+    """Return where a cut holds: everywhere, in a class, or in the sources of a pool."""
     if group == "all":
         return {}
     if group.isdigit():

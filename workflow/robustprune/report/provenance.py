@@ -61,7 +61,7 @@ class Kind(NamedTuple):
 
     @property
     def told(self) -> int:
-        """How many have a record."""
+        """Number of stages with a record."""
         return sum(stage.record is not None for stage in self.stages)
 
 

@@ -85,7 +85,7 @@ def by_run(counts: Mapping[str, int]) -> Grouping:
 
 
 def describe_scores(blocks: Blocks, groupings: Mapping[str, Grouping]) -> dict[str, Any]:
-    """What there is to tell of a pool's scores, in all and for each group.
+    """Return what there is to tell of a pool's scores, in all and for each group.
 
     Args:
         blocks: gives (n,) float32 scores, a sample's score in its row.

@@ -31,7 +31,7 @@ RECORDED_TOGETHER = 2**16  # images scored at once from their trajectories: a ch
 
 
 class DynamicsScoreStage(ScoreStage):
-    """What the recorded course of one or more trainings says of each image of a pool that they learnt from."""
+    """A score of each image of a pool by the recorded course of the trainings that learnt from it."""
 
     kind: Literal["scores"] = "scores"
     score: Annotated[str, Named(METRICS)]
@@ -56,7 +56,7 @@ class DynamicsScoreStage(ScoreStage):
         return plan.count(self.pool) * FLOAT_BYTES
 
     def row_pass(self, job: Job) -> RowPass:
-        """How some or all images are scored.
+        """Return how some or all images are scored.
 
         Raises:
             UserError: when the pool or a recording is damaged, or they do not belong together.

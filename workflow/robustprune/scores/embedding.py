@@ -33,7 +33,7 @@ Compute = Callable[[int, int], Columns]
 
 
 class EmbeddingSettings(Settings):
-    """What an image is described by."""
+    """Settings of the vector that describes an image."""
 
     source: str = Field(
         "ours",
@@ -122,7 +122,7 @@ class EmbeddingStage(Stage):
         raise UnknownSizeError(self.id)
 
     def row_pass(self, job: Job) -> RowPass:
-        """How some or all images are embedded.
+        """Return how some or all images are embedded.
 
         Raises:
             UserError: when the model, its weights or the file of embeddings do not fit.

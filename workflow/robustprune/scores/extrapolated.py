@@ -89,7 +89,7 @@ class Extrapolation:
         return best(self.tried)
 
     def facts(self) -> dict[str, Any]:
-        """What there is to tell of it."""
+        """Return what there is to tell of it."""
         return {
             "sources": {one.pool_id: {"used": len(one.rows), "censored": one.censored} for one in self.sources},
             "shared_images": self.shared,
@@ -98,7 +98,7 @@ class Extrapolation:
         }
 
     def row_pass(self, job: Job) -> RowPass:
-        """How some or all images get a score, from all sources of the choice, the held-out images among them."""
+        """Return the pass that scores some or all images; the first of several jobs chooses the settings."""
         from robustprune.scores.extrapolation.choice import merge, predict
         from robustprune.scores.extrapolation.sources import chosen
 
@@ -179,7 +179,7 @@ class ExtrapolatedScoreStage(ScoreStage):
         return plan.count(self.pool) * 2 * FLOAT_BYTES
 
     def row_pass(self, job: Job) -> RowPass:
-        """How some or all images get a score; each of several jobs chooses the settings first, unless one did before.
+        """Return the pass that scores some or all images; the first of several jobs chooses the settings.
 
         Raises:
             UserError: where pools overlap, scores or embeddings do not fit each other, or too few images are scored.
@@ -260,7 +260,7 @@ def _settings(trial: Trial) -> dict[str, Any]:
 
 
 def _write_grid(job: Job, tried: Sequence[Trial], *, images: int) -> None:
-    """What was tried, one line a combination, as in Figure 1 of Nieth et al. (2024)."""
+    """Write the combinations that were tried, a line each, as in Figure 1 of Nieth et al. (2024)."""
     import pandas as pd
 
     lines = [{**_settings(trial), **asdict(trial.quality), "images": images} for trial in tried]

@@ -54,7 +54,7 @@ Easy = Literal["high", "low"]
 
 @dataclass(frozen=True)
 class Meaning:
-    """What a score says.
+    """Meaning of a score.
 
     Attributes:
         column: name of the leading column, the one that is pruned by.

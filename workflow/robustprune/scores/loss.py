@@ -88,7 +88,7 @@ class LossScoreStage(ScoreStage):
         return plan.count(self.pool) * 2 * FLOAT_BYTES
 
     def row_pass(self, job: Job) -> RowPass:
-        """How the losses of some or all images are measured.
+        """Return how the losses of some or all images are measured.
 
         Raises:
             UserError: when the pool or the model is damaged, or the model is one on which attacks mean nothing.

@@ -67,7 +67,7 @@ class MarginStage(ScoreStage):
         return plan.count(self.pool) * ROW_BYTES
 
     def row_pass(self, job: Job) -> RowPass:
-        """How the margins of some or all images are measured.
+        """Return how the margins of some or all images are measured.
 
         Raises:
             UserError: when the pool or the model is damaged, or the model is one on which margins mean nothing.

@@ -43,7 +43,7 @@ def metric(name: str, *, recipe: str, trajectory: Trajectory = "clean") -> Calla
 
 
 class Metric(Settings, ABC):
-    """How recorded trajectories become a score; the class attributes say what the score means."""
+    """A score from recorded trajectories; the class attributes say what it means."""
 
     unit: ClassVar[str]  # what a value of 1 is, for people
     easy: ClassVar[Easy] = "low"  # the end at which the easy images are

@@ -51,7 +51,7 @@ class SelectedPoolStage(PoolStage):
         return None if counts is None else sum(map(self.kept, counts))
 
     def kept(self, images: int) -> int:
-        """How many of so many images of a class are kept: the share, rounded, and at least one where there is any."""
+        """Return the number kept of a class: the share, rounded, and at least one where there is any."""
         return max(math.floor(images * self.keep + Fraction(1, 2)), min(images, 1))
 
     def run(self, job: Job) -> dict[str, Any]:
@@ -84,7 +84,7 @@ class SelectedPoolStage(PoolStage):
 
 
 def surest_rows(losses: npt.NDArray[np.floating[Any]], labels: AnyLabels, spec: SelectedPoolStage) -> Rows:
-    """Of each class as many as the spec keeps, those of the lowest losses; of equal ones the first rows.
+    """Return each class's rows of the lowest losses, as many as the spec keeps; of equal ones the first rows.
 
     The cross-entropy is minus the logarithm of the label's probability, so they are those of the highest probability.
 

@@ -73,7 +73,7 @@ def list_places(locations: Sequence[str]) -> str:
 
 
 def is_place(path: str) -> bool:
-    """Whether this is a place of shared stores, not a store or a stage."""
+    """Return True if this is a place of shared stores, not a store or a stage."""
     return "://" in path or (Path(path) / STORES).is_dir()
 
 

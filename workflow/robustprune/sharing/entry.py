@@ -43,7 +43,7 @@ class Closed(BaseModel):
 
 
 class Said(Closed):
-    """What the score says, as ``scores.meaning.Meaning``."""
+    """Meaning of the score, as ``scores.files.Meaning``."""
 
     column: Column
     unit: Text
@@ -60,7 +60,7 @@ class Bars(Closed):
 
 
 class Made(Closed):
-    """How it was made."""
+    """Record of how it was made."""
 
     finished: Text
     seconds: float = Field(ge=0)

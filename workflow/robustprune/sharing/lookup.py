@@ -37,6 +37,6 @@ def with_pulls(plan: Plan, *, look_up: bool = True) -> Plan:
 
 
 def _was_pulled(directory: Path) -> bool:
-    """Whether a pull has ended there: one that was killed leaves no record, and is looked up again."""
+    """Return True if a pull has ended there: one that was killed leaves no record, and is looked up again."""
     ended = any((directory / name).is_file() for name in (RECORD_FILE, KEPT_RECORD_FILE))
     return ended and (directory / PULLED_FILE).is_file()

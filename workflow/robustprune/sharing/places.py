@@ -37,7 +37,7 @@ RETRY: Any = {"max_retries": 3, "retry_timeout": timedelta(seconds=60)}
 
 
 class Place(ABC):
-    """Where stores lie.
+    """A place where stores lie.
 
     Attributes:
         name: for people; without credentials.
@@ -100,7 +100,7 @@ def open_writable_place(location: str) -> WritablePlace:
 
 
 def entry_path(stage_id: str) -> str:
-    """Where a place says what a store is."""
+    """Return where a place says what a store is."""
     return f"{STORES}/{stage_id}.json"
 
 
@@ -185,7 +185,7 @@ class Folder(WritablePlace):
 
 
 class Remote(Place):
-    """What ``obstore`` reaches. Nothing of a server's answers is believed but the bytes."""
+    """A place that ``obstore`` reaches. Nothing of a server's answers is believed but the bytes."""
 
     objects: "ObjectStore"
 

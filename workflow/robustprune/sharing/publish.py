@@ -72,7 +72,7 @@ def _tell(place: WritablePlace, stage_id: str, text: bytes) -> None:
 
 
 def data_path(entry: Entry) -> str:
-    """Where a place has the store's files."""
+    """Return where a place has the store's files."""
     return f"{STORES}/{entry.id}/{entry.group_digest[:16]}/{STORE_NAME}"
 
 
@@ -84,7 +84,7 @@ def _put(place: WritablePlace, store: Store, name: str, folder: str) -> int:
 
 
 def _is_there(place: WritablePlace, entry: Entry) -> bool:
-    """Whether the place has this very store. Raises UserError where it has another one of that id."""
+    """Return True if the place has this very store. Raises UserError where it has another one of that id."""
     path = entry_path(entry.id)
     try:
         content = place.read(path, LARGEST_ENTRY)
@@ -132,7 +132,7 @@ def _made(record: Record) -> Made:
 
 
 def _licence(directory: Path, spec: ScoreStage) -> str:
-    """What is known of what the images, and so their scores, may be used for."""
+    """Return what is known of what the images, and so their scores, may be used for."""
     pool = stage_directory(directory.absolute().parents[1], "pools", spec.pool)
     images = read_spec(pool) if (pool / SPEC_FILE).is_file() else None
     if isinstance(images, GeneratedPoolStage):

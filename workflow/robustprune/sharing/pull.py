@@ -38,7 +38,7 @@ def find_place(stage_id: str, locations: Sequence[str]) -> Place:
 
 
 def look_at(place: Place, stage_id: str) -> Entry:
-    """What a place says of a store. Raises UserError when it is missing or wrong."""
+    """Return what a place says of a store. Raises UserError when it is missing or wrong."""
     path = entry_path(stage_id)
     return read_entry(place.read(path, LARGEST_ENTRY), origin=f"{place.name}/{path}", stage_id=stage_id)
 

@@ -21,7 +21,7 @@ COPIED_AT_ONCE = 2**28  # bytes
 
 
 class Batch(NamedTuple):
-    """What one step sees.
+    """Images and labels of one step.
 
     Attributes:
         images: (N, C, H, W) uint8.
@@ -86,7 +86,7 @@ class ResidentImages:
 
 
 def fit_on(device: torch.device, kept: Sequence[KeptImages]) -> bool:
-    """Whether the images should lie on the device: on a GPU with room for them. On a CPU they are where they are."""
+    """Return True if the images should lie on the device: on a GPU with room for them."""
     if device.type != "cuda":
         return False
     free, _ = torch.cuda.mem_get_info(device)

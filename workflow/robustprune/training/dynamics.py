@@ -161,7 +161,7 @@ class Recorder:
 
 
 class RecordingSettings(Settings):
-    """What a training writes down of each of its images, un-augmented, after an epoch. See papers.md, P13."""
+    """Settings of what is recorded of each image, un-augmented, after an epoch. See papers.md, P13."""
 
     epochs: int | None = Field(
         None, ge=1, description="epochs recorded, evenly spaced, the last among them; null for every one"
@@ -177,7 +177,7 @@ class RecordingSettings(Settings):
 
     @property
     def attacks(self) -> bool:
-        """Whether images are attacked for it."""
+        """True if images are attacked for it."""
         return any(name.startswith("adversarial") for name in self.trajectories)
 
     def without_attack(self) -> RecordingSettings:
@@ -203,7 +203,7 @@ def _weights_of(trajectory: Trajectory) -> str:
 
 
 def observe(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> Columns:
-    """What a model says of some images, as ``DTYPES`` has it.
+    """Return what a model says of some images, as ``DTYPES`` has it.
 
     Args:
         model: gives (N, K) logits, in eval mode.

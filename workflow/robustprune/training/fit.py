@@ -113,7 +113,7 @@ class Training(ResumableSteps):
         return EpochSampler(real=real, synthetic=synthetic, settings=self.spec.training, seed=self.spec.seed)
 
     def _refuse_empty_shares(self, real: int, *, last_step: int) -> None:
-        """Of the last batch of an epoch with so many real images; ``last_step`` ends such an epoch."""
+        """Refuse empty shares of the last batch of an epoch of so many real images; ``last_step`` ends it."""
         settings = self.spec.training
         smallest = self._sampler(real).batch_size(self.clock.position(last_step))
         shares, each = settings.batchnorm_shares, fewest_images(self.model, self.spec.image_shape)
@@ -230,7 +230,7 @@ class Training(ResumableSteps):
         return found
 
     def state(self) -> dict[str, Any]:
-        """What a step changes. Raises UserError where a loss or gradient was not finite: that state is not kept."""
+        """Return the state that a step changes. Raises UserError where a loss or gradient was not finite."""
         self._refuse_broken_steps()
         return {
             "model": self.model.state_dict(),

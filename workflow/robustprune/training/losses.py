@@ -17,7 +17,7 @@ DEFINITION = {"training.losses": 2, "training.recipes.base": 1}
 
 
 class BatchLoss(NamedTuple):
-    """What a recipe makes of a batch.
+    """Loss of a batch, and what is logged of it.
 
     Attributes:
         losses: (N,) float32, of each sample; their mean is minimised.
@@ -75,7 +75,7 @@ def trades_losses(
 
 
 def label_objective(logits: Tensor, *, labels: Tensor, towards_label: Tensor) -> Tensor:
-    """What an attack on the label maximises: the cross-entropy, or minus it for anti-adversarial samples.
+    """Return what an attack on the label maximises: the cross-entropy, or minus it for anti-adversarial samples.
 
     Args:
         logits: (N, K) f(x').
@@ -90,7 +90,7 @@ def label_objective(logits: Tensor, *, labels: Tensor, towards_label: Tensor) ->
 
 
 def divergence_objective(logits: Tensor, *, log_natural: Tensor, labels: Tensor, towards_label: Tensor) -> Tensor:
-    """What TRADES' attack maximises: the KL from the natural prediction, or minus the cross-entropy.
+    """Return what TRADES' attack maximises: the KL from the natural prediction, or minus the cross-entropy.
 
     A sample with a negative radius is moved towards its label (anti-adversarial, PUMA). The KL has its minimum at the
     natural image and cannot lead there, so the cross-entropy is descended instead (papers.md, P3).

@@ -226,13 +226,13 @@ def _record(recorder: Recorder, epoch: int, training: Training) -> None:
 
 
 def _refuse_team(job: Job, spec: ModelStage) -> None:
-    """Where the job has other processes than were planned with."""
+    """Refuse a job with other processes than were planned with."""
     if (problem := problem_of_processes(spec.training, job.execution.processes)) is not None:
         raise UserError(problem)
 
 
 def _statistics(training: Training) -> str | None:
-    """Of which images BatchNorm took its statistics, for the record."""
+    """Return of which images BatchNorm took its statistics, for the record."""
     from robustprune.networks.precision import has_batchnorm
 
     if not has_batchnorm(training.model):

@@ -16,7 +16,7 @@ DEFINITION = {"training.online": 1}
 
 
 class Moved(NamedTuple):
-    """What is learnt from in place of the attacked images.
+    """Images that are learnt from in place of the attacked ones.
 
     Attributes:
         images: (N, C, H, W) float32 in [0, 1]: at the images' margin along the attack.

@@ -74,7 +74,7 @@ class EpochSampler:
 
 
 def stratum_sizes(strata: Sequence[Stratum], images: int) -> list[int]:
-    """How many of so many images of a batch are of each stratum: its share, rounded so that the sum is right.
+    """Return how many of so many images of a batch are of each stratum: its share, rounded so that the sum is right.
 
     Shares are rounded down; those with the largest remainders get one more, of equals the first.
     """

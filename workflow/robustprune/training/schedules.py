@@ -32,7 +32,7 @@ class Position(NamedTuple):
 
     @property
     def ends_epoch(self) -> bool:
-        """Whether it is the last of its epoch."""
+        """True if it is the last of its epoch."""
         return self.step == self.steps - 1
 
     @property
@@ -87,7 +87,7 @@ TRIANGLE_MOMENTUM = (0.9, 0.8)  # the same of torch's CyclicLR
 
 
 class CyclePoint(NamedTuple):
-    """Where the cycle stands."""
+    """A point of the cycle."""
 
     learning_rate: float
     momentum: float

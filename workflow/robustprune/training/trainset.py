@@ -118,7 +118,7 @@ def _refuse_unfair(spec: ModelStage, pool: Pool) -> None:
 
 
 def missing_classes(images: Sequence[int], labels: AnyLabels) -> int:
-    """How many classes are missing among some images of a pool; 0 where so many may be missing among random ones.
+    """Return how many classes some images of a pool lack; 0 where random ones may lack so many.
 
     Args:
         images: of each class in the pool.

@@ -44,7 +44,7 @@ class Validation:
         self.criterion = PGD if self.settings.attacks else CLEAN
 
     def is_due(self, position: Position) -> bool:
-        """Whether a step is followed by a validation: the last of every ``validate_every`` epochs, and of all."""
+        """Return True if a validation follows: after the last step of every ``validate_every`` epochs, and of all."""
         if not (self.settings.validates and position.ends_epoch):
             return False
         done = position.epoch + 1

@@ -46,7 +46,7 @@ def _moments(features: Features) -> tuple[npt.NDArray[np.float64], npt.NDArray[n
 
 
 def _square_root(matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Of a symmetric matrix that is not negative, up to rounding."""
+    """Return the square root of a symmetric matrix that is not negative, up to rounding."""
     values, vectors = np.linalg.eigh(matrix)
     root: npt.NDArray[np.float64] = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
     return root

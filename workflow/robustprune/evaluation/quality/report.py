@@ -40,7 +40,7 @@ NEAR_QUANTILE = 0.01  # of the distances of images that no generator saw: nearer
 
 
 def summary(generated: Seen, held_out: Seen, train: Seen) -> dict[str, Any]:
-    """Of all images.
+    """Return the quality of all images.
 
     Args:
         generated: the generated images, with distances.
@@ -76,7 +76,7 @@ def summary(generated: Seen, held_out: Seen, train: Seen) -> dict[str, Any]:
 
 
 def by_class(generated: Seen, held_out: Seen, classes: int) -> dict[str, dict[str, float]]:
-    """Of each class: images, agreement, mean probability of the label, judge_accuracy and the two median distances."""
+    """Return for each class images, agreement, mean label probability, judge_accuracy and both median distances."""
     return {str(label): _of_class(label, generated, held_out) for label in range(classes)}
 
 

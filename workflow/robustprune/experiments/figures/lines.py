@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from robustprune.experiments.cells import Cell, Sample, number_of
 from robustprune.experiments.claims import Judged, Verdict, judge_relation, judged
-from robustprune.experiments.figures.curves import FEATURES, CurveCheck, CurveClaim, Feature
+from robustprune.experiments.figures.curve_claims import FEATURES, CurveCheck, CurveClaim, Feature
 from robustprune.experiments.figures.figure import (
     Panel,
     SeriesStyle,

@@ -22,7 +22,7 @@ from robustprune.training.recipes.base import RecipeName
 
 
 def target_pattern(suffix: str) -> str:
-    """Of a file in ``results`` or in a folder there."""
+    """Return the pattern of a file in ``results`` or in a folder there."""
     return rf"^[\w-]+(/[\w-]+)*\.{suffix}$"
 
 
@@ -31,7 +31,7 @@ def _columns(form: Form) -> Any:
 
 
 class Heading(Settings):
-    """What a table of any form has."""
+    """Settings that a table of any form has."""
 
     title: Line
     target: str = Field(
@@ -159,7 +159,7 @@ class Comparison(Settings):
 
 
 class Comparisons(Heading):
-    """Whether a method of another table has more of a quantity than another (Welch's test)."""
+    """Tests whether a method of another table has more of a quantity than another (Welch's test)."""
 
     form: Literal["comparisons"]
     of: Table = Field(description="the table whose rows are compared")
@@ -198,7 +198,7 @@ class HyperparameterRow(Settings):
 
 
 class Hyperparameters(Heading):
-    """What a recipe is set to: in this configuration, and in the presets of MNIST and CIFAR-10."""
+    """Hyperparameters of a recipe in this configuration, and in the presets of MNIST and CIFAR-10."""
 
     form: Literal["hyperparameters"]
     recipe: RecipeName
@@ -221,7 +221,7 @@ LayoutRow = Annotated[Row, AfterValidator(_is_of_a_layout)]
 
 
 class Layouts(Heading):
-    """How the classes lie: of all real images, or of those that are kept in the middle of a training."""
+    """Layout of the classes of all real images, or of those that are kept in the middle of a training."""
 
     form: Literal["layouts"]
     quantities: tuple[Annotated[QuantityName, only_of("layouts")], ...] = _columns("layouts")

@@ -32,7 +32,7 @@ ROUNDED_BEYOND = 2  # digits in the CSV behind those that a quantity shows
 
 @dataclass(frozen=True)
 class Beside:
-    """What a paper prints for one quantity of one row.
+    """Printed numbers beside one quantity of one row.
 
     Attributes:
         text: the cell as it is printed.
@@ -79,7 +79,7 @@ def without_empty_columns(rows: Sequence[Row]) -> list[Row]:
 
 
 def printed_beside(printed: Printed | None, cells: Cells | None) -> dict[QuantityName, Beside]:
-    """What the paper prints for each quantity of a row. Raises UserError where its file has no such row."""
+    """Return what the paper prints for each quantity of a row. Raises UserError where its file has no such row."""
     if printed is None or cells is None:
         return {}
     row = printed_row(printed, cells)

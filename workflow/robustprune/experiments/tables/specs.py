@@ -12,7 +12,7 @@ from robustprune.experiments.tables.settings import Cells
 
 
 class RunSpec(Settings):
-    """What there is of a row's method for one seed."""
+    """One seed's model and measurements of a row's method."""
 
     seed: int
     model: ModelId | None = None

@@ -25,7 +25,7 @@ Blocks = Callable[[int], Iterable[Block]]
 
 
 def rows_at_once(image_shape: tuple[int, int, int]) -> int:
-    """How many images make a block."""
+    """Return how many images make a block."""
     return max(1, BLOCK_BYTES // math.prod(image_shape))
 
 

@@ -14,7 +14,7 @@ NO_RATES = "hours: not known, as nothing was calibrated; run 'robustprune calibr
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one missing stage; None where a size is not known before another stage has run."""
+    """Cost of one missing stage; None where a size is not known before another stage has run."""
 
     works: tuple[Work, ...] | None
     size: int | None
@@ -23,7 +23,7 @@ class Cost:
 def cost_lines(
     plan: Plan, needed: Iterable[str], table: Table, *, existing: Set[str], missing: Collection[str]
 ) -> list[str]:
-    """What the missing stages cost.
+    """Return what the missing stages cost.
 
     Args:
         plan: the plan.

@@ -14,7 +14,7 @@ HOUR = 3600
 
 
 class Rates(BaseModel):
-    """How fast a device takes images through a network, each way at the batch size at which it was fastest."""
+    """Speed of a device with a network, each way at the batch size at which it was fastest."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -26,7 +26,7 @@ class Rates(BaseModel):
     measured: str = Field(description="when, ISO 8601, UTC")
 
     def hours(self, work: Work) -> float:
-        """How long one device takes."""
+        """Return how long one device takes."""
         seconds = work.forwards / self.forwards + work.updates / self.updates
         if work.gradients and self.gradients is not None:
             seconds += work.gradients / self.gradients

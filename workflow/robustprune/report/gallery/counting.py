@@ -59,7 +59,7 @@ class Bins:
         return numbers
 
     def counts(self, numbers: Numbers, labels: npt.NDArray[np.integer[Any]], classes: int) -> list[list[int]]:
-        """How many images of each class are in each bin, those without a score left out.
+        """Return how many images of each class are in each bin, those without a score left out.
 
         Args:
             numbers: (N,) bins.

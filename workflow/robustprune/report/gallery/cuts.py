@@ -15,7 +15,7 @@ Mask = npt.NDArray[np.bool_]
 
 
 class Cut(Settings):
-    """Of a group of images those beyond a score are dropped.
+    """A score beyond which the images of a group are dropped.
 
     Attributes:
         group: ``all``, a class's number, or a pool's id.
@@ -41,7 +41,7 @@ def cuts(
     among: Among,
     names: tuple[str, ...],
 ) -> list[Cut]:
-    """Where the dropped images of each group begin; nothing for a group whose dropped images lie among the kept ones.
+    """Return where each group's dropped images begin; nothing where they lie among the kept ones.
 
     Args:
         scores: (N,) of all pools, one after the other.
@@ -80,7 +80,7 @@ def _groups(
 
 
 def _sides(group: str, scores: npt.NDArray[np.float32], dropped: Mask) -> Iterator[Cut]:
-    """Of one group."""
+    """Return the two sides of one group."""
     if dropped.all() or not dropped.any():
         return
     kept, gone = scores[~dropped], scores[dropped]

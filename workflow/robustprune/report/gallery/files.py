@@ -69,7 +69,7 @@ class Source(Settings):
 
 
 class Choice(Settings):
-    """What a manifest does.
+    """Images that a manifest drops and keeps.
 
     Attributes:
         dropped: for each source, images of each class in each bin that it drops.

@@ -22,7 +22,7 @@ Labels = npt.NDArray[np.integer[Any]]
 
 
 def first_of_each_class(rows: Rows, labels: Labels, keys: npt.NDArray[Any], most: int) -> Rows:
-    """Of each class the row of the lowest key, then of each the second, and so on, until there are ``most``.
+    """Return each class's row of the lowest key, then each one's second, and so on, until there are ``most``.
 
     Args:
         rows: (n,) rows.
@@ -41,7 +41,7 @@ def first_of_each_class(rows: Rows, labels: Labels, keys: npt.NDArray[Any], most
 
 
 def of_bins(numbers: Numbers, labels: Labels) -> list[Rows]:
-    """Of each bin that holds images ``OF_A_BIN`` rows at random, the classes in turn; by bin, those without left out.
+    """Return ``OF_A_BIN`` random rows of each bin that holds images, the classes in turn, by bin.
 
     Args:
         numbers: (N,) bin of each image; -1 for none.

@@ -18,7 +18,7 @@ QUALITY = 82  # of the lossy form, 0 ... 100
 
 
 class Grid(NamedTuple):
-    """Where images are in a file.
+    """Places of images in a file.
 
     Attributes:
         columns: images in a line.

@@ -72,7 +72,7 @@ class Part:
 
 
 class GalleryStage(Stage):
-    """How the scores of some pools are spread, what manifests drop of them, and some of the images.
+    """The spread of some pools' scores, what manifests drop of them, and some of the images.
 
     ``scores`` has an id for each of the pools; ``manifests`` choose among the images of these pools.
     """
@@ -158,7 +158,7 @@ def _parts(
 
 
 def _source(job: Job, number: int, part: Part, bins: Bins) -> Source:
-    """What there is to tell of a part; writes its images."""
+    """Return what there is to tell of a part; writes its images."""
     from robustprune.report.gallery.files import Source, sprite_file
     from robustprune.report.gallery.sprites import QUALITY, draw_sprite
 

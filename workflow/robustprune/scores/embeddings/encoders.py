@@ -25,12 +25,12 @@ Encode = Callable[[Tensor], Tensor]
 
 
 def features_of(model: nn.Module, images: Tensor, *, origin: str) -> Tensor:
-    """What the last linear layer of a model is given, (N, D) float32; as ``features_and_logits``."""
+    """Return what the last linear layer of a model is given, (N, D) float32; as ``features_and_logits``."""
     return features_and_logits(model, images, origin=origin)[0]
 
 
 def features_and_logits(model: nn.Module, images: Tensor, *, origin: str) -> tuple[Tensor, Tensor]:
-    """What the last linear layer of a model is given, and what the model returns, in one pass.
+    """Return what the last linear layer of a model is given, and what the model returns, in one pass.
 
     Args:
         model: in eval mode.

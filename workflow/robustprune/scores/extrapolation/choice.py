@@ -42,7 +42,7 @@ def predict(
 
 @dataclass(frozen=True)
 class Quality:
-    """How well scores are predicted.
+    """Quality of predicted scores.
 
     Attributes:
         mae: mean absolute error, in the score's unit.
@@ -56,7 +56,7 @@ class Quality:
 
 
 def quality(predicted: Scores, true: Scores, *, constant: float) -> Quality:
-    """How far ``predicted`` is from ``true``, beside the ``constant``."""
+    """Return how far ``predicted`` is from ``true``, beside the ``constant``."""
     exact = true.astype(np.float64)
     spearman = None
     if np.ptp(predicted) > 0 and np.ptp(true) > 0:
@@ -90,7 +90,7 @@ class Found:
 
 
 def merge(parts: Sequence[Found]) -> Found:
-    """What was found in several sources as if they were one; of equally near ones, those of the earlier source."""
+    """Return the neighbours in several sources as in one; of equally near ones, those of the earlier source."""
     distance = np.concatenate([part.distance for part in parts], axis=1)
     score = np.concatenate([part.score for part in parts], axis=1)
     order = np.argsort(distance, axis=1, kind="stable")

@@ -46,7 +46,7 @@ class Points:
 
 
 class Space:
-    """Where nearness is measured.
+    """A space in which nearness is measured.
 
     Cosine compares directions. Euclidean compares offsets from the mean of the sources, which changes no distance and
     keeps float32 from losing the small differences between vectors far from 0.

@@ -20,7 +20,7 @@ LARGEST_ARRAY_FILE = 2**16  # bytes; they have a thousand or two
 
 
 def contents_of(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What the zarr.json of the store at ``path`` says, after a check that it can be true.
+    """Return what the zarr.json of the store at ``path`` says, after a check that it can be true.
 
     Returns:
         what its writer had to say of it, and its ``rows``, ``epochs``, ``dtypes`` and ``files``.
@@ -56,7 +56,7 @@ def _read_attributes(path: Path) -> dict[str, Any]:
 
 
 def _impossible_dimensions(contents: Mapping[str, Any]) -> str | None:
-    """Why there is no store of such columns, rows and epochs; None where there could be."""
+    """Return why there is no store of such columns, rows and epochs; None where there could be."""
     rows, epochs, dtypes = contents["rows"], contents["epochs"], contents["dtypes"]
     if type(rows) is not int or rows < 1:
         return f"rows = {_short(rows)} should be a whole number above 0"
@@ -73,7 +73,7 @@ def _impossible_dimensions(contents: Mapping[str, Any]) -> str | None:
 
 
 def _impossible_files(contents: Mapping[str, Any]) -> str | None:
-    """Why these cannot be the files of a store of these rows; None where they can."""
+    """Return why these cannot be the files of a store of these rows; None where they can."""
     rows, epochs, dtypes, files = (contents[key] for key in ("rows", "epochs", "dtypes", "files"))
     count = len(dtypes) * (1 + -(-rows // layout.SHARD_ROWS) * (epochs or 1))
     if not isinstance(files, dict) or len(files) != count:

@@ -48,12 +48,12 @@ def column_array(group: zarr.Group, name: str, dtype: str, rows: int, epochs: in
 
 
 def codecs_of(dtype: str) -> list[BytesBytesCodec]:
-    """What a chunk goes through after it is bytes; the last is its checksum."""
+    """Return what a chunk goes through after it is bytes; the last is its checksum."""
     return [Crc32cCodec()] if is_float(dtype) else [ZstdCodec(level=ZSTD_LEVEL), Crc32cCodec()]
 
 
 def is_float(dtype: str) -> bool:
-    """Whether a column is stored as it is, uncompressed."""
+    """Return True if a column is stored as it is, uncompressed."""
     return dtype.startswith("float")
 
 

@@ -73,7 +73,7 @@ class Store:
             yield {column: self.read(column, start, stop) for column in columns or self.dtypes}
 
     def problems(self) -> list[str]:
-        """What is wrong with the store, a sentence each, after reading back every byte of it; empty when all is well.
+        """Return the store's faults, a sentence each, after reading back every byte of it; empty when all is well.
 
         Every chunk is compared with its checksum and unpacked, and the checksums are compared with the file's seal.
         """
@@ -127,7 +127,7 @@ class Store:
         return None if size == stated else f"{name} is damaged: it has {size} bytes, and was written with {stated}"
 
     def problem(self, name: str) -> str | None:
-        """What is wrong with one file, after reading every byte of it; None when all is well."""
+        """Return what is wrong with one file, after reading every byte of it; None when all is well."""
         if not (self.path / name).is_file():
             return f"{name} is missing"
         if (wrong_size := self._wrong_size(name)) is not None:
@@ -166,7 +166,7 @@ def open_store(path: Path, *, pool_digest: str | None = None) -> Store:
 
 
 def read_contents(path: Path) -> Store:
-    """What a store's own zarr.json says, after a check that it can be true; its files may not be there yet.
+    """Return what a store's own zarr.json says, after a check that it can be true; its files may not be there yet.
 
     Raises:
         UserError: when there is none, it is damaged, or it describes what no store of this schema is.

@@ -22,7 +22,7 @@ OTHER_CHECKSUMS = "is damaged: its checksums are not those it was written with"
 
 
 class DamagedShard(Exception):
-    """What is wrong with a shard's file: ``is damaged: ...`` or ``cannot be read: ...``."""
+    """A fault of a shard's file: ``is damaged: ...`` or ``cannot be read: ...``."""
 
 
 def encoded(values: np.ndarray[Any, Any], chunk: int, shard: int) -> Iterator[bytes]:

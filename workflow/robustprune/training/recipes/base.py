@@ -41,7 +41,7 @@ def recipe(name: str) -> Callable[[AnyRecipeClass], AnyRecipeClass]:
 
 
 class Recipe(Settings, ABC):
-    """What all recipes have: data, optimiser, schedule, averages. The defaults are Wang et al.'s (2023)."""
+    """Settings of all recipes: data, optimiser, schedule, averages. The defaults are Wang et al.'s (2023)."""
 
     attacks: ClassVar[bool] = False  # True if it trains, and so is validated, under attack
     recipe: str = Field(description="the recipe's own name")
@@ -114,7 +114,7 @@ class Recipe(Settings, ABC):
 
     @property
     def validates(self) -> bool:
-        """Whether there is a validation, and so a best epoch."""
+        """True if there is a validation, and so a best epoch."""
         return self.validation_images > 0 and self.validate_every > 0
 
     def synthetic_among(self, images: int) -> int:
@@ -180,7 +180,7 @@ class Recipe(Settings, ABC):
 
 
 class AdversarialRecipe(Recipe):
-    """What recipes have that train, and so are validated, under attack: by PGD on the CW margin (Wang et al.)."""
+    """Settings of recipes that train, and are validated, under attack: by PGD on the CW margin (Wang et al.)."""
 
     attacks = True
     validation_steps: int = Field(40, ge=1, description="steps of the validation's attack")
@@ -195,7 +195,7 @@ class AdversarialRecipe(Recipe):
 
 
 class MultiStepRecipe(AdversarialRecipe):
-    """What recipes have that attack by projected gradient ascent."""
+    """Settings of recipes that attack by projected gradient ascent."""
 
     attack_steps: int = Field(10, ge=1, description="steps of the training attack")
     step_size: Radius = Field(
@@ -209,7 +209,7 @@ class MultiStepRecipe(AdversarialRecipe):
 
 
 def problem_of_processes(recipe: Recipe, processes: int) -> str | None:
-    """Why so many processes cannot train by a recipe together; None where they can."""
+    """Return why so many processes cannot train by a recipe together; None where they can."""
     shares = recipe.batchnorm_shares
     if processes == 1 or shares in (1, processes):
         return None
