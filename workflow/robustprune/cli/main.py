@@ -9,7 +9,7 @@ import select
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import yaml
 from pydantic import ValidationError
@@ -63,11 +63,23 @@ def _reader_is_gone() -> bool:
     return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="robustprune", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    defaults = Execution()
+    _add_run(commands)
+    _add_plan(commands)
+    _add_calibrate(commands)
+    _add_show(commands)
+    store = commands.add_parser("store", help="look after stores of scores and recorded epochs, and share scores")
+    _add_store_actions(store.add_subparsers(required=True, metavar="ACTION"))
+    return parser
 
+
+def _add_run(commands: "Commands") -> None:
+    defaults = Execution()
     run = commands.add_parser("run", help="do one stage, from where an earlier attempt stopped")
     run.add_argument("spec", type=Path, help="a stage's spec.json, or its directory")
     run.add_argument("--device", default=defaults.device, help="auto, cpu, cuda or cuda:<index> (default: %(default)s)")
@@ -92,6 +104,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--log", type=Path, help="also write the log to this file")
     run.set_defaults(command=_run)
 
+
+def _add_plan(commands: "Commands") -> None:
     plan = commands.add_parser("plan", help="say which stages targets need, what would run, and what that costs")
     plan.add_argument(
         "targets", nargs="*", metavar="TARGET", help="a file such as results/table1.csv, or a stage id; all by default"
@@ -100,11 +114,13 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--write", action="store_true", help="put each stage's spec.json in place, for 'robustprune run'")
     plan.set_defaults(command=_plan)
 
+
+def _add_calibrate(commands: "Commands") -> None:
     calibrate = commands.add_parser(
         "calibrate", help="measure how fast this machine is with the configured networks, for 'robustprune plan'"
     )
     _add_config(calibrate)
-    calibrate.add_argument("--device", default=defaults.device, help="as for run (default: %(default)s)")
+    calibrate.add_argument("--device", default=Execution().device, help="as for run (default: %(default)s)")
     calibrate.add_argument("--threads", type=int, default=1, help="CPU threads (default: %(default)s)")
     calibrate.add_argument(
         "--seconds",
@@ -114,6 +130,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     calibrate.set_defaults(command=_calibrate)
 
+
+def _add_show(commands: "Commands") -> None:
     show = commands.add_parser("show", help="tell what a stage directory or a table holds, or compare two")
     show.add_argument(
         "path", type=Path, help="a stage's directory, or a table's CSV file; with OTHER, a manifest or pool"
@@ -121,12 +139,8 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("other", type=Path, nargs="?", metavar="OTHER", help="a manifest or pool to compare with")
     show.set_defaults(command=_show)
 
-    store = commands.add_parser("store", help="look after stores of scores and recorded epochs, and share scores")
-    _add_store_actions(store.add_subparsers(required=True, metavar="ACTION"))
-    return parser
 
-
-def _add_store_actions(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_store_actions(actions: "Commands") -> None:
     verify = actions.add_parser("verify", help="read stores back, every byte of them, and name what is wrong")
     verify.add_argument("path", help="a store's folder (*.zarr), the directory of a stage, or a place of shared stores")
     verify.set_defaults(command=_verify)
