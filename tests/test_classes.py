@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robustprune.core.errors import UserError
-from robustprune.images.classes.grouping import Grouping, Hierarchy, TooFewClasses, group_synsets, read_hierarchy
+from robustprune.images.classes.grouping import Hierarchy, SynsetGrouping, TooFewClasses, group_synsets, read_hierarchy
 from robustprune.images.classes.listing import list_images, listing_digest, shuffled, synset_entries
 from test_folders import member_of, tar_of, write_large, write_tar
 
@@ -35,11 +35,11 @@ IMAGES = {"animal": 2, "cat": 10, "dog": 3, "hound": 40, "poodle": 20, "chair": 
 IMAGES |= {"person": 400, "alien": 7}
 
 
-def divide(classes: int, ratio: float = 5, pairs: list[tuple[str, str]] = PAIRS) -> Grouping:
+def divide(classes: int, ratio: float = 5, pairs: list[tuple[str, str]] = PAIRS) -> SynsetGrouping:
     return group_synsets(Hierarchy(pairs), IMAGES, classes=classes, ratio=ratio)
 
 
-def sizes(grouping: Grouping) -> dict[str, int]:
+def sizes(grouping: SynsetGrouping) -> dict[str, int]:
     return {one.synset: one.images for one in grouping.classes}
 
 

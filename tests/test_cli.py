@@ -132,7 +132,9 @@ def test_another_pipe_that_breaks_is_told_of(monkeypatch: pytest.MonkeyPatch, ca
 def test_plan_write_puts_specs_where_run_finds_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "config.yaml").write_text(f"preset: digits\nseeds: {TINY['seeds']}\n")
-    assert main(["plan", "--write"]) == 0
+    assert main(["plan", "results/table1.csv", "--write"]) == 0
+    kinds = {path.parent.name for path in (tmp_path / "results" / "digits").glob("*/*")}
+    assert kinds == {"pools", "generators", "models", "scores", "manifests", "evaluations", "tables"}
     specs = sorted((tmp_path / "results" / "digits" / "pools").glob("digits-test-*/spec.json"))
     assert len(specs) == 1
     assert main(["run", str(specs[0]), "--device", "cpu"]) == 0

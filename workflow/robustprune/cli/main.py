@@ -111,7 +111,7 @@ def _add_plan(commands: "Commands") -> None:
         "targets", nargs="*", metavar="TARGET", help="a file such as results/table1.csv, or a stage id; all by default"
     )
     _add_config(plan)
-    plan.add_argument("--write", action="store_true", help="put each stage's spec.json in place, for 'robustprune run'")
+    plan.add_argument("--write", action="store_true", help="put their spec.json in place, for 'robustprune run'")
     plan.set_defaults(command=_plan)
 
 
@@ -209,12 +209,14 @@ def _rows(text: str) -> range:
 
 def _plan(options: argparse.Namespace) -> None:
     from robustprune.cli.plan_view import describe_plan
+    from robustprune.planning.plan import stages_of_targets
     from robustprune.sharing.lookup import with_pulls
 
     plan = with_pulls(_configured_plan(options))
+    description = describe_plan(plan, options.targets)
     if options.write:
-        plan.write_specs()
-    print(describe_plan(plan, options.targets))
+        plan.write_specs(stages_of_targets(plan, options.targets))
+    print(description)
 
 
 def _calibrate(options: argparse.Namespace) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from robustprune.core.paths import PARTIAL
 from robustprune.planning.costs.report import cost_lines
 from robustprune.planning.costs.throughput import read_throughput
-from robustprune.planning.plan import Plan, stages_of_target
+from robustprune.planning.plan import Plan, stages_of_targets
 
 
 def describe_plan(plan: Plan, targets: Collection[str] = ()) -> str:
@@ -19,8 +19,8 @@ def describe_plan(plan: Plan, targets: Collection[str] = ()) -> str:
         UserError: for an unknown target, or a damaged table of rates.
     """
     problems = () if targets else [f"{target} cannot be made: {why}" for target, why in plan.problems.items()]
+    needed = stages_of_targets(plan, targets)
     targets = targets or list(plan.targets)
-    needed = list(dict.fromkeys(stage for name in targets for stage in stages_of_target(plan, name)))
     missing = _would_run(plan, needed, targets)
     lines = [_line(plan, stage, missing) for stage in needed]
     existing = {stage for stage in needed if plan.record(stage).is_file()}

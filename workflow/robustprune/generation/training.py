@@ -38,7 +38,7 @@ NEVER = torch.iinfo(torch.int64).max
 ALONE = Team()
 
 
-class Batch(NamedTuple):
+class GeneratorBatch(NamedTuple):
     """A step's images: this process's share of the batch."""
 
     images: Tensor  # (N, C, H, W) float32 scaled to [-1, 1]
@@ -95,7 +95,7 @@ class GeneratorTraining(ResumableSteps):
         self._update_average(averaging_beta(seen, self.settings))
         self._add_to_history(loss)
 
-    def draw_batch(self) -> Batch:
+    def draw_batch(self) -> GeneratorBatch:
         """The next step's images, drawn with replacement, mirrored and augmented if asked for, and their noise."""
         settings = self.settings
         read = self.batches.at(self.step)
@@ -107,7 +107,7 @@ class GeneratorTraining(ResumableSteps):
             images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(3), images)
         if settings.augmentation_probability > 0:
             images, augmentation = augment(images, self._noise("augmentation"), settings.augmentation_probability)
-        return Batch(images, self._told(read.labels), augmentation, sigma, added)
+        return GeneratorBatch(images, self._told(read.labels), augmentation, sigma, added)
 
     def _told(self, labels: Tensor) -> Tensor:
         """The labels, some of them replaced by ``NO_CLASS``."""
@@ -122,7 +122,7 @@ class GeneratorTraining(ResumableSteps):
         source = generator(self.settings.seed, purpose, self.step, device=self.job.device)
         return BatchNoise(source, self.settings.batch_size, self.team.rows)
 
-    def _loss(self, batch: Batch) -> Tensor:
+    def _loss(self, batch: GeneratorBatch) -> Tensor:
         """() float32: this process's part of the mean over the batch."""
         self.network.drop_by(self._noise("dropout"))
         told: Network = partial(self.network, augmentation=batch.augmentation)

@@ -16,9 +16,9 @@ from robustprune.core.files import digest, write_text
 from robustprune.core.job import Job
 from robustprune.core.stage import Stage
 from robustprune.images.classes.grouping import (
-    Grouping,
     Hierarchy,
     SynsetClass,
+    SynsetGrouping,
     TooFewClasses,
     group_synsets,
     read_hierarchy,
@@ -115,7 +115,7 @@ def _count(job: Job, entries: Mapping[str, Path]) -> dict[str, int]:
     return counts
 
 
-def _group(spec: ClassListStage, hierarchy: Hierarchy, images: Mapping[str, int]) -> Grouping:
+def _group(spec: ClassListStage, hierarchy: Hierarchy, images: Mapping[str, int]) -> SynsetGrouping:
     try:
         grouping = group_synsets(hierarchy, images, classes=spec.classes, ratio=spec.ratio)
     except TooFewClasses as error:
@@ -154,7 +154,7 @@ def _names(path: Path) -> dict[str, str]:
     return dict(line.split("\t", 1) for line in lines if "\t" in line)
 
 
-def _facts(grouping: Grouping, hierarchy: Hierarchy, images: Mapping[str, int]) -> dict[str, Any]:
+def _facts(grouping: SynsetGrouping, hierarchy: Hierarchy, images: Mapping[str, int]) -> dict[str, Any]:
     sizes = [one.images for one in grouping.classes]
     return {
         "classes": len(sizes),

@@ -5,7 +5,7 @@ for everything: inputs, directories, resources, targets.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -195,6 +195,16 @@ def _check_targets(entries: Mapping[str, AnyTable | AnyFigure], preset: str) -> 
         stem = entry.target.rpartition(".")[0]
         if (owner := owners.setdefault(stem, name)) != name:
             raise UserError(f"{owner} and {name} have the same target, {stem}; give one of them another")
+
+
+def stages_of_targets(plan: Plan, targets: Collection[str]) -> list[str]:
+    """Return the stages that some targets need, or all of the configuration where none is named, in order.
+
+    Raises:
+        UserError: as ``stages_of_target``.
+    """
+    asked = targets or list(plan.targets)
+    return list(dict.fromkeys(stage for target in asked for stage in stages_of_target(plan, target)))
 
 
 def stages_of_target(plan: Plan, target: str) -> Iterator[str]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from robustprune.core.files import data_uri
 from robustprune.pruning.settings import ENDS, End
-from robustprune.report.gallery.files import Choice, Gallery, Source, read_gallery, sprite_file
+from robustprune.report.gallery.files import Choice, Gallery, GallerySource, read_gallery, sprite_file
 from robustprune.report.provenance import MadeStage, manifests_of
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def _explorer(
     )
 
 
-def _labels(sources: list[Source]) -> list[str]:
+def _labels(sources: list[GallerySource]) -> list[str]:
     """Real and generated, with a name where there are several of a kind."""
     kinds = [source.kind for source in sources]
     return [source.kind if kinds.count(source.kind) == 1 else f"{source.kind} ({source.name})" for source in sources]

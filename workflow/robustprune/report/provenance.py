@@ -34,7 +34,7 @@ class MadeStage(NamedTuple):
     pulled: bool
 
 
-class Kind(NamedTuple):
+class KindSummary(NamedTuple):
     """All stages of a kind; seconds and memory of those whose record is there.
 
     Attributes:
@@ -85,7 +85,7 @@ def _read(job: Job, kind: str, stage_id: str) -> MadeStage:
     return MadeStage(spec, reads, record, pulled)
 
 
-def by_kind(stages: dict[str, MadeStage]) -> list[Kind]:
+def by_kind(stages: dict[str, MadeStage]) -> list[KindSummary]:
     """The stages by kind, in the order in which the first of each was made."""
     kinds = list(dict.fromkeys(stages[stage_id].spec.kind for stage_id in _in_order(stages)))
     by_kinds = {kind: [stages[one] for one in sorted(stages) if stages[one].spec.kind == kind] for kind in kinds}
@@ -107,10 +107,10 @@ def _in_order(stages: dict[str, MadeStage]) -> list[str]:
     return list(order)
 
 
-def _summed(kind: str, stages: list[MadeStage], kinds: list[str]) -> Kind:
+def _summed(kind: str, stages: list[MadeStage], kinds: list[str]) -> KindSummary:
     records = [stage.record for stage in stages if stage.record is not None]
     read = {pair for stage in stages for pair in stage.reads}
-    return Kind(
+    return KindSummary(
         kind=kind,
         sentence=stages[0].spec.sentence,
         reads=dict(sorted(Counter(kind for kind, _ in read).items(), key=lambda pair: kinds.index(pair[0]))),

@@ -11,7 +11,7 @@ from robustprune.core.settings import Settings
 from robustprune.experiments.cells import Cell, Sample
 from robustprune.experiments.claims import RULE, Judged
 from robustprune.experiments.tables.quantity import QUANTITIES
-from robustprune.experiments.tables.rows import Beside, Row, difference
+from robustprune.experiments.tables.rows import Beside, TableRow, difference
 
 if TYPE_CHECKING:
     from robustprune.experiments.statistics import Summary
@@ -60,7 +60,7 @@ class ShownTable(Settings):
     rule: str = RULE
 
 
-def shown_table(spec: TableStage, rows: Sequence[Row], judged: Sequence[Judged]) -> ShownTable:
+def shown_table(spec: TableStage, rows: Sequence[TableRow], judged: Sequence[Judged]) -> ShownTable:
     """A table as text, from which every page of it is made."""
     spreads = {name: _spread(name, rows) for name in rows[0].cells}
     beside = () if spec.printed is None else spec.printed.beside
@@ -106,7 +106,7 @@ def _line(shown: ShownTable, method: str) -> dict[str, str]:
     return line
 
 
-def _cell(row: Row, name: QuantityName, spread: str) -> ShownCell:
+def _cell(row: TableRow, name: QuantityName, spread: str) -> ShownCell:
     cell, beside, decimals = row.cells[name], row.beside.get(name), QUANTITIES[name].decimals
     ours = in_words(cell, decimals, spread)
     if beside is None or beside.value is None:
@@ -140,13 +140,13 @@ def _mean(summary: Summary, decimals: int, spread: str) -> str:
     return f"{summary.mean:.{decimals}f}{plus_minus} (n = {summary.n}{median})"
 
 
-def _spread(name: QuantityName, rows: Sequence[Row]) -> str:
+def _spread(name: QuantityName, rows: Sequence[TableRow]) -> str:
     """The spread that the paper prints beside a quantity, so that like stands beside like."""
     printed = [spread for row in rows if name in row.beside for spread in row.beside[name].spreads]
     return printed[0] if printed else QUANTITIES[name].spread
 
 
-def _legend(spec: TableStage, rows: Sequence[Row]) -> list[str]:
+def _legend(spec: TableStage, rows: Sequence[TableRow]) -> list[str]:
     shown_by: dict[str, list[str]] = {}
     for name in rows[0].cells:
         if any(isinstance(row.cells[name], Sample) for row in rows):

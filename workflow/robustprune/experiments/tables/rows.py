@@ -52,7 +52,7 @@ class Beside:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """A row as it is shown.
 
     Attributes:
@@ -66,13 +66,13 @@ class Row:
     beside: Mapping[QuantityName, Beside]
 
 
-def row_of(spec: TableStage, row: RowSpec, runs: RowRuns) -> Row:
+def row_of(spec: TableStage, row: RowSpec, runs: RowRuns) -> TableRow:
     """A row of a table. Raises UserError where the printed numbers have no row of the name that it gives."""
     cells = {name: QUANTITIES[name].cell(runs) for name in spec.quantities}
-    return Row(row.method, cells, printed_beside(spec.printed, row.printed))
+    return TableRow(row.method, cells, printed_beside(spec.printed, row.printed))
 
 
-def without_empty_columns(rows: Sequence[Row]) -> list[Row]:
+def without_empty_columns(rows: Sequence[TableRow]) -> list[TableRow]:
     """The rows without the quantities that none of them tells."""
     told = {name for row in rows for name, cell in row.cells.items() if cell is not None}
     return [replace(row, cells={name: cell for name, cell in row.cells.items() if name in told}) for row in rows]
@@ -91,7 +91,7 @@ def _beside(row: Mapping[str, str], column: str) -> Beside:
     return Beside(row[column], spreads)
 
 
-def line_of(spec: TableStage, row: Row, baseline: Shown) -> Line:
+def line_of(spec: TableStage, row: TableRow, baseline: Shown) -> Line:
     """One line of the CSV.
 
     Args:

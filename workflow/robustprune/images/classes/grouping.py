@@ -110,7 +110,7 @@ class SynsetClass:
 
 
 @dataclass(frozen=True)
-class Grouping:
+class SynsetGrouping:
     """The classes of a hierarchy, and the numbers of images left out.
 
     Attributes:
@@ -138,7 +138,7 @@ class TooFewClasses(ValueError):
         self.most = most
 
 
-def group_synsets(hierarchy: Hierarchy, images: Mapping[str, int], *, classes: int, ratio: float) -> Grouping:
+def group_synsets(hierarchy: Hierarchy, images: Mapping[str, int], *, classes: int, ratio: float) -> SynsetGrouping:
     """Divide a hierarchy into ``classes`` classes of similar size.
 
     The candidates are the top synsets at first. The largest candidate is replaced by its children until the largest
@@ -173,7 +173,7 @@ def group_synsets(hierarchy: Hierarchy, images: Mapping[str, int], *, classes: i
             if totals[child]:
                 insort(candidates, (-totals[child], child))
     chosen = sorted(synset for _, synset in candidates[start : start + classes])
-    return Grouping(
+    return SynsetGrouping(
         classes=tuple(SynsetClass(synset, _members(synset, hierarchy, images), totals[synset]) for synset in chosen),
         divided=divided,
         of_divided=of_divided,

@@ -40,7 +40,7 @@ class ShownImage(Settings):
     prediction: int | None = None
 
 
-class Source(Settings):
+class GallerySource(Settings):
     """Images of one origin: those of a pool, or of a pool that it is made of.
 
     Attributes:
@@ -101,7 +101,7 @@ class Gallery(Settings):
     lowest: float | None
     highest: float | None
     classes: list[str]
-    sources: list[Source]
+    sources: list[GallerySource]
     choices: list[Choice]
 
 

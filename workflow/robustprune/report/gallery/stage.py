@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from robustprune.images.drawing import Rows
     from robustprune.images.pool import Pool
     from robustprune.pruning.prune import ManifestStage
-    from robustprune.report.gallery.files import Choice, ShownImage, Source
+    from robustprune.report.gallery.files import Choice, GallerySource, ShownImage
     from robustprune.scores.files import Meaning
 
 
@@ -157,16 +157,16 @@ def _parts(
         start += length
 
 
-def _source(job: Job, number: int, part: Part, bins: Bins) -> Source:
+def _source(job: Job, number: int, part: Part, bins: Bins) -> GallerySource:
     """Return what there is to tell of a part; writes its images."""
-    from robustprune.report.gallery.files import Source, sprite_file
+    from robustprune.report.gallery.files import GallerySource, sprite_file
     from robustprune.report.gallery.sprites import QUALITY, draw_sprite
 
     pictures = part.pool.images[part.rows.start + part.shown]
     sheet, grid, lossless = draw_sprite(pictures)
     with replacing(job.partial / sprite_file(number)) as temporary:
         sheet.save(temporary, "WEBP", lossless=lossless, quality=QUALITY, method=4)
-    return Source(
+    return GallerySource(
         kind=_kind(job, part.pool_id),
         pool=part.pool_id,
         name=part.name,
