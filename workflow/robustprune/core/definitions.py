@@ -81,12 +81,12 @@ def _names_of_types(text: str) -> frozenset[str]:
     Settings decide numbers where a stage holds them, and are counted there; as types of fields, or of arguments, they
     decide nothing.
     """
-    tree = ast.parse(text)
-    annotations = [node.annotation for node in ast.walk(tree) if isinstance(node, ast.AnnAssign | ast.arg)]
-    annotations += [node.returns for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    nodes = list(ast.walk(ast.parse(text)))
+    annotations = [node.annotation for node in nodes if isinstance(node, ast.AnnAssign | ast.arg)]
+    annotations += [node.returns for node in nodes if isinstance(node, ast.FunctionDef)]
     typed = [name for root in annotations if root is not None for name in ast.walk(root) if isinstance(name, ast.Name)]
     in_annotations = {id(name) for name in typed}
-    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in in_annotations}
+    used = {node.id for node in nodes if isinstance(node, ast.Name) and id(node) not in in_annotations}
     return frozenset({name.id for name in typed} - used)
 
 
