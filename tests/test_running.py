@@ -125,7 +125,7 @@ def test_progress_draws_a_bar_on_a_terminal(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_seeds_differ_by_purpose_and_stay() -> None:
-    assert derive_seed(0, "batch", 1) == derive_seed(0, "batch", 1)
+    assert derive_seed(0, "batch", 1) == 8147813432108232968  # core.seeds has no definition that would tell of a change
     seeds = {derive_seed(seed, purpose, step) for seed in range(5) for purpose in "ab" for step in range(100)}
     assert len(seeds) == 1000
     assert all(0 <= seed < 2**63 for seed in seeds)
