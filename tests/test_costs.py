@@ -332,7 +332,7 @@ def test_calibrated_by_command_the_plan_knows_hours(
     assert rates["small_cnn, 10 classes, 1x8x8"].parameters == 38_282  # as tests/test_models.py has it
     assert main(["plan", "results/table1.csv"]) == 0
     text = capsys.readouterr().out
-    assert "disk: without" not in text
+    assert "disk: the estimate excludes" not in text
     assert float(text.splitlines()[-1].removeprefix("hours of one cpu, 1 threads: about ")) > 0
     assert main(["calibrate", "--seconds", "-1"]) == 2
 

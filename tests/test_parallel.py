@@ -153,7 +153,7 @@ def test_two_processes_reproduce_the_loss_curve_and_go_on_to_the_same_bits(tmp_p
     os.killpg(process.pid, signal.SIGTERM)  # as SLURM does; followers do not heed it
     log = process.communicate(timeout=60)[1]
     assert process.returncode == Interrupted.exit_code, log
-    assert "stopped by SIGTERM; the state is saved" in log
+    assert "stopped by SIGTERM; checkpoint saved" in log
     assert gone(process.pid)
 
     again = subprocess.run(command(stage, *PROCESSES, seconds=1e9), check=True, capture_output=True, text=True)

@@ -280,7 +280,7 @@ IMPOSSIBLE: list[tuple[str, dict[str, Any], str]] = [
 def test_a_score_that_cannot_be_is_refused_before_anything_runs(
     score: str, overrides: dict[str, Any], says: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match=re.escape(f"the score {score} is not to be had")) as caught:
+    with pytest.raises(UserError, match=re.escape(f"score {score} is unavailable")) as caught:
         plan_of_scores(tmp_path, score, overrides=overrides)
     assert says in str(caught.value)
 

@@ -74,7 +74,7 @@ def test_a_signal_saves_and_ends_the_loop(make_job: MakeJob) -> None:
             os.kill(os.getpid(), signal.SIGUSR1)
         return squares(start, stop)
 
-    with pytest.raises(Interrupted, match="SIGUSR1; the state is saved"):
+    with pytest.raises(Interrupted, match="SIGUSR1; checkpoint saved"):
         compute_rows(job, 9, compute, what="squaring")
     assert signal.getsignal(signal.SIGUSR1) == before
     assert [path.name for path in sorted((job.partial / "blocks").iterdir())] == ["rows-000000000000-000000000003.npz"]

@@ -216,7 +216,7 @@ def test_the_table_of_scores_is_planned_where_the_recordings_allow_it(tmp_path: 
     checkout = Checkout(tmp_path)
     done = checkout.snakemake("-n", "results/scores.csv", check=False)
     assert done.returncode != 0
-    assert "results/scores.csv cannot be made: the score uncertainty is not to be had" in done.stdout
+    assert "results/scores.csv cannot be made: score uncertainty is unavailable" in done.stdout
     assert checkout.jobs(TABLE)["table"] == 1  # what one table lacks is no matter to another
 
     checkout.file("config.yaml").write_text(yaml.safe_dump(SCORED))

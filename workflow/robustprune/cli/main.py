@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # What is buffered yet must go somewhere, or Python complains at its end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         elif isinstance(error, OSError) and error.errno in NO_SPACE:
-            logger.error("no room on the disk: %s; make some, the same command goes on from its checkpoint", error)
+            logger.error("disk full: %s; free some space and rerun the same command to resume", error)
         elif isinstance(error, OSError) and error.errno in NO_PERMISSION:
             logger.error("no permission: %s", error)
             return UserError.exit_code
@@ -271,7 +271,7 @@ def _publish(options: argparse.Namespace) -> None:
 
     to = options.to or _config(options).publish
     if to is None:
-        raise UserError("where to? Say --to PLACE, or set publish in config.yaml")
+        raise UserError("no place to publish to: give --to PLACE, or set publish in config.yaml")
     print("\n".join(publish(options.paths, to, licence=options.licence)))
 
 

@@ -8,6 +8,6 @@ class UserError(Exception):
 
 
 class Interrupted(Exception):
-    """A signal asked the job to stop; its state is saved and the same command goes on from there."""
+    """A signal asked the job to stop; a checkpoint is saved, and the same command resumes from it."""
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again

@@ -166,4 +166,4 @@ def _dead(followers: list[SpawnProcess]) -> str | None:
     if not codes:
         return None
     which = ", ".join(f"process {rank} of {len(followers) + 1} with exit code {code}" for rank, code in codes.items())
-    return f"ended too early: {which}; the same command goes on from the last checkpoint"
+    return f"ended too early: {which}; rerun the same command to resume from the last checkpoint"

@@ -41,7 +41,7 @@ class Checkpoints:
         """To be called after each step: saves when it is time. Raises Interrupted, after saving, on a signal."""
         if self._signal is not None:
             save()
-            raise Interrupted(f"stopped by {self._signal.name}; the state is saved, the same command goes on from it")
+            raise Interrupted(f"stopped by {self._signal.name}; checkpoint saved; rerun the same command to resume")
         if time.monotonic() - self._last >= self.interval:
             save()
             self._last = time.monotonic()

@@ -134,7 +134,7 @@ def _recorded(context: "Context", name: str, row: Row, pools: tuple[str, ...]) -
     if row.extrapolated and pools == (context.train,):
         recipe = recipe.model_copy(update={"synthetic_fraction": 0.0})
     if problem := _recording_problem(context, metric, trajectory, recipe, pools):
-        raise UserError(f"the score {name} is not to be had: {problem}")
+        raise UserError(f"score {name} is unavailable: {problem}")
     if not recipe.attacks:
         recording = recording.without_attack()
     seeds = config.seeds if metric.of_every_seed else config.seeds[:1]

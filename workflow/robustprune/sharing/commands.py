@@ -36,7 +36,7 @@ def pull_planned(spec: Path, locations: Sequence[str]) -> None:
     from robustprune.sharing.stage import pull_stage
 
     if is_stage_id(str(spec)):
-        raise UserError(f"where to? Say --to FOLDER, or give the spec.json of a planned stage in place of {spec}")
+        raise UserError(f"no folder to write to: give --to FOLDER, or a planned stage's spec.json in place of {spec}")
     run_stage(spec, Execution(device="cpu"), pull=partial(pull_stage, locations))
 
 

@@ -9,7 +9,7 @@ from robustprune.planning.plan import Plan
 
 COLUMNS = ("stages", "exist", "to run", "gradients", "updates", "forwards", "disk")
 UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
-NO_RATES = "hours: not known, as nothing was calibrated; run 'robustprune calibrate' where the jobs will run"
+NO_RATES = "hours: no estimate yet; run 'robustprune calibrate' where the jobs will run"
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def _not_counted(costs: dict[str, Cost]) -> list[str]:
         lines.append(f"not counted: {uncounted} stages, how many images they have is known when their pool is there")
     if unsized := sum(cost.size is None for cost in costs.values()):
         unknown = "encoded images, embeddings, and the weights of networks that were not calibrated"
-        lines.append(f"disk: without {unsized} stages; not known beforehand are {unknown}")
+        lines.append(f"disk: the estimate excludes {unsized} stages ({unknown})")
     return lines
 
 
