@@ -2,10 +2,11 @@
 
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from robustprune.core.job import Job
@@ -27,6 +28,22 @@ def summary(clean: float, pgd: float, autoattack: float) -> dict[str, dict[str, 
     }
 
 
+def by_attack(found: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Split what several attacks found of a model into an evaluation each, all with the clean accuracy."""
+    attacked = [attack for attack in found if attack != "clean"]
+    for attack in ["clean", *attacked]:
+        images = found[attack]["images"]
+        yield attack, {"clean": {**found["clean"], "images": images}, attack: found[attack]}
+
+
+def put_evaluation(directory: Path, summary: Mapping[str, Any]) -> None:
+    """Write a summary and the outcomes that it sums up: the first images are right."""
+    (directory / "summary.json").write_text(json.dumps(summary))
+    images = next(iter(summary.values()))["images"]
+    outcomes = {attack: np.arange(images) < round(found["accuracy"] * images) for attack, found in summary.items()}
+    pd.DataFrame(outcomes).to_parquet(directory / "outcome.parquet")
+
+
 class Results:
     """Stages that a table or figure reads, put in place by hand."""
 
@@ -44,11 +61,20 @@ class Results:
         """A run with these results."""
         self.made += 1
         stage = f"stage-{self.made:010x}"
-        self.put("evaluations", stage, {}, {"summary.json": json.dumps(evaluation or summary(0.9, 0.6, 0.5))})
+        evaluations = tuple(
+            self.evaluation(attack, found) for attack, found in by_attack(evaluation or summary(0.9, 0.6, 0.5))
+        )
         directory = self.put("models", stage, TRAINED if training is None else training)
         if history is not None:
             pd.DataFrame(history).to_parquet(directory / "history.parquet")
-        return RunSpec(seed=seed, model=stage, evaluations=(stage,))
+        return RunSpec(seed=seed, model=stage, evaluations=evaluations)
+
+    def evaluation(self, attack: str, found: Mapping[str, Any]) -> str:
+        """An evaluation under an attack, with such a summary."""
+        self.made += 1
+        stage = f"stage-{self.made:010x}"
+        put_evaluation(self.put("evaluations", stage, {}), found)
+        return stage
 
     def put(self, kind: str, stage: str, facts: Mapping[str, Any], files: Mapping[str, str] | None = None) -> Path:
         """The directory of a stage with these facts in its record, and these files."""
@@ -77,7 +103,7 @@ def _made(spec: Stage, directory: Path, chance: random.Random) -> dict[str, Any]
     if isinstance(spec, EvaluationStage):
         attacked = {"accuracy": chance.uniform(0.4, 0.6), "images": 1000, "zero_gradients": 0, "random": False}
         summary = {"clean": {"accuracy": chance.uniform(0.8, 0.9), "images": 1000}, spec.attack: attacked}
-        (directory / "summary.json").write_text(json.dumps(summary))
+        put_evaluation(directory, summary)
         return {}
     if spec.kind == "models":
         validated = [chance.random() for _ in range(EPOCHS)]

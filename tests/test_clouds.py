@@ -144,7 +144,7 @@ def test_a_figure_shows_points_and_boundary_and_tells_what_changed(make_job: Cal
     assert "best boundary" in (drawn.directory / FIGURE_FILE).read_text()
     caption = (drawn.directory / CAPTION_FILE).read_text()
     own = measures[measures["dropped"] == "low_distance"]
-    assert f"accuracy {100 * own['accuracy'].mean():.1f} ±" in caption
+    assert f"accuracy {100 * own['accuracy'].mean():.1f}" in caption
     assert "Against as many random points dropped, points near the boundary dropped" in caption
 
 

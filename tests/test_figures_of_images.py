@@ -165,7 +165,7 @@ def test_layouts_are_side_by_side_with_their_measures(make_job: Callable[..., Jo
     assert before < after
     caption = (job.directory / CAPTION_FILE).read_text()
     assert f"Measured, All images: neighbours of the same class, % {before:.1f} ±" in caption
-    assert f"Measured, Low distance by loss: neighbours of the same class, % {after:.1f} ±" in caption
+    assert f"Measured, Low distance by loss: neighbours of the same class, % {after:.1f}" in caption
     assert "Claimed: it is clearer." in caption
 
 

@@ -202,7 +202,7 @@ def test_trials_without_an_error_have_no_exponent_and_are_told_of() -> None:
         ([0.1, 0.2, 0.12], [0.5, 0.4, 0.45], "less"),
         ([0.5, 0.4, 0.45], [0.1, 0.2, 0.12], "more"),
         ([0.1, 0.4, 0.3], [0.2, 0.35, 0.3], "cannot tell"),
-        ([0.0, 0.0, 0.0], [0.5, 0.5, 0.5], "less"),  # without a spread there is no doubt
+        ([0.0, 0.0, 0.0], [0.5, 0.5, 0.5], "cannot tell"),  # without a spread nothing is known of it
         ([0.0, 0.0, 0.0], [0.0, 0.0, 0.0], "cannot tell"),
     ],
 )

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robustprune.core.files import replacing, write_text
-from robustprune.evaluation.summary import SUMMARY_FILE, Summary
+from robustprune.evaluation.summary import OUTCOME_FILE, SUMMARY_FILE, Summary
 from robustprune.images.drawing import Rows, draw_of_each
 
 if TYPE_CHECKING:
@@ -74,8 +74,6 @@ DEFINITION = {
 }
 PASSES = 5
 LARGEST_DIFFERENCE = 1e-4  # between logits, each image's brought to length 1 (the package's check_randomized)
-
-OUTCOME_FILE = "outcome.parquet"
 
 
 def outcome_table(

@@ -19,7 +19,7 @@ from robustprune.core.stage_file import read_spec
 from robustprune.core.work import Work
 from robustprune.evaluation.attack import ATTACKS, AttackName, attack_words
 from robustprune.evaluation.settings import Pgd
-from robustprune.evaluation.summary import SUMMARY_FILE, doubts
+from robustprune.evaluation.summary import OUTCOME_FILE, SUMMARY_FILE, doubts
 from robustprune.images.pool import AnyLabels, Pool
 from robustprune.networks.classifier import ClassifierStage, network_behind
 
@@ -161,7 +161,6 @@ class EvaluationStage(Stage):
             UserError: as ``row_pass``.
         """
         from robustprune.evaluation.outcome import (
-            OUTCOME_FILE,
             answers_at_random,
             outcome_table,
             summarise,

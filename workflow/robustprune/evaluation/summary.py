@@ -7,7 +7,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-SUMMARY_FILE = "summary.json"
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from robustprune.core.errors import UserError
+
+SUMMARY_FILE, OUTCOME_FILE = "summary.json", "outcome.parquet"
 SQUARE_GAIN = 0.002
 """Share of the images that Square may break after gradient attacks before AutoAttack warns of masked gradients."""
 
@@ -31,6 +38,23 @@ def doubts(summary: Summary) -> list[str]:
                 "gradients may be masked and an adaptive attack may break more"
             )
     return sentences
+
+
+def read_outcomes(directory: Path, attack: str) -> npt.NDArray[np.bool_] | None:
+    """Return (N,) bool: which test images are right under an attack; None if the evaluation in a directory has others.
+
+    Raises:
+        UserError: where the file is damaged.
+    """
+    path = directory / OUTCOME_FILE
+    try:
+        with pq.ParquetFile(path) as file:
+            if attack not in file.schema_arrow.names:
+                return None
+            right: npt.NDArray[np.bool_] = file.read([attack])[attack].to_numpy()
+            return right
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
 
 
 def read_summaries(directories: Iterable[Path]) -> Summary:

@@ -2,55 +2,33 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from robustprune.experiments.cells import Cell, Sample
-from robustprune.experiments.statistics import paired_difference, welch_test
+from robustprune.experiments.intervals import Cell, Interval, interval_between
+from robustprune.experiments.statistics import LEVEL
 
 if TYPE_CHECKING:
     from robustprune.experiments.claim_settings import Relation
 
-DEFINITION = {"tables.claims": 4}
+DEFINITION = {"tables.claims": 5}
 
 RULE = (
     "A check agrees where the whole 95 % interval of the difference lies on the claimed side (for *near*: within the "
-    "stated distance), disagrees where the whole interval lies on the other side (beyond the distance), and cannot "
-    "tell otherwise. *Above* and *below* with a distance take what is at most so far on the other side, too. "
-    "Differences are taken seed by seed where two rows share two seeds or more, else, and where these differences all "
-    "tie, by Welch's interval; a single run, and gains that all tie, have no interval and cannot tell; a number "
-    "without spread is compared as it is. A claim agrees where all of its checks do, and disagrees where one does."
+    "stated distance), and disagrees where it lies on the other side (beyond the distance); *above* and *below* with a "
+    "distance allow so much on the other side. Otherwise it cannot tell. Intervals are over training seeds and, for "
+    "accuracies, over test images as well; differences are taken seed by seed where two rows share two seeds or more, "
+    "else by Welch's degrees of freedom. One training has no interval and cannot tell, nor can runs that do not "
+    "spread. A claim agrees where all of its checks do. It disagrees where one of them does after Holm's correction "
+    "for their number, so that many checks do not make a claim fail by chance. More seeds, or test images: as many as "
+    "would decide if difference and spread stayed as they are."
 )
-
+SIDE = (1 - LEVEL) / 2  # error rate of each side
+MOST = 1000  # times as many seeds or test images, beyond which no number is given
 
 Verdict = Literal["agrees", "disagrees", "cannot tell"]
-
-
-@dataclass(frozen=True)
-class Interval:
-    """Interval of a difference, with 95 % confidence.
-
-    Attributes:
-        middle: the difference as it was found.
-        half: half of the interval's width; infinite where the spread is not known.
-        how: what it comes from, in words.
-    """
-
-    middle: float
-    half: float
-    how: str
-
-    @property
-    def low(self) -> float:
-        """Its lower end."""
-        return self.middle - self.half
-
-    @property
-    def high(self) -> float:
-        """Its upper end."""
-        return self.middle + self.half
 
 
 @dataclass(frozen=True)
@@ -61,86 +39,165 @@ class Judged:
         claim: the paper's sentence.
         found: a sentence for each of its checks.
         verdict: agrees, disagrees, or cannot tell.
+        seeds: how many seeds would decide a verdict that cannot tell; None where none would.
     """
 
     claim: str
     found: tuple[str, ...]
     verdict: Verdict
+    seeds: int | None = None
 
 
-def judged(claim: str, found: Sequence[tuple[str, Verdict]]) -> Judged:
-    """A claim, from what was found of each of its checks, in words and as a verdict."""
-    verdicts = {verdict for _, verdict in found}
-    overall: Verdict = "disagrees" if "disagrees" in verdicts else "agrees" if verdicts == {"agrees"} else "cannot tell"
-    return Judged(claim, tuple(f"{sentence}: {verdict}" for sentence, verdict in found), overall)
+@dataclass(frozen=True)
+class Finding:
+    """What was measured for one inequality.
+
+    Attributes:
+        check: the inequality.
+        words: it, and what was measured.
+        interval: of the difference; None where it was not measured.
+    """
+
+    check: Relation
+    words: str
+    interval: Interval | None
+
+    @property
+    def p_for(self) -> float:
+        """One-sided p of the test whose rejection means that the check holds."""
+        above, below = self._tests(-(self.check.within or 0.0))
+        return {"above": above, "below": below, "near": max(above, below)}[self.check.relation]
+
+    @property
+    def p_against(self) -> float:
+        """One-sided p of the test whose rejection means that it does not hold."""
+        above, below = self._tests(self.check.within or 0.0)
+        return {"above": below, "below": above, "near": min(above, below)}[self.check.relation]
+
+    def _tests(self, bound: float) -> tuple[float, float]:
+        """Return p of "the difference is above ``bound``" and of "it is below ``-bound``"."""
+        if self.interval is None:
+            return 1.0, 1.0
+        return self.interval.p_above(bound), self.interval.negative().p_above(bound)
+
+    def decides(self, checks: int) -> bool:
+        """Return True if it has a verdict as one of so many checks, each of which could be the one against."""
+        return self.p_for <= SIDE or self.p_against <= SIDE / checks
+
+    def seeds_to_decide(self, checks: int) -> int | None:
+        """Return how many seeds would decide it if difference and spread stay; 2 after one training, None if none."""
+        if self.interval is None:
+            return None
+        if self.interval.seeds is None:
+            return 2 if self.interval.runs < 2 else None
+        runs = self.interval.runs
+        return _least(runs, lambda seeds: self._with_more(seeds / runs).decides(checks))
+
+    def images_to_decide(self, checks: int) -> int | None:
+        """Return how many test images would decide it with these seeds; None if none would."""
+        if self.interval is None or self.interval.seeds is None or self.interval.images is None:
+            return None
+        images = round(self.interval.images.degrees) + 1
+        return _least(images, lambda count: self._with_more(1.0, count / images).decides(checks))
+
+    def _with_more(self, seeds: float, images: float = 1.0) -> Finding:
+        assert self.interval is not None
+        return replace(self, interval=self.interval.with_more(seeds, images))
 
 
-def judge_relation(
-    check: Relation, compared: tuple[str, str], cell: Cell, other: Cell, *, decimals: int
-) -> tuple[str, Verdict]:
-    """Return what two cells say of a check, in words and as a verdict; ``compared`` is what they are."""
+def _least(now: int, decides: Callable[[int], bool]) -> int | None:
+    """Return the least number above ``now`` that decides, as more of them never decide less."""
+    numbers = range(now + 1, MOST * now)
+    place = bisect_left(numbers, True, key=decides)
+    return numbers[place] if place < len(numbers) else None
+
+
+@dataclass(frozen=True)
+class Everywhere:
+    """What was measured for an inequality at each of some places.
+
+    Attributes:
+        words: the inequality.
+        places: what was measured at each.
+    """
+
+    words: str
+    places: tuple[Finding, ...]
+
+
+def judged(claim: str, found: Sequence[Finding | Everywhere]) -> Judged:
+    """Judge a claim from what was measured for each of its checks."""
+    every = [one for entry in found for one in (entry.places if isinstance(entry, Everywhere) else (entry,))]
+    verdicts = dict(zip(map(id, every), verdicts_of(every), strict=True))
+    overall = _overall(list(verdicts.values()))
+    texts = [
+        _everywhere(entry, [verdicts[id(one)] for one in entry.places])
+        if isinstance(entry, Everywhere)
+        else f"{entry.words}: {verdicts[id(entry)]}{_wanted(entry, verdicts[id(entry)], len(every))}"
+        for entry in found
+    ]
+    if overall != "cannot tell":
+        return Judged(claim, tuple(texts), overall)
+    wanted = [one.seeds_to_decide(len(every)) for one in every if verdicts[id(one)] == "cannot tell"]
+    return Judged(claim, tuple(texts), overall, max((n for n in wanted if n), default=None) if all(wanted) else None)
+
+
+def verdicts_of(found: Sequence[Finding]) -> list[Verdict]:
+    """Return the verdict of each check of a claim; those against it by Holm's step-down procedure."""
+    verdicts: list[Verdict] = ["agrees" if one.p_for <= SIDE else "cannot tell" for one in found]
+    for step, place in enumerate(sorted(range(len(found)), key=lambda place: found[place].p_against)):
+        if found[place].p_against > SIDE / (len(found) - step):
+            break
+        verdicts[place] = "disagrees"
+    return verdicts
+
+
+def _overall(verdicts: Sequence[Verdict]) -> Verdict:
+    return "disagrees" if "disagrees" in verdicts else "agrees" if set(verdicts) == {"agrees"} else "cannot tell"
+
+
+def _everywhere(entry: Everywhere, verdicts: Sequence[Verdict]) -> str:
+    counts = f"{verdicts.count('agrees')} of {len(verdicts)} places agree, {verdicts.count('disagrees')} disagree"
+    first = next((one.words for one, verdict in zip(entry.places, verdicts, strict=True) if verdict == "disagrees"), "")
+    return f"{entry.words} everywhere: {counts}{first and f', first {first}'}: {_overall(verdicts)}"
+
+
+def _wanted(finding: Finding, verdict: Verdict, checks: int) -> str:
+    """Return how many more seeds, or else test images, would decide an undecided check, in words."""
+    interval = finding.interval
+    if verdict != "cannot tell" or interval is None or interval.seeds is None:
+        return ""
+    if (seeds := finding.seeds_to_decide(checks)) is not None:
+        more = seeds - interval.runs
+        return f" ({more} more seed{'s' if more > 1 else ''} would decide)"
+    if (images := finding.images_to_decide(checks)) is not None:
+        return f" (no number of seeds would decide; {images:,} test images would)"
+    return " (no number of seeds would decide)"
+
+
+def measured(check: Relation, compared: tuple[str, str], cell: Cell, other: Cell, *, decimals: int) -> Finding:
+    """Return what two cells say of a check; ``compared`` is what they are."""
     or_so = "" if check.relation == "near" else "or "
     within = "" if check.within is None else f" ({or_so}within {check.within:g})"
-    sentence = f"{compared[0]} {check.relation} {compared[1]}{within}"
     interval = interval_between(cell, other)
-    if interval is None:
-        return f"{sentence}: not measured", "cannot tell"
-    return f"{sentence}: {_in_words(interval, decimals)}", verdict_of(check, interval)
-
-
-def verdict_of(check: Relation, interval: Interval) -> Verdict:
-    """Return what an interval of the difference says of a check."""
-    within = check.within or 0.0
-    if check.relation == "near":
-        agrees = max(abs(interval.low), abs(interval.high)) <= within
-        disagrees = interval.low > within or interval.high < -within
-    elif check.relation == "above":
-        agrees, disagrees = interval.low > -within, interval.high < -within
-    else:
-        agrees, disagrees = interval.high < within, interval.low > within
-    return "agrees" if agrees else "disagrees" if disagrees else "cannot tell"
-
-
-def interval_between(cell: Cell, other: Cell) -> Interval | None:
-    """The difference of two cells; None where one is missing or text."""
-    if cell is None or other is None or isinstance(cell, str) or isinstance(other, str):
-        return None
-    if isinstance(cell, Sample) and isinstance(other, Sample):
-        return _between_samples(cell, other)
-    sample = next((one for one in (cell, other) if isinstance(one, Sample)), None)
-    first, second = (one.summary.mean if isinstance(one, Sample) else float(one) for one in (cell, other))
-    if sample is None:
-        return Interval(first - second, 0.0, "")
-    half = sample.summary.ci95
-    return Interval(first - second, math.inf if half is None else half, f"n = {sample.summary.n}")
-
-
-def _between_samples(cell: Sample, other: Sample) -> Interval:
-    first, second = cell.summary, other.summary
-    numbers = f"n = {first.n} and {second.n}"
-    if cell.tied or other.tied:
-        return Interval(first.mean - second.mean, math.inf, numbers)
-    if len(cell.values.keys() & other.values.keys()) > 1:
-        paired = paired_difference(cell.values, other.values)
-        if paired.ci95 is not None:
-            return Interval(paired.mean, paired.ci95, f"paired, n = {paired.n}")
-    if min(first.n, second.n) < 2 or not (first.std or second.std):
-        return Interval(first.mean - second.mean, math.inf, numbers)
-    test = welch_test(first, second)
-    return Interval(test.difference, test.ci95, f"Welch, {numbers}")
+    text = "not measured" if interval is None else _in_words(interval, decimals)
+    return Finding(check, f"{compared[0]} {check.relation} {compared[1]}{within}: {text}", interval)
 
 
 def _in_words(interval: Interval, decimals: int) -> str:
-    spread = "" if interval.half == 0 else f" +- {interval.half:.{decimals}f}"
-    spread = ", no interval" if math.isinf(interval.half) else spread
+    if interval.seeds is None:
+        reason = "one training" if interval.runs == 1 else "the runs do not spread"
+        return f"{interval.middle:+.{decimals}f}, no interval ({reason})"
+    half = interval.half()
+    spread = "" if half == 0 else f" +- {half:.{decimals}f}"
     how = f" ({interval.how})" if interval.how else ""
     return f"{interval.middle:+.{decimals}f}{spread}{how}"
 
 
-def sentences(found: Sequence[Judged]) -> Iterator[str]:
-    """Return what became of each claim, in words, and the rule behind it."""
-    for one in found:
+def sentences(judged_claims: Sequence[Judged]) -> Iterator[str]:
+    """Yield what became of each claim, in words, and the rule behind it."""
+    for one in judged_claims:
         verdict = one.verdict if one.verdict == "cannot tell" else f"{one.verdict} with it"
         yield f"Claimed: {one.claim}. Measured: {'; '.join(one.found)}. This run {verdict}."
-    if found:
+    if judged_claims:
         yield RULE

@@ -5,11 +5,13 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from robustprune.core.paths import HISTORY_FILE
 from robustprune.core.record import read_record
-from robustprune.evaluation.summary import Summary, read_summaries
+from robustprune.evaluation.summary import Summary, read_outcomes, read_summaries
 
 if TYPE_CHECKING:
     from robustprune.core.job import Job
@@ -35,6 +37,12 @@ class Run:
     def evaluation(self) -> Summary:
         """For ``clean`` and each attack: accuracy in [0, 1], number of images, and what makes it doubtful."""
         return read_summaries(self._job.upstream("evaluations", stage) for stage in self._spec.evaluations)
+
+    def right(self, attack: str) -> npt.NDArray[np.bool_] | None:
+        """Return (N,) bool: which test images are right under an attack, or under ``clean``; None if not measured."""
+        found = (self._job.upstream("evaluations", stage) for stage in self._spec.evaluations)
+        outcomes = [of_images for directory in found if (of_images := read_outcomes(directory, attack)) is not None]
+        return max(outcomes, key=len, default=None)
 
     @cached_property
     def training(self) -> dict[str, Any]:

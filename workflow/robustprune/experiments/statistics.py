@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 from scipy import special  # not scipy.stats, which takes longer to import than a table to make
 
 LEVEL = 0.95  # of every interval
-NO_SPREAD = 1e-9  # of that of the runs, which is what rounding leaves of none
+NO_SPREAD = 1e-9  # of the largest value, which is what rounding leaves of none
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class Summary:
         n: runs, at least 1.
         mean: their mean.
         std: their standard deviation, ddof 1; None where it is not known, as of a single run.
-        ci95: half width of the 95 % interval of the mean; None where ``std`` is.
+        ci95: half width of the 95 % interval of the mean; None where the spread is not known: of a single run, and
+            where runs do not spread, as accuracies come in steps.
         median: their median.
     """
 
@@ -33,20 +34,24 @@ class Summary:
     median: float
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Self:
-        """Return the summary of a value per run. Raises ValueError for none, or one that is not finite."""
+    def of(cls, values: Sequence[float], *, exact: bool = False) -> Self:
+        """Return the summary of a value per run. Raises ValueError for none, or one that is not finite.
+
+        Args:
+            values: a value per run.
+            exact: True if chance has no part in them, so that an interval may have a width of 0.
+        """
         if not len(values) or not np.isfinite(values).all():
             raise ValueError(f"a summary is of at least one finite number, not of {list(values)}")
         array = np.asarray(values, dtype=np.float64)
         mean, median = float(array.mean()), float(np.median(array))
         if len(array) == 1:
             return cls(n=1, mean=mean, std=None, ci95=None, median=median)
-        std = _spread(values)
-        return cls(n=len(array), mean=mean, std=std, ci95=std * _widths(len(array)), median=median)
-
-    def without_spread(self) -> Self:
-        """The same where it is not known how far the values spread."""
-        return replace(self, std=None, ci95=None)
+        std = float(np.std(array, ddof=1))
+        if std <= NO_SPREAD * float(np.abs(array).max()):
+            return cls(n=len(array), mean=mean, std=0.0, ci95=0.0 if exact else None, median=median)
+        ci95 = std * t_quantile(len(array) - 1) / math.sqrt(len(array))
+        return cls(n=len(array), mean=mean, std=std, ci95=ci95, median=median)
 
     @property
     def standard_error(self) -> float:
@@ -66,51 +71,15 @@ class Summary:
         return {f"{name}_{statistic}": value for statistic, value in told.items()}
 
 
-def _spread(values: Collection[float]) -> float:
-    """Standard deviation, ddof 1; exactly 0 where all are the same, of which NumPy leaves a rounding error."""
-    return 0.0 if len(set(values)) == 1 else float(np.std(list(values), ddof=1))
+def t_quantile(degrees: float, level: float = LEVEL) -> float:
+    """Return half the width of an interval in standard errors: the upper quantile of Student's t."""
+    return float(special.stdtrit(degrees, (1 + level) / 2))
 
 
-def _widths(n: int) -> float:
-    """Half width of the interval of a mean of ``n`` >= 2 values, in standard deviations."""
-    return _quantile(n - 1) / math.sqrt(n)
-
-
-def _quantile(degrees: float) -> float:
-    """Half width of the interval in standard errors: the upper quantile of Student's t."""
-    return float(special.stdtrit(degrees, (1 + LEVEL) / 2))
-
-
-def paired_difference(ours: Mapping[int, float], baseline: Mapping[int, float]) -> Summary:
-    """Ours minus the baseline, seed by seed, over the seeds that both have.
-
-    Runs of one seed share their initial weights and order of images as far as the methods allow, so that their
-    difference spreads less than the runs do. Where differences ``tie`` their spread is not known.
-
-    Args:
-        ours: a value for each seed.
-        baseline: the same of the method that is compared with.
-
-    Raises:
-        ValueError: when they share no seed.
-    """
-    shared = sorted(ours.keys() & baseline.keys())
-    if not shared:
-        raise ValueError(f"no seed is among both {sorted(ours)} and {sorted(baseline)}")
-    difference = Summary.of([ours[seed] - baseline[seed] for seed in shared])
-    return difference.without_spread() if tie(ours, baseline) else difference
-
-
-def tie(ours: Mapping[int, float], baseline: Mapping[int, float]) -> bool:
-    """Return True if the differences of two runs or more are all the same though the runs spread.
-
-    That is chance, as accuracies come in steps of an image, and says nothing of how far differences spread.
-    """
-    shared = ours.keys() & baseline.keys()
-    if len(shared) < 2:
-        return False
-    spread = max(_spread(runs.values()) for runs in (ours, baseline))
-    return _spread([ours[seed] - baseline[seed] for seed in shared]) < NO_SPREAD * spread
+def welch_degrees(first: tuple[float, float], second: tuple[float, float]) -> float:
+    """Return the degrees of freedom of the sum of two variances of means, each with its degrees (Satterthwaite)."""
+    total = first[0] + second[0]
+    return 1 / sum((variance / total) ** 2 / degrees for variance, degrees in (first, second)) if total else 1.0
 
 
 @dataclass(frozen=True)
@@ -133,7 +102,7 @@ class WelchTest:
 
 
 def welch_test(first: Summary, second: Summary) -> WelchTest:
-    """Return True if the mean of ``first`` is greater than that of ``second`` (Kaufmann et al. v2, Appendix B).
+    """Test whether the mean of ``first`` is greater than that of ``second`` (Kaufmann et al. v2, Appendix B).
 
     The runs are not paired: for methods that share no seeds.
 
@@ -144,11 +113,11 @@ def welch_test(first: Summary, second: Summary) -> WelchTest:
     if error == 0:
         raise ValueError("neither of the two spreads, so a test of their means tells nothing")
     difference = first.mean - second.mean
-    shares = [(one.standard_error / error) ** 4 / (one.n - 1) for one in (first, second)]
-    degrees = 1 / sum(shares)
+    first_part, second_part = ((one.standard_error**2, one.n - 1) for one in (first, second))
+    degrees = welch_degrees(first_part, second_part)
     return WelchTest(
         difference=difference,
-        ci95=_quantile(degrees) * error,
+        ci95=t_quantile(degrees) * error,
         t=difference / error,
         degrees=degrees,
         p_greater=float(special.stdtr(degrees, -difference / error)),
@@ -168,4 +137,4 @@ def runs_below_chance(robust_accuracies: Sequence[float], *, chance: float) -> i
     return sum(accuracy < chance for accuracy in robust_accuracies)
 
 
-DEFINITION = {"tables.statistics": 3}
+DEFINITION = {"tables.statistics": 4}

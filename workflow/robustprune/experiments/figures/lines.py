@@ -8,8 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from robustprune.experiments.cells import Cell, Sample, number_of
-from robustprune.experiments.claims import Judged, Verdict, judge_relation, judged
+from robustprune.experiments.claims import Everywhere, Finding, Judged, judged, measured
 from robustprune.experiments.figures.curve_claims import FEATURES, CurveCheck, CurveClaim, Feature
 from robustprune.experiments.figures.figure import (
     Panel,
@@ -17,8 +16,9 @@ from robustprune.experiments.figures.figure import (
     legend_below,
     new_panels,
 )
+from robustprune.experiments.intervals import Cell, Sample, number_of
 
-DEFINITION = {"figures.claims": 2, "figures.lines": 2}
+DEFINITION = {"figures.claims": 3, "figures.lines": 3}
 
 COLUMNS_OF_LEGEND = 4
 MANY_PLACES = 25  # from this number on a curve has a band and few markers
@@ -50,7 +50,7 @@ class Curve:
         if self.level is not None:
             return self.level.get(quantity) if feature == "mean" else None
         cells = {place: cells.get(quantity) for place, cells in self.points.items()}
-        by_place = {place: pd.Series(cell.values) for place, cell in cells.items() if isinstance(cell, Sample)}
+        by_place = {place: pd.Series(cell.by_seed) for place, cell in cells.items() if isinstance(cell, Sample)}
         if len(by_place) < len(cells):
             return None
         by_seed = pd.DataFrame(by_place).dropna()  # a row a seed
@@ -116,7 +116,7 @@ def _placed(curve: Curve) -> Iterator[tuple[float | None, Cells]]:
 
 def _statistics(cell: Cell) -> dict[str, float | int | None]:
     if isinstance(cell, Sample):
-        return {name.removeprefix("_"): value for name, value in cell.summary.columns("").items()}
+        return {name.removeprefix("_"): value for name, value in cell.columns("").items()}
     return {"mean": number_of(cell), "std": None, "ci95": None, "median": None, "n": None}
 
 
@@ -211,13 +211,13 @@ def judge_curves(
 
 def _judge(
     check: CurveCheck, curves: Mapping[str, Curve], panels: Mapping[str, Panel], place: Place, where: str
-) -> tuple[str, Verdict]:
+) -> Finding | Everywhere:
     curve, panel = curves[check.row], panels[check.quantity]
     other = curves[check.other] if isinstance(check.other, str) else None
     if check.feature != "value":
         feature = FEATURES[check.feature]
         words = f"{feature.words} {panel.label} of {check.row}"
-        return judge_relation(
+        return measured(
             check,
             (words, str(check.other)),
             curve.feature(check.quantity, check.feature),
@@ -227,7 +227,10 @@ def _judge(
     if check.at == "every":
         shared = curve.points if other is None or other.level is not None else other.points
         places = [shown for shown in curve.points if shown in shared]
-        return _everywhere(check, panel, [_at(check, curve, panel, other, shown, shown, where) for shown in places])
+        within = "" if check.within is None else f" (within {check.within:g})"
+        words = f"{panel.label} of {check.row} {check.relation} {check.other}{within}"
+        at_places = (_at(check, curve, panel, other, shown, shown, where) for shown in places)
+        return Everywhere(words, tuple(at_places))
     assert check.at is not None
     here = place(curve, check.at)
     there = here
@@ -238,20 +241,8 @@ def _judge(
 
 def _at(
     check: CurveCheck, curve: Curve, panel: Panel, other: Curve | None, here: float, there: float, where: str
-) -> tuple[str, Verdict]:
+) -> Finding:
     cell: Cell = other.at(there).get(check.quantity) if other else float(check.other)
     beside = f"{check.other}{'' if here == there else f' {where} {there:g}'}"
     words = f"{panel.label} of {check.row} {where} {here:g}", beside
-    return judge_relation(check, words, curve.at(here).get(check.quantity), cell, decimals=panel.decimals)
-
-
-def _everywhere(check: CurveCheck, panel: Panel, at_places: Sequence[tuple[str, Verdict]]) -> tuple[str, Verdict]:
-    """Return one sentence and verdict for all places; the sentence names the first place that disagrees."""
-    verdicts = [verdict for _, verdict in at_places]
-    counts = f"{verdicts.count('agrees')} of {len(at_places)} places agree, {verdicts.count('disagrees')} disagree"
-    first = next((sentence for sentence, verdict in at_places if verdict == "disagrees"), None)
-    within = "" if check.within is None else f" (within {check.within:g})"
-    words = f"{panel.label} of {check.row} {check.relation} {check.other}{within} everywhere: {counts}"
-    if first is not None:
-        return f"{words}, first {first}", "disagrees"
-    return words, "agrees" if set(verdicts) == {"agrees"} else "cannot tell"
+    return measured(check, words, curve.at(here).get(check.quantity), cell, decimals=panel.decimals)

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from robustprune.experiments.claims import Judged, Verdict
+    from robustprune.experiments.claims import Finding, Judged
     from robustprune.experiments.row import Row
     from robustprune.planning.context import Context
 
-DEFINITION = {"figures.claims": 2, "figures.measures": 2}
+DEFINITION = {"figures.claims": 3, "figures.measures": 2}
 
 Scores = npt.NDArray[np.float32]
 Measured = Mapping[str, float]
@@ -36,8 +36,8 @@ Function = TypeVar("Function", bound=Callable[..., float | None])
 
 LOW = 0.1  # of the highest score of all series
 ONE_TRAINING = (
-    "Scores are of one training each, of the first seed: their numbers have no interval over seeds, and are compared "
-    "as they are."
+    "Scores are of one training each, of the first seed: their numbers have no interval over trainings, so no claim is "
+    "judged by them."
 )
 """The sentence of a caption that says so."""
 
@@ -308,14 +308,18 @@ def judge_measures(claims: Sequence[MeasureClaim], measured: Mapping[str, Measur
     """Judge each claim of the measures of some series."""
     from robustprune.experiments.claims import judged
 
-    return [judged(claim.claim, [_judge(check, measured) for check in claim.checks]) for claim in claims]
+    return [judged(claim.claim, [_measured(check, measured) for check in claim.checks]) for claim in claims]
 
 
-def _judge(check: MeasureCheck, measured: Mapping[str, Measured]) -> tuple[str, Verdict]:
-    from robustprune.experiments.claims import judge_relation
+def _measured(check: MeasureCheck, measured: Mapping[str, Measured]) -> Finding:
+    from robustprune.experiments import claims
+    from robustprune.experiments.intervals import Sample
 
-    value = measured[check.row].get(check.measure)
-    other = measured[check.other].get(check.measure) if isinstance(check.other, str) else float(check.other)
+    def of_one_training(name: str) -> Sample | None:
+        value = measured[name].get(check.measure)
+        return None if value is None else Sample({0: value})
+
+    other = of_one_training(check.other) if isinstance(check.other, str) else float(check.other)
     compared = MEASURES[check.measure]
     words = f"{compared.words} of {check.row}", str(check.other)
-    return judge_relation(check, words, value, other, decimals=compared.decimals)
+    return claims.measured(check, words, of_one_training(check.row), other, decimals=compared.decimals)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from robustprune.experiments.studies.toy_2d import ToySettings
     from robustprune.planning.context import Context
 
-DEFINITION = {"figures.clouds": 2}
+DEFINITION = {"figures.clouds": 3}
 
 NAMES = {
     "none": "nothing dropped",
@@ -147,9 +147,7 @@ def _percent(values: Any) -> str:
 
 def _change(measures: pd.DataFrame, drop: str, control: str, measure: str) -> str:
     """Return the difference from the control in percentage points, trial by trial."""
-    from robustprune.experiments.statistics import paired_difference
+    from robustprune.experiments.statistics import Summary
 
-    first, second = (
-        dict(enumerate((100 * measures.loc[measures["dropped"] == name, measure]).tolist())) for name in (drop, control)
-    )
-    return paired_difference(first, second).told(1, sign="+")
+    first, second = (100 * measures.loc[measures["dropped"] == name, measure].to_numpy() for name in (drop, control))
+    return Summary.of((first - second).tolist()).told(1, sign="+")

@@ -125,8 +125,8 @@ class ValidationCurvesStage(FigureStage):
 
 def validation_curve(runs: Sequence[Run], names: Sequence[str]) -> Curve:
     """Return the validations of some runs, in percent, over the epochs after which all of them were validated."""
-    from robustprune.experiments.cells import Sample
     from robustprune.experiments.figures.lines import Curve
+    from robustprune.experiments.intervals import Sample
 
     tables = {run.seed: run.history.set_index("epoch").reindex(columns=list(names)).dropna(how="all") for run in runs}
     epochs = sorted(set.intersection(*(set(table.index) for table in tables.values())))

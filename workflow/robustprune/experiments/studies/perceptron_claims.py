@@ -18,7 +18,7 @@ from robustprune.experiments.statistics import Summary, welch_test
 if TYPE_CHECKING:
     from robustprune.experiments.studies.perceptron import PerceptronCurve
 
-DEFINITION = {"perceptron.claims": 2}
+DEFINITION = {"perceptron.claims": 3}
 
 NEAR = 0.1  # largest distance from -1 of an exponent that counts as -1
 CHANCE = 0.45  # an angle error above it is no better than a guess
@@ -73,9 +73,9 @@ def exponent(rows: pd.DataFrame, least: float, most: float) -> Summary | None:
 
 def compare(first: Summary, second: Summary) -> Comparison:
     """Return "less" or "more" where Welch's 95 % interval of the difference of two errors leaves out 0."""
-    gap, half = first.mean - second.mean, 0.0
-    if first.std or second.std:
-        half = welch_test(first, second).ci95
+    if not (first.std or second.std):
+        return "cannot tell"
+    gap, half = first.mean - second.mean, welch_test(first, second).ci95
     return "less" if gap < -half else "more" if gap > half else "cannot tell"
 
 

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from robustprune.evaluation.summary import doubts
-from robustprune.experiments.cells import Sample
-from robustprune.experiments.statistics import Summary, runs_below_chance, tie, welch_test
+from robustprune.experiments.intervals import Sample
+from robustprune.experiments.statistics import runs_below_chance, welch_test
 from robustprune.experiments.tables.quantity import attack_of, quantity
 
 if TYPE_CHECKING:
-    from robustprune.experiments.cells import Cell
+    from robustprune.experiments.intervals import Cell
     from robustprune.experiments.runs import RowRuns, Run
 
 PATIENCE = 0.1  # of the epochs: the authors stop after 30 of 300 without an improvement in validation
 CRITERIA = ("validation_pgd", "validation_clean")  # the first that a training was validated by
 
 
-DEFINITION = {"tables.quantities": 3, "tables.speed": 2}
+DEFINITION = {"tables.quantities": 4, "tables.speed": 2}
 
 COLLAPSED_AT = "catastrophic_overfitting_epoch"
 """What a model's record calls it; see ``training.validation``."""
@@ -45,16 +47,25 @@ def over_runs(of: Callable[[Run], float | None]) -> Callable[[RowRuns], Cell]:
     return cell
 
 
-def over_pairs(of: Callable[[Run, Run], float | None]) -> Callable[[RowRuns], Cell]:
+def over_pairs(of: Callable[[Run, Run], float | None], *, exact: bool = False) -> Callable[[RowRuns], Cell]:
     """Return a cell with a number for each run and the one of the same seed that it is compared with."""
 
     def cell(row: RowRuns) -> Cell:
         others = {run.seed: run for run in row.against}
         pairs = [(run, others[run.seed]) for run in row.runs if run.seed in others]
         values = {run.seed: value for run, other in pairs if (value := of(run, other)) is not None}
-        return Sample(values) if values else None
+        return Sample(values, exact=exact) if values else None
 
     return cell
+
+
+def accuracies_of(runs: Sequence[Run], attack: str) -> Sample | None:
+    """Return the share of test images that are right, in percent, of each run that was attacked so."""
+    outcomes = {run.seed: right for run in runs if (right := run.right(attack)) is not None}
+    if not outcomes:
+        return None
+    values = {seed: 100 * float(right.mean()) for seed, right in outcomes.items()}
+    return Sample(values, np.stack(list(outcomes.values())).astype(np.int8))
 
 
 def one_for_all(of: Callable[[Run], float | None]) -> Callable[[RowRuns], Cell]:
@@ -63,7 +74,7 @@ def one_for_all(of: Callable[[Run], float | None]) -> Callable[[RowRuns], Cell]:
 
     def cell(row: RowRuns) -> Cell:
         found = each(row)
-        values = set(found.values.values()) if isinstance(found, Sample) else set()  # noqa: PD011  # a dict
+        values = set(found.by_seed.values()) if isinstance(found, Sample) else set()
         return values.pop() if len(values) == 1 else found
 
     return cell
@@ -79,43 +90,34 @@ def of_first(of: Callable[[Run], Any]) -> Callable[[RowRuns], Cell]:
     return cell
 
 
-def _percent(run: Run, attack: str) -> float | None:
-    return 100 * run.evaluation[attack]["accuracy"] if attack in run.evaluation else None
-
-
 @quantity("accuracy", heading="clean accuracy, %", decimals=2, attack="clean", compared=True)
-@over_runs
-def accuracy(run: Run) -> float | None:
+def accuracy(row: RowRuns) -> Cell:
     """Return the share of test images that are right, in percent."""
-    return _percent(run, "clean")
+    return accuracies_of(row.runs, "clean")
 
 
 @quantity("robustness_cw", decimals=2, attack="cw", compared=True)
-@over_runs
-def robustness_cw(run: Run) -> float | None:
+def robustness_cw(row: RowRuns) -> Cell:
     """Return the share of test images that stay right, in percent."""
-    return _percent(run, "cw")
+    return accuracies_of(row.runs, "cw")
 
 
 @quantity("robustness_pgd", decimals=2, attack="pgd", compared=True)
-@over_runs
-def robustness_pgd(run: Run) -> float | None:
+def robustness_pgd(row: RowRuns) -> Cell:
     """Return the share of test images that stay right, in percent."""
-    return _percent(run, "pgd")
+    return accuracies_of(row.runs, "pgd")
 
 
 @quantity("robustness_pgd_50_10", decimals=2, attack="pgd_50_10", compared=True)
-@over_runs
-def robustness_pgd_50_10(run: Run) -> float | None:
+def robustness_pgd_50_10(row: RowRuns) -> Cell:
     """Return the share of test images that stay right, in percent."""
-    return _percent(run, "pgd_50_10")
+    return accuracies_of(row.runs, "pgd_50_10")
 
 
 @quantity("autoattack", decimals=2, attack="autoattack", compared=True)
-@over_runs
-def autoattack(run: Run) -> float | None:
+def autoattack(row: RowRuns) -> Cell:
     """Return the share of test images that stay right, in percent."""
-    return _percent(run, "autoattack")
+    return accuracies_of(row.runs, "autoattack")
 
 
 @quantity("doubtful_runs", heading="doubtful runs", decimals=0)
@@ -160,8 +162,8 @@ def collapsed_runs(row: RowRuns) -> Cell:
 @quantity("below_chance", heading="runs below chance", decimals=0, attack="autoattack", default=False)
 def below_chance(row: RowRuns) -> Cell:
     """Return how many runs AutoAttack leaves with less than guessing gets right; None where it was not run."""
-    accuracies = [value for run in row.runs if (value := _percent(run, "autoattack")) is not None]
-    return runs_below_chance(accuracies, chance=row.chance) if accuracies else None
+    accuracies = accuracies_of(row.runs, "autoattack")
+    return runs_below_chance(list(accuracies.by_seed.values()), chance=row.chance) if accuracies else None
 
 
 @quantity("images_kept", heading="images", decimals=0)
@@ -189,7 +191,7 @@ def autoattack_images(run: Run) -> int | None:
 
 
 @quantity("speed_steps", heading="speed, steps", decimals=2, default=False)
-@over_pairs
+@partial(over_pairs, exact=True)
 def of_steps(run: Run, baseline: Run) -> float | None:
     """Return the optimiser steps of the baseline over the run's."""
     return _ratio(baseline.training.get("steps"), run.training.get("steps"))
@@ -253,30 +255,26 @@ def _ratio(baseline: float | None, own: float | None) -> float | None:
 @quantity("p_value", form="comparisons", heading="p", decimals=6)
 def p_value(row: RowRuns) -> Cell:
     """Return p of Welch's one-sided test that the row has more; None where the runs do not spread."""
-    of = _accuracy(row)
-    both = [[value for run in runs if (value := of(run)) is not None] for runs in (row.runs, row.against)]
-    if min(map(len, both)) < 2:
+    ours, others = _compared(row)
+    if ours is None or others is None or min(ours.n, others.n) < 2:
         return None
-    first, second = map(Summary.of, both)
+    first, second = ours.summary, others.summary
     return welch_test(first, second).p_greater if first.std or second.std else None
 
 
 @quantity("gain", form="comparisons", heading="gain, points", decimals=2, spread="ci95")
 def gain(row: RowRuns) -> Cell:
     """Return how much more of what is compared each run has than the other of its seed."""
-    of = _accuracy(row)
-    ours, others = (
-        {run.seed: value for run in runs if (value := of(run)) is not None} for runs in (row.runs, row.against)
-    )
-    gains = {seed: value - others[seed] for seed, value in ours.items() if seed in others}
-    return Sample(gains, tied=tie(ours, others)) if gains else None
+    ours, others = _compared(row)
+    if ours is None or others is None or not ours.by_seed.keys() & others.by_seed.keys():
+        return None
+    return ours.minus(others)
 
 
-def _accuracy(row: RowRuns) -> Callable[[Run], float | None]:
-    """Return what a table of comparisons compares."""
-    assert row.compared is not None
-    attack = str(attack_of(row.compared))
-    return lambda run: _percent(run, attack)
+def _compared(row: RowRuns) -> tuple[Sample | None, Sample | None]:
+    """Return what a table of comparisons compares: of the row, and of the one that it is compared with."""
+    attack = str(attack_of(str(row.compared)))
+    return accuracies_of(row.runs, attack), accuracies_of(row.against, attack)
 
 
 @quantity("density", form="layouts", heading="density", decimals=2)
@@ -323,14 +321,15 @@ def sources(run: Run) -> Any:
 
 
 @quantity("mae", form="extrapolations", heading="mean absolute error", decimals=5)
-@of_first
-def mae(run: Run) -> Any:
+@over_runs
+def mae(run: Run) -> float | None:
     """Return how far the predictions of the held-out images are off."""
-    return run.score.get("held_out", {}).get("mae")
+    value: float | None = run.score.get("held_out", {}).get("mae")
+    return value
 
 
 @quantity("mae_ratio", form="extrapolations", heading="in units of the mean's own", decimals=3)
-@of_first
+@over_runs
 def mae_ratio(run: Run) -> float | None:
     """Return the mean absolute error over that of predicting the mean; None where all scores are the same."""
     errors = run.score.get("held_out", {})
@@ -338,10 +337,11 @@ def mae_ratio(run: Run) -> float | None:
 
 
 @quantity("rank_correlation", form="extrapolations", heading="rank correlation", decimals=3)
-@of_first
-def rank_correlation(run: Run) -> Any:
+@over_runs
+def rank_correlation(run: Run) -> float | None:
     """Return the rank correlation of predicted and true scores of the held-out images."""
-    return run.score.get("held_out", {}).get("spearman")
+    value: float | None = run.score.get("held_out", {}).get("spearman")
+    return value
 
 
 def _chosen(run: Run, name: str) -> Any:

@@ -12,7 +12,7 @@ from robustprune.core.declarations import Declarations, Named
 from robustprune.evaluation.attack import attack_words
 
 if TYPE_CHECKING:
-    from robustprune.experiments.cells import Cell
+    from robustprune.experiments.intervals import Cell
     from robustprune.experiments.runs import RowRuns
 
 Form = Literal["methods", "comparisons", "hyperparameters", "layouts", "extrapolations"]

@@ -8,21 +8,26 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from robustprune.core.settings import Settings
-from robustprune.experiments.cells import Cell, Sample
 from robustprune.experiments.claims import RULE, Judged
+from robustprune.experiments.intervals import Cell, Sample
 from robustprune.experiments.tables.quantity import QUANTITIES
 from robustprune.experiments.tables.rows import Beside, TableRow, difference
 
 if TYPE_CHECKING:
-    from robustprune.experiments.statistics import Summary
     from robustprune.experiments.tables.quantity import QuantityName
     from robustprune.experiments.tables.table import TableStage
 
-DEFINITION = {"tables.rendering": 4}
+DEFINITION = {"tables.rendering": 5}
 
 CLAIM_COLUMNS = r"p{.4\linewidth}p{.4\linewidth}l"
 MEDIAN_FROM = 10  # runs, from which on a median says something that mean and spread do not
-SPREAD_WORDS = {"std": "standard deviation over n runs", "ci95": "half of the 95 % interval of the mean over n runs"}
+SPREAD_WORDS = {
+    "std": "standard deviation over n runs",
+    "ci95": "half of the 95 % interval of the mean, over n runs and, of accuracies, over test images",
+    "ci95_seeds": "half of the 95 % interval of the mean over n runs, on these test images",
+}
+OURS = {"ci95": "ci95_seeds"}
+"""Which of our spreads stands beside a printed one: papers print intervals over trainings."""
 
 
 class ShownCell(Settings):
@@ -127,14 +132,15 @@ def _signed(value: float | str | None, decimals: int) -> str:
 def in_words(cell: Cell, decimals: int, spread: str = "std") -> str:
     """A cell as text; a mean never without its number of runs."""
     if isinstance(cell, Sample):
-        return _mean(cell.summary, decimals, spread)
+        return _mean(cell, decimals, spread)
     if cell is None or isinstance(cell, str):
         return cell or ""
     return f"{cell:,.{decimals}f}"
 
 
-def _mean(summary: Summary, decimals: int, spread: str) -> str:
-    width = getattr(summary, spread)
+def _mean(sample: Sample, decimals: int, spread: str) -> str:
+    summary = sample.summary
+    width = sample.spread(spread)
     plus_minus = "" if width is None else f" +- {width:.{decimals}f}"
     median = f", median {summary.median:.{decimals}f}" if summary.n >= MEDIAN_FROM else ""
     return f"{summary.mean:.{decimals}f}{plus_minus} (n = {summary.n}{median})"
@@ -143,7 +149,7 @@ def _mean(summary: Summary, decimals: int, spread: str) -> str:
 def _spread(name: QuantityName, rows: Sequence[TableRow]) -> str:
     """The spread that the paper prints beside a quantity, so that like stands beside like."""
     printed = [spread for row in rows if name in row.beside for spread in row.beside[name].spreads]
-    return printed[0] if printed else QUANTITIES[name].spread
+    return OURS.get(printed[0], printed[0]) if printed else QUANTITIES[name].spread
 
 
 def _legend(spec: TableStage, rows: Sequence[TableRow]) -> list[str]:

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from robustprune.experiments.cells import Cell, Sample, number_of
 from robustprune.experiments.claim_settings import Claim
-from robustprune.experiments.claims import Judged, Verdict, judge_relation, judged
-from robustprune.experiments.statistics import paired_difference
+from robustprune.experiments.claims import Finding, Judged, judged, measured
+from robustprune.experiments.intervals import Cell, Sample, number_of
 from robustprune.experiments.tables.printed import SPREADS, printed_row
 from robustprune.experiments.tables.quantity import QUANTITIES, QuantityName
 from robustprune.experiments.tables.settings import Cells, Check, Printed
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from robustprune.experiments.tables.specs import RowSpec
     from robustprune.experiments.tables.table import TableStage
 
-DEFINITION = {"tables.rows": 3}
+DEFINITION = {"tables.rows": 4}
 
 Line = dict[str, Any]
 """A row of the CSV: the method, then the columns of each quantity."""
@@ -27,6 +26,7 @@ Line = dict[str, Any]
 Shown = dict[QuantityName, Cell]
 """The cells of a row."""
 
+LEFT_OUT = ("_std", "_median")  # of changes
 ROUNDED_BEYOND = 2  # digits in the CSV behind those that a quantity shows
 
 
@@ -113,18 +113,17 @@ def line_of(spec: TableStage, row: TableRow, baseline: Shown) -> Line:
 def _columns(name: str, cell: Cell, digits: int) -> Line:
     if not isinstance(cell, Sample):
         return {name: _rounded(cell, digits)}
-    return {column: _rounded(value, digits) for column, value in cell.summary.columns(name).items()}
+    return {column: _rounded(value, digits) for column, value in cell.columns(name).items()}
 
 
 def _change(name: QuantityName, cell: Cell, baseline: Cell, digits: int) -> Line:
     """The difference to the baseline, seed by seed, over the seeds that both have."""
     if not (QUANTITIES[name].against_baseline and isinstance(cell, Sample) and isinstance(baseline, Sample)):
         return {}
-    if not cell.values.keys() & baseline.values.keys():
+    if not cell.by_seed.keys() & baseline.by_seed.keys():
         return {}
-    difference = paired_difference(cell.values, baseline.values)
-    told = {"mean": difference.mean, "ci95": difference.ci95, "n": difference.n}
-    return {f"{name}_change_{statistic}": _rounded(value, digits) for statistic, value in told.items()}
+    change = cell.minus(baseline).columns(f"{name}_change")
+    return {column: _rounded(value, digits) for column, value in change.items() if not column.endswith(LEFT_OUT)}
 
 
 def _printed_columns(name: str, cell: Cell, beside: Beside | None, digits: int) -> Line:
@@ -150,12 +149,12 @@ def _rounded(value: Any, digits: int) -> Any:
 
 def judge(claim: Claim[Check], rows: Mapping[str, Shown]) -> Judged:
     """Judge a claim by the cells of each method."""
-    return judged(claim.claim, [_judge_check(check, rows) for check in claim.checks])
+    return judged(claim.claim, [_measured(check, rows) for check in claim.checks])
 
 
-def _judge_check(check: Check, rows: Mapping[str, Shown]) -> tuple[str, Verdict]:
+def _measured(check: Check, rows: Mapping[str, Shown]) -> Finding:
     cell = rows[check.row].get(check.quantity)
     other = rows[check.other].get(check.quantity) if isinstance(check.other, str) else check.other
     quantity = QUANTITIES[check.quantity]
     compared = f"{quantity.heading} of {check.row}", str(check.other)
-    return judge_relation(check, compared, cell, other, decimals=quantity.decimals)
+    return measured(check, compared, cell, other, decimals=quantity.decimals)
