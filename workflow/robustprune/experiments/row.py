@@ -57,6 +57,9 @@ class Row(Conditions):
         description="what measures scores and margins: a checkpoint of the config, or another row's model of the first "
         "seed; margin_model of the config where absent",
     )
+    margin_model_per_seed: bool = Field(
+        False, description="each run's scores and margins are measured by a model of the run's own seed"
+    )
     imported: str | None = Field(
         None, description="scores of the config that were measured elsewhere; the strategy goes by them, not by score"
     )
@@ -85,6 +88,8 @@ class Row(Conditions):
             raise ValueError(
                 "a row with a margin_model has a strategy that goes by a margin or a loss, or radius: margin"
             )
+        if self.margin_model_per_seed and not (self.uses_score or self.uses_margins):
+            raise ValueError("margin_model_per_seed needs a strategy that goes by a score, or radius: margin")
         return self
 
     @model_validator(mode="after")
@@ -110,6 +115,11 @@ class Row(Conditions):
     def uses_score(self) -> bool:
         """True if the score must be computed for this row's strategy."""
         return not {"chance"}.issuperset(ENDS[self.strategy])
+
+    @property
+    def draws(self) -> bool:
+        """True if chance decides which images are dropped, so that each run draws anew."""
+        return "chance" in ENDS[self.strategy]
 
     @property
     def uses_margins(self) -> bool:

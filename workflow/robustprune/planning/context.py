@@ -5,7 +5,7 @@ and figures call these methods; the functions behind them are in ``pools``, ``mo
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from robustprune.core.settings import Weights
 from robustprune.core.stage import Stage
@@ -51,6 +51,11 @@ class Context:
     def add(self, stage: Stage) -> str:
         """Plan a stage, where it is not planned yet, and return its id."""
         return self.stages.add(stage)
+
+    def from_seed(self, seed: int) -> "Context":
+        """Return this context with another seed as the first, which scores and margins are measured with."""
+        seeds = (seed, *(other for other in self.config.seeds if other != seed))
+        return replace(self, config=self.config.model_copy(update={"seeds": seeds}), parent=self.root)
 
     def under(self, row: Row) -> "Context":
         """Return the context of the user's configuration as a row's conditions change it. Raises UserError."""

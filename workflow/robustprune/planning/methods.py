@@ -56,8 +56,17 @@ def trained_row(context: "Context", row: Row, table: Table | None, seeds: tuple[
         return {OF_CHECKPOINT: imported_model(context, row.checkpoint)}
     recipe = context.config.training.named(row.recipe)
     _check_epochs(row, recipe)
-    manifest = manifest_of(context, row, table) if row.uses_manifest else None
-    return {seed: trained_model(context, recipe, manifest, seed, row) for seed in seeds}
+    return {
+        seed: trained_model(context, recipe, _manifest_of_run(context, row, table, seed), seed, row) for seed in seeds
+    }
+
+
+def _manifest_of_run(context: "Context", row: Row, table: Table | None, seed: int) -> str | None:
+    """Return what a run learns from: each draws its own random images, and may measure its own margins."""
+    if not row.uses_manifest:
+        return None
+    measured = context.from_seed(seed) if row.margin_model_per_seed else context
+    return manifest_of(measured, row, table, seed=seed if row.draws else None)
 
 
 def layout_of(context: "Context", row: Row, seed: int) -> str:
@@ -110,8 +119,8 @@ def _check_epochs(row: Row, recipe: AnyRecipe) -> None:
             )
 
 
-def manifest_of(context: "Context", row: Row, table: Table | None) -> str:
-    """Return what a row keeps, and how hard it is attacked."""
+def manifest_of(context: "Context", row: Row, table: Table | None, seed: int | None = None) -> str:
+    """Return what a row keeps, and how hard it is attacked; ``seed`` of what is drawn, else the first of the config."""
     epsilon = context.config.threat.epsilon
     recipe = context.config.training.named(row.recipe)
     pools = pools_of(context, recipe)
@@ -135,7 +144,7 @@ def manifest_of(context: "Context", row: Row, table: Table | None) -> str:
             among=row.among,
             radius=RadiusSettings(rule=row.radius, epsilon=epsilon * row.epsilon, gap=epsilon * row.gap),
             validation_images=recipe.held_out_images,
-            seed=context.config.seeds[0],
+            seed=context.config.seeds[0] if seed is None else seed,
         )
     )
 

@@ -199,10 +199,10 @@ def _selection(context: "Context", name: str, *, setting: str) -> str:
     loss = LossScoreStage(
         score="loss",
         pool=pool,
-        model=independent_classifier(context.root, selection.classifier, seed=config.seeds[0]),
+        model=independent_classifier(context.root, selection.classifier, seed=context.root.config.seeds[0]),
         threat=config.threat,
         attack=None,
-        seed=config.seeds[0],
+        seed=context.root.config.seeds[0],
     )
     return context.add(
         SelectedPoolStage(

@@ -42,6 +42,7 @@ def plan_table(context: "Context", name: str, table: AnyTable) -> str:
             printed_digest=digest(REFERENCE / printed.file) if printed else None,
             claims=table.claims,
             setting=_setting(context, rows),
+            spread=_spread(table),
             rows=rows,
         )
     )
@@ -54,6 +55,22 @@ def _setting(context: "Context", rows: Sequence[RowSpec]) -> str:
     stages = dict.fromkeys(stage for row in rows for run in row.runs for stage in run.evaluations)
     specs = [cast(EvaluationStage, context.stages[stage]) for stage in stages]
     return "; ".join([context.config.data.name, *dict.fromkeys(spec.attack_in_words for spec in specs if spec.threat)])
+
+
+def _spread(table: AnyTable) -> str:
+    """Return what differs between the runs of a row, for readers; nothing where no row has runs."""
+    if not isinstance(table, Table | Comparisons):
+        return ""
+    rows = (table.of if isinstance(table, Comparisons) else table).rows
+    parts = ["runs differ in their seed: first weights, order of images, attacks"]
+    if any(row.draws for row in rows):
+        parts.append("random subsets are drawn anew for each")
+    measured = [row for row in rows if row.uses_score or row.uses_margins]
+    if any(not row.margin_model_per_seed for row in measured):
+        parts.append("scores and margins are measured once, so that chance in them is not in the spread")
+    if anew := [row.method for row in measured if row.margin_model_per_seed]:
+        parts.append(f"in {', '.join(anew)} they are measured anew for each run")
+    return "; ".join(parts)
 
 
 def _rows(context: "Context", table: AnyTable) -> Iterator[RowSpec]:

@@ -163,6 +163,8 @@ def _legend(spec: TableStage, rows: Sequence[TableRow]) -> list[str]:
     lines = [f"+-{which}: {SPREAD_WORDS[spread]}." for spread, which in of_which.items()]
     if spec.setting:
         lines.append(f"Ours: {spec.setting}.")
+    if spec.spread:
+        lines.append(f"Spread: {spec.spread}.")
     if spec.printed is not None:
         lines.append(f"Printed: {spec.printed.setting}. Difference: ours minus printed.")
     if baselines := dict.fromkeys(row.baseline for row in spec.rows if row.baseline is not None):

@@ -42,6 +42,7 @@ class TableStage(Stage):
     printed_digest: str | None = Field(description="digest of that file, so that a corrected number makes a new table")
     claims: tuple[Claim[Check], ...]
     setting: str = Field("", description="what ours are measured on and with, for readers")
+    spread: str = Field("", description="what differs between the runs of a row, for readers")
     rows: tuple[RowSpec, ...]
 
     @property
