@@ -250,7 +250,7 @@ def test_a_control_of_equal_size_follows_its_rows_manifest() -> None:
         Row(method="control", strategy="random", same_size_as="PUMA", per="class"),
     )
     plan = make_plan(load_config({}), {"t.t": Table(title="t", target="t.csv", rows=rows)})
-    followed, control = (spec for spec in plan.stages.values() if isinstance(spec, ManifestStage))
+    followed, control, *_ = (spec for spec in plan.stages.values() if isinstance(spec, ManifestStage))
     assert ("manifests", followed.id) in control.upstream
     order = list(stages_of_target(plan, "results/t.csv"))
     assert order.index(followed.id) < order.index(control.id)

@@ -18,7 +18,7 @@ SEEDS = (5, 0, 7)
 
 
 def plan_of(*rows: Row) -> Plan:
-    table = Table(title="A table", target="results/a.csv", rows=rows)
+    table = Table(title="A table", target="a.csv", rows=rows)
     return make_plan(load_config({"preset": "digits", "seeds": SEEDS}), {"a": table})
 
 
