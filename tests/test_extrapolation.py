@@ -358,21 +358,26 @@ def test_a_pruning_score_and_radii_are_extrapolated_apart(tmp_path: Path) -> Non
     assert [plan.stages[score].slug for score in sources] == ["loss-digits-train", "margin-linf-digits-train"]
 
 
-def test_training_dynamics_are_recorded_of_the_sources_alone(tmp_path: Path) -> None:
-    overrides = {**SMALL, "training": {"trades": {"epochs": 12}}}
+def test_each_source_is_scored_by_a_training_on_it_alone(tmp_path: Path) -> None:
+    """Nieth et al., section 3: a classifier on the source for its DU, a separate run on the real images."""
+    overrides = {**SMALL, "training": {"trades": {"epochs": 12, "synthetic_fraction": 0.5}}}
     plan = plan_of(tmp_path, overrides, {**ROW, "score": "uncertainty_adversarial", "radius": "constant"})
     (manifest,) = [spec for spec in plan.stages.values() if isinstance(spec, ManifestStage)]
     (extrapolated,) = [spec for spec in plan.stages.values() if isinstance(spec, ExtrapolatedScoreStage)]
-    direct = plan.stages[extrapolated.sources[1].score]
-    assert isinstance(direct, DynamicsScoreStage)
     assert manifest.scores == (extrapolated.sources[0].score, extrapolated.id)
-    for model in direct.models:
-        trained = plan.stages[model]
-        assert isinstance(trained, ModelStage)
-        assert trained.pools == tuple(source.pool for source in extrapolated.sources)
-        assert [source.validation_images for source in extrapolated.sources] == [trained.training.held_out_images, 0]
+    recorded = []
+    for source in extrapolated.sources:
+        direct = plan.stages[source.score]
+        assert isinstance(direct, DynamicsScoreStage)
+        for model in direct.models:
+            trained = plan.stages[model]
+            assert isinstance(trained, ModelStage)
+            assert (trained.pools, trained.training.synthetic_in_batch) == ((source.pool,), 0)
+            assert source.validation_images == trained.training.held_out_images
+            recorded.append(model)
+    assert len(set(recorded)) == len(extrapolated.sources) == 2
     embeddings = [spec.encoder for spec in plan.stages.values() if isinstance(spec, EmbeddingStage)]
-    assert embeddings == [ModelEncoder(model=direct.models[0])] * 3
+    assert embeddings == [ModelEncoder(model=recorded[0])] * 3
 
 
 def test_without_a_source_training_dynamics_are_recorded_of_the_real_images_alone(tmp_path: Path) -> None:

@@ -118,7 +118,9 @@ def test_recording_leaves_no_trace_in_the_training(recorded: Path, tmp_path: Pat
 
 
 def test_a_part_of_the_epochs_is_those_epochs_of_the_whole(recorded: Path, tmp_path: Path) -> None:
-    plan = plan_of_scores(tmp_path, "difficulty", overrides={"dynamics": {"recording": {"epochs": 2}}})
+    plan = plan_of_scores(
+        tmp_path, "difficulty", overrides={"dynamics": {"recording": {"epochs": 2}, "every_epoch_up_to": 0}}
+    )
     half = run(plan, models_of(plan, "recorded-trades")[0])
     _, whole, _ = spec_and_store(recorded)
     _, part, _ = spec_and_store(half)
@@ -260,7 +262,7 @@ IMPOSSIBLE: list[tuple[str, dict[str, Any], str]] = [
     ),
     (
         "difficulty",
-        {"dynamics": {"recording": {"epochs": 5}}},
+        {"dynamics": {"recording": {"epochs": 5}, "every_epoch_up_to": 0}},
         "recording.epochs = 5, but training.trades.epochs = 4",
     ),
     (
@@ -283,6 +285,15 @@ def test_a_score_that_cannot_be_is_refused_before_anything_runs(
     with pytest.raises(UserError, match=re.escape(f"score {score} is unavailable")) as caught:
         plan_of_scores(tmp_path, score, overrides=overrides)
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(("most", "recorded"), [(1297, None), (1296, 2)])
+def test_a_training_on_few_images_records_every_epoch(most: int, recorded: int | None, tmp_path: Path) -> None:
+    """DU and FP of a part of the epochs are others: windows of J span many more epochs than the paper's."""
+    overrides = {"dynamics": {"recording": {"epochs": 2}, "every_epoch_up_to": most}}
+    plan = plan_of_scores(tmp_path, "difficulty", overrides=overrides)
+    recordings = [spec.recording for spec in plan.stages.values() if isinstance(spec, ModelStage) and spec.recording]
+    assert {recording.epochs for recording in recordings} == {recorded}
 
 
 def test_only_models_that_a_score_needs_are_recorded(tmp_path: Path) -> None:

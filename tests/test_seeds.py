@@ -69,3 +69,15 @@ def test_pools_do_not_depend_on_the_seed_of_scores() -> None:
 def test_what_measures_nothing_cannot_measure_anew() -> None:
     with pytest.raises(ValidationError, match="margin_model_per_seed"):
         Row(method="random", strategy="random", margin_model_per_seed=True)
+
+
+def test_a_table_says_which_scores_are_of_a_part_of_the_epochs() -> None:
+    row = Row(method="easy", strategy="prune_easy", score="difficulty")
+    table = Table(title="A table", target="a.csv", rows=(row,))
+    settings = {}
+    for most in (0, 100_000):
+        dynamics = {"recording": {"epochs": 4}, "every_epoch_up_to": most}
+        plan = make_plan(load_config({"preset": "digits", "dynamics": dynamics}), {"a": table})
+        settings[most] = table_of(plan).setting
+    assert "difficulty is of 4 of" in settings[0]
+    assert "epochs" not in settings[100_000]

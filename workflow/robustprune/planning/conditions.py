@@ -35,9 +35,21 @@ def changed_by(conditions: Conditions, config: Config, *, origin: str) -> Config
 
 def _count(conditions: Conditions, config: Config, origin: str) -> int:
     source = conditions.synthetic or config.synthetic.source
-    if source != "generate":
-        raise UserError(f"{origin}: drawn = {conditions.drawn} needs synthetic.source = generate, which is {source}")
+    if not _is_drawn(config, source):
+        raise UserError(
+            f"{origin}: drawn = {conditions.drawn} needs images drawn from the generator; synthetic.source is {source}"
+        )
     return max(1, round(config.synthetic.count * conditions.drawn))
+
+
+def _is_drawn(config: Config, source: str) -> bool:
+    """Return True for what the generator draws, and for parts of it."""
+    form, _, name = source.partition(":")
+    if form == "subset" and name in config.subsets:
+        return _is_drawn(config, config.subsets[name].of)
+    if form == "selection" and name in config.selections:
+        return _is_drawn(config, config.selections[name].of)
+    return source == "generate"
 
 
 def _recipes(conditions: Conditions, config: Config) -> dict[str, dict[str, Any]]:

@@ -169,6 +169,9 @@ class DynamicsSection(Settings):
     """The scores that come from a training's course, and from its loss in the end."""
 
     recording: RecordingSettings = RecordingSettings()
+    every_epoch_up_to: int = Field(
+        100_000, ge=0, description="images; a training on no more records every epoch, whatever recording.epochs says"
+    )
     loss_attack: CrossEntropyAttack = Field(
         CrossEntropyAttack(steps=1, step=1.25),
         description="the attack of the score loss_adversarial (RS-FGSM as Kaufmann et al. train with)",

@@ -16,6 +16,7 @@ from robustprune.scores.imported import ImportedScores, ImportedScoreStage, impo
 from robustprune.scores.metric import METRICS, Metric
 from robustprune.scores.score import SCORES
 from robustprune.scores.trajectory import Trajectory
+from robustprune.training.dynamics import RecordingSettings
 from robustprune.training.model import ModelStage
 from robustprune.training.recipes.base import AnyRecipe
 
@@ -121,62 +122,58 @@ def _refuse_second_pool(context: "Context", location: str, pool: str, setting: s
 
 
 def _recorded(context: "Context", name: str, row: Row, pools: tuple[str, ...]) -> tuple[str, ...]:
-    """Recorded models see what the row's do, or the other generated images that they are to score in its place.
+    """Recorded models see what the row's do; they are several where the metric is a mean over seeds.
 
-    Where scores are extrapolated from the real images alone, no generated image is learnt from either.
-    They are several where the metric is a mean over seeds, else the first seed's. Where the row's models learn from
-    one pool of generated images, so do they: each pool is scored by trainings on it alone (Nieth et al.).
+    Where the row's models learn from one pool of generated images, or scores are extrapolated, each pool is scored by
+    trainings on it alone (Nieth et al., section 3).
     """
     config, metric = context.config, context.config.dynamics.named(name)
     facts = METRICS.facts(name)
-    recipe, recording = config.training.named(facts["recipe"]), config.dynamics.recording
-    trajectory = metric.trajectory(facts.get("trajectory", "clean"))
-    if row.extrapolated and pools == (context.train,):
+    recipe, trajectory = config.training.named(facts["recipe"]), metric.trajectory(facts.get("trajectory", "clean"))
+    alone = row.extrapolated or config.data.trained_on in ("synthetic", "source")
+    if alone:
         recipe = recipe.model_copy(update={"synthetic_fraction": 0.0})
-    if problem := _recording_problem(context, metric, trajectory, recipe, pools):
-        raise UserError(f"score {name} is unavailable: {problem}")
-    if not recipe.attacks:
-        recording = recording.without_attack()
+    learnt_from = {pool: (pool,) if alone else pools_of(context, recipe) for pool in pools}
+    if any(pool not in learnt for pool, learnt in learnt_from.items()):
+        raise UserError(
+            f"score {name} is unavailable: training.{recipe.recipe}.synthetic_fraction = {recipe.synthetic_fraction}, "
+            "so no training records the synthetic images"
+        )
+    recordings = {pool: _recording(context, recipe, learnt) for pool, learnt in learnt_from.items()}
+    for recording in recordings.values():
+        if problem := _recording_problem(metric, recording, trajectory, recipe):
+            raise UserError(f"score {name} is unavailable: {problem}")
     seeds = config.seeds if metric.of_every_seed else config.seeds[:1]
+
+    def models(pool: str) -> tuple[str, ...]:
+        recording, learnt = recordings[pool], learnt_from[pool]
+        return tuple(trained_model(context, recipe, None, seed, recording=recording, pools=learnt) for seed in seeds)
+
     return tuple(
         context.add(
-            DynamicsScoreStage(
-                score=name,
-                pool=pool,
-                models=tuple(
-                    trained_model(context, recipe, None, seed, recording=recording, pools=seen) for seed in seeds
-                ),
-                trajectory=trajectory,
-                metric=metric,
-            )
+            DynamicsScoreStage(score=name, pool=pool, models=models(pool), trajectory=trajectory, metric=metric)
         )
-        for pool, seen in _seen(context, recipe, pools).items()
+        for pool in pools
     )
 
 
-def _seen(context: "Context", recipe: AnyRecipe, scored: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-    """The pools that a recorded training learns from, for each pool that is to be scored."""
-    if context.config.data.trained_on in ("synthetic", "source"):
-        return {pool: (pool,) for pool in scored}
-    usual = pools_of(context, recipe)
-    return dict.fromkeys(scored, scored if len(scored) == len(usual) else usual)
+def _recording(context: "Context", recipe: AnyRecipe, learnt: tuple[str, ...]) -> RecordingSettings:
+    """Return what a training writes down: after every epoch where it learns from few images."""
+    dynamics, counts = context.config.dynamics, [rows_of(context.stages, pool) for pool in learnt]
+    recording = dynamics.recording if recipe.attacks else dynamics.recording.without_attack()
+    few = None not in counts and sum(filter(None, counts)) <= dynamics.every_epoch_up_to
+    return recording.model_copy(update={"epochs": None}) if few else recording
 
 
 def _recording_problem(
-    context: "Context", metric: Metric, trajectory: Trajectory, recipe: AnyRecipe, pools: tuple[str, ...]
+    metric: Metric, recording: RecordingSettings, trajectory: Trajectory, recipe: AnyRecipe
 ) -> str | None:
     """Return why a score cannot be made from what trainings by this recipe would record; None where it can."""
-    recording, epochs = context.config.dynamics.recording, recipe.epochs
-    if any(pool not in seen for pool, seen in _seen(context, recipe, pools).items()):
-        return (
-            f"training.{recipe.recipe}.synthetic_fraction = {recipe.synthetic_fraction}, so no training records "
-            "the synthetic images"
-        )
     if trajectory not in recording.trajectories:
         return f"dynamics.recording.trajectories = {list(recording.trajectories)} lacks {trajectory}"
-    if (recording.epochs or 0) > epochs:
-        return f"dynamics.recording.epochs = {recording.epochs}, but training.{recipe.recipe}.epochs = {epochs}"
-    return metric.problem(recording.epochs or epochs)
+    if (recording.epochs or 0) > recipe.epochs:
+        return f"dynamics.recording.epochs = {recording.epochs}, but training.{recipe.recipe}.epochs = {recipe.epochs}"
+    return metric.problem(recording.epochs or recipe.epochs)
 
 
 def _held_out(context: "Context", score: str) -> int:

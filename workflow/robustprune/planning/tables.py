@@ -17,8 +17,10 @@ from robustprune.experiments.tables.table import TableStage
 from robustprune.planning.claims import with_claims_on
 from robustprune.planning.config import load_config, preset_names
 from robustprune.planning.hyperparameters import hyperparameter
+from robustprune.scores.dynamics import DynamicsScoreStage
 from robustprune.scores.embedding import EmbeddingStage
 from robustprune.scores.extrapolated import ExtrapolatedScoreStage
+from robustprune.training.model import ModelStage
 
 if TYPE_CHECKING:
     from robustprune.planning.context import Context
@@ -54,7 +56,21 @@ def _setting(context: "Context", rows: Sequence[RowSpec]) -> str:
         return ""
     stages = dict.fromkeys(stage for row in rows for run in row.runs for stage in run.evaluations)
     specs = [cast(EvaluationStage, context.stages[stage]) for stage in stages]
-    return "; ".join([context.config.data.name, *dict.fromkeys(spec.attack_in_words for spec in specs if spec.threat)])
+    attacks = dict.fromkeys(spec.attack_in_words for spec in specs if spec.threat)
+    return "; ".join([context.config.data.name, *attacks, *dict.fromkeys(_partly_recorded(context, rows))])
+
+
+def _partly_recorded(context: "Context", rows: Sequence[RowSpec]) -> Iterator[str]:
+    """Yield which scores are of a part of the epochs alone, so that their windows are longer than a paper's."""
+    models = [context.stages[run.model] for row in rows for run in row.runs if run.model]
+    manifests = dict.fromkeys(model.manifest for model in models if isinstance(model, ModelStage) and model.manifest)
+    upstream = (pair for manifest in manifests for pair in context.stages[manifest].upstream)
+    for score in (context.stages[stage] for kind, stage in upstream if kind == "scores"):
+        if not isinstance(score, DynamicsScoreStage):
+            continue
+        for model in (cast(ModelStage, context.stages[recorded]) for recorded in score.models):
+            if model.recording and model.recording.epochs:
+                yield f"{score.score} is of {model.recording.epochs} of {model.training.epochs} epochs"
 
 
 def _spread(table: AnyTable) -> str:
