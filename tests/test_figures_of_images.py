@@ -161,7 +161,7 @@ def test_layouts_are_side_by_side_with_their_measures(make_job: Callable[..., Jo
     spec.run(job)
     data = pd.read_csv(job.directory / FIGURE_DATA_FILE)
     assert data["panel"].value_counts().to_dict() == {"All images": 60, "Low distance by loss": 60}
-    before, after = (np.mean([measures_of(one)["purity"] for one in pair]) for pair in (layouts[:2], layouts[2:]))
+    before, after = (np.mean([measures_of(one, 20)["purity"] for one in pair]) for pair in (layouts[:2], layouts[2:]))
     assert before < after
     caption = (job.directory / CAPTION_FILE).read_text()
     assert f"Measured, All images: neighbours of the same class, % {before:.1f} ±" in caption

@@ -16,8 +16,17 @@ SQUARE = np.array([(0, 0), (0, 2), (2, 0), (2, 2), (1, 1)], np.float32)  # 5 poi
 
 
 def test_the_density_is_points_per_area() -> None:
-    assert density([SQUARE]) == pytest.approx(5 / 4)
-    assert density([SQUARE, 2 * SQUARE]) == pytest.approx((5 / 4 + 5 / 16) / 2)
+    assert density([SQUARE], 5) == pytest.approx(5 / 4)
+    assert density([SQUARE, 2 * SQUARE], 5) == pytest.approx((5 / 4 + 5 / 16) / 2)
+
+
+def test_the_density_does_not_depend_on_how_many_images_there_are() -> None:
+    """Of one distribution: images per area of the whole hull would be ten times as many."""
+    many = np.random.default_rng(0).normal(size=(2000, 2)).astype(np.float32)
+    whole, part = (density([points], 40) for points in (many, many[:200]))
+    assert whole == pytest.approx(part, rel=0.1)
+    assert density([many[:39]], 40) is None
+    assert density([many[:39], SQUARE], 5) is not None
 
 
 def test_the_separation_is_the_mean_squared_distance_to_the_nearest_centroid() -> None:
@@ -40,7 +49,7 @@ def test_a_class_of_too_few_images_has_no_area_and_is_left_out() -> None:
     labels = np.repeat([3, 5, 7], [5, 5, 3])
     classes = classes_with_area(points, labels)
     assert [len(one) for one in classes] == [5, 5]
-    assert density(classes) == pytest.approx(5 / 4)
+    assert density(classes, 5) == pytest.approx(5 / 4)
     assert separation(classes) == pytest.approx(200)
 
 

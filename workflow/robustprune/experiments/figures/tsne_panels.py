@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from robustprune.planning.context import Context
 
-DEFINITION = {"figures.layouts": 4}
+DEFINITION = {"figures.layouts": 5}
 
 MORE_COLORS = ("#999999", "#882255")  # beyond the palette, for ten classes; each also has its number in its middle
 
@@ -111,13 +111,13 @@ class TsnePanelsStage(FigureStage):
         return {"title": self.title, "images": len(shown)}
 
 
-def measures_of(layout: pd.DataFrame) -> dict[str, float]:
-    """Return each of MEASURES for a layout with columns label, x, y."""
+def measures_of(layout: pd.DataFrame, density_images: int) -> dict[str, float]:
+    """Return each of MEASURES for a layout with columns label, x, y; NaN for one that it does not have."""
     points, labels = layout[["x", "y"]].to_numpy(), layout["label"].to_numpy()
     classes = classes_with_area(points, labels)
     return {
         "purity": 100 * purity(points, labels),
-        "density": density(classes),
+        "density": density(classes, density_images) or np.nan,
         "separation": separation(classes),
     }
 
@@ -159,10 +159,11 @@ def _sentences(layouts: dict[str, list[pd.DataFrame]], spec: TsnePanelsStage) ->
     )
     yield f"Claimed: {spec.claim}."
     for method, of_method in layouts.items():
-        measured = pd.DataFrame([measures_of(layout) for layout in of_method])
+        measured = pd.DataFrame([measures_of(layout, spec.settings.density_images) for layout in of_method])
         means = "; ".join(
             f"{measure.name} {Summary.of(measured[name].tolist()).told(measure.decimals)}"
             for name, measure in MEASURES.items()
+            if measured[name].notna().all()
         )
         yield f"Measured, {method}: {means}."
     if seeds > 1:

@@ -45,8 +45,8 @@ class TsneStage(Stage):
         """Write layout.parquet: index int64, label int16, x and y float32 of each image.
 
         Returns:
-            images, density (images per area of their class's convex hull) and separation (squared distance of a
-            centroid to the nearest other), both over the ``classes`` that have an area, axes having standard deviation
+            images, density (images per area of their class's convex hull, on equally many of each class) and
+            separation (squared distance of a centroid to the nearest other), both over the ``classes`` that have an area, axes having standard deviation
             1.
 
         Raises:
@@ -71,7 +71,7 @@ class TsneStage(Stage):
         return {
             "images": len(rows),
             "classes": len(classes),
-            "density": density(classes),
+            "density": density(classes, self.settings.density_images),
             "separation": separation(classes),
         }
 
