@@ -242,8 +242,8 @@ def test_an_overlap_is_counted_by_all_measures(scores: Scores) -> None:
 def test_errors_over_neighbours_are_those_of_the_grid(scores: Scores) -> None:
     grid = pd.DataFrame(
         [
-            {"sources": sources, "metric": "cosine", "k": k, "weighting": "mean", "mae": mae, "constant_mae": 0.2,
-             "spearman": 0.5, "images": 50}
+            {"sources": sources, "metric": "cosine", "k": k, "weighting": "mean", "mae": mae, "choosing_mae": mae,
+             "constant_mae": 0.2, "spearman": 0.5, "images": 50}
             for sources, errors in {"real": (0.19, 0.18), "synthetic": (0.17, 0.16), "all": (0.15, 0.17)}.items()
             for k, mae in zip((5, 13), errors, strict=True)
         ]

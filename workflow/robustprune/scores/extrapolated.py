@@ -69,7 +69,7 @@ class Extrapolation:
         sources: what is searched.
         targets: (N, D) embeddings of the images that get a score.
         tried: every combination of the settings, on the held-out images.
-        held_out: how many images these are.
+        held_out: how many images these are; half choose the settings, and half measure them.
         shared: how many images of the sources the target has, too.
         together: images whose neighbours are looked for at once.
     """
@@ -93,7 +93,7 @@ class Extrapolation:
         return {
             "sources": {one.pool_id: {"used": len(one.rows), "censored": one.censored} for one in self.sources},
             "shared_images": self.shared,
-            "held_out": {"images": self.held_out, **asdict(self.choice.quality)},
+            "held_out": {"images": self.held_out // 2, **asdict(self.choice.quality)},
             "settings": _settings(self.choice),
         }
 
@@ -158,7 +158,7 @@ class ExtrapolatedScoreStage(ScoreStage):
 
         Returns:
             what ``publish_score`` does; the sources' images and how many of them have infinite scores; images shared
-            with the target; the settings chosen and how well they predict the held-out images.
+            with the target; the settings chosen, by half of the held-out images, and how well they predict the others.
 
         Raises:
             UserError: as ``row_pass``.
@@ -263,7 +263,10 @@ def _write_grid(job: Job, tried: Sequence[Trial], *, images: int) -> None:
     """Write the combinations that were tried, a line each, as in Figure 1 of Nieth et al. (2024)."""
     import pandas as pd
 
-    lines = [{**_settings(trial), **asdict(trial.quality), "images": images} for trial in tried]
+    lines = [
+        {**_settings(trial), "choosing_mae": trial.choosing_mae, **asdict(trial.quality), "images": images // 2}
+        for trial in tried
+    ]
     with replacing(job.partial / GRID_FILE) as temporary:
         pd.DataFrame(lines).to_csv(temporary, index=False)
     job.publish(GRID_FILE)

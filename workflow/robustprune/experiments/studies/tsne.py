@@ -46,8 +46,8 @@ class TsneStage(Stage):
 
         Returns:
             images, density (images per area of their class's convex hull, on equally many of each class) and
-            separation (squared distance of a centroid to the nearest other), both over the ``classes`` that have an area, axes having standard deviation
-            1.
+            separation (squared distance of a centroid to the nearest other), both over the ``classes`` that have an
+            area, axes having standard deviation 1.
 
         Raises:
             UserError: where fewer than two classes have an area, or there are too few images for the perplexity.
