@@ -25,6 +25,7 @@ from robustprune.attacks.norms import NormGeometry, norm_named
 from robustprune.attacks.walk import Crossing, in_few_sizes, narrow, run_active
 from robustprune.core.errors import UserError
 from robustprune.networks.registry import build_model
+from robustprune.scores.margin import heuristic_error
 
 Images = tuple[Tensor, Tensor]
 NORMS = ("Linf", "L2")
@@ -607,7 +608,7 @@ def test_few_candidates_are_those_of_the_largest_logits(candidates: int) -> None
     assert (np.array(exact) > nearest * 1.01).any() == (candidates < 4)
 
 
-def _fixed_deepfool(model: nn.Module, image: Tensor, candidates: int | None) -> tuple[float, int]:
+def _fixed_deepfool(model: nn.Module, image: Tensor, candidates: int | None, *, box: bool = True) -> tuple[float, int]:
     """Section 3 of Kaufmann et al., second version, for one image in L2; the class is not chosen again."""
     own = int(model(image).argmax(1))
     way, point, target = torch.zeros_like(image), image, -1
@@ -622,14 +623,15 @@ def _fixed_deepfool(model: nn.Module, image: Tensor, candidates: int | None) -> 
             target = min(others, key=lambda k: leads[k][0] / float(leads[k][1].norm()))
         lead, slope = leads[target]
         way = way - (lead / float(slope.norm()) + STEP_FLOOR) * slope / slope.norm()
-        point = (image + 1.02 * way).clamp(0, 1)
+        point = image + 1.02 * way
+        point = point.clamp(0, 1) if box else point
         if model(point).argmax(1) != own:
             return float((point - image).norm()), step
     return float("inf"), 50
 
 
-@pytest.mark.parametrize("candidates", [None, 1])
-def test_a_fixed_target_is_the_plain_loop_of_kaufmanns_text(candidates: int | None) -> None:
+@pytest.mark.parametrize(("candidates", "box"), [(None, True), (1, True), (None, False)])
+def test_a_fixed_target_is_the_plain_loop_of_kaufmanns_text(candidates: int | None, box: bool) -> None:
     """The class stays, also where others have overtaken it since."""
     torch.manual_seed(4)
     layers = (nn.Flatten(), nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 6))
@@ -639,14 +641,25 @@ def test_a_fixed_target_is_the_plain_loop_of_kaufmanns_text(candidates: int | No
             layer.weight.mul_(6)
     images = torch.rand(40, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     labels = model(images).argmax(1)
-    fixed = DeepFoolSettings(bisection_steps=0, slope_ratio=None, target="fixed", candidates=candidates)
+    fixed = DeepFoolSettings(bisection_steps=0, slope_ratio=None, target="fixed", candidates=candidates, box=box)
     found, rechosen = (
         signed_margins(model, images, labels, settings=settings, norm=norm_named("L2"))
         for settings in (fixed, EVERY_CLASS)
     )
-    plain = [_fixed_deepfool(model, image[None], candidates) for image in images]
+    plain = [_fixed_deepfool(model, image[None], candidates, box=box) for image in images]
     torch.testing.assert_close(found.margin, torch.tensor([distance for distance, _ in plain]), rtol=1e-3, atol=1e-5)
     assert found.steps.tolist() == [steps for _, steps in plain]
     assert (found.margin != rechosen.margin).any()
     into = signed_margins(model, images, (labels + 1) % 6, settings=fixed, norm=norm_named("L2"))
     assert (into.margin < 0).all()
+
+
+def test_a_heuristics_error_is_told_by_share_and_size() -> None:
+    margins = np.array([0.1, -0.2, 0.303, 0.4, np.inf, np.inf, 0.0], np.float32)
+    exact = np.array([0.1, -0.1, 0.3, 0.399, 0.5, np.inf, 0.0], np.float32)
+    found = heuristic_error(margins, exact)
+    assert found["images"] == 7
+    assert found["missed"] == pytest.approx(2 / 7)  # twice as far, and one that was not found at all
+    assert found["largest"] == pytest.approx(2)
+    assert found["mean"] == pytest.approx(np.mean([1, 2, 1.01, 0.4 / 0.399]), rel=1e-6)
+    assert heuristic_error(margins[4:6], exact[4:6])["largest"] is None

@@ -64,6 +64,7 @@ def assert_same_outputs(stage: Path, other: Path) -> None:
         assert digest(stage / name) == digest(other / name)
     facts = [json.loads((folder / "record.json").read_text())["facts"] for folder in (stage, other)]
     assert facts[0] == facts[1]
+    assert facts[0]["heuristic_error"]["images"] == 64  # a hundredth of 300 would be too few
 
 
 def test_parts_in_any_order_end_in_the_bytes_of_one_job(stage: Path, in_one_job: Path) -> None:

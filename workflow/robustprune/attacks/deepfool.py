@@ -5,7 +5,8 @@ chosen anew in every step, but only classes that can be the nearest are differen
 gap_k / size_k, the lead over its logit by the dual norm of the lead's gradient; the gaps are known without a gradient,
 and a bound on the size bounds the distance from below. A size is taken to be at most ``slope_ratio`` times what the
 image's walk last saw of that class, or, where it saw nothing, the largest it saw of any. Classes are taken by rising
-bound until no bound is below the best distance. With ``slope_ratio`` and ``candidates`` null every class is
+bound until no bound is below the best distance. That is a heuristic: a class can be steeper, and nearer, than it is
+taken to be; ``scores.margin`` measures how often. With ``slope_ratio`` and ``candidates`` null every class is
 differentiated in every step, as in the paper.
 """
 
@@ -116,7 +117,8 @@ class DeepFool(Walk):
         way = self.norm.steepest(self.slope[rows])
         travelled = self.travelled[rows].sub_(way.mul_(per_pixel(length, way)))
         self.travelled[rows] = travelled
-        self.points[rows] = self.images[rows].add_(travelled, alpha=1 + self.settings.overshoot).clamp_(0, 1)
+        points = self.images[rows].add_(travelled, alpha=1 + self.settings.overshoot)
+        self.points[rows] = points.clamp_(0, 1) if self.settings.box else points
         self.steps[rows] += 1
         self.arrived[rows] = True
 

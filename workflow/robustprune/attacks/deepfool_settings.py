@@ -23,6 +23,14 @@ DeepFoolTarget = Annotated[
     ),
 ]
 
+Box = Annotated[
+    bool,
+    Field(
+        exclude_if=bool,  # so that older ids stay
+        description="keep each point in [0, 1]; false: let it leave, as in Kaufmann et al.'s text (papers.md, K4)",
+    ),
+]
+
 USUAL_GRADIENTS = 10  # an image, at slope_ratio 1.75 and ten classes: an estimate
 
 
@@ -39,15 +47,22 @@ class DeepFoolSettings(MarginMethod):
     slope_ratio: float | None = Field(
         1.75,
         ge=1,
-        description="how much steeper a logit can be than known, for its class to be worth a gradient; null for all",
+        description="how much steeper a logit is taken to be than known, for its class to be worth a gradient: a "
+        "heuristic, whose error each record tells; null for all classes",
     )
     target: DeepFoolTarget = "rechosen"
+    box: Box = True
     bisection_steps: BisectionSteps = 10
     negative: Literal["targeted", "nearest", "unsigned"] = Field(
         "targeted",
         description="margin of a misclassified image: targeted, minus the distance to its own class; nearest, minus "
         "the distance from the predicted class; unsigned, that distance itself",
     )
+
+    @property
+    def exhaustive(self) -> DeepFoolSettings:
+        """The same with every class differentiated in every step."""
+        return self.model_copy(update={"slope_ratio": None, "candidates": None})
 
     @property
     def passes(self) -> tuple[int, int]:

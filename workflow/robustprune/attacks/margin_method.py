@@ -63,6 +63,11 @@ class MarginMethod(Settings, ABC):
         """Forward passes and gradients of an image, for cost estimates: at most, or what is usual."""
 
     @property
+    def exhaustive(self) -> MarginMethod:
+        """The same without heuristics that save time; itself where it has none."""
+        return self
+
+    @property
     def reach(self) -> Fraction | None:
         """The largest margin that can be found; None where there is no such limit."""
         return None

@@ -6,11 +6,15 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from robustprune.attacks.margin_method import AnyMarginMethod, MarginMethod
 from robustprune.core.errors import UserError
 from robustprune.core.files import digest
 from robustprune.core.job import Job
-from robustprune.core.rows import Columns, RowPass, compute_rows
+from robustprune.core.paths import STORE_NAME
+from robustprune.core.rows import Columns, RowPass, collect, compute_rows
 from robustprune.core.settings import Norm, Weights
 from robustprune.core.stage import ModelId, SharedRows, slug_of
 from robustprune.core.work import Work
@@ -18,13 +22,16 @@ from robustprune.networks.classifier import network_behind
 from robustprune.scores.score import ScoreStage, score
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from robustprune.experiments.row import Row
     from robustprune.images.pool import Pool
     from robustprune.planning.context import Context
     from robustprune.planning.plan import Plan
 
+
+CHECKED_SHARE, LEAST_CHECKED = 100, 64  # a hundredth of the images is searched without heuristics, but no fewer
+MISSED = 0.01  # beyond the full search's margin
 
 ROW_BYTES = 4 + 2 + 1 + 2  # margin, prediction, converged, steps
 
@@ -85,7 +92,10 @@ class MarginStage(ScoreStage):
         return partial(compute_rows, job, len(pool), measure, what="measuring margins", batch_size=rows)
 
     def run(self, job: Job) -> dict[str, Any]:
-        """Publish a store with margin, prediction, converged and steps, one row a sample; returns what it found.
+        """Publish a store with margin, prediction, converged and steps, one row a sample.
+
+        Returns:
+            what ``publish_score`` does and, where the method takes a heuristic, its error: see ``heuristic_error``.
 
         Raises:
             UserError: as ``row_pass``.
@@ -93,6 +103,7 @@ class MarginStage(ScoreStage):
         from robustprune.images.pool import open_pool
         from robustprune.networks.weights import WEIGHTS_FILES
         from robustprune.scores.files import Meaning, publish_score
+        from robustprune.scores.store.reading import open_store
 
         blocks = self.row_pass(job)()
         meaning = Meaning(
@@ -103,17 +114,68 @@ class MarginStage(ScoreStage):
         )
         weights = job.upstream("models", self.model) / WEIGHTS_FILES[self.weights]
         pool = open_pool(job.upstream("pools", self.pool))
-        return publish_score(job, self, blocks, meaning, pool, {"model_digest": digest(weights)})
+        rows = _checked_rows(len(pool))
+        exact = None if self.settings.exhaustive == self.settings else _exhaustive(job, self, pool, rows)
+        facts = publish_score(job, self, blocks, meaning, pool, {"model_digest": digest(weights)})
+        if exact is None:
+            return facts
+        margins = open_store(job.directory / STORE_NAME).read("margin")[rows]
+        return {**facts, "heuristic_error": heuristic_error(margins, exact)}
+
+
+def _checked_rows(images: int) -> npt.NDArray[np.int64]:
+    count = min(max(images // CHECKED_SHARE, LEAST_CHECKED), images)
+    return np.sort(np.random.default_rng(0).permutation(images)[:count])
+
+
+def _exhaustive(job: Job, spec: MarginStage, pool: Pool, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """Return the margins of some rows without heuristics."""
+    from robustprune.attacks.inputs import inputs_at
+    from robustprune.networks.checkpoint import load_model
+
+    model = load_model(job.upstream("models", spec.model), job.device, spec.weights)
+    full = spec.model_copy(update={"settings": spec.settings.exhaustive})
+
+    def measure(start: int, stop: int) -> Columns:
+        return _margins_of(job, full, model, *inputs_at(pool, rows[start:stop], job.device))
+
+    what, together = "measuring without heuristics", job.execution.chunk_rows
+    blocks = compute_rows(job, len(rows), measure, what=what, batch_size=together, name="exhaustive")
+    margins: npt.NDArray[np.float32] = collect(blocks)["margin"]
+    return margins
+
+
+def heuristic_error(margins: npt.NDArray[np.float32], exact: npt.NDArray[np.float32]) -> dict[str, Any]:
+    """Compare margins, (N,), with those that a full search finds.
+
+    Returns:
+        images; missed: share of them whose margin is more than 1 % larger, or is infinite where the full search found
+        a boundary; largest: of those with both, the largest ratio of the two sizes; mean: their mean ratio.
+    """
+    sizes, exact_sizes = np.abs(margins.astype(np.float64)), np.abs(exact.astype(np.float64))
+    both = np.isfinite(sizes) & np.isfinite(exact_sizes) & (exact_sizes > 0)
+    ratios = sizes[both] / exact_sizes[both]
+    missed = (ratios > 1 + MISSED).sum() + (~np.isfinite(sizes) & np.isfinite(exact_sizes)).sum()
+    return {
+        "images": len(margins),
+        "missed": float(missed) / len(margins),
+        "largest": float(ratios.max()) if len(ratios) else None,
+        "mean": float(ratios.mean()) if len(ratios) else None,
+    }
 
 
 def _measure(job: Job, spec: MarginStage, model: nn.Module, pool: Pool, start: int, stop: int) -> Columns:
+    from robustprune.attacks.inputs import as_inputs
+
+    return _margins_of(job, spec, model, *as_inputs(pool, start, stop, job.device))
+
+
+def _margins_of(job: Job, spec: MarginStage, model: nn.Module, images: Tensor, labels: Tensor) -> Columns:
     import torch
 
-    from robustprune.attacks.inputs import as_inputs
     from robustprune.attacks.margins import signed_margins
     from robustprune.attacks.norms import norm_named
 
-    images, labels = as_inputs(pool, start, stop, job.device)
     result = signed_margins(
         model,
         images,

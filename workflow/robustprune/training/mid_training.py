@@ -16,7 +16,7 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from robustprune.attacks.cross_entropy_settings import CrossEntropyAttack
-from robustprune.attacks.deepfool_settings import DeepFoolSettings, DeepFoolTarget
+from robustprune.attacks.deepfool_settings import Box, DeepFoolSettings, DeepFoolTarget
 from robustprune.core.files import replacing
 from robustprune.core.paths import MID_TRAINING_FILE
 from robustprune.core.rows import Columns, collect, compute_rows
@@ -66,6 +66,7 @@ class MidTraining(Settings):
         "loss", description="loss, whose inverse is the distance; deepfool, the L2 distance to the boundary, unsigned"
     )
     target: DeepFoolTarget = "rechosen"
+    box: Box = True
     at: Literal["adversarial", "clean"] = Field(
         "adversarial",
         description="whether images are scored after an RS-FGSM step or as they are, as they are by default for "
@@ -88,8 +89,9 @@ class MidTraining(Settings):
 
     @model_validator(mode="after")
     def _target_is_used(self) -> MidTraining:
-        if self.target == "fixed" and self.score != "deepfool":
-            raise ValueError(f"target = fixed needs score = deepfool, not {self.score}")
+        if self.score != "deepfool" and (self.target == "fixed" or not self.box):
+            key = "box = false" if not self.box else "target = fixed"
+            raise ValueError(f"{key} needs score = deepfool, not {self.score}")
         return self
 
     @property
@@ -228,7 +230,7 @@ def _score(settings: MidTraining, model: nn.Module, images: Tensor, labels: Tens
 
     if settings.score == "loss":
         return losses(model, images, labels)
-    deepfool = DEEPFOOL.model_copy(update={"target": settings.target})
+    deepfool = DEEPFOOL.model_copy(update={"target": settings.target, "box": settings.box})
     return signed_margins(
         model, images, labels, settings=deepfool, norm=norm_named("L2"), batch_size=SCORED_AT_ONCE
     ).margin
