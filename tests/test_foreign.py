@@ -26,6 +26,7 @@ from robustprune.core.yaml_files import merge
 from robustprune.evaluation.outcome import balanced_subset, is_right
 from robustprune.experiments.row import Row
 from robustprune.experiments.tables.forms import AnyTable, Table
+from robustprune.experiments.tables.settings import Printed
 from robustprune.experiments.tables.table import TableStage
 from robustprune.networks.architecture import ARCHITECTURES, Architecture, normalization_of
 from robustprune.networks.checkpoint import load_model
@@ -37,6 +38,7 @@ from robustprune.networks.weights import save_weights
 from robustprune.planning.config import Config, load_config
 from robustprune.planning.plan import Plan, make_plan
 from robustprune.scores.margin import MarginStage
+from robustprune.training.model import ModelStage
 from tiny import TINY
 
 StateDict = dict[str, Tensor]
@@ -418,3 +420,19 @@ def test_the_public_checkpoint_from_the_configuration_to_its_accuracy(
     right = int(is_right(fgsm_model, mnist_test[0][chosen], mnist_test[1][chosen]).sum())
     assert line["accuracy_mean"] == pytest.approx(100 * right / 200)
     assert abs(line["robustness_cw_mean"] * 2 - WITHSTAND_CW) <= ROUNDING
+
+
+def test_a_printed_row_of_a_model_nobody_can_train_here_wants_its_checkpoint(small_checkpoint: Path) -> None:
+    """PUMA's Table 9 has margin models that learnt from 50 million images."""
+    printed = Printed(file="puma_table9.csv", setting="CIFAR-10", beside={"accuracy": "accuracy"})
+    row = Row(
+        method="by theirs", strategy="puma", margin_model=Row(method="wide", architecture="fast_cnn"),
+        margin_checkpoint="theirs", printed="WRN-28 TRADES on CIFAR10+50M (NC)",
+    )  # fmt: skip
+    table: dict[str, AnyTable] = {"mine.t": Table(title="t", target="t.csv", rows=(row,), printed=printed)}
+    for config, measures in ((config_with(small_checkpoint), ImportedModelStage), (load_config(TINY), ModelStage)):
+        plan = make_plan(config, table)
+        (margins,) = {spec.model for spec in plan.stages.values() if isinstance(spec, MarginStage)}
+        assert isinstance(plan.stages[margins], measures)
+        (made,) = (spec for spec in plan.stages.values() if isinstance(spec, TableStage))
+        assert (made.rows[0].printed is not None) == (measures is ImportedModelStage)

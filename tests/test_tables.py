@@ -379,6 +379,13 @@ EXPERIMENTS = load_experiments()
 PAPERS = {name: table for name, table in EXPERIMENTS.items() if table.printed is not None}
 
 
+NOT_PRINTED = {
+    ("kaufmann_v1.table2", "Random"),  # our control
+    ("puma.table9", "wide TRADES on real and other generated images"),  # wants a checkpoint
+    ("puma.table9", "widest TRADES on real and other generated images"),
+}  # and Kaufmann's "Pruned by loss" is printed for MNIST alone
+
+
 @pytest.mark.parametrize("name", PAPERS)
 def test_every_row_of_a_papers_table_finds_its_printed_row(name: str) -> None:
     table = PAPERS[name]
@@ -389,8 +396,8 @@ def test_every_row_of_a_papers_table_finds_its_printed_row(name: str) -> None:
         spec = plan.stages[stage]
         assert isinstance(spec, TableStage)
         for row in spec.rows:
-            if (preset, name, row.method) == ("cifar10", "kaufmann_v1.table2", "Pruned by loss"):
-                assert row.printed is None  # it is printed for MNIST alone
+            if (name, row.method) in NOT_PRINTED or (preset, row.method) == ("cifar10", "Pruned by loss"):
+                assert row.printed is None
                 continue
             assert row.printed is not None, f"{name}: {row.method}"
             assert set(table.printed.beside.values()) <= set(printed_row(table.printed, row.printed))

@@ -19,7 +19,7 @@ from robustprune.training.recipes.base import RecipeName
 
 PRUNING_KEYS = {"strategy", "score", "ratio", "among", "per"}
 """What a row that drops nothing does not need."""
-MARGIN_KEYS = {"margin_model", "margins", "imported"}
+MARGIN_KEYS = {"margin_model", "margin_checkpoint", "margins", "imported"}
 """What such a row needs for its margins alone."""
 KEYS_OF_CHECKPOINT = {"method", "checkpoint", "norm", "printed"}
 """What a row can have whose network was trained elsewhere."""
@@ -57,6 +57,11 @@ class Row(Conditions):
         description="what measures scores and margins: a checkpoint of the config, or another row's model of the first "
         "seed; margin_model of the config where absent",
     )
+    margin_checkpoint: str | None = Field(
+        None,
+        description="a checkpoint that takes the place of margin_model where the config has it; the printed row, which "
+        "is of such a one, stands beside ours only then",
+    )
     margin_model_per_seed: bool = Field(
         False, description="each run's scores and margins are measured by a model of the run's own seed"
     )
@@ -84,10 +89,9 @@ class Row(Conditions):
         if self.checkpoint is not None and unused:
             raise ValueError(f"a row with a checkpoint trains nothing, so {', '.join(unused)} would change nothing")
         measured = self.uses_score and self.score not in METRICS
-        if self.margin_model is not None and not (measured or self.uses_margins):
-            raise ValueError(
-                "a row with a margin_model has a strategy that goes by a margin or a loss, or radius: margin"
-            )
+        named = next((key for key in ("margin_model", "margin_checkpoint") if getattr(self, key) is not None), None)
+        if named is not None and not (measured or self.uses_margins):
+            raise ValueError(f"a row with a {named} has a strategy that goes by a margin or a loss, or radius: margin")
         if self.margin_model_per_seed and not (self.uses_score or self.uses_margins):
             raise ValueError("margin_model_per_seed needs a strategy that goes by a score, or radius: margin")
         return self

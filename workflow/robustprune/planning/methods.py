@@ -87,6 +87,8 @@ def scoring_model(context: "Context", row: Row) -> str:
     TRADES is trained on everything, as for PUMA's Table 1 (papers.md, P14).
     """
     named = row.margin_model or context.config.margin_model
+    if row.margin_checkpoint in context.config.checkpoints:
+        named = row.margin_checkpoint
     if isinstance(named, Row):
         (model,) = context.trained(named, None, context.config.seeds[:1]).values()
         return model

@@ -111,8 +111,13 @@ def _of_methods(context: "Context", table: Table) -> Iterator[RowSpec]:
             runs=_runs(context, table, row.method),
             against=_runs(context, table, baseline),
             baseline=baseline,
-            printed=_printed(context, table, row.printed),
+            printed=_printed(context, table, row.printed) if _is_as_printed(context, row) else None,
         )
+
+
+def _is_as_printed(context: "Context", row: Row) -> bool:
+    """Return True if a row's margins are of a model like the paper's, as far as it names one."""
+    return row.margin_checkpoint is None or row.margin_checkpoint in context.config.checkpoints
 
 
 def _of_comparisons(context: "Context", table: Comparisons) -> Iterator[RowSpec]:
