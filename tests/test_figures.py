@@ -294,8 +294,10 @@ def test_more_or_fewer_images_are_drawn_from_the_same_generator() -> None:
 
 def test_images_of_a_file_cannot_be_drawn_again() -> None:
     row = Row(method="more", drawn=10)
-    with pytest.raises(UserError, match=r"more: drawn = 10 needs synthetic.source = generate, which is subset:tested"):
-        changed_by(row.conditions, load_config({"synthetic": {"source": "subset:tested"}}), origin="more")
+    few = {"subsets": {"few": {"of": "npz:mine.npz", "count": 5}}, "synthetic": {"source": "subset:few"}}
+    config = load_config(few)
+    with pytest.raises(UserError, match=r"more: drawn = 10 .*subset:few"):
+        changed_by(row.conditions, config, origin="more")
 
 
 def test_a_course_needs_validations() -> None:

@@ -28,6 +28,7 @@ from robustprune.pruning.facts import Facts, Rows
 from robustprune.pruning.manifest import MANIFEST_FILE, write_manifest
 from robustprune.scores.distribution import Histogram
 from robustprune.scores.store.writing import StoreWriter, write_store
+from robustprune.training.model import ModelStage
 from test_pruning import pool
 from tiny import all_tables
 
@@ -160,6 +161,36 @@ def test_bins_of_a_distribution_are_the_same_and_count_every_image(scores: Score
     assert [claim["verdict"] for claim in facts["claims"]] == ["cannot tell"] * 2
     assert "n = 1,000 images: median" in caption
     assert "ε" in picture
+
+
+def test_claims_of_scores_are_judged_over_the_trainings_of_all_seeds(scores: Scores) -> None:
+    def series(shift: float) -> tuple[ScoreSeries, ...]:
+        spread = np.linspace(0, 1, 101, dtype=np.float32)
+        one, other = (scores.score(spread + level) for level in (shift, 1 + shift + shift**2))
+        return ScoreSeries(method="one", scores=(one,)), ScoreSeries(method="other", scores=(other,))
+
+    check = claims(
+        {"measure": "median", "row": "other", "above": "one"}, {"measure": "median", "row": "one", "above": 9}
+    )
+    first, *again = (series(shift) for shift in (0.0, 0.1, 0.2))
+    spec = DistributionsStage(
+        name="f",
+        title="F",
+        axis="score",
+        epsilon=None,
+        series=first,
+        again=tuple(again),
+        same_images=True,
+        claims=check,
+    )
+    facts = spec.run(scores.job)
+    assert [claim["verdict"] for claim in facts["claims"]] == ["agrees", "disagrees"]
+    assert [of["other"]["median"] for of in facts["of_each_seed"]] == pytest.approx([1.5, 1.61, 1.74])
+    assert facts["measured"] == facts["of_each_seed"][0]
+    assert {stage for _, stage in spec.upstream} == {
+        score for one in (first, *again) for of in one for score in of.scores
+    }
+    assert "3 trainings" in scores.read()[2]
 
 
 def test_infinite_scores_are_in_no_bin_and_told(scores: Scores) -> None:
@@ -329,14 +360,19 @@ def plan_of(name: str, overrides: Mapping[str, Any] | None = None) -> Plan:
 
 @pytest.mark.parametrize("name", ["nieth.figure2", "nieth.figure3", "nieth.figure4", "nieth.figure5", "puma.figure9"])
 def test_figures_of_scores_need_nothing_that_tables_do_not(name: str) -> None:
-    plan, tables = plan_of(name), all_tables("digits")
+    """What the first seed's trainings scored; claims are judged over the others, too."""
+    plan, tables = plan_of(name, {"seeds": [0]}), all_tables("digits")
     (figure,) = plan.targets.values()
     assert set(plan.needed_for([figure])) - set(tables.stages) == {figure}
+    every = plan_of(name)
+    extra = set(every.needed_for(every.targets.values())) - set(plan.stages) - set(tables.stages)
+    trained = [stage for stage in (every.stages[name] for name in extra) if isinstance(stage, ModelStage)]
+    assert {stage.seed for stage in trained} <= {1, 2}
 
 
 def test_the_grid_of_figure_1_is_that_of_cifar10_and_elsewhere_a_search_of_its_own() -> None:
     for preset, own in (("cifar10", 0), ("digits", 1)):
-        plan = plan_of("nieth.figure1", {"preset": preset})
+        plan = plan_of("nieth.figure1", {"preset": preset, "seeds": [0]})
         tables = all_tables(preset)
         (figure,) = plan.targets.values()
         assert len(set(plan.needed_for([figure])) - set(tables.stages)) == 1 + own

@@ -64,8 +64,9 @@ class Context:
             config = changed_by(row.conditions, self.root.config, origin=row.method)
             same = config is self.root.config
             known[row.conditions] = self.root if same else Context(config, self.stages, self.root)
-        methods.refuse_unused_images(known[row.conditions], row)
-        return known[row.conditions]
+        found = known[row.conditions]
+        methods.refuse_unused_images(found, row)
+        return found if found.config.seeds == self.config.seeds else found.from_seed(self.config.seeds[0])
 
     @property
     def train(self) -> str:

@@ -160,7 +160,7 @@ def _amount(context: "Context", row: Row, table: Table | None) -> AnyAmount:
             f"{row.method}: same_size_as = {row.same_size_as!r}, but only rows of a table can follow another"
         )
     followed = table.row(row.same_size_as)
-    other = context.under(followed)
+    other = context.root.under(followed)
     pools = pools_of(context, context.config.training.named(row.recipe))
     others = other.pools_of(other.config.training.named(followed.recipe))
     if pools != others:
@@ -168,7 +168,7 @@ def _amount(context: "Context", row: Row, table: Table | None) -> AnyAmount:
             f"{table.target}: {row.method!r} learns from {', '.join(pools)}, so it cannot have the size of "
             f"{followed.method!r}, which learns from {', '.join(others)}"
         )
-    return DropAsMany(manifest=context.manifest(followed, table))
+    return DropAsMany(manifest=context.root.manifest(followed, table))
 
 
 def _evaluations(

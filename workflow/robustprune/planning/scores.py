@@ -143,7 +143,7 @@ def _recorded(context: "Context", name: str, row: Row, pools: tuple[str, ...]) -
     for recording in recordings.values():
         if problem := _recording_problem(metric, recording, trajectory, recipe):
             raise UserError(f"score {name} is unavailable: {problem}")
-    seeds = config.seeds if metric.of_every_seed else config.seeds[:1]
+    seeds = context.root.config.seeds if metric.of_every_seed else config.seeds[:1]
 
     def models(pool: str) -> tuple[str, ...]:
         recording, learnt = recordings[pool], learnt_from[pool]

@@ -150,8 +150,8 @@ def _of_layouts(context: "Context", table: Layouts) -> Iterator[RowSpec]:
 
 def _of_extrapolations(context: "Context", table: Extrapolations) -> Iterator[RowSpec]:
     for row in table.rows:
-        score = _extrapolated(context, row)
-        spec = context.stages[score]
+        scores = {context.from_seed(seed).scored(row)[-1]: seed for seed in reversed(context.config.seeds)}
+        spec = context.stages[next(reversed(scores))]
         if not isinstance(spec, ExtrapolatedScoreStage):
             raise UserError(
                 f"{row.method}: training.{row.recipe} learns from the real images alone, so there are no scores to "
@@ -160,7 +160,7 @@ def _of_extrapolations(context: "Context", table: Extrapolations) -> Iterator[Ro
         encoder = cast(EmbeddingStage, context.stages[spec.embedding]).encoder.describe()
         yield RowSpec(
             method=row.method,
-            runs=(RunSpec(seed=context.config.seeds[0], score=score),),
+            runs=tuple(RunSpec(seed=seed, score=score) for score, seed in reversed(scores.items())),
             told={"encoding": encoder},
             printed=_printed(context, table, row.printed),
         )
@@ -169,10 +169,6 @@ def _of_extrapolations(context: "Context", table: Extrapolations) -> Iterator[Ro
 def _runs(context: "Context", table: Table, method: str) -> tuple[RunSpec, ...]:
     row = table.row(method)
     return context.runs(row, table)
-
-
-def _extrapolated(context: "Context", row: Row) -> str:
-    return context.scored(row)[-1]
 
 
 def _printed(context: "Context", table: AnyTable, cells: Cells | None) -> Cells | None:

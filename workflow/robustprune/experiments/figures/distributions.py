@@ -27,6 +27,7 @@ from robustprune.experiments.figures.measures import (
     defined,
     measures_in_words,
     plan_scores,
+    plan_seeds,
     publish_measured,
     read_scores,
     scored_pools,
@@ -57,7 +58,9 @@ class Distributions(FigureOfScores):
 
     def plan(self, name: str, context: Context) -> str:
         """Plan the figure's stage and return its id. Raises UserError for what the configuration does not allow."""
-        series = tuple(plan_scores(context, row) for row in self.series)
+        series, *again = plan_seeds(
+            context, self.claims, lambda seeded: tuple(plan_scores(seeded, row) for row in self.series)
+        )
         return context.add(
             DistributionsStage(
                 name=name,
@@ -65,6 +68,7 @@ class Distributions(FigureOfScores):
                 axis=self.axis,
                 epsilon=context.config.threat.epsilon if self.epsilon_marked else None,
                 series=series,
+                again=tuple(again),
                 same_images=len({scored_pools(context, of_row) for of_row in series}) == 1,
                 claims=self.claims,
             )
@@ -78,6 +82,7 @@ class DistributionsStage(FigureStage):
     axis: str
     epsilon: Radius | None
     series: tuple[ScoreSeries, ...] = Field(min_length=1)
+    again: tuple[tuple[ScoreSeries, ...], ...] = Field((), description="the same by the trainings of the other seeds")
     same_images: bool = Field(description="true if all series are of the same images")
     claims: tuple[MeasureClaim, ...]
 
@@ -90,14 +95,14 @@ class DistributionsStage(FigureStage):
         Raises:
             UserError: when a store of scores is damaged, or has no finite one.
         """
-        scores = {series.method: read_scores(job, series.scores) for series in self.series}
-        measured = self._measured(scores)
+        seeds = [self._measured(_read(job, series)) for series in (self.series, *self.again)]
+        scores, measured = _read(job, self.series), seeds[0]
         data = _bins(scores)
         shown = "; ".join(
             f"{method}, n = {len(values):,} images: {measures_in_words(measured[method])}"
             for method, values in scores.items()
         )
-        return publish_measured(job, self, _draw(self, scores, data), data, [f"Measured: {shown}."], measured)
+        return publish_measured(job, self, _draw(self, scores, data), data, [f"Measured: {shown}."], seeds)
 
     def _measured(self, scores: Mapping[str, Scores]) -> dict[str, dict[str, float]]:
         """Return the measures of each series, compared with the first."""
@@ -110,6 +115,10 @@ class DistributionsStage(FigureStage):
             method: defined(Distributions.measures, Compared(values, first, highest, self.same_images))
             for method, values in scores.items()
         }
+
+
+def _read(job: Job, of: tuple[ScoreSeries, ...]) -> dict[str, Scores]:
+    return {series.method: read_scores(job, series.scores) for series in of}
 
 
 def _bins(scores: Mapping[str, Scores]) -> pd.DataFrame:

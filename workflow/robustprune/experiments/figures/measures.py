@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, TypeVar
 
@@ -27,19 +27,17 @@ if TYPE_CHECKING:
     from robustprune.experiments.row import Row
     from robustprune.planning.context import Context
 
-DEFINITION = {"figures.claims": 3, "figures.measures": 2}
+DEFINITION = {"figures.claims": 3, "figures.measures": 3}
 
 Scores = npt.NDArray[np.float32]
 Measured = Mapping[str, float]
 """The measures of a series, by name."""
 Function = TypeVar("Function", bound=Callable[..., float | None])
+Series = TypeVar("Series", bound=Hashable)
 
 LOW = 0.1  # of the highest score of all series
-ONE_TRAINING = (
-    "Scores are of one training each, of the first seed: their numbers have no interval over trainings, so no claim is "
-    "judged by them."
-)
-"""The sentence of a caption that says so."""
+ONE_TRAINING = "Scores are of one training each, so their numbers have no interval, and no claim is judged by them."
+SEVERAL_TRAININGS = "Shown are the scores of the first seed; claims are judged over those of {} trainings."
 
 
 class Measure(NamedTuple):
@@ -241,6 +239,15 @@ def plan_scores(context: Context, row: Row) -> ScoreSeries:
     return ScoreSeries(method=row.method, scores=context.scored(row))
 
 
+def plan_seeds(context: Context, claims: Sequence[Any], plan: Callable[[Context], Series]) -> tuple[Series, ...]:
+    """Plan what a figure measures for the first seed and, where a paper claims something of it, for the others.
+
+    What rests on no training of its own, such as imported scores, is the same for all seeds, and is there once.
+    """
+    seeds = context.config.seeds if claims else context.config.seeds[:1]
+    return tuple(dict.fromkeys(plan(context.from_seed(seed)) for seed in seeds))
+
+
 def scored_pools(context: Context, series: ScoreSeries) -> tuple[str, ...]:
     """Return the pool whose images each of the scores is of."""
     return tuple(dict(reversed(context.stages[score].upstream))["pools"] for score in series.scores)
@@ -282,7 +289,12 @@ def measures_in_words(measured: Measured) -> str:
 
 
 def publish_measured(
-    job: Job, stage: Any, figure: Figure, data: pd.DataFrame, shown: Sequence[str], measured: Mapping[str, Measured]
+    job: Job,
+    stage: Any,
+    figure: Figure,
+    data: pd.DataFrame,
+    shown: Sequence[str],
+    seeds: Sequence[Mapping[str, Measured]],
 ) -> dict[str, Any]:
     """Publish a figure of scores with its measures and claims, and return the facts for its record.
 
@@ -292,34 +304,37 @@ def publish_measured(
         figure: the drawing.
         data: the table of what is drawn.
         shown: sentences of the caption that tell the measures.
-        measured: the measures of each series.
+        seeds: the measures of each series, by each seed's training; the first seed's are shown.
 
     Returns:
-        title, the measures of each series, and for each claim its checks in words and its verdict.
+        title, the measures of each series by the first seed's training and by each, and for each claim its checks in
+        words and its verdict.
     """
     from robustprune.experiments.claims import sentences
 
-    judged = judge_measures(stage.claims, measured)
-    publish_figure(job, figure, data, [stage.title, *shown, ONE_TRAINING, *sentences(judged)])
-    return {"title": stage.title, "measured": measured, "claims": [asdict(claim) for claim in judged]}
+    judged = judge_measures(stage.claims, seeds)
+    trainings = ONE_TRAINING if len(seeds) == 1 else SEVERAL_TRAININGS.format(len(seeds))
+    publish_figure(job, figure, data, [stage.title, *shown, trainings, *sentences(judged)])
+    every = {"of_each_seed": list(seeds)} if len(seeds) > 1 else {}
+    return {"title": stage.title, "measured": seeds[0], **every, "claims": [asdict(claim) for claim in judged]}
 
 
-def judge_measures(claims: Sequence[MeasureClaim], measured: Mapping[str, Measured]) -> list[Judged]:
-    """Judge each claim of the measures of some series."""
+def judge_measures(claims: Sequence[MeasureClaim], seeds: Sequence[Mapping[str, Measured]]) -> list[Judged]:
+    """Judge each claim of the measures of some series, by each seed's training."""
     from robustprune.experiments.claims import judged
 
-    return [judged(claim.claim, [_measured(check, measured) for check in claim.checks]) for claim in claims]
+    return [judged(claim.claim, [_measured(check, seeds) for check in claim.checks]) for claim in claims]
 
 
-def _measured(check: MeasureCheck, measured: Mapping[str, Measured]) -> Finding:
+def _measured(check: MeasureCheck, seeds: Sequence[Mapping[str, Measured]]) -> Finding:
     from robustprune.experiments import claims
     from robustprune.experiments.intervals import Sample
 
-    def of_one_training(name: str) -> Sample | None:
-        value = measured[name].get(check.measure)
-        return None if value is None else Sample({0: value})
+    def over_trainings(name: str) -> Sample | None:
+        values = {seed: of[name][check.measure] for seed, of in enumerate(seeds) if check.measure in of[name]}
+        return Sample(values) if values else None
 
-    other = of_one_training(check.other) if isinstance(check.other, str) else float(check.other)
+    other = over_trainings(check.other) if isinstance(check.other, str) else float(check.other)
     compared = MEASURES[check.measure]
     words = f"{compared.words} of {check.row}", str(check.other)
-    return claims.measured(check, words, of_one_training(check.row), other, decimals=compared.decimals)
+    return claims.measured(check, words, over_trainings(check.row), other, decimals=compared.decimals)

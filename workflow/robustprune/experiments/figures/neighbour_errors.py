@@ -20,6 +20,7 @@ from robustprune.experiments.figures.measures import (
     FigureOfScores,
     MeasureClaim,
     ScoreSeries,
+    plan_seeds,
     publish_measured,
 )
 from robustprune.experiments.row import Row
@@ -64,10 +65,13 @@ class NeighbourErrors(FigureOfScores):
 
     def plan(self, name: str, context: Context) -> str:
         """Plan the figure's stage and return its id. Raises UserError for what the configuration does not allow."""
-        series = tuple(
-            ScoreSeries(method=row.method, scores=(self._extrapolated(context, row),)) for row in self.series
+        series, *again = plan_seeds(context, self.claims, self._scores)
+        return context.add(
+            NeighbourErrorsStage(name=name, title=self.title, series=series, again=tuple(again), claims=self.claims)
         )
-        return context.add(NeighbourErrorsStage(name=name, title=self.title, series=series, claims=self.claims))
+
+    def _scores(self, context: Context) -> tuple[ScoreSeries, ...]:
+        return tuple(ScoreSeries(method=row.method, scores=(self._extrapolated(context, row),)) for row in self.series)
 
     def _extrapolated(self, context: Context, row: Row) -> str:
         """Plan the configured extrapolation with the figure's own settings to try, and return its id."""
@@ -92,6 +96,7 @@ class NeighbourErrorsStage(FigureStage):
 
     form: Literal["neighbours"] = "neighbours"
     series: tuple[ScoreSeries, ...] = Field(min_length=1)
+    again: tuple[tuple[ScoreSeries, ...], ...] = Field((), description="the same by the trainings of the other seeds")
     claims: tuple[MeasureClaim, ...]
 
     def run(self, job: Job) -> dict[str, Any]:
@@ -100,26 +105,30 @@ class NeighbourErrorsStage(FigureStage):
         Returns:
             title, the least errors by sources, and for each claim its checks in words and its verdict.
         """
-        import pandas as pd
-
-        data = pd.concat(
-            [
-                pd.read_csv(job.upstream("scores", series.scores[0]) / GRID_FILE)
-                .replace({"sources": SOURCE_WORDS})
-                .assign(series=series.method)
-                for series in self.series
-            ],
-            ignore_index=True,
-        )
-        data.insert(0, "series", data.pop("series"))
-        measured = _least(data)
+        data = _grids(job, self.series)
+        seeds = [_least(data), *(_least(_grids(job, series)) for series in self.again)]
         shown = "; ".join(
             f"{name} {least['mae']:.4f}, {least['mae_ratio']:.3f} of that of the mean"
-            for name, least in measured.items()
+            for name, least in seeds[0].items()
         )
         images = ", ".join(f"{count:,}" for count in sorted(set(data["images"])))
         errors = f"Errors on n = {images} held-out generated images. Chosen on as many others: {shown}."
-        return publish_measured(job, self, _draw(data), data, [errors], measured)
+        return publish_measured(job, self, _draw(data), data, [errors], seeds)
+
+
+def _grids(job: Job, of: tuple[ScoreSeries, ...]) -> pd.DataFrame:
+    """Return the errors of each combination that was tried for some scores, with the series' names first."""
+    import pandas as pd
+
+    tables = [
+        pd.read_csv(job.upstream("scores", series.scores[0]) / GRID_FILE)
+        .replace({"sources": SOURCE_WORDS})
+        .assign(series=series.method)
+        for series in of
+    ]
+    data = pd.concat(tables, ignore_index=True)
+    data.insert(0, "series", data.pop("series"))
+    return data
 
 
 def _least(data: pd.DataFrame) -> dict[str, dict[str, float]]:

@@ -23,6 +23,7 @@ from robustprune.experiments.figures.measures import (
     defined,
     measure,
     measures_in_words,
+    plan_seeds,
     publish_measured,
 )
 from robustprune.experiments.row import Row
@@ -100,7 +101,13 @@ class Overlaps(FigureOfScores):
 
     def plan(self, name: str, context: Context) -> str:
         """Plan the figure's stage and return its id. Raises UserError for what the configuration does not allow."""
-        pairs = tuple(
+        pairs, *again = plan_seeds(context, self.claims, self._pairs)
+        return context.add(
+            OverlapsStage(name=name, title=self.title, pairs=pairs, again=tuple(again), claims=self.claims)
+        )
+
+    def _pairs(self, context: Context) -> tuple[ManifestPair, ...]:
+        return tuple(
             ManifestPair(
                 method=pair.method,
                 names=(pair.first.method, pair.second.method),
@@ -109,7 +116,6 @@ class Overlaps(FigureOfScores):
             )
             for pair in self.pairs
         )
-        return context.add(OverlapsStage(name=name, title=self.title, pairs=pairs, claims=self.claims))
 
 
 class ManifestPair(Settings):
@@ -126,6 +132,7 @@ class OverlapsStage(FigureStage):
 
     form: Literal["overlaps"] = "overlaps"
     pairs: tuple[ManifestPair, ...] = Field(min_length=1)
+    again: tuple[tuple[ManifestPair, ...], ...] = Field((), description="the same by the trainings of the other seeds")
     claims: tuple[MeasureClaim, ...]
 
     def run(self, job: Job) -> dict[str, Any]:
@@ -141,21 +148,26 @@ class OverlapsStage(FigureStage):
 
         from robustprune.pruning.overlap import overlap_of
 
-        overlaps = [
-            overlap_of(*(job.upstream("manifests", stage) for stage in (pair.first, pair.second)))
-            for pair in self.pairs
-        ]
+        def overlaps_of(pairs: tuple[ManifestPair, ...]) -> list[Overlap]:
+            return [
+                overlap_of(*(job.upstream("manifests", stage) for stage in (pair.first, pair.second))) for pair in pairs
+            ]
+
+        overlaps = overlaps_of(self.pairs)
         data = pd.DataFrame([_row(pair, overlap) for pair, overlap in zip(self.pairs, overlaps, strict=True)])
-        measured = {
-            pair.method: defined(Overlaps.measures, overlap.dropped)
-            for pair, overlap in zip(self.pairs, overlaps, strict=True)
-        }
+        seeds = [
+            {
+                pair.method: defined(Overlaps.measures, overlap.dropped)
+                for pair, overlap in zip(self.pairs, of_seed, strict=True)
+            }
+            for of_seed in (overlaps, *map(overlaps_of, self.again))
+        ]
         shown = [
             f"{pair.method}, {pair.names[0]} (the first) and {pair.names[1]} (the second), "
-            f"n = {overlap.images:,} images: {measures_in_words(measured[pair.method])}."
+            f"n = {overlap.images:,} images: {measures_in_words(seeds[0][pair.method])}."
             for pair, overlap in zip(self.pairs, overlaps, strict=True)
         ]
-        return publish_measured(job, self, _draw(data), data, shown, measured)
+        return publish_measured(job, self, _draw(data), data, shown, seeds)
 
 
 def _row(pair: ManifestPair, overlap: Overlap) -> dict[str, Any]:

@@ -20,11 +20,13 @@ from robustprune.experiments.figures.measures import (
     Compared,
     FigureOfScores,
     MeasureClaim,
+    Measured,
     Scores,
     ScoreSeries,
     defined,
     measures_in_words,
     plan_scores,
+    plan_seeds,
     publish_measured,
     read_scores,
     refuse_unlike,
@@ -60,11 +62,17 @@ class Scatter(FigureOfScores):
 
     def plan(self, name: str, context: Context) -> str:
         """Plan the figure's stage and return its id. Raises UserError for what the configuration does not allow."""
-        first, second = plan_scores(context, self.first), plan_scores(context, self.second)
+        (first, second), *again = plan_seeds(
+            context, self.claims, lambda seeded: (plan_scores(seeded, self.first), plan_scores(seeded, self.second))
+        )
         pools = [scored_pools(context, series) for series in (first, second)]
         if pools[0] != pools[1]:
             raise UserError(f"{first.method!r} and {second.method!r} score other images: {pools[0]} and {pools[1]}")
-        return context.add(ScatterStage(name=name, title=self.title, first=first, second=second, claims=self.claims))
+        return context.add(
+            ScatterStage(
+                name=name, title=self.title, first=first, second=second, again=tuple(again), claims=self.claims
+            )
+        )
 
 
 class ScatterStage(FigureStage):
@@ -73,6 +81,9 @@ class ScatterStage(FigureStage):
     form: Literal["scatter"] = "scatter"
     first: ScoreSeries
     second: ScoreSeries
+    again: tuple[tuple[ScoreSeries, ScoreSeries], ...] = Field(
+        (), description="the same by the trainings of the other seeds"
+    )
     claims: tuple[MeasureClaim, ...]
 
     def run(self, job: Job) -> dict[str, Any]:
@@ -84,16 +95,23 @@ class ScatterStage(FigureStage):
         Raises:
             UserError: when a store of scores is damaged, scores are not of the same images, or none is finite.
         """
-        first, second = (read_scores(job, series.scores) for series in (self.first, self.second))
-        refuse_unlike(first, second, names=(self.first.method, self.second.method))
-        finite = np.isfinite(first) & np.isfinite(second)
-        if not finite.any():
-            raise UserError(f"no image has finite scores by both {self.first.method} and {self.second.method}")
-        first, second = first[finite], second[finite]
-        measured = {self.second.method: defined(Scatter.measures, Compared(second, first))}
+        seeds: list[dict[str, Measured]] = []
+        for pair in (*self.again, (self.first, self.second)):  # the first seed's, which are shown, last
+            first, second = _finite(job, *pair)
+            seeds.insert(0, {self.second.method: defined(Scatter.measures, Compared(second, first))})
         data = _cells(first, second)
-        shown = f"Measured of n = {len(first):,} images: {measures_in_words(measured[self.second.method])}."
-        return publish_measured(job, self, _draw(self, first, second), data, [shown], measured)
+        shown = f"Measured of n = {len(first):,} images: {measures_in_words(seeds[0][self.second.method])}."
+        return publish_measured(job, self, _draw(self, first, second), data, [shown], seeds)
+
+
+def _finite(job: Job, first: ScoreSeries, second: ScoreSeries) -> tuple[Scores, Scores]:
+    """Return two scores of the images that have finite ones by both."""
+    ours, others = (read_scores(job, series.scores) for series in (first, second))
+    refuse_unlike(ours, others, names=(first.method, second.method))
+    finite = np.isfinite(ours) & np.isfinite(others)
+    if not finite.any():
+        raise UserError(f"no image has finite scores by both {first.method} and {second.method}")
+    return ours[finite], others[finite]
 
 
 def _cells(first: Scores, second: Scores) -> pd.DataFrame:

@@ -32,6 +32,7 @@ from robustprune.experiments.figures.measures import (
     Measured,
     defined,
     measure,
+    plan_seeds,
     publish_measured,
     read_scores,
     refuse_unlike,
@@ -122,8 +123,12 @@ class Trajectories(FigureOfScores):
 
     def plan(self, name: str, context: Context) -> str:
         """Plan the figure's stage and return its id. Raises UserError for what the configuration does not allow."""
-        series = tuple(_plan_series(context, row) for row in self.series)
-        return context.add(TrajectoriesStage(name=name, title=self.title, series=series, claims=self.claims))
+        series, *again = plan_seeds(
+            context, self.claims, lambda seeded: tuple(_plan_series(seeded, row) for row in self.series)
+        )
+        return context.add(
+            TrajectoriesStage(name=name, title=self.title, series=series, again=tuple(again), claims=self.claims)
+        )
 
 
 class TrajectorySeries(Settings):
@@ -155,6 +160,9 @@ class TrajectoriesStage(FigureStage):
 
     form: Literal["trajectories"] = "trajectories"
     series: tuple[TrajectorySeries, ...] = Field(min_length=1)
+    again: tuple[tuple[TrajectorySeries, ...], ...] = Field(
+        (), description="the same by the trainings of the other seeds"
+    )
     claims: tuple[MeasureClaim, ...]
 
     def run(self, job: Job) -> dict[str, Any]:
@@ -170,6 +178,10 @@ class TrajectoriesStage(FigureStage):
 
         moved = {series.method: _movements(job, series) for series in self.series}
         measured = {method: defined(Trajectories.measures, movements) for method, movements in moved.items()}
+        others = [
+            {series.method: defined(Trajectories.measures, _movements(job, series)) for series in of_seed}
+            for of_seed in self.again
+        ]
         tables = ((method, table) for method, movements in moved.items() for table in _tables(movements))
         data = pd.concat([table.assign(series=method) for method, table in tables])
         data.insert(0, "series", data.pop("series"))
@@ -180,7 +192,7 @@ class TrajectoriesStage(FigureStage):
             f"{measured[method].get('correlation_high', float('nan')):.2f} with fast movements."
             for method, movements in moved.items()
         ]
-        return publish_measured(job, self, _draw(moved, measured), data, shown, measured)
+        return publish_measured(job, self, _draw(moved, measured), data, shown, [measured, *others])
 
 
 def _movements(job: Job, series: TrajectorySeries) -> Movements:
