@@ -201,3 +201,15 @@ def test_benchmark_of_ingest(
         r"^ +2,000 images, 0\.01 GB: copy .* ingest .* of the copy's speed, .* peak memory \d+ MB$", printed, re.M
     )
     assert re.search(r"^opening 2,000 images: \d+\.\d\d ms; a random batch of 512: \d+\.\d\d ms$", printed, re.M)
+
+
+def test_benchmark_of_verdicts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    verdicts = importlib.import_module("false_verdicts")
+    monkeypatch.setattr(sys, "argv", ["false_verdicts.py", "--trials", "1"])
+    monkeypatch.setattr(verdicts, "IMAGES", (100,))
+    verdicts.main()
+    printed = capsys.readouterr().out
+    lines = r"^\| (seeds|images|both|easy) \| \d+ \| [\d,]+ (\| \d+\.\d ){4}\|$"
+    assert len(re.findall(lines, printed, re.MULTILINE)) == 16
+    assert len(re.findall(r"^16 checks, \d+ seeds: .* by chance", printed, re.MULTILINE)) == 4

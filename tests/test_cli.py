@@ -7,9 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from robustprune.cli.decide import with_more
 from robustprune.cli.main import main
 from robustprune.core.execution import Execution
 from robustprune.core.job import run_stage
+from robustprune.core.record import make_record
+from robustprune.experiments.files import load_experiments, load_figures
+from robustprune.planning.config import load_config
+from robustprune.planning.plan import make_plan
 from tiny import TINY, run_upstream, stage_of, tiny_plan
 
 ROOT = Path(__file__).parents[1]
@@ -138,3 +143,44 @@ def test_plan_write_puts_specs_where_run_finds_them(tmp_path: Path, monkeypatch:
     specs = sorted((tmp_path / "results" / "digits" / "pools").glob("digits-test-*/spec.json"))
     assert len(specs) == 1
     assert main(["run", str(specs[0]), "--device", "cpu"]) == 0
+
+
+def test_plan_decide_says_how_many_seeds_would_decide_and_what_they_cost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_text("preset: digits\nseeds: [0, 3]\n")
+    plan = make_plan(load_config({"preset": "digits", "seeds": [0, 3]}), load_experiments(), load_figures(), page=True)
+    directory = tmp_path / plan.directory(plan.targets["results/table1.csv"])
+    claims = [
+        {"claim": "one", "found": [], "verdict": "cannot tell", "seeds": 6},
+        {"claim": "two", "found": [], "verdict": "cannot tell", "seeds": None},
+        {"claim": "three", "found": [], "verdict": "agrees", "seeds": None},
+    ]
+    directory.mkdir(parents=True)
+    facts = {"claims": claims}
+    make_record(directory.name, [], known={}, seconds=1, device="cpu", peak_gpu_memory_mb=0, facts=facts).write(
+        directory
+    )
+    assert main(["plan", "results/table1.csv", "--decide"]) == 0
+    one, two, three, *costs = capsys.readouterr().out.splitlines()
+    assert "6 seeds would decide" in one
+    assert "not decide" in two
+    assert three.endswith("agrees")
+    assert costs[0] == "with 6 seeds:"
+    assert any(line.startswith("evaluations") and f"{6 * 4:>11}" in line for line in costs)
+
+
+@pytest.mark.parametrize("targets", [[], ["results/table1.csv"], ["results/table1"]], ids=str)
+def test_plan_decide_wants_made_tables(
+    targets: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_text("preset: digits\n")
+    assert main(["plan", *targets, "--decide"]) == 2
+    assert "--decide" in caplog.messages[-1]
+
+
+def test_more_seeds_are_the_smallest_that_are_not_there() -> None:
+    assert with_more((0, 3), 5) == (0, 3, 1, 2, 4)
+    assert with_more((7,), 1) == (7,)

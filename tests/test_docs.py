@@ -73,6 +73,7 @@ ELSEWHERE = {
     "robustprune run results/<preset>/<kind>/<id>/spec.json": "test_restart.py",
     "robustprune run results/<preset>/scores/<id> --rows 0:1048576": "test_parts.py, with fewer rows",
     "robustprune run results/<preset>/evaluations/<id> --rows 0:2500": "test_evaluation.py, with fewer rows",
+    "robustprune plan results/table1.csv --decide": "test_cli.py, of a table that is there",
     "robustprune store verify results/<preset>/scores/<id>": "test_parts.py",
     **{
         f"robustprune store {action}": "test_sharing.py, with other places"

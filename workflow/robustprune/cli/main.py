@@ -112,6 +112,7 @@ def _add_plan(commands: "Commands") -> None:
     )
     _add_config(plan)
     plan.add_argument("--write", action="store_true", help="put their spec.json in place, for 'robustprune run'")
+    plan.add_argument("--decide", action="store_true", help="say how many seeds would decide claims, and their cost")
     plan.set_defaults(command=_plan)
 
 
@@ -213,6 +214,11 @@ def _plan(options: argparse.Namespace) -> None:
     from robustprune.sharing.lookup import with_pulls
 
     plan = with_pulls(_configured_plan(options))
+    if options.decide:
+        from robustprune.cli.decide import describe_decision
+
+        print(describe_decision(plan, options.targets, lambda config: with_pulls(_planned(config))))
+        return
     description = describe_plan(plan, options.targets)
     if options.write:
         plan.write_specs(stages_of_targets(plan, options.targets))
@@ -237,11 +243,15 @@ def _calibrate(options: argparse.Namespace) -> None:
 
 
 def _configured_plan(options: argparse.Namespace) -> "Plan":
-    from robustprune.experiments.files import load_experiments, load_figures
     from robustprune.planning.config import read_config_file
+
+    return _planned(read_config_file(options.configfile, _overrides(options.config)))
+
+
+def _planned(config: "Config") -> "Plan":
+    from robustprune.experiments.files import load_experiments, load_figures
     from robustprune.planning.plan import make_plan
 
-    config = read_config_file(options.configfile, _overrides(options.config))
     return make_plan(config, load_experiments(), load_figures(), quality=True, page=True)
 
 

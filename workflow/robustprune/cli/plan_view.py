@@ -20,16 +20,22 @@ def describe_plan(plan: Plan, targets: Collection[str] = ()) -> str:
     """
     problems = () if targets else [f"{target} cannot be made: {why}" for target, why in plan.problems.items()]
     needed = stages_of_targets(plan, targets)
-    targets = targets or list(plan.targets)
-    missing = _would_run(plan, needed, targets)
+    missing = _would_run(plan, needed, targets or list(plan.targets))
     lines = [_line(plan, stage, missing) for stage in needed]
+    return "\n".join([*lines, *costs_of(plan, targets), *problems])
+
+
+def costs_of(plan: Plan, targets: Collection[str] = ()) -> list[str]:
+    """Return how many stages targets need, and what those that would run cost."""
+    needed = stages_of_targets(plan, targets)
+    missing = _would_run(plan, needed, targets or list(plan.targets))
     existing = {stage for stage in needed if plan.record(stage).is_file()}
     pulled = missing & set(plan.pulls)
     pulls = f"{len(pulled)} would be pulled, " if pulled else ""
     summary = f"{len(needed)} stages: {len(existing)} exist, {pulls}{len(missing - pulled)} would run"
     rates = read_throughput(plan.results.parent)
     costs = cost_lines(plan, needed, rates, existing=existing, missing=missing - pulled)
-    return "\n".join([*lines, f"{summary} (preset {plan.config.preset})", *costs, *problems])
+    return [f"{summary} (preset {plan.config.preset})", *costs]
 
 
 def _line(plan: Plan, stage_id: str, missing: set[str]) -> str:
