@@ -28,7 +28,7 @@ from robustprune.attacks.margins import Margins, signed_margins
 from robustprune.attacks.norms import norm_named
 from robustprune.core.device import prepare_device
 from robustprune.images.formats.idx import read_images, read_labels
-from robustprune.networks.registry import build_model
+from robustprune.networks.architecture import build_model
 
 STEPS = 50
 NORMS = ["Linf", "L2"]

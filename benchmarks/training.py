@@ -34,7 +34,7 @@ from robustprune.images.formats.digits import read
 from robustprune.images.formats.finding import idx_files
 from robustprune.images.formats.idx import read_images, read_labels
 from robustprune.images.pool import Pool, PoolInfo
-from robustprune.networks.registry import build_model
+from robustprune.networks.architecture import build_model
 from robustprune.planning.config import load_config
 from robustprune.training.augmentation import crop_flip
 from robustprune.training.fit import Training

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from robustprune.core.execution import Execution
 from robustprune.core.job import Job
 from robustprune.images.formats.idx import read_images, read_labels
-from robustprune.networks.registry import build_model
+from robustprune.networks.architecture import build_model
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from robustprune.networks.registry import build_model
+from robustprune.networks.architecture import build_model
 
 ROOT = Path(__file__).parents[1]
 

@@ -73,7 +73,7 @@ def test_a_model_embeds_by_the_weights_that_are_asked_for(
     weights: str, pool: Pool, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models = {name: build((1, 8, 8), 4).eval() for name in ("last", "best")}
-    monkeypatch.setattr("robustprune.networks.checkpoint.load_model", lambda _directory, _device, asked: models[asked])
+    monkeypatch.setattr("robustprune.networks.weights.load_model", lambda _directory, _device, asked: models[asked])
     encoder = ModelEncoder.model_validate({"model": "some-model-0123456789", "weights": weights})
     spec = EmbeddingStage(pool=POOL, encoder=encoder, dtype="float32")
     (block,) = spec.row_pass(make_job("embeddings", "some-embedding-0123456789"))()

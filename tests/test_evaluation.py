@@ -43,8 +43,8 @@ from robustprune.evaluation.summary import doubts, read_summaries
 from robustprune.images.ingested import IngestedPoolStage
 from robustprune.images.specs import DigitsSource
 from robustprune.images.writing import write_pool
+from robustprune.networks.architecture import build_model
 from robustprune.networks.imported import ImportedModelStage
-from robustprune.networks.registry import build_model
 from robustprune.networks.weights import WEIGHTS_FILE, save_weights
 from robustprune.scores import files as score_files
 from robustprune.scores.files import draw_scores

@@ -28,13 +28,11 @@ from robustprune.experiments.row import Row
 from robustprune.experiments.tables.forms import AnyTable, Table
 from robustprune.experiments.tables.settings import Printed
 from robustprune.experiments.tables.table import TableStage
-from robustprune.networks.architecture import ARCHITECTURES, Architecture, normalization_of
-from robustprune.networks.checkpoint import load_model
+from robustprune.networks.architecture import ARCHITECTURES, Architecture, build_model, normalization_of
 from robustprune.networks.foreign import load_foreign
 from robustprune.networks.imported import ImportedModelStage, NormalizationSettings
 from robustprune.networks.normalization import Normalization
-from robustprune.networks.registry import build_model
-from robustprune.networks.weights import save_weights
+from robustprune.networks.weights import load_model, save_weights
 from robustprune.planning.config import Config, load_config
 from robustprune.planning.plan import Plan, make_plan
 from robustprune.scores.margin import MarginStage

@@ -24,7 +24,7 @@ from robustprune.attacks.margins import Margins
 from robustprune.attacks.norms import NormGeometry, norm_named
 from robustprune.attacks.walk import Crossing, in_few_sizes, narrow, run_active
 from robustprune.core.errors import UserError
-from robustprune.networks.registry import build_model
+from robustprune.networks.architecture import build_model
 from robustprune.scores.margin import heuristic_error
 
 Images = tuple[Tensor, Tensor]

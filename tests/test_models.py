@@ -10,11 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robustprune.core.definitions import definitions_of
-from robustprune.networks.architecture import ARCHITECTURES
+from robustprune.networks.architecture import ARCHITECTURES, build_model
 from robustprune.networks.architecture import has_batchnorm as declares_batchnorm
 from robustprune.networks.normalization import usual_normalization
 from robustprune.networks.precision import has_batchnorm
-from robustprune.networks.registry import build_model
 from robustprune.networks.same_convolution import SameConv3x3
 
 RGB, GREY, LARGE = (3, 32, 32), (1, 28, 28), (3, 224, 224)

@@ -202,7 +202,7 @@ def test_selection_keeps_the_images_of_each_class_of_the_highest_probability(rea
 
 
 def load_judge(directory: Path) -> torch.nn.Module:
-    from robustprune.networks.checkpoint import load_model
+    from robustprune.networks.weights import load_model
 
     return load_model(directory, torch.device("cpu"))
 

@@ -25,8 +25,7 @@ from robustprune.core.record import read_record
 from robustprune.core.stage_file import read_spec
 from robustprune.core.steps import CHECKPOINT_FILE, load_state
 from robustprune.images.pool import open_pool
-from robustprune.networks.checkpoint import load_model
-from robustprune.networks.weights import RAW_FILE, WEIGHTS_FILE, load_weights
+from robustprune.networks.weights import RAW_FILE, WEIGHTS_FILE, load_model, load_weights
 from robustprune.planning.plan import Plan
 from robustprune.scores.store.reading import Store, open_store
 from robustprune.scores.trajectory import evenly_spaced

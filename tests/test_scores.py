@@ -24,7 +24,7 @@ from robustprune.core.settings import ThreatModel
 from robustprune.experiments.files import load_experiments
 from robustprune.experiments.tables.forms import Table
 from robustprune.images.pool import open_pool
-from robustprune.networks.checkpoint import load_model
+from robustprune.networks.weights import load_model
 from robustprune.planning.plan import Plan
 from robustprune.scores.dynamics import DynamicsScoreStage
 from robustprune.scores.files import read_score

@@ -17,9 +17,9 @@ from noise import kept_of, write_noise
 from robustprune.core.errors import UserError
 from robustprune.core.randomness import BatchNoise
 from robustprune.images.pool import Pool, PoolInfo
+from robustprune.networks.architecture import build_model
 from robustprune.networks.batchnorm import fewest_images
 from robustprune.networks.halving import HalvingConv2d
-from robustprune.networks.registry import build_model
 from robustprune.training.batches import Batch, Batches, MappedImages, ResidentImages, fit_on
 from robustprune.training.fit import Training
 from robustprune.training.losses import BatchLoss

@@ -23,8 +23,7 @@ from robustprune.core.yaml_files import merge
 from robustprune.evaluation.robustness import EvaluationStage
 from robustprune.experiments.row import Row
 from robustprune.images.pool import open_pool
-from robustprune.networks.checkpoint import load_model
-from robustprune.networks.weights import load_weights
+from robustprune.networks.weights import load_model, load_weights
 from robustprune.planning.plan import Plan
 from robustprune.scores.margin import MarginStage
 from robustprune.training.model import ModelStage, _warn_of_unused_radii

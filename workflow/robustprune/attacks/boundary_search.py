@@ -21,7 +21,7 @@ from robustprune.attacks.walk import Crossing, Walk
 
 if TYPE_CHECKING:
     from robustprune.attacks.boundary_settings import BoundarySearchSettings
-    from robustprune.networks.registry import Classifier
+    from robustprune.networks.architecture import Classifier
 
 DEFINITION = {"margins.boundary_search": 1}
 

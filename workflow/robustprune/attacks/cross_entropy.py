@@ -15,7 +15,7 @@ from robustprune.attacks.pgd import pgd_from_own_starts
 if TYPE_CHECKING:
     from robustprune.attacks.cross_entropy_settings import CrossEntropyAttack
     from robustprune.core.settings import ThreatModel
-    from robustprune.networks.registry import Classifier
+    from robustprune.networks.architecture import Classifier
 
 DEFINITION = {"attacks.cross_entropy": 1}
 

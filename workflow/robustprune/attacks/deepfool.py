@@ -22,7 +22,7 @@ from robustprune.attacks.walk import Crossing, Walk
 
 if TYPE_CHECKING:
     from robustprune.attacks.deepfool_settings import DeepFoolSettings
-    from robustprune.networks.registry import Classifier
+    from robustprune.networks.architecture import Classifier
 
 DEFINITION = {"margins.deepfool": 2}
 

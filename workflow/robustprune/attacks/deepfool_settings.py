@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from robustprune.attacks.norms import NormGeometry
     from robustprune.attacks.walk import Crossing, Walk
-    from robustprune.networks.registry import Classifier
+    from robustprune.networks.architecture import Classifier
 
 DeepFoolTarget = Annotated[
     Literal["rechosen", "fixed"],

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from robustprune.attacks.norms import NormGeometry
     from robustprune.attacks.walk import Crossing, Walk
-    from robustprune.networks.registry import Classifier
+    from robustprune.networks.architecture import Classifier
 
 MARGIN_METHODS: Declarations[type[MarginMethod]] = Declarations("margin_method", "robustprune.attacks")
 MarginMethodName = Annotated[str, Named(MARGIN_METHODS)]

@@ -16,7 +16,7 @@ from robustprune.core.sample_noise import per_sample
 
 if TYPE_CHECKING:
     from robustprune.core.settings import ThreatModel
-    from robustprune.networks.registry import Classifier
+    from robustprune.networks.architecture import Classifier
 
 DEFINITION = {"attacks.pgd": 2}
 

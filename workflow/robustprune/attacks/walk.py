@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from robustprune.attacks.margin_loss import best_other
 
 if TYPE_CHECKING:
-    from robustprune.networks.registry import Classifier
+    from robustprune.networks.architecture import Classifier
 
 Gap = Callable[[Tensor, Tensor], Tensor]
 """(n,) rows and (n,) shares of their segments to the (n,) gaps there, below 0 beyond the boundary."""

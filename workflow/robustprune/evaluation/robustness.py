@@ -50,7 +50,7 @@ class Target:
         from robustprune.attacks.checks import check_logits
         from robustprune.evaluation.outcome import balanced_subset
         from robustprune.images.pool import open_pool
-        from robustprune.networks.checkpoint import load_model
+        from robustprune.networks.weights import load_model
 
         model = load_model(job.upstream("models", spec.model), job.device, spec.weights)
         pool = open_pool(job.upstream("pools", spec.pool))

@@ -1,7 +1,7 @@
-"""The networks there are: each is a file of this folder with a decorated function ``build``."""
+"""The networks there are, each a file of this folder with a decorated function ``build``, and building one by name."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeVar
 
 from pydantic import Field
 
@@ -9,7 +9,7 @@ from robustprune.core.declarations import Declarations, Named
 from robustprune.core.settings import Settings
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 Build = Callable[[tuple[int, int, int], int], "nn.Module"]
 ARCHITECTURES: Declarations[Build] = Declarations("architecture", "robustprune.networks")
@@ -56,3 +56,24 @@ class ArchitectureRoles(Settings):
     wide: Architecture = Field("wrn28_10_swish", description="PUMA, Table 9 and Figure 8, and Nieth et al.")
     widest: Architecture = Field("wrn70_16_swish", description="PUMA, Table 9")
     fast: Architecture = Field("fast_preact_resnet18", description="Kaufmann et al., as Wong et al.")
+
+
+class Classifier(Protocol):
+    """(N, C, H, W) float32 in [0, 1] to (N, classes) logits; any normalisation is inside."""
+
+    def __call__(self, images: "Tensor") -> "Tensor":
+        """Return the logits of a batch."""
+
+
+def build_model(architecture: str, *, image_shape: tuple[int, int, int], classes: int) -> "nn.Module":
+    """Build a freshly initialised network, drawn from torch's global generator.
+
+    Args:
+        architecture: name of a declared architecture.
+        image_shape: channels, height, width.
+        classes: number of logits.
+
+    Raises:
+        ValueError: for an unknown architecture.
+    """
+    return ARCHITECTURES[architecture](image_shape, classes)

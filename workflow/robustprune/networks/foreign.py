@@ -18,9 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from robustprune.core.errors import UserError
-from robustprune.networks.architecture import ARCHITECTURES
+from robustprune.networks.architecture import ARCHITECTURES, build_model
 from robustprune.networks.normalization import Normalization
-from robustprune.networks.registry import build_model
 from robustprune.networks.weights import load_weights
 
 if TYPE_CHECKING:

@@ -18,13 +18,11 @@ from robustprune.core.wording import suggestion
 from robustprune.core.work import UnknownSizeError
 from robustprune.experiments.figures.figure import AnyFigure
 from robustprune.experiments.tables.forms import AnyTable
-from robustprune.planning.claims import with_claims_on
 from robustprune.planning.config import Config, StageResources, preset_names
 from robustprune.planning.context import Context
-from robustprune.planning.quality import plan_quality
-from robustprune.planning.reports import plan_report
+from robustprune.planning.reports import plan_quality, plan_report
 from robustprune.planning.stages import rows_of
-from robustprune.planning.tables import plan_table
+from robustprune.planning.tables import plan_table, with_claims_on
 
 QUALITY_TARGET, REPORT_TARGET = "quality.csv", "report.html"  # under results/
 

@@ -6,12 +6,18 @@ from typing import TYPE_CHECKING
 
 from robustprune.core.errors import UserError
 from robustprune.core.stage import Stage
+from robustprune.evaluation.quality.stage import QualityStage
 from robustprune.experiments.tables.table import TableStage
+from robustprune.planning.classifiers import independent_classifier
+from robustprune.planning.pools import synthetic_pool
 from robustprune.planning.stages import Stages
 from robustprune.pruning.prune import ManifestStage
 from robustprune.report.gallery.stage import GalleryStage
 from robustprune.report.provenance import manifests_of
 from robustprune.report.stage import ReportStage, ShownFile
+
+if TYPE_CHECKING:
+    from robustprune.planning.context import Context
 
 if TYPE_CHECKING:
     from robustprune.planning.context import Context
@@ -75,3 +81,29 @@ def _galleries(stages: Stages, shown: list[Stage]) -> list[str]:
         stages.add(GalleryStage(pools=pools, scores=scores, manifests=tuple(manifests)))
         for (pools, scores), manifests in by_score.items()
     ]
+
+
+def plan_quality(context: "Context") -> str:
+    """Return the stage that measures the generated images of ``synthetic.source``.
+
+    Raises:
+        UserError: where the images were selected by the classifier that is to judge them.
+    """
+    config, pool = context.config, synthetic_pool(context)
+    judge = independent_classifier(context, config.quality.classifier, seed=config.seeds[0] + 1)
+    if judge in _behind(pool, context.stages):
+        raise UserError(
+            f"quality.classifier = {config.quality.classifier} selected the images of {config.synthetic.source}, so it "
+            "would find that it agrees with itself; name another checkpoint, or null"
+        )
+    return context.add(
+        QualityStage(
+            pool=pool, train=context.train, test=context.pool("test"), model=judge, images=config.quality.images
+        )
+    )
+
+
+def _behind(stage_id: str, stages: Stages) -> set[str]:
+    """Return all stages that a stage rests on."""
+    upstream = {upstream for _, upstream in stages[stage_id].upstream}
+    return upstream.union(*(_behind(one, stages) for one in upstream))

@@ -1,26 +1,41 @@
-"""Plans tables: what each form of them reads for its rows."""
+"""Plans tables: what each form of them reads for its rows, and which of its paper's claims are judged."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, cast
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from pydantic import BaseModel
 
 from robustprune.core.errors import UserError
 from robustprune.core.files import digest
 from robustprune.core.paths import REFERENCE
 from robustprune.evaluation.robustness import EvaluationStage
+from robustprune.experiments.conditions import Conditions
 from robustprune.experiments.row import Row
-from robustprune.experiments.tables.forms import AnyTable, Comparisons, Extrapolations, Hyperparameters, Layouts, Table
+from robustprune.experiments.tables.forms import (
+    AnyTable,
+    Comparisons,
+    Extrapolations,
+    HyperparameterName,
+    Hyperparameters,
+    Layouts,
+    Table,
+)
 from robustprune.experiments.tables.printed import printed_row, read_printed
 from robustprune.experiments.tables.quantity import QuantityName
 from robustprune.experiments.tables.settings import Cells
 from robustprune.experiments.tables.specs import RowSpec, RunSpec
 from robustprune.experiments.tables.table import TableStage
-from robustprune.planning.claims import with_claims_on
-from robustprune.planning.config import load_config, preset_names
-from robustprune.planning.hyperparameters import hyperparameter
+from robustprune.networks.architecture import Architecture
+from robustprune.planning.conditions import changed_by
+from robustprune.planning.config import Config, load_config, preset_names
 from robustprune.scores.dynamics import DynamicsScoreStage
 from robustprune.scores.embedding import EmbeddingStage
 from robustprune.scores.extrapolated import ExtrapolatedScoreStage
 from robustprune.training.model import ModelStage
+from robustprune.training.recipes.base import AnyRecipe, MultiStepRecipe
+from robustprune.training.recipes.rs_fgsm import RsFgsmRecipe
+from robustprune.training.schedules import Position, cycle_point
 
 if TYPE_CHECKING:
     from robustprune.planning.context import Context
@@ -187,3 +202,60 @@ def _on_data(cells: Cells, instead: Mapping[str, str | None]) -> Cells | None:
         return instead.get(cells, cells)
     found = {column: instead.get(text, text) for column, text in cells.items()}
     return None if None in found.values() else cast(dict[str, str], found)
+
+
+Entry = TypeVar("Entry", bound=BaseModel)
+
+
+def with_claims_on(data: str, entry: Entry) -> Entry:
+    """A table or figure without the claims that its paper makes of another data set than ``data``."""
+    claims: tuple[Any, ...] = getattr(entry, "claims", ())
+    made = tuple(claim for claim in claims if claim.data in (None, data))
+    return entry if made == claims else entry.model_copy(update={"claims": made})
+
+
+NETWORKS: dict[Architecture, str] = {
+    "fast_cnn": "CNN (16,32 filters, 100 FC units)",
+    "fast_preact_resnet18": "PreAct-ResNet18",
+}
+OPTIMIZERS = {"adam": "Adam", "sgd": "SGD", "nesterov": "SGD, Nesterov"}
+BEGINNING = Position(number=0, epoch=0, step=0, steps=100, epochs=100)
+PIXEL = 255
+
+
+def hyperparameter(name: HyperparameterName, table: Hyperparameters, config: Config) -> str:
+    """Return what a setting of the table's recipe is in a configuration. Raises UserError where the recipe has none."""
+    config = changed_by(Conditions(architecture=table.architecture), config, origin=table.target)
+    recipe, epsilon = config.training.named(table.recipe), config.threat.epsilon
+    match name:
+        case "architecture":
+            return NETWORKS.get(config.architecture, config.architecture)
+        case "optimizer":
+            return OPTIMIZERS[recipe.optimizer]
+        case "momentum":
+            return "n/a" if recipe.optimizer == "adam" else f"{cycle_point(recipe, BEGINNING).momentum:g}"
+        case "weight_decay":
+            return f"{recipe.weight_decay:g}"
+        case "epochs":
+            return str(recipe.epochs)
+        case "learning_rate":
+            return f"{recipe.learning_rate:g}"
+        case "epsilon":
+            return radius(epsilon)
+        case "attack_step":
+            return radius(_attack_step(recipe, epsilon, table))
+
+
+def _attack_step(recipe: AnyRecipe, epsilon: Fraction, table: Hyperparameters) -> Fraction:
+    if isinstance(recipe, RsFgsmRecipe):
+        return Fraction(str(recipe.step_scale)) * epsilon
+    if isinstance(recipe, MultiStepRecipe):
+        return recipe.step_size
+    raise UserError(f"{table.target}: recipe = {recipe.recipe} attacks nothing, so it has no attack step")
+
+
+def radius(value: Fraction) -> str:
+    """As papers write radii: a short decimal fraction, or 255ths."""
+    if len(decimal := f"{float(value):g}") <= len("0.0625"):
+        return decimal
+    return f"{value * PIXEL}/{PIXEL}" if PIXEL % value.denominator == 0 else str(value)

@@ -185,7 +185,7 @@ def _compute(job: Job, spec: EmbeddingStage, pool: Pool) -> Compute:
 
 
 def _encoder(job: Job, encoder: ModelEncoder | TorchvisionEncoder) -> Encode:
-    from robustprune.networks.checkpoint import load_model
+    from robustprune.networks.weights import load_model
     from robustprune.scores.embeddings.encoders import features_of, torchvision_encoder
 
     if isinstance(encoder, TorchvisionEncoder):

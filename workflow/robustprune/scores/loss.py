@@ -96,7 +96,7 @@ class LossScoreStage(ScoreStage):
         from robustprune.attacks.inputs import CHECKED_IMAGES, as_inputs
         from robustprune.attacks.margin_loss import check_gradient
         from robustprune.images.pool import open_pool
-        from robustprune.networks.checkpoint import load_model
+        from robustprune.networks.weights import load_model
 
         model = load_model(job.upstream("models", self.model), job.device, self.weights)
         pool = open_pool(job.upstream("pools", self.pool))

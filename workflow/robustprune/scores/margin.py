@@ -82,7 +82,7 @@ class MarginStage(ScoreStage):
         from robustprune.attacks.inputs import CHECKED_IMAGES, as_inputs
         from robustprune.attacks.margin_loss import check_gradient
         from robustprune.images.pool import open_pool
-        from robustprune.networks.checkpoint import load_model
+        from robustprune.networks.weights import load_model
 
         model = load_model(job.upstream("models", self.model), job.device, self.weights)
         pool = open_pool(job.upstream("pools", self.pool))
@@ -131,7 +131,7 @@ def _checked_rows(images: int) -> npt.NDArray[np.int64]:
 def _exhaustive(job: Job, spec: MarginStage, pool: Pool, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
     """Return the margins of some rows without heuristics."""
     from robustprune.attacks.inputs import inputs_at
-    from robustprune.networks.checkpoint import load_model
+    from robustprune.networks.weights import load_model
 
     model = load_model(job.upstream("models", spec.model), job.device, spec.weights)
     full = spec.model_copy(update={"settings": spec.settings.exhaustive})

@@ -33,7 +33,7 @@ def publish(stages: Sequence[Path], location: str, *, licence: str | None = None
 def pull_planned(spec: Path, locations: Sequence[str]) -> None:
     """Do a planned score stage by pulling it. Raises UserError, as ``pull_stage``."""
     from robustprune.core.job import run_stage  # imports torch
-    from robustprune.sharing.stage import pull_stage
+    from robustprune.sharing.pull import pull_stage
 
     if is_stage_id(str(spec)):
         raise UserError(f"no folder to write to: give --to FOLDER, or a planned stage's spec.json in place of {spec}")

@@ -13,9 +13,9 @@ from robustprune.core.errors import Interrupted, UserError
 from robustprune.core.randomness import BatchNoise, derive_seed, generator
 from robustprune.core.steps import ResumableSteps
 from robustprune.core.team import Team
+from robustprune.networks.architecture import build_model
 from robustprune.networks.batchnorm import fewest_images, set_statistics_momentum, take_statistics
 from robustprune.networks.precision import arithmetic, memory_format
-from robustprune.networks.registry import build_model
 from robustprune.training.augmentation import crop_flip
 from robustprune.training.averaging import WeightAverage, averaging_decay
 from robustprune.training.batches import Batch, open_batches

@@ -65,7 +65,7 @@ class QualityStage(Stage):
             report_table,
             summary,
         )
-        from robustprune.networks.checkpoint import load_model
+        from robustprune.networks.weights import load_model
 
         generated, train, test = (_open(job, pool_id) for pool_id in (self.pool, self.train, self.test))
         judge = Judge(load_model(job.upstream("models", self.model), job.device), self.model)

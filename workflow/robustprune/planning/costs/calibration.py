@@ -16,9 +16,9 @@ from robustprune.generation.generated_pool import GeneratedPoolStage
 from robustprune.generation.generator import GeneratorStage
 from robustprune.generation.network import UNet, build_network
 from robustprune.generation.settings import AUGMENTATION_LABELS
+from robustprune.networks.architecture import build_model
 from robustprune.networks.imported import ImportedModelStage
 from robustprune.networks.precision import arithmetic, memory_format
-from robustprune.networks.registry import build_model
 from robustprune.planning.costs.throughput import Rates
 from robustprune.planning.plan import Plan
 from robustprune.training.model import ModelStage
