@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from robustprune.cli.main import main
 from robustprune.core.execution import Execution
 from robustprune.core.job import run_stage
 from robustprune.core.record import make_record
-from robustprune.experiments.files import load_experiments, load_figures
+from robustprune.experiments.files import load_experiments
 from robustprune.planning.config import load_config
 from robustprune.planning.plan import make_plan
 from tiny import TINY, run_upstream, stage_of, tiny_plan
@@ -145,23 +146,25 @@ def test_plan_write_puts_specs_where_run_finds_them(tmp_path: Path, monkeypatch:
     assert main(["run", str(specs[0]), "--device", "cpu"]) == 0
 
 
-def test_plan_decide_says_how_many_seeds_would_decide_and_what_they_cost(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder in which Table 1 is made, with three claims."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "config.yaml").write_text("preset: digits\nseeds: [0, 3]\n")
-    plan = make_plan(load_config({"preset": "digits", "seeds": [0, 3]}), load_experiments(), load_figures(), page=True)
+    plan = make_plan(load_config({"preset": "digits", "seeds": [0, 3]}), load_experiments())
     directory = tmp_path / plan.directory(plan.targets["results/table1.csv"])
     claims = [
-        {"claim": "one", "found": [], "verdict": "cannot tell", "seeds": 6},
-        {"claim": "two", "found": [], "verdict": "cannot tell", "seeds": None},
+        {"claim": "one", "found": ["a above b: +1.00"], "verdict": "cannot tell", "seeds": 6},
+        {"claim": "two", "found": ["a | b"], "verdict": "cannot tell", "seeds": None},
         {"claim": "three", "found": [], "verdict": "agrees", "seeds": None},
     ]
     directory.mkdir(parents=True)
-    facts = {"claims": claims}
-    make_record(directory.name, [], known={}, seconds=1, device="cpu", peak_gpu_memory_mb=0, facts=facts).write(
-        directory
-    )
+    made: dict[str, Any] = {"seconds": 1, "device": "cpu", "peak_gpu_memory_mb": 0, "known": {}}
+    make_record(directory.name, [], **made, facts={"claims": claims}).write(directory)
+
+
+@pytest.mark.usefixtures("judged")
+def test_plan_decide_says_how_many_seeds_would_decide_and_what_they_cost(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "results/table1.csv", "--decide"]) == 0
     one, two, three, *costs = capsys.readouterr().out.splitlines()
     assert "6 seeds would decide" in one
@@ -169,6 +172,18 @@ def test_plan_decide_says_how_many_seeds_would_decide_and_what_they_cost(
     assert three.endswith("agrees")
     assert costs[0] == "with 6 seeds:"
     assert any(line.startswith("evaluations") and f"{6 * 4:>11}" in line for line in costs)
+
+
+@pytest.mark.usefixtures("judged")
+def test_claims_lists_what_became_of_each_claim(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["claims"]) == 0
+    _, _, one, two, three, _, counts = capsys.readouterr().out.splitlines()
+    assert [cell.strip() for cell in one.strip("|").split(" | ")] == [
+        "PUMA", "digits", "table1", "one", "a above b: +1.00", "cannot tell",
+    ]  # fmt: skip
+    assert r"a \| b" in two
+    assert three.endswith("| agrees |")
+    assert counts == "1 agrees, 0 disagrees, 2 cannot tell"
 
 
 @pytest.mark.parametrize("targets", [[], ["results/table1.csv"], ["results/table1"]], ids=str)

@@ -71,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands)
     _add_plan(commands)
+    _add_claims(commands)
     _add_calibrate(commands)
     _add_show(commands)
     store = commands.add_parser("store", help="look after stores of scores and recorded epochs, and share scores")
@@ -114,6 +115,12 @@ def _add_plan(commands: "Commands") -> None:
     plan.add_argument("--write", action="store_true", help="put their spec.json in place, for 'robustprune run'")
     plan.add_argument("--decide", action="store_true", help="say how many seeds would decide claims, and their cost")
     plan.set_defaults(command=_plan)
+
+
+def _add_claims(commands: "Commands") -> None:
+    claims = commands.add_parser("claims", help="list what became of the papers' claims, in Markdown")
+    _add_config(claims)
+    claims.set_defaults(command=_claims)
 
 
 def _add_calibrate(commands: "Commands") -> None:
@@ -223,6 +230,12 @@ def _plan(options: argparse.Namespace) -> None:
     if options.write:
         plan.write_specs(stages_of_targets(plan, options.targets))
     print(description)
+
+
+def _claims(options: argparse.Namespace) -> None:
+    from robustprune.cli.claims import describe_claims
+
+    print(describe_claims(_configured_plan(options)))
 
 
 def _calibrate(options: argparse.Namespace) -> None:
