@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robustprune.core.errors import UserError
-from robustprune.images.classes.grouping import Hierarchy, SynsetGrouping, TooFewClasses, group_synsets, read_hierarchy
-from robustprune.images.classes.listing import list_images, listing_digest, shuffled, synset_entries
+from robustprune.images.synset_grouping import Hierarchy, SynsetGrouping, TooFewClasses, group_synsets, read_hierarchy
+from robustprune.images.synset_listing import list_images, listing_digest, shuffled, synset_entries
 from test_folders import member_of, tar_of, write_large, write_tar
 
 # entity

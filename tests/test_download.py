@@ -21,7 +21,7 @@ from robustprune.core.errors import UserError
 from robustprune.images.formats import torchvision
 from robustprune.images.formats.download import fetch
 from robustprune.images.ingested import IngestedPoolStage
-from robustprune.images.specs import TorchvisionLocation, TorchvisionSource
+from robustprune.images.sources import TorchvisionLocation, TorchvisionSource
 from test_pools import everything, idx_bytes, put_mnist, some_images
 
 CONTENT = bytes(range(256)) * 4000

@@ -41,7 +41,7 @@ from robustprune.evaluation.robustness import EvaluationStage
 from robustprune.evaluation.settings import EvaluationSettings, Pgd
 from robustprune.evaluation.summary import doubts, read_summaries
 from robustprune.images.ingested import IngestedPoolStage
-from robustprune.images.specs import DigitsSource
+from robustprune.images.sources import DigitsSource
 from robustprune.images.writing import write_pool
 from robustprune.networks.architecture import build_model
 from robustprune.networks.imported import ImportedModelStage

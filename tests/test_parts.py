@@ -21,8 +21,7 @@ from robustprune.core.job import Job, run_part, run_stage
 from robustprune.core.rows import collect, compute_rows
 from robustprune.experiments.files import load_experiments
 from robustprune.images.formats.digits import read
-from robustprune.images.sources import planned_rows
-from robustprune.images.specs import DigitsSource, FileSource
+from robustprune.images.sources import DigitsSource, FileSource, planned_rows
 from robustprune.planning.config import load_config
 from robustprune.planning.plan import Plan, make_plan
 from robustprune.scores.store.writing import write_store

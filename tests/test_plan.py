@@ -19,8 +19,7 @@ from robustprune.experiments.files import load_experiments, load_figures
 from robustprune.experiments.row import Row
 from robustprune.experiments.tables.forms import Table
 from robustprune.experiments.tables.table import TableStage
-from robustprune.images.sources import synthetic_source
-from robustprune.images.specs import FileSource
+from robustprune.images.sources import FileSource, synthetic_source
 from robustprune.planning import plan as planning
 from robustprune.planning.config import load_config
 from robustprune.planning.context import Context

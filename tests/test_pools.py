@@ -34,8 +34,7 @@ from robustprune.images.formats import digits, mnist, parquet, stream
 from robustprune.images.formats.registry import FORMATS
 from robustprune.images.ingested import IngestedPoolStage
 from robustprune.images.pool import check_images, open_pool, pool_digest
-from robustprune.images.sources import real_source
-from robustprune.images.specs import DigitsSource
+from robustprune.images.sources import DigitsSource, real_source
 from robustprune.images.writing import write_pool
 
 Make = Callable[..., Job]

@@ -17,8 +17,16 @@ from robustprune.core.paths import WORKFLOW
 from robustprune.images import sources
 from robustprune.images.formats.finding import numbered_files
 from robustprune.images.ingested import IngestedPoolStage
-from robustprune.images.sources import planned_files, planned_rows, real_source, require_unchanged, synthetic_source
-from robustprune.images.specs import DigitsSource, FileSource, TorchvisionSource
+from robustprune.images.sources import (
+    DigitsSource,
+    FileSource,
+    TorchvisionSource,
+    planned_files,
+    planned_rows,
+    real_source,
+    require_unchanged,
+    synthetic_source,
+)
 
 
 @pytest.fixture(autouse=True)

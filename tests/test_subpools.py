@@ -23,10 +23,10 @@ from robustprune.evaluation.outcome import balanced_subset
 from robustprune.experiments.row import Row
 from robustprune.experiments.tables.forms import Table
 from robustprune.images.drawing import draw_rows, row_keys
+from robustprune.images.images_by_row import ChosenImages, JoinedImages
 from robustprune.images.pool import image_digests, open_pool, read_digests
-from robustprune.images.rows import ChosenImages, JoinedImages
+from robustprune.images.subpools import UnionPart, UnionPoolStage
 from robustprune.images.subset import SubsetPoolStage
-from robustprune.images.union import UnionPart, UnionPoolStage
 from robustprune.images.writing import write_pool
 from robustprune.planning.config import load_config
 from robustprune.planning.plan import make_plan

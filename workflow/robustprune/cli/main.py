@@ -271,7 +271,7 @@ def _planned(config: "Config") -> "Plan":
 def _show(options: argparse.Namespace) -> None:
     from robustprune.cli.show import describe_path
     from robustprune.core.paths import POOL_FILE
-    from robustprune.images.comparison import compare_pools
+    from robustprune.images.duplicates import compare_pools
     from robustprune.pruning.overlap import compare_manifests
 
     if options.other is None:

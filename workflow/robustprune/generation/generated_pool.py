@@ -16,7 +16,7 @@ from robustprune.core.stage import GeneratorId, SharedRows
 from robustprune.core.stage_file import read_spec
 from robustprune.core.work import Work, bytes_of_image
 from robustprune.generation.settings import SamplerSettings
-from robustprune.images.pool_stage import PoolStage, Stages
+from robustprune.images.pool import PoolStage, Stages
 
 if TYPE_CHECKING:
     import torch

@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -14,40 +14,32 @@ from robustprune.core.digests import cached_digest, file_digest, file_state, has
 from robustprune.core.errors import UserError
 from robustprune.core.files import digest, write_text
 from robustprune.core.job import Job
+from robustprune.core.settings import DIGEST_PATTERN, Settings
 from robustprune.core.stage import Stage
-from robustprune.images.classes.grouping import (
-    Hierarchy,
-    SynsetClass,
-    SynsetGrouping,
-    TooFewClasses,
-    group_synsets,
-    read_hierarchy,
-)
-from robustprune.images.classes.listing import folder_fingerprint, list_images, require_folder, shuffled, synset_entries
-from robustprune.images.classes.specs import HierarchyFile, SynsetFolder
+from robustprune.images import synset_grouping as grouping
+from robustprune.images import synset_listing as listing
 from robustprune.images.settings import HierarchySettings
-
-if TYPE_CHECKING:
-    from robustprune.images.classes.files import ClassImages
-
+from robustprune.images.synset_listing import SynsetFolder
 
 logger = logging.getLogger(__name__)
 
-COUNTS_FILE = "counts.json"
-
-NAMES_FILE = "words.txt"  # next to the hierarchy's file: a synset's id, a tab, its name
-
-
 DEFINITION = {"classes.files": 1, "classes.grouping": 1, "classes.hierarchy": 1, "classes.listing": 1}
 
+COUNTS_FILE = "counts.json"
+NAMES_FILE = "words.txt"  # next to the hierarchy's file: a synset's id, a tab, its name
 HIERARCHY_NAME = "wordnet.is_a.txt"
-HINT = (
-    "a folder or .tar archive for each synset, such as n02084071.tar, and wordnet.is_a.txt are at https://image-net.org"
-)
+HINT = "folders or .tar archives of synsets, such as n02084071.tar, and wordnet.is_a.txt are at https://image-net.org"
+
+
+class HierarchyFile(Settings):
+    """File of the pairs of a synset and its child."""
+
+    digest: str = Field(pattern=DIGEST_PATTERN)
+    location: str
 
 
 class ClassListStage(Stage):
-    """Classes of similar size, and which images are whose."""
+    """Classes of similar size, and the images of each."""
 
     sentence = "which classes there are, and which images are theirs"
     rule = "class_list"
@@ -66,40 +58,29 @@ class ClassListStage(Stage):
         return f"{self.dataset}-classes"
 
     def run(self, job: Job) -> dict[str, Any]:
-        """Count the images of each synset, group the synsets into classes, and list the images of each class.
-
-        Returns:
-            The facts for the record: numbers of classes, images and synsets, and of the images left out.
+        """Group the synsets into classes; return numbers of classes, images and synsets, and of images left out.
 
         Raises:
             UserError: if the folder or the hierarchy changed after planning or is not readable, there are too few
-            classes
-                of similar size, or a class has too few images.
+                classes of similar size, or a class has too few images.
             Interrupted: after a signal, with the counts saved.
         """
-        from robustprune.images.classes.files import (
-            CLASSES_FILE,
-            LISTING_FILE,
-            SYNSETS_FILE,
-            write_classes,
-            write_listing,
-            write_synsets,
-        )
+        from robustprune.images import class_files as files
 
         folder, file = Path(self.source.location), Path(self.hierarchy.location)
         if not file.is_file() or digest(file) != self.hierarchy.digest:
             raise UserError(f"{file} is missing or changed since the plan was made; restore it or plan again")
-        require_folder(folder, self.source.digest)
-        hierarchy, entries = read_hierarchy(file), synset_entries(folder)
+        listing.require_folder(folder, self.source.digest)
+        hierarchy, entries = grouping.read_hierarchy(file), listing.synset_entries(folder)
         images = _count(job, entries)
-        grouping = _group(self, hierarchy, images)
-        write_classes(
-            job.partial / CLASSES_FILE, grouping.classes, self.test_images, _names(file.with_name(NAMES_FILE))
-        )
-        write_synsets(job.partial / SYNSETS_FILE, grouping.classes, images)
-        write_listing(job.partial / LISTING_FILE, _class_images(job, self, grouping.classes, entries))
-        job.publish(CLASSES_FILE, SYNSETS_FILE, LISTING_FILE)
-        return _facts(grouping, hierarchy, images)
+        grouped = _group(self, hierarchy, images)
+        names = _names(file.with_name(NAMES_FILE))
+        files.write_classes(job.partial / files.CLASSES_FILE, grouped.classes, self.test_images, names)
+        files.write_synsets(job.partial / files.SYNSETS_FILE, grouped.classes, images)
+        listed = _listed(job, self, grouped, entries)
+        files.write_listing(job.partial / files.LISTING_FILE, listed, self.test_images)
+        job.publish(files.CLASSES_FILE, files.SYNSETS_FILE, files.LISTING_FILE)
+        return _facts(grouped, hierarchy, images)
 
 
 def _count(job: Job, entries: Mapping[str, Path]) -> dict[str, int]:
@@ -109,40 +90,39 @@ def _count(job: Job, entries: Mapping[str, Path]) -> dict[str, int]:
     progress = job.progress("counting images", total=len(entries), unit="synsets", done=len(counts))
     with progress, job.checkpoints:
         for synset in [synset for synset in entries if synset not in counts]:
-            counts[synset] = len(list_images(synset, entries[synset]))
+            counts[synset] = len(listing.list_images(synset, entries[synset]))
             progress.advance(1)
             job.checkpoints.tick(lambda: write_text(path, json.dumps(counts)))
     return counts
 
 
-def _group(spec: ClassListStage, hierarchy: Hierarchy, images: Mapping[str, int]) -> SynsetGrouping:
+def _group(spec: ClassListStage, hierarchy: grouping.Hierarchy, images: Mapping[str, int]) -> grouping.SynsetGrouping:
     try:
-        grouping = group_synsets(hierarchy, images, classes=spec.classes, ratio=spec.ratio)
-    except TooFewClasses as error:
+        grouped = grouping.group_synsets(hierarchy, images, classes=spec.classes, ratio=spec.ratio)
+    except grouping.TooFewClasses as error:
         raise UserError(
             f"data.classes = {spec.classes}, but {spec.source.location} has at most {error.most} classes whose sizes "
             f"differ by at most data.hierarchy.ratio = {spec.ratio:g}; lower data.classes or raise data.hierarchy.ratio"
         ) from None
-    smallest = min(grouping.classes, key=lambda one: one.images)
+    smallest = min(grouped.classes, key=lambda one: one.images)
     if smallest.images <= spec.test_images:
         raise UserError(
             f"data.hierarchy.test_images = {spec.test_images}, but the class {smallest.synset} has {smallest.images} "
             "images; lower data.hierarchy.test_images or data.classes"
         )
-    if grouping.unknown:
-        logger.warning("%d images are left out: their synsets are not in the hierarchy", grouping.unknown)
-    return grouping
+    if grouped.unknown:
+        logger.warning("%d images are left out: their synsets are not in the hierarchy", grouped.unknown)
+    return grouped
 
 
-def _class_images(
-    job: Job, spec: ClassListStage, classes: tuple[SynsetClass, ...], entries: Mapping[str, Path]
-) -> Iterator[ClassImages]:
-    from robustprune.images.classes.files import ClassImages
-
-    with job.progress("listing images", total=len(classes), unit="classes") as progress:
-        for one in classes:
-            images = [image for member in one.members for image in list_images(member, entries[member])]
-            yield ClassImages(shuffled(images, seed=spec.seed), spec.test_images)
+def _listed(
+    job: Job, spec: ClassListStage, grouped: grouping.SynsetGrouping, entries: Mapping[str, Path]
+) -> Iterator[list[listing.ListedImage]]:
+    """Yield the images of each class in random order."""
+    with job.progress("listing images", total=len(grouped.classes), unit="classes") as progress:
+        for one in grouped.classes:
+            images = [image for member in one.members for image in listing.list_images(member, entries[member])]
+            yield listing.shuffled(images, seed=spec.seed)
             progress.advance(1)
 
 
@@ -154,8 +134,10 @@ def _names(path: Path) -> dict[str, str]:
     return dict(line.split("\t", 1) for line in lines if "\t" in line)
 
 
-def _facts(grouping: SynsetGrouping, hierarchy: Hierarchy, images: Mapping[str, int]) -> dict[str, Any]:
-    sizes = [one.images for one in grouping.classes]
+def _facts(
+    grouped: grouping.SynsetGrouping, hierarchy: grouping.Hierarchy, images: Mapping[str, int]
+) -> dict[str, Any]:
+    sizes = [one.images for one in grouped.classes]
     return {
         "classes": len(sizes),
         "images": sum(sizes),
@@ -163,28 +145,28 @@ def _facts(grouping: SynsetGrouping, hierarchy: Hierarchy, images: Mapping[str, 
         "smallest": min(sizes),
         "ratio": round(max(sizes) / min(sizes), 3),
         "images_left_out": {
-            "of_divided_synsets": grouping.of_divided,
-            "too_large_to_fit": grouping.too_large,
-            "too_small": grouping.too_small,
-            "not_in_the_hierarchy": grouping.unknown,
+            "of_divided_synsets": grouped.of_divided,
+            "too_large_to_fit": grouped.too_large,
+            "too_small": grouped.too_small,
+            "not_in_the_hierarchy": grouped.unknown,
         },
         "synsets": len(images),
         "synsets_without_images": sum(count == 0 for count in images.values()),
-        "synsets_divided": grouping.divided,
+        "synsets_divided": grouped.divided,
         "synsets_with_several_parents": hierarchy.several_parents,
     }
 
 
 def synset_folder(location: str, *, setting: str) -> SynsetFolder:
-    """Return a folder of synsets, fingerprinted by the names and sizes of its files. Raises UserError if invalid."""
+    """Return a folder of synsets, with a digest of the names and sizes of its files. Raises UserError if invalid."""
     folder = Path(location)
     try:
-        entries = synset_entries(folder)
+        entries = listing.synset_entries(folder)
     except UserError as error:
         raise UserError(f"{setting}: {error}; {HINT}") from None
     states = hash_lines(f"{path.absolute()}|{file_state(path)}" for path in entries.values())
-    fingerprint = cached_digest(f"{folder.absolute()}|{states}", lambda: folder_fingerprint(entries))
-    return SynsetFolder(digest=fingerprint, location=str(folder.absolute()))
+    joint = cached_digest(f"{folder.absolute()}|{states}", lambda: listing.folder_fingerprint(entries))
+    return SynsetFolder(digest=joint, location=str(folder.absolute()))
 
 
 def hierarchy_file(location: str, settings: HierarchySettings) -> HierarchyFile:

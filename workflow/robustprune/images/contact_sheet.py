@@ -1,11 +1,15 @@
-"""A picture of a pool: the first images of each class, a row a class."""
+"""A picture of a pool, with one row per class, which is published next to the pool's files."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from robustprune.images.pool import AnyLabels
-from robustprune.images.rows import PoolImages
+from robustprune.core.job import Job
+from robustprune.images.images_by_row import PoolImages
+from robustprune.images.pool import AnyLabels, open_pool
 
 SHEET_FILE = "contact_sheet.png"
 GAP = 3  # pixels between images
@@ -15,17 +19,20 @@ LABEL_SIZE = 14  # pixels
 BACKGROUND, INK = "lightsteelblue", "black"  # no grey, so that the edges of grey images show
 
 
+def publish_with_sheet(job: Job, *names: str, digests: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Publish a pool's files (see ``Job.publish``) and its contact sheet; return count, class_counts and digest."""
+    job.publish(*names, digests=digests)
+    pool = open_pool(job.directory)
+    contact_sheet(pool.images, pool.labels, pool.info.classes).save(job.partial / SHEET_FILE)
+    job.publish(SHEET_FILE)
+    return pool.info.model_dump(mode="json", include={"count", "class_counts", "digest"})
+
+
 def contact_sheet(images: PoolImages, labels: AnyLabels, classes: int, per_class: int = 12) -> Image.Image:
-    """The first images of each class in a grid, classes from 0 downwards; a class with fewer images leaves a blank.
+    """Return an RGB image of the first ``per_class`` images of each class, one row per class from 0 downwards.
 
-    Args:
-        images: (N, C, H, W) uint8, grey (C = 1) or red, green and blue (C = 3).
-        labels: (N,) integers in 0 ... ``classes`` - 1.
-        classes: number of rows.
-        per_class: number of columns.
-
-    Returns:
-        An RGB image. A pixel of a small image is drawn as a square of as many pixels as fit, so nothing is smoothed.
+    ``images`` are grey or RGB. Small ones are enlarged by a whole factor without smoothing. A class with fewer images
+    leaves a blank.
     """
     width, height = _tile_size(*images.shape[2:])
     pitch_x, pitch_y = width + GAP, height + GAP
@@ -40,7 +47,7 @@ def contact_sheet(images: PoolImages, labels: AnyLabels, classes: int, per_class
 
 
 def _tile_size(height: int, width: int) -> tuple[int, int]:
-    """Width and height of an image on the sheet."""
+    """Return width and height of an image on the sheet."""
     larger = max(height, width)
     if larger <= TILE_SIDE:
         return TILE_SIDE // larger * width, TILE_SIDE // larger * height
@@ -49,6 +56,5 @@ def _tile_size(height: int, width: int) -> tuple[int, int]:
 
 def _tile(image: npt.NDArray[np.uint8]) -> Image.Image:
     pixels = np.broadcast_to(image, (3, *image.shape[1:])).transpose(1, 2, 0)
-    size = _tile_size(*image.shape[1:])
     resampling = Image.Resampling.NEAREST if max(image.shape) <= TILE_SIDE else Image.Resampling.BILINEAR
-    return Image.fromarray(pixels).resize(size, resampling)
+    return Image.fromarray(pixels).resize(_tile_size(*image.shape[1:]), resampling)

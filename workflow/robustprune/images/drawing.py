@@ -1,4 +1,4 @@
-"""Which rows of a pool a random subset has."""
+"""Random draws of a pool's rows."""
 
 from collections.abc import Sequence
 
@@ -24,47 +24,36 @@ def draw_rows(
     excluded: npt.NDArray[np.bool_] | None = None,
     origin: str = "the pool",
 ) -> Rows:
-    """Draw rows without replacement.
+    """Draw ``count`` rows without replacement, in ascending order.
 
-    Each row has a random key that depends on the seed and the row alone; the lowest keys are drawn. So of two draws
-    with one seed the smaller is part of the larger, and what is excluded changes nothing in the order of the rest.
-
-    Args:
-        labels: (N,) of all rows.
-        count: rows drawn.
-        classes: number of classes.
-        balanced: whether each class has as many; the first ``count`` modulo ``classes`` classes have one more.
-        seed: of the draw.
-        excluded: (N,) rows that cannot be drawn; none by default.
-        origin: what the pool is called in a message.
-
-    Returns:
-        (``count``,) rows, ascending.
+    Each row has a random key that depends only on the seed and the row; the rows with the lowest keys are drawn. With
+    one seed, a smaller draw is therefore part of a larger one, and excluded rows do not change the order of the others.
+    A balanced draw has equally many rows of each class; the first ``count`` modulo ``classes`` classes have one more.
 
     Raises:
-        UserError: when there are too few rows, in all or of a class.
+        UserError: if there are too few rows, in all or of a class.
     """
-    allowed = np.ones(len(labels), np.bool_) if excluded is None else ~excluded
     if balanced:
         shares = [count // classes + (label < count % classes) for label in range(classes)]
-        return draw_of_each(labels, shares, seed=seed, allowed=allowed, origin=origin)
-    return np.sort(_lowest(row_keys(len(labels), seed), np.flatnonzero(allowed), count, what=origin))
+        return draw_of_each(labels, shares, seed=seed, excluded=excluded, origin=origin)
+    rows = np.arange(len(labels)) if excluded is None else np.flatnonzero(~excluded)
+    return np.sort(_lowest(row_keys(len(labels), seed), rows, count, what=origin))
 
 
 def draw_of_each(
-    labels: AnyLabels, shares: Sequence[int], *, seed: int, allowed: npt.NDArray[np.bool_] | None = None, origin: str
+    labels: AnyLabels, shares: Sequence[int], *, seed: int, excluded: npt.NDArray[np.bool_] | None = None, origin: str
 ) -> Rows:
-    """As ``draw_rows``, but so many of each class. Raises UserError where a class has fewer."""
+    """Like ``draw_rows``, with the number of rows of each class."""
     keys, drawn = row_keys(len(labels), seed), []
     for label, share in enumerate(shares):
-        there = labels == label
-        rows = np.flatnonzero(there if allowed is None else there & allowed)
+        of_class = labels == label
+        rows = np.flatnonzero(of_class if excluded is None else of_class & ~excluded)
         drawn.append(_lowest(keys, rows, share, what=f"class {label} of {origin}"))
     return np.sort(np.concatenate(drawn))
 
 
 def row_keys(count: int, seed: int) -> npt.NDArray[np.uint64]:
-    """(``count``,) random numbers; the i-th is that of Philox's counter, so it depends on the seed and i alone."""
+    """Return (``count``,) random numbers; as Philox is a counter, the i-th depends only on the seed and i."""
     return np.random.Philox(key=derive_seed(seed, "subset")).random_raw(count)
 
 

@@ -1,8 +1,9 @@
-"""Images that are there more than once, in a pool or in two, found by their digests."""
+"""Images that occur more than once, in one pool or in two, found by their digests."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ import numpy.typing as npt
 
 from robustprune.core.errors import UserError
 from robustprune.core.job import Job
-from robustprune.images.pool import DIGESTS_FILE, LABELS_FILE, AnyLabels, Digests, read_digests
+from robustprune.images.pool import DIGESTS_FILE, LABELS_FILE, ROWS_FILE, AnyLabels, Digests, open_pool, read_digests
+from robustprune.images.settings import Overlap
 
 logger = logging.getLogger(__name__)
 PART_ROWS = 2**20  # digests that are sorted at once
@@ -21,67 +23,51 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Repeats:
-    """Images of a pool that are equal to one before them.
-
-    Attributes:
-        images: how many.
-        with_other_label: how many of them have another label than the first image that they are equal to.
-        first: row of the first of them, and of what it is equal to.
-    """
+    """Numbers of images of a pool that are equal to an earlier one."""
 
     images: int
-    with_other_label: int
-    first: tuple[int, int] | None
+    with_other_label: int  # than the first image that they are equal to
+    first: tuple[int, int] | None  # row of the first of them, and the row that it is equal to
 
 
-def facts_of_repeats(job: Job) -> dict[str, Any]:
-    """Return whether a filled pool is in the order of its classes, and its repeats, for the record."""
+def facts_of_duplicates(
+    job: Job, *, train: str | None = None, test: str | None, overlap: Overlap, place: str
+) -> dict[str, Any]:
+    """Return the facts of a filled pool: its order, its repeats, and the images that the other pools have, too.
+
+    Raises:
+        UserError: if it has test images and ``overlap`` is refused; ``place`` says where its images are.
+    """
     labels, digests = (np.load(job.output(name), mmap_mode="r") for name in (LABELS_FILE, DIGESTS_FILE))
-    by_class = sorted_by_class(labels)
+    by_class, repeats = sorted_by_class(labels), find_repeats(digests, labels)
     if by_class:
         logger.warning("the images are sorted by class: the first so many of them are not a fair sample")
-    repeats = find_repeats(digests, labels)
     if repeats.first is not None:
         logger.warning(
             "%d images are equal to one before them, the first in row %d to row %d; %d of them have another label",
             *(repeats.images, *repeats.first, repeats.with_other_label),
         )
-    return {
-        "sorted_by_class": by_class,
-        "duplicates": {"images": repeats.images, "with_other_label": repeats.with_other_label},
-    }
+    duplicates = {"images": repeats.images, "with_other_label": repeats.with_other_label}
+    facts: dict[str, Any] = {"sorted_by_class": by_class, "duplicates": duplicates}
+    others = {split: pool for split, pool in {"train": train, "test": test}.items() if pool}
+    also_in = {split: rows_also_in(digests, read_digests(job.upstream("pools", others[split]))) for split in others}
+    if "test" in also_in:
+        _check_test_images(also_in["test"], overlap, place)
+    return {**facts, "also_in": {split: len(rows) for split, rows in also_in.items()}} if also_in else facts
 
 
-def facts_of_overlaps(job: Job, others: Mapping[str, str | None], *, allowed: bool, place: str) -> dict[str, Any]:
-    """Return how many images of the pool that a job has filled are also training or test images, for the record.
-
-    Args:
-        job: the running stage.
-        others: by split, ``train`` or ``test``, the pool to compare with; None for none.
-        allowed: whether test images may be among them.
-        place: where the images lie, for a message.
-
-    Raises:
-        UserError: where there are test images among them that must not be.
-    """
-    counts = {}
-    for split, other in others.items():
-        if other is None:
-            continue
-        digests = np.load(job.output(DIGESTS_FILE), mmap_mode="r")
-        rows = rows_also_in(digests, read_digests(job.upstream("pools", other)))
-        counts[split] = len(rows)
-        if len(rows) and split == "test":
-            found = f"{place}: {len(rows):,} images, the first in row {rows[0]}, are also test images"
-            remedy = "so a model would be tested on what it learnt; take them out, or set data.overlap: allowed"
-            if not allowed:
-                raise UserError(f"{found}, {remedy}")
-            logger.warning("%s", found)
-    return {"also_in": counts} if counts else {}
+def _check_test_images(rows: Rows, overlap: Overlap, place: str) -> None:
+    if not len(rows):
+        return
+    found = f"{place}: {len(rows):,} images, the first in row {rows[0]}, are also test images"
+    if overlap == "refused":
+        remedy = "so a model would be tested on what it learnt; take them out, or set data.overlap: allowed"
+        raise UserError(f"{found}, {remedy}")
+    logger.warning("%s", found)
 
 
 def find_repeats(digests: Digests, labels: AnyLabels) -> Repeats:
-    """Equal images within a pool; (N,) digests and labels may be memory-mapped, and are read part by part."""
+    """Find equal images in a pool; (N,) digests and labels may be memory-mapped and are read part by part."""
     images = other_label = 0
     first: tuple[int, int] | None = None
     for rows in _parts(digests):
@@ -98,29 +84,28 @@ def find_repeats(digests: Digests, labels: AnyLabels) -> Repeats:
 
 
 def rows_also_in(digests: Digests, other: Digests) -> Rows:
-    """Rows of the images, by ``digests``, that another pool has, too; in order. Memory goes with the smaller pool."""
+    """Return the rows, ascending, of the images that another pool has, too. Memory grows with the smaller pool."""
     if len(other) > len(digests):
-        own = np.sort(digests)
-        other = np.concatenate([part[_among(part, own)] for _, part in _read(other)])
+        known = np.sort(digests)
+        other = np.concatenate([part[_among(part, known)] for _, part in _read(other)])
     known = np.sort(other)
     parts = [first + np.flatnonzero(_among(part, known)) for first, part in _read(digests)]
     return np.concatenate([np.empty(0, np.int64), *parts])
 
 
 def sorted_by_class(labels: AnyLabels) -> bool:
-    """Return True if images of several classes are in the order of their labels; read part by part."""
-    last, several = None, False
+    """Return True if images of several classes are in the order of their labels, which are read part by part."""
+    several = False
     for start in range(0, len(labels), READ_AT_ONCE):
-        part = np.asarray(labels[start : start + READ_AT_ONCE])
-        if (np.diff(part) < 0).any() or (last is not None and part[0] < last):
+        steps = np.diff(labels[max(0, start - 1) : start + READ_AT_ONCE])
+        if (steps < 0).any():
             return False
-        several = several or part[0] != part[-1] or (last is not None and part[0] != last)
-        last = part[-1]
-    return bool(several)
+        several = several or bool(steps.any())
+    return several
 
 
 def _among(digests: Digests, known: Digests) -> npt.NDArray[np.bool_]:
-    """Return True for each of the ``known``, which are sorted; ``np.isin`` would sort them for every part."""
+    """Like ``np.isin``, which would sort the sorted ``known`` again for every part."""
     if not len(known):
         return np.zeros(len(digests), np.bool_)
     return np.asarray(known.take(np.searchsorted(known, digests), mode="clip") == digests)
@@ -132,11 +117,44 @@ def _read(digests: Digests) -> Iterator[tuple[int, Digests]]:
 
 
 def _parts(digests: Digests) -> Iterator[Rows]:
-    """Rows, in order, of the digests with the same first bits: equal ones are in the same part."""
-    bits = max(0, int(np.ceil(np.log2(max(1, len(digests)) / PART_ROWS))))
-    for number in range(2**bits):
-        found = [
-            start + np.flatnonzero((part >> np.uint64(64 - bits)) == number if bits else np.ones(len(part), np.bool_))
-            for start, part in _read(digests)
-        ]
-        yield np.concatenate(found)
+    """Yield the rows, ascending, of the digests with the same remainder, so that equal ones are in the same part."""
+    count = max(1, -(-len(digests) // PART_ROWS))
+    for number in range(count):
+        rows = [start + np.flatnonzero(part % np.uint64(count) == number) for start, part in _read(digests)]
+        yield np.concatenate(rows)
+
+
+def compare_pools(first: Path, second: Path) -> str:
+    """Return a report on the rows and the images that the pools in two directories have in common.
+
+    Raises:
+        UserError: if a directory has no pool, or a member of a pool is gone.
+    """
+    counts = len(open_pool(first)), len(open_pool(second))
+    lines = [f"A  {first}: {counts[0]:,} images", f"B  {second}: {counts[1]:,} images"]
+    stored, other = _stored_rows(first, np.arange(counts[0])), _stored_rows(second, np.arange(counts[1]))
+    by_row = {name: len(np.intersect1d(rows, other[name])) for name, rows in stored.items() if name in other}
+    lines += [f"in both, rows of {name}: {count:,}" for name, count in by_row.items()]
+    if not by_row:
+        lines.append("in both, rows: none, as they are no parts of one pool")
+    equal = len(rows_also_in(read_digests(first), read_digests(second)))
+    lines.append(f"in both, by their pixels: {equal:,} images of A")
+    lines.append("they overlap" if equal or any(by_row.values()) else "they are disjoint")
+    return "\n".join(lines)
+
+
+def _stored_rows(directory: Path, rows: Rows) -> dict[str, Rows]:
+    """Return, by the pool that stores them, the rows of the images in ``rows`` of a pool."""
+    info = open_pool(directory).info
+    if info.storage != "view":
+        return {directory.name: rows}
+    if (directory / ROWS_FILE).is_file():
+        rows = np.load(directory / ROWS_FILE, mmap_mode="r")[rows]
+    stored: dict[str, Rows] = {}
+    first = 0
+    for member in info.members:
+        of_member = rows[(rows >= first) & (rows < first + member.count)] - first
+        for name, part in _stored_rows(directory.absolute().parent / member.pool, of_member).items():
+            stored[name] = np.union1d(stored[name], part) if name in stored else part
+        first += member.count
+    return stored

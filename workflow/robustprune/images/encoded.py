@@ -1,15 +1,15 @@
-"""Encoded images: JPEGs and the like in Parquet files as Hugging Face lays them out, decoded when a row is asked for.
+"""Encoded images in Parquet files with the columns of Hugging Face, decoded when a row is asked for.
 
-``images.parquet`` is a folder of Parquet files, which any reader of Parquet takes for one table: ``image`` (a struct of
-``bytes`` and ``path``) and ``label``. Parquet knows no way to a single row. But the bytes are stored without
-compression, so ``index.npy`` can say where in which file those of each row are, and one read fetches an image.
+The folder ``images.parquet`` is one table of ``image`` (a struct of ``bytes`` and ``path``) and ``label``. Parquet has
+no access to single rows, but the bytes are not compressed: ``index.npy`` holds the place of each image in the files.
 """
 
 import io
 import os
 import re
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cached_property, lru_cache, partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -20,42 +20,31 @@ from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
 
 from robustprune.core.errors import UserError
 from robustprune.core.stage import ImageShape
-from robustprune.images.limits import LARGEST_BYTES
-from robustprune.images.rows import Index, rows_of
+from robustprune.images.images_by_row import ImagesByRow, Index
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # Pillow knows others that run programs to read a file
 MODES = {1: "L", 3: "RGB"}
+LARGEST_BYTES = 2**26  # of an encoded image
+LARGEST_RATIO = 200  # of unpacked to packed size: pictures are far below, a zip bomb is at deflate's limit of 1,032
+HARMLESS_BYTES = 2**24  # unpacked, whatever the ratio
 LARGEST_PIXELS = 2**26  # 8192 x 8192; a file of a few kilobytes can state far more
 FAILURES = (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
-def decode(encoded: bytes, where: str, shape: ImageShape) -> npt.NDArray[np.uint8]:
-    """The pixels of an image that has the wanted size.
+def decode(encoded: bytes, where: str, shape: ImageShape, *, fit: bool = False) -> npt.NDArray[np.uint8]:
+    """Return the pixels of an image file as (C, H, W) uint8, converted to grey or RGB.
 
     Args:
-        encoded: the content of an image file.
-        where: what the image is called in a message, e.g. ``train.parquet: the image in row 3``.
+        encoded: the content of the file.
+        where: name of the image in messages, e.g. ``train.parquet: the image in row 3``.
         shape: channels, height, width.
-
-    Returns:
-        (C, H, W) uint8, converted to grey or RGB.
+        fit: crop the middle of an image of another size to the wanted proportions and scale it (bilinear with
+            antialiasing; a JPEG of at least 4, 8 or 16 times the size is decoded at 1/2, 1/4 or 1/8 of its size).
 
     Raises:
-        UserError: when it is damaged or cut short, has another size or more than 8 bits a channel, or is too large.
+        UserError: if it is damaged or cut short, has more than 8 bits a channel, or is too large; without ``fit``, if
+            it has another size.
     """
-    return _decode(encoded, where, shape, fit=False)
-
-
-def decode_and_fit(encoded: bytes, where: str, shape: ImageShape) -> npt.NDArray[np.uint8]:
-    """As ``decode``, of an image of any size up to 2^26 pixels.
-
-    The middle of it with the wanted proportions is scaled (bilinear with antialiasing; a JPEG of at least 4, 8 or 16
-    times as many pixels a side is decoded at 1/2, 1/4 or 1/8 of its size). An image of the wanted size stays as it is.
-    """
-    return _decode(encoded, where, shape, fit=True)
-
-
-def _decode(encoded: bytes, where: str, shape: ImageShape, *, fit: bool) -> npt.NDArray[np.uint8]:
     channels, height, width = shape
     if len(encoded) > LARGEST_BYTES:
         raise UserError(f"{where} is {len(encoded):,} bytes; more than {LARGEST_BYTES:,} are not taken")
@@ -71,12 +60,15 @@ def _decode(encoded: bytes, where: str, shape: ImageShape, *, fit: bool) -> npt.
     return np.asarray(picture).reshape(height, width, channels).transpose(2, 0, 1)
 
 
+decode_and_fit = partial(decode, fit=True)
+
+
 def _check(image: ImageFile, where: str, size: tuple[int, int], *, fit: bool) -> None:
-    found = f"{image.width} x {image.height}"
+    stated = f"{image.width} x {image.height}"
     if not fit and image.size != size:
-        raise UserError(f"{where} is {found} pixels, but data.image_shape asks for {size[0]} x {size[1]}")
+        raise UserError(f"{where} is {stated} pixels, but data.image_shape asks for {size[0]} x {size[1]}")
     if image.width * image.height > LARGEST_PIXELS:
-        raise UserError(f"{where} states {found} pixels; more than {LARGEST_PIXELS:,} are not decoded")
+        raise UserError(f"{where} states {stated} pixels; more than {LARGEST_PIXELS:,} are not decoded")
     if _is_deep(image):
         raise UserError(f"{where} has more than 8 bits a channel, which uint8 cannot hold")
 
@@ -84,7 +76,7 @@ def _check(image: ImageFile, where: str, size: tuple[int, int], *, fit: bool) ->
 def _is_deep(image: ImageFile) -> bool:
     """Return True for colours of more than 8 bits a channel, of which Pillow drops the lower ones."""
     if isinstance(image, TiffImageFile) and max(image.tag_v2.get(BITSPERSAMPLE, (1,))) > 8:
-        return True  # by the tag, as channels that lie apart are named without their depth
+        return True  # by the tag, as the mode of planar channels does not state it
     raw_modes = str([tile.args for tile in image.tile])  # such as RGB;16B; BMP's BGR;16 is 5, 6 and 5 bits
     return image.mode.startswith(("I", "F")) or re.search(r";16[BLN]\b", raw_modes) is not None
 
@@ -100,12 +92,11 @@ READ_AHEAD_BYTES = 2**29  # decoded; no longer block is read before it is asked 
 
 
 def file_name(number: int) -> str:
-    """The name of one of the Parquet files."""
+    """Return the name of one of the Parquet files."""
     return f"{number:05}.parquet"
 
 
-def map_file(folder: Path, number: int) -> npt.NDArray[np.uint8]:
-    """The bytes of one of the Parquet files, memory-mapped. Raises UserError where there is none."""
+def _map_file(folder: Path, number: int) -> npt.NDArray[np.uint8]:
     path = folder / file_name(number)
     try:
         return np.memmap(path, np.uint8, mode="r")
@@ -114,54 +105,39 @@ def map_file(folder: Path, number: int) -> npt.NDArray[np.uint8]:
 
 
 def decoding_threads() -> int:
-    """Return how many threads decode: one per core, as Pillow lets go of the interpreter's lock."""
+    """Return how many threads decode: one per core, as Pillow releases the interpreter's lock."""
     return min(MOST_THREADS, len(os.sched_getaffinity(0)))
 
 
-class EncodedImages:
-    """The encoded images of a pool; ``images[...]`` decodes, in several threads.
+class EncodedImages(ImagesByRow):
+    """The encoded images of a pool; ``images[...]`` decodes them in several threads and brings them to ``shape``.
 
     After a slice, the next slice of the same length is decoded while the caller works on this one.
 
-    Args:
-        directory: the pool's.
-        shape: channels, height, width, to which images of another size are brought.
-
     Raises:
-        OSError, ValueError: when there is no readable index.
+        OSError, ValueError: if ``directory`` has no readable index.
     """
-
-    dtype = np.dtype(np.uint8)
 
     def __init__(self, directory: Path, shape: ImageShape) -> None:
         self._folder = directory / PARQUET_FOLDER
         self._places = np.lib.format.open_memmap(directory / INDEX_FILE, mode="r")
         if self._places.dtype != PLACE or self._places.ndim != 1:
             raise ValueError(f"{INDEX_FILE} is {self._places.dtype} {self._places.shape}, not a list of {PLACE}")
-        self._image_shape = shape
-        self._file = lru_cache(MAPPED_FILES)(partial(map_file, self._folder))
+        self._image_shape, self.shape = shape, (len(self._places), *shape)
+        self._file = lru_cache(MAPPED_FILES)(partial(_map_file, self._folder))
+        self._decoders = ThreadPoolExecutor(decoding_threads(), thread_name_prefix="decode")
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
         self._ahead: tuple[range, Future[npt.NDArray[np.uint8]]] | None = None
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(N, C, H, W)."""
-        return (len(self._places), *self._image_shape)
-
-    def __len__(self) -> int:
-        return len(self._places)
 
     def __getitem__(self, index: Index) -> npt.NDArray[np.uint8]:
         if isinstance(index, slice):
             return self._read_on(range(*index.indices(len(self))))
-        if isinstance(index, (int, np.integer)):
-            return self._decode(int(rows_of(np.array([index]), len(self))[0]))
-        return self._decode_all(rows_of(index, len(self)))
+        return super().__getitem__(index)
 
     def encoded(self, row: int) -> bytes:
-        """The bytes of an image, as they were brought in. Raises UserError where the files are damaged."""
-        place = self._places[row]
-        start, length = int(place["offset"]), int(place["length"])
-        file = self._file(int(place["file"]))
+        """Return the bytes of an image as its source had them. Raises UserError if the files are damaged."""
+        number, length, start = self._places[row].item()
+        file = self._file(number)
         stated = int.from_bytes(file[start - PREFIX : start].tobytes(), "little")
         if stated != length or start + length > len(file):
             raise UserError(
@@ -172,36 +148,22 @@ class EncodedImages:
     def _name(self, row: int) -> str:
         return f"{self._folder / file_name(int(self._places[row]['file']))}: the image in row {row} of the pool"
 
-    def _decode(self, row: int) -> npt.NDArray[np.uint8]:
-        return decode_and_fit(self.encoded(row), self._name(row), self._image_shape)
-
-    def _decode_all(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+    def take(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         images = np.empty((len(rows), *self._image_shape), np.uint8)
 
         def decode_some(start: int) -> None:
             for place in range(start, min(start + ROWS_OF_A_TASK, len(rows))):
-                images[place] = self._decode(int(rows[place]))
+                row = int(rows[place])
+                images[place] = decode_and_fit(self.encoded(row), self._name(row), self._image_shape)
 
-        for _ in self._decoders.map(decode_some, range(0, len(rows), ROWS_OF_A_TASK)):
-            pass
+        list(self._decoders.map(decode_some, range(0, len(rows), ROWS_OF_A_TASK)))
         return images
 
     def _read_on(self, wanted: range) -> npt.NDArray[np.uint8]:
-        """The slice, perhaps decoded already, and begin with the next one."""
+        """Return a slice, which may be decoded already, and begin to decode the next one."""
         ahead, self._ahead = self._ahead, None
-        images = ahead[1].result() if ahead is not None and ahead[0] == wanted else self._decode_range(wanted)
+        images = ahead[1].result() if ahead is not None and ahead[0] == wanted else self.take(wanted)
         following = range(wanted.stop, min(2 * wanted.stop - wanted.start, len(self)))
         if wanted.step == 1 and following and images.nbytes <= READ_AHEAD_BYTES:
-            self._ahead = (following, self._reader.submit(self._decode_range, following))
+            self._ahead = (following, self._reader.submit(self.take, following))
         return images
-
-    def _decode_range(self, wanted: range) -> npt.NDArray[np.uint8]:
-        return self._decode_all(np.arange(wanted.start, wanted.stop, wanted.step, dtype=np.int64))
-
-    @cached_property
-    def _decoders(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(decoding_threads(), thread_name_prefix="decode")
-
-    @cached_property
-    def _reader(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(1, thread_name_prefix="read-ahead")

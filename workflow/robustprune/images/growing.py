@@ -5,34 +5,23 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from robustprune.core.files import hasher
 
-if TYPE_CHECKING:
-    pass
-
-
 READ_AT_ONCE = 2**23  # bytes
 
 
 class GrowingArray:
-    """The file that ``np.save`` would write for all rows at once.
+    """The file that ``np.save`` would write for an array of ``shape``; ``rows`` that an earlier attempt wrote stay.
 
-    Its place on the disk is taken at the beginning: a disk that is too small shows before the work, and writing costs
-    a fraction of what it does where the file grows.
-
-    Args:
-        path: the file.
-        shape: of the whole array, all rows.
-        dtype: of its numbers.
-        rows: rows that an earlier attempt has put there, and stay.
+    Its disk space is reserved first: a full disk shows before the work, and writing is several times faster.
 
     Raises:
-        OSError: naming the file, when it cannot be written.
+        OSError: naming the file, if it cannot be written.
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike, *, rows: int) -> None:
@@ -49,12 +38,19 @@ class GrowingArray:
         if rows == 0:
             header = {"descr": self.dtype.str, "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(self._file, header)
-            self._file.flush()
-        start, row_bytes = header_bytes(self.path), self.dtype.itemsize * math.prod(shape[1:])
+        self._file.seek(0)
+        np.lib.format.read_magic(self._file)
+        np.lib.format.read_array_header_1_0(self._file)
+        start, row_bytes = self._file.tell(), self.dtype.itemsize * math.prod(shape[1:])
+        size = start + shape[0] * row_bytes
         with self._named():
-            reserve(self._file.fileno(), start + shape[0] * row_bytes)
-        for content in self._content(start + rows * row_bytes):
-            self._hasher.update(content)
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(self._file.fileno(), 0, size)
+            self._file.truncate(size)
+        self._file.seek(0)
+        while left := start + rows * row_bytes - self._file.tell():
+            self._hasher.update(self._file.read(min(left, READ_AT_ONCE)))
+        self._file.seek(self._file.tell())  # from reading to writing
 
     def append(self, rows: npt.NDArray[Any]) -> None:
         """Add rows; their dtype is converted, their shape must fit."""
@@ -65,9 +61,9 @@ class GrowingArray:
         self._hasher.update(content)
 
     def sync(self) -> None:
-        """Bring what was appended to the disk, and give the system back the memory that it had for it.
+        """Bring what was appended to the disk and drop it from the page cache.
 
-        In fresh memory for each of its pages, a file takes several times as long to write as in that of its last ones.
+        A file takes several times as long to write into fresh memory pages as into those of its last ones.
         """
         os.fsync(self._file.fileno())
         if hasattr(os, "posix_fadvise"):
@@ -84,41 +80,10 @@ class GrowingArray:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def _content(self, size: int) -> Iterator[bytes]:
-        """The first ``size`` bytes; the position is behind them afterwards."""
-        self._file.seek(0)
-        while size and (content := self._file.read(min(size, READ_AT_ONCE))):
-            size -= len(content)
-            yield content
-        self._file.seek(self._file.tell())  # from reading to writing
-
     @contextmanager
     def _named(self) -> Iterator[None]:
-        """A failed write does not say where."""
+        """Add the file's name to the error of a failed write, which has none."""
         try:
             yield
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self.path)) from error
-
-
-def reserve(descriptor: int, size: int) -> None:
-    """Bring a file to a size whose place on the disk is taken, where the system can."""
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(descriptor, 0, size)
-    os.truncate(descriptor, size)
-
-
-def header_bytes(path: Path) -> int:
-    """Return where the numbers of an npy file of version 1.0 begin. Raises ValueError when it is none."""
-    with path.open("rb") as file:
-        np.lib.format.read_magic(file)
-        np.lib.format.read_array_header_1_0(file)
-        return file.tell()
-
-
-def holds_rows(path: Path, rows: int, row_bytes: int) -> bool:
-    """Return True if the file at ``path`` is an npy file with room for at least so many rows."""
-    try:
-        return path.stat().st_size >= header_bytes(path) + rows * row_bytes
-    except (OSError, ValueError):
-        return False

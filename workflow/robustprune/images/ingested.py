@@ -1,4 +1,4 @@
-"""The stage ``pools``: images are brought in, or drawn from a generator, and put into the pool format."""
+"""A pool of real or ready-made images, brought into the pool format."""
 
 from __future__ import annotations
 
@@ -23,17 +23,16 @@ from robustprune.core.stage import PoolId
 from robustprune.core.work import UnknownSizeError, bytes_of_image
 from robustprune.images.formats.listing import image_files
 from robustprune.images.formats.registry import FORMATS, STORAGES
-from robustprune.images.pool_stage import PoolStage, Stages
+from robustprune.images.pool import PoolStage, Stages
 from robustprune.images.settings import PICTURE_FORMATS, Overlap, Storage
-from robustprune.images.sources import planned_files, planned_rows, require_unchanged
-from robustprune.images.specs import DigitsSource, FileSource, TorchvisionSource
+from robustprune.images.sources import FileSource, RealSource, planned_files, planned_rows, require_unchanged
 
 if TYPE_CHECKING:
     from robustprune.images.formats.stream import ImageStream
     from robustprune.planning.plan import Plan
 
 
-READ_FILE = "read.txt"  # of which files the images in partial/ are
+READ_FILE = "read.txt"  # state of the files that the images in partial/ are from
 
 
 class IngestedPoolStage(PoolStage):
@@ -43,7 +42,7 @@ class IngestedPoolStage(PoolStage):
     uses_device = False
     origin: Literal["ingested"] = "ingested"
     split: Literal["train", "test", "synthetic"]
-    source: FileSource | TorchvisionSource | DigitsSource
+    source: RealSource
     train: PoolId | None = Field(None, description="the pool of which equal images are counted")
     test: PoolId | None = Field(None, description="the pool of which it should have no image")
     overlap: Overlap = Field("refused", description="whether it may have some all the same")
@@ -56,7 +55,6 @@ class IngestedPoolStage(PoolStage):
         return f"{self.dataset}-{self.split}"
 
     def planned_count(self, stages: Stages) -> int | None:
-        """Return the number of images according to the files' headers."""
         return planned_rows(self.source, self.split)
 
     @property
@@ -66,14 +64,8 @@ class IngestedPoolStage(PoolStage):
 
     @property
     def phrase(self) -> str:
-        """A phrase on the images for pool.json, without their folder: a pool is the same wherever its source lies."""
-        match self.source:
-            case DigitsSource():
-                return f"scikit-learn's digits, {self.split}"
-            case TorchvisionSource(name=name):
-                return f"torchvision's {name}, {self.split}"
-            case FileSource(format=form, digest=digest):
-                return f"{form} files with the digest {digest}"
+        """Source of the images for pool.json; without their folder, so that a pool is the same on any machine."""
+        return self.source.phrase(self.split)
 
     @model_validator(mode="after")
     def _has_pictures(self) -> IngestedPoolStage:
@@ -88,25 +80,24 @@ class IngestedPoolStage(PoolStage):
         return plan.count(self.id) * bytes_of_image(self.image_shape)
 
     def run(self, job: Job) -> dict[str, Any]:
-        """Make the pool; its facts are the number of images, in all and of each class, and the pool's digest.
+        """Make the pool; return count, class_counts, digest, and images that are repeated or also in other pools.
 
         Raises:
             UserError: naming the file that is missing, broken or does not fit ``data.classes`` and
-            ``data.image_shape``.
+                ``data.image_shape``.
         """
-        from robustprune.images.duplicates import facts_of_overlaps, facts_of_repeats
+        from robustprune.images.duplicates import facts_of_duplicates
 
         with _unchanged(job, self.source):
             stream = FORMATS[self.source.format].open_stream(self)
             _require_same_classes(job, self, stream)
             publish = STORAGES[self.storage](job, self, stream)
-        others, allowed = {"train": self.train, "test": self.test}, self.overlap == "allowed"
-        found = {**facts_of_repeats(job), **facts_of_overlaps(job, others, allowed=allowed, place=self.place)}
+        found = facts_of_duplicates(job, train=self.train, test=self.test, overlap=self.overlap, place=self.place)
         return {**publish(job), **found, **stream.facts}
 
 
 def _require_same_classes(job: Job, spec: IngestedPoolStage, stream: ImageStream) -> None:
-    """A label is a class's place among the sorted names, so one name more would give all that follow another label."""
+    """Raise UserError if other pools have other class names: a label is the place of a class among the sorted names."""
     for pool in filter(None, (spec.train, spec.test) if "class_names" in stream.facts else ()):
         names = read_record(job.upstream("pools", pool)).facts.get("class_names")
         if names is not None and (other := set(names) ^ set(stream.facts["class_names"])):
@@ -115,21 +106,21 @@ def _require_same_classes(job: Job, spec: IngestedPoolStage, stream: ImageStream
 
 
 @contextmanager
-def _unchanged(job: Job, source: FileSource | TorchvisionSource | DigitsSource) -> Iterator[None]:
-    """Compare files with what the plan was made for, in a thread beside the block, which must not publish anything.
+def _unchanged(job: Job, source: RealSource) -> Iterator[None]:
+    """Compare files with those of the plan, in a thread next to the block, which must not publish anything.
 
-    Nothing stays in ``partial/`` of other files, for a later attempt would go on from it.
+    What other files left in ``partial/`` is deleted, as a later attempt would continue from it.
 
     Raises:
-        UserError: at the block's end, where they are others; before any UserError of the block, which follows from it.
+        UserError: at the end of the block, if they differ; instead of the block's UserError, which follows from it.
     """
     if not isinstance(source, FileSource):
         yield
         return
-    state, stop = _state_of(source), Event()
-    if not (job.partial / READ_FILE).is_file() or (job.partial / READ_FILE).read_text() != state:
+    state, stop, state_file = _state_of(source), Event(), job.partial / READ_FILE
+    if not state_file.is_file() or state_file.read_text() != state:
         _empty(job.partial)
-        write_text(job.partial / READ_FILE, state)
+        write_text(state_file, state)
     with ThreadPoolExecutor(1) as thread:
         comparison = thread.submit(require_unchanged, source, stop=stop)
         try:
@@ -153,13 +144,12 @@ def _require_as_planned(job: Job, comparison: Future[None], source: FileSource, 
 
 
 def _require_state(source: FileSource, state: str) -> None:
-    """Raise UserError where files were changed after they were compared, and perhaps before they were read."""
-    if _state_of(source) != state:
+    if _state_of(source) != state:  # changed after they were compared, and perhaps before they were read
         raise UserError(f"{', '.join(source.location)}: the files changed while they were read; plan again")
 
 
 def _state_of(source: FileSource) -> str:
-    """SHA-256 of what tells one file from another without reading it, of all files, or of the pictures in a folder."""
+    """Return the SHA-256 of paths, sizes, times and inodes of all files, or of the pictures in a folder."""
     hasher = hashlib.sha256()
     for file in planned_files(source):
         for path in [file / picture.path for picture in image_files(file)] if file.is_dir() else [file]:

@@ -1,77 +1,111 @@
-"""The pool: images, labels, and a page that says what they are.
+"""The pool: images, labels and pool.json, which describes them. A sample's id is its row in its pool.
 
-The images are a memory-mapped array, encoded ones (``encoded``), or rows of other pools (``views``); whoever opens a
-pool need not know which. A sample's id is its row in its pool, for ever. Pools are written by ``writing``, ``encoding``
-and ``subpools``.
+The images are a memory-mapped array, encoded images (``encoded``), or rows of other pools (``images_by_row``); all are
+read in the same way. Pools are written by ``writing``, ``encoding`` and ``subpools``.
 """
 
-import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 import xxhash
-from pydantic import BaseModel, ConfigDict
 
+from robustprune.core.digests import hash_lines
 from robustprune.core.errors import UserError
-from robustprune.core.files import digest
+from robustprune.core.files import digest, write_text
 from robustprune.core.paths import POOL_FILE
-from robustprune.core.settings import Exact
+from robustprune.core.settings import Exact, Settings
+from robustprune.core.stage import ImageShape, Stage
 from robustprune.images.encoded import EncodedImages
-from robustprune.images.rows import ChosenImages, JoinedImages, PoolImages
+from robustprune.images.images_by_row import ChosenImages, JoinedImages, PoolImages
 
 IMAGES_FILE, LABELS_FILE, INFO_FILE = "images.npy", "labels.npy", POOL_FILE
 DIGESTS_FILE = "image_digests.npy"  # what duplicates are found by
-ROWS_FILE = "rows.npy"  # int64: of a pool that is part of others, which of their rows it has
+ROWS_FILE = "rows.npy"  # int64, of a subset: its rows of the other pools
+LABELS_AT_ONCE = 2**21
 
 Images = npt.NDArray[np.uint8]  # (N, C, H, W)
 Labels = npt.NDArray[np.int16]  # (N,)
 AnyLabels = npt.NDArray[np.integer[Any]]  # (N,), as a source has them
 Digests = npt.NDArray[np.uint64]  # (N,)
+Stages = Mapping[str, Stage]
+ArrayForm = tuple[tuple[int, ...], np.dtype[Any]]  # shape and dtype of an array
 
 
-class Member(BaseModel):
-    """A pool whose images are another one's, too."""
+class PoolForm(TypedDict):
+    """What a pool is filled with; ``image_shape`` is channels, height, width."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    dataset: str
+    classes: int
+    image_shape: ImageShape
 
-    pool: str  # the stage's id, and the name of its directory beside
+
+class PoolStage(Stage):
+    """A pool of labelled images; its subclasses say where these come from."""
+
+    sentence: ClassVar = "images with their labels: real ones brought in, generated ones drawn, or parts of other pools"
+    kind: Literal["pools"] = "pools"
+    dataset: str
+    classes: int
+    image_shape: ImageShape
+
+    @property
+    def form(self) -> PoolForm:
+        """The settings that its pool.json repeats."""
+        return {"dataset": self.dataset, "classes": self.classes, "image_shape": self.image_shape}
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Pools whose images together are this pool; empty if it is not made of others."""
+        return ()
+
+    @property
+    def parent(self) -> str | None:
+        """The pool of which it is a part; None if there is none."""
+        return None
+
+    def planned_count(self, stages: Stages) -> int | None:
+        """Return the number of images; None if it is unknown before the pool is made."""
+        return None
+
+    def planned_class_counts(self) -> tuple[int, ...] | None:
+        """Return the number of images of each class; None if it is unknown before the pool is made."""
+        return None
+
+
+class Member(Settings):
+    """A pool whose images are also those of another pool."""
+
+    pool: str  # the stage's id and the name of its directory, which is in the same folder
     digest: str
     count: int
-    share: Exact | None = None  # of the generated images of a batch; None where it follows from the numbers
+    share: Exact | None = None  # of the generated images of a batch; None: in proportion to the counts
 
 
-class PoolInfo(BaseModel):
-    """pool.json: what the files beside it hold."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class PoolInfo(Settings):
+    """Content of pool.json."""
 
     dataset: str
     source: str
     classes: int
-    image_shape: tuple[int, int, int]  # channels, height, width
+    image_shape: ImageShape
     count: int
     class_counts: tuple[int, ...]
-    digest: str  # of images.npy and labels.npy together; of a part of other pools, of theirs and of its rows
+    digest: str  # of images.npy and labels.npy; of a view, of its members' digests and of its rows
     storage: Literal["array", "encoded", "view"] = "array"
-    members: tuple[Member, ...] = ()  # of a view: the pools whose images it has, one after the other
-    selected: tuple[str, ...] = ()  # how these images were chosen for their quality; nothing where here they were not
+    members: tuple[Member, ...] = ()  # of a view: the pools whose images it has, in order
+    selected: tuple[str, ...] = ()  # how these images were chosen by quality; empty if they were not
 
 
 @dataclass(frozen=True)
 class Pool:
-    """An open pool.
+    """An open pool."""
 
-    Attributes:
-        images: (N, C, H, W) uint8, read when a row is asked for.
-        labels: (N,) int16 in 0 ... classes - 1, memory-mapped.
-        info: the content of pool.json.
-    """
-
-    images: PoolImages
-    labels: Labels
+    images: PoolImages  # (N, C, H, W) uint8, read when a row is asked for
+    labels: Labels  # (N,) in 0 ... classes - 1, memory-mapped
     info: PoolInfo
 
     def __len__(self) -> int:
@@ -82,56 +116,50 @@ def open_pool(directory: Path) -> Pool:
     """Open the pool in a stage's directory; only pool.json and array headers are read.
 
     Raises:
-        UserError: when a file is missing, malformed, or does not have the shape that pool.json states; or when the
-            pool's images are those of another one that is gone or was made anew.
+        UserError: if a file is missing, malformed, or not of the shape in pool.json; or if a member of the pool is gone
+            or was made anew.
     """
     try:
-        info = PoolInfo.model_validate_json((directory / INFO_FILE).read_text())
+        info = read_info(directory / INFO_FILE)
         images = _open_images(directory, info)
-        labels = np.lib.format.open_memmap(directory / LABELS_FILE, mode="r").view(np.ndarray)
+        labels = _map(directory / LABELS_FILE)
     except (OSError, ValueError) as error:  # pydantic's ValidationError is a ValueError
         raise UserError(f"{directory} is not a readable pool: {' '.join(str(error).split())}") from None
-    expected = (info.count, *info.image_shape)
-    if images.shape != expected or images.dtype != np.uint8:
-        raise UserError(
-            f"{directory / IMAGES_FILE} is {images.dtype} {images.shape}, pool.json states uint8 {expected}"
-        )
-    if labels.shape != (info.count,) or labels.dtype != np.int16:
-        raise UserError(
-            f"{directory / LABELS_FILE} is {labels.dtype} {labels.shape}, pool.json states int16 ({info.count},)"
-        )
+    for name, array, dtype, shape in (
+        (IMAGES_FILE, images, np.dtype(np.uint8), (info.count, *info.image_shape)),
+        (LABELS_FILE, labels, np.dtype(np.int16), (info.count,)),
+    ):
+        if array.shape != shape or array.dtype != dtype:
+            raise UserError(f"{directory / name} is {array.dtype} {array.shape}, pool.json states {dtype} {shape}")
     return Pool(images, labels, info)
 
 
+def _map(path: Path) -> npt.NDArray[Any]:
+    return np.lib.format.open_memmap(path, mode="r").view(np.ndarray)
+
+
 def _open_images(directory: Path, info: PoolInfo) -> PoolImages:
-    match info.storage:
-        case "array":
-            array: Images = np.lib.format.open_memmap(directory / IMAGES_FILE, mode="r")
-            return array
-        case "encoded":
-            return EncodedImages(directory, info.image_shape)
-        case "view":
-            return _open_view(directory, info)
-
-
-def _open_view(directory: Path, info: PoolInfo) -> PoolImages:
+    if info.storage == "array":
+        return np.lib.format.open_memmap(directory / IMAGES_FILE, mode="r")
+    if info.storage == "encoded":
+        return EncodedImages(directory, info.image_shape)
     joined = JoinedImages([_open_member(directory, member) for member in info.members])
     if not (directory / ROWS_FILE).exists():
         return joined
-    rows = np.lib.format.open_memmap(directory / ROWS_FILE, mode="r").view(np.ndarray)
+    rows = _map(directory / ROWS_FILE)
     if rows.dtype != np.int64 or rows.ndim != 1:
         raise ValueError(f"{ROWS_FILE} is {rows.dtype} {rows.shape}, not a list of int64")
     return ChosenImages(joined, rows)
 
 
 def _open_member(directory: Path, member: Member) -> PoolImages:
-    beside = directory.parent / member.pool
-    if not (beside / INFO_FILE).is_file():
+    path = directory.parent / member.pool
+    if not (path / INFO_FILE).is_file():
         raise UserError(
             f"{directory} has images of the pool {member.pool}, which is not there any more; make it again with "
-            f"'robustprune run {beside}'"
+            f"'robustprune run {path}'"
         )
-    pool = open_pool(beside)
+    pool = open_pool(path)
     if pool.info.digest != member.digest:
         raise UserError(
             f"{directory} has images of the pool {member.pool} as it was with the digest {member.digest[:16]}, but it "
@@ -140,31 +168,41 @@ def _open_member(directory: Path, member: Member) -> PoolImages:
     return pool.images
 
 
+def read_info(path: Path) -> PoolInfo:
+    """Read a pool.json. Raises OSError or ValueError if it is not readable."""
+    return PoolInfo.model_validate_json(path.read_text())
+
+
 def read_digests(directory: Path) -> Digests:
-    """(N,) uint64, memory-mapped: the digest of each image of the pool in a directory. Raises UserError."""
+    """Return the digest of each image of a pool, (N,) uint64, memory-mapped. Raises UserError if not readable."""
     try:
-        digests: Digests = np.lib.format.open_memmap(directory / DIGESTS_FILE, mode="r").view(np.ndarray)
+        return _map(directory / DIGESTS_FILE)
     except (OSError, ValueError) as error:
         raise UserError(f"{directory / DIGESTS_FILE} cannot be read: {error}") from None
-    return digests
+
+
+def write_info(directory: Path, labels: AnyLabels, *, classes: int, **fields: Any) -> PoolInfo:
+    """Write pool.json, with the counts of (N,) ``labels``, which may be memory-mapped, and the other ``fields``."""
+    counts = np.zeros(classes, np.int64)
+    for start in range(0, len(labels), LABELS_AT_ONCE):
+        counts += np.bincount(labels[start : start + LABELS_AT_ONCE], minlength=classes)
+    info = PoolInfo(classes=classes, count=len(labels), class_counts=tuple(counts.tolist()), **fields)
+    write_text(directory / INFO_FILE, info.model_dump_json(indent=2) + "\n")
+    return info
 
 
 def check_images(
-    images: npt.NDArray[Any], labels: npt.NDArray[Any], *, origin: str, classes: int, image_shape: tuple[int, int, int]
+    images: npt.NDArray[Any], labels: npt.NDArray[Any], *, origin: str, classes: int, image_shape: ImageShape
 ) -> None:
-    """Refuse arrays that cannot be a pool. Raises UserError naming ``origin``, the value and what is allowed."""
+    """Raise UserError, with ``origin`` and the value, if arrays cannot be a pool."""
     check_form((images.shape, images.dtype), (labels.shape, labels.dtype), origin=origin, expected=image_shape)
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= classes:
         raise UserError(f"{origin}: labels go from {low} to {high}, but data.classes allows 0 to {classes - 1}")
 
 
-Form = tuple[tuple[int, ...], np.dtype[Any]]
-"""Shape and dtype of an array."""
-
-
-def check_form(images: Form, labels: Form, *, origin: str, expected: tuple[int, int, int]) -> None:
-    """The part of ``check_images`` for which no pixel is read."""
+def check_form(images: ArrayForm, labels: ArrayForm, *, origin: str, expected: ImageShape) -> None:
+    """Raise UserError if arrays of such shapes and dtypes cannot be a pool."""
     (shape, dtype), (label_shape, label_dtype) = images, labels
     if dtype != np.uint8:
         raise UserError(f"{origin}: images are {dtype}, but should be uint8 in 0 ... 255")
@@ -177,20 +215,14 @@ def check_form(images: Form, labels: Form, *, origin: str, expected: tuple[int, 
 
 
 def pool_digest(directory: Path) -> str:
-    """SHA-256 of the digests of images.npy and labels.npy: what a pool's content is known by elsewhere."""
-    return joint_digest(digest(directory / IMAGES_FILE), digest(directory / LABELS_FILE))
-
-
-def joint_digest(images: str, labels: str) -> str:
-    """The digest of a pool from those of its two files."""
-    return hashlib.sha256(f"{images}\n{labels}".encode()).hexdigest()
+    """Return the digest of a pool of storage ``array``, by reading its files."""
+    return hash_lines(digest(directory / name) for name in (IMAGES_FILE, LABELS_FILE))
 
 
 def image_digests(images: Images) -> Digests:
-    """(N,) uint64: the XXH3 of each image's pixels, (C, H, W) in memory.
+    """Return the XXH3 of each image's pixels, (N,) uint64, in the order of (C, H, W).
 
-    Equal images have equal digests, so none that is there twice is missed. That two of N different ones have is as
-    likely as N^2 / 2^65: 1 in 10^4 for fifty million images. SHA-256 takes ten times as long, and what it has beyond
-    that is not needed: that nobody can make different images on purpose which are taken for equal.
+    Equal images have equal digests. Of N different images two have the same digest with a probability of N^2 / 2^65: 1
+    in 10^4 for fifty million images. SHA-256 takes ten times as long, and nobody gains from making images that collide.
     """
     return np.fromiter(map(xxhash.xxh3_64_intdigest, np.ascontiguousarray(images)), np.uint64, len(images))

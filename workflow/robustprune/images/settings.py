@@ -16,17 +16,17 @@ GENERATED_PATTERN = rf"generate|({'|'.join(GENERATED_FILES)}):.+|(subset|union|s
 """Generated images: ``synthetic.source`` and the like."""
 
 TrainedOn = Literal["all", "real", "synthetic", "source", "real_and_source"]
-"""Which images trainings learn from: real and generated ones, real ones alone, generated ones alone; or, in place of
-the generated ones, those of extrapolation.source, alone or with the real ones."""
+"""Images that models are trained on: ``all`` real and generated ones, or only some; ``source`` are those of
+extrapolation.source, in place of the generated ones."""
 
 Storage = Literal["decoded", "encoded"]
-"""How a pool keeps a source's pictures: their pixels, or the pictures as they are, decoded when a row is asked for."""
+"""How a pool keeps a source's pictures: as pixels, or as they are, decoded when a row is asked for."""
 
 Overlap = Literal["refused", "allowed"]
-"""What is done where an image for training is also one for testing."""
+"""What to do with training images that are also test images."""
 
 DataName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+$")]
-"""Of a data set, short, as in the names of folders."""
+"""Short name of a data set, as in the names of folders."""
 
 Source = Annotated[str, StringConstraints(pattern=f"^({GENERATED_PATTERN})$")]
 
@@ -53,7 +53,7 @@ class SubsetSettings(Settings):
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """All sources that it is made of or stands apart from."""
+        """All sources that it is made of or has no image of."""
         return (self.of, *self.apart_from)
 
 
@@ -68,7 +68,6 @@ class SelectionSettings(Settings):
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """All sources that it is made of."""
         return (self.of,)
 
 
@@ -83,16 +82,13 @@ class UnionSettings(Settings):
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """All sources that it is made of."""
         return tuple(self.of)
 
     @model_validator(mode="after")
     def _shares_add_up(self) -> "UnionSettings":
         shares = list(self.of.values())
-        if all(share is None for share in shares):
-            return self
         numbers = [share for share in shares if share is not None]
-        if len(numbers) < len(shares) or min(numbers) <= 0 or sum(numbers) != 1:
+        if numbers and (len(numbers) < len(shares) or min(numbers) <= 0 or sum(numbers) != 1):
             given = ", ".join(str(share) for share in shares)
             raise ValueError(f"the shares should all be null, or above 0 and 1 in all, but are {given}")
         return self

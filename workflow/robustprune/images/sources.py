@@ -3,22 +3,19 @@
 from functools import cache
 from pathlib import Path
 from threading import Event
+from typing import Annotated, Literal
 
+from pydantic import Field
+
+from robustprune.core.declarations import Named
 from robustprune.core.digests import cached_digest, file_digest, file_state, hash_lines
 from robustprune.core.errors import UserError
 from robustprune.core.files import digest
+from robustprune.core.settings import DIGEST_PATTERN, Settings
 from robustprune.images.formats.finding import numbered_files
 from robustprune.images.formats.listing import class_names, image_files
-from robustprune.images.formats.registry import FORMATS
-from robustprune.images.specs import DigitsSource, FileSource, TorchvisionLocation, TorchvisionSource
+from robustprune.images.formats.registry import FORMATS, TORCHVISION_SETS
 
-TORCHVISION_NAMES: dict[str, str] = {
-    "mnist": "MNIST",
-    "fashionmnist": "FashionMNIST",
-    "cifar10": "CIFAR10",
-    "cifar100": "CIFAR100",
-    "svhn": "SVHN",
-}
 TORCHVISION_FOLDERS = {
     "MNIST": Path("MNIST", "raw"),
     "FashionMNIST": Path("FashionMNIST", "raw"),
@@ -27,6 +24,7 @@ TORCHVISION_FOLDERS = {
     "SVHN": Path("svhn"),
 }
 """Folder of each set below torchvision's ``root``."""
+TORCHVISION_NAMES = {name.lower(): name for name in TORCHVISION_FOLDERS}
 LIBRARY_ROWS = {
     "digits": {"train": 1297, "test": 500},
     "MNIST": {"train": 60_000, "test": 10_000},
@@ -38,16 +36,52 @@ LIBRARY_ROWS = {
 """Number of images in each split of the sets that come from a library."""
 
 
-def real_source(
-    text: str, *, name: str, split: str, mirrors: tuple[str, ...] = ()
-) -> DigitsSource | TorchvisionSource | FileSource:
-    """Return the source of one split of the real images.
+class FileSource(Settings):
+    """Images in files; ``digest`` identifies them, ``location`` is where they are now."""
 
-    Args:
-        text: ``data.source``, already validated.
-        name: ``data.name``.
-        split: ``train`` or ``test``.
-        mirrors: ``data.mirrors``.
+    format: Annotated[str, Named(FORMATS)]
+    digest: str = Field(pattern=DIGEST_PATTERN)
+    location: tuple[str, ...]
+
+    def phrase(self, split: str) -> str:
+        return f"{self.format} files with the digest {self.digest}"
+
+
+class TorchvisionLocation(Settings):
+    """Torchvision's root folder, if missing files are downloaded, and the mirrors to try first."""
+
+    folder: str
+    download: bool
+    mirrors: tuple[str, ...] = ()
+
+
+class TorchvisionSource(Settings):
+    """A data set that torchvision checks by MD5 sums, so that its name identifies it."""
+
+    format: Annotated[Literal["torchvision"], Named(FORMATS)] = "torchvision"
+    name: Annotated[str, Named(TORCHVISION_SETS)]
+    location: TorchvisionLocation
+
+    def phrase(self, split: str) -> str:
+        return f"torchvision's {self.name}, {split}"
+
+
+class DigitsSource(Settings):
+    """scikit-learn's 1,797 digits, part of that package."""
+
+    format: Annotated[Literal["digits"], Named(FORMATS)] = "digits"
+
+    def phrase(self, split: str) -> str:
+        return f"scikit-learn's digits, {split}"
+
+
+RealSource = FileSource | TorchvisionSource | DigitsSource
+
+
+def real_source(text: str, *, name: str, split: str, mirrors: tuple[str, ...] = ()) -> RealSource:
+    """Return the source of the split ``train`` or ``test`` of the real images.
+
+    ``text``, ``name`` and ``mirrors`` are ``data.source``, ``data.name`` and ``data.mirrors``.
 
     Raises:
         UserError: if a file is missing, with the key and a hint where to get the file.
@@ -92,7 +126,7 @@ def require_unchanged(source: FileSource, *, stop: Event | None = None) -> None:
 
 
 @cache
-def planned_rows(source: FileSource | TorchvisionSource | DigitsSource, split: str) -> int | None:
+def planned_rows(source: RealSource, split: str) -> int | None:
     """Return the number of images in a split, according to the headers of its files.
 
     None if a header cannot be read (ingestion reports the error), and for tar files, which state no number.
@@ -112,13 +146,11 @@ def _torchvision_source(path: str, *, name: str, mirrors: tuple[str, ...]) -> To
     dataset = TORCHVISION_NAMES[name]
     folder = Path(path) / TORCHVISION_FOLDERS[dataset]
     if path and not folder.is_dir():
-        raise UserError(
-            f"data.source = torchvision:{path}: there is no folder {folder}; {FORMATS.facts('torchvision')['hint']}"
-        )
+        hint = FORMATS.facts("torchvision")["hint"]
+        raise UserError(f"data.source = torchvision:{path}: there is no folder {folder}; {hint}")
     root = str(Path(path or "data").absolute())
-    return TorchvisionSource(
-        name=dataset, location=TorchvisionLocation(folder=root, download=not path, mirrors=mirrors)
-    )
+    location = TorchvisionLocation(folder=root, download=not path, mirrors=mirrors)
+    return TorchvisionSource(name=dataset, location=location)
 
 
 def _require_same_classes(folder: Path, setting: str) -> None:
@@ -134,11 +166,11 @@ def _file_source(form: str, files: list[Path], *, setting: str) -> FileSource:
             kind = "folder" if form == "imagefolder" else "file"
             raise UserError(f"{setting}: there is no {kind} {file}; {FORMATS.facts(form)['hint']}")
     location = tuple(str(file.absolute()) for file in files)
-    joint = hash_lines(folder_digest(file) if file.is_dir() else file_digest(file) for file in files)
+    joint = hash_lines(_folder_digest(file) if file.is_dir() else file_digest(file) for file in files)
     return FileSource.model_validate({"format": form, "digest": joint, "location": location})
 
 
-def folder_digest(folder: Path) -> str:
+def _folder_digest(folder: Path) -> str:
     """Return the SHA-256 of the paths and digests of the images in an image folder, cached like ``file_digest``."""
     states = hash_lines(f"{file.path}|{file_state(folder / file.path)}" for file in image_files(folder))
     return cached_digest(f"{folder.absolute()}|{states}", lambda: _content_digest(folder))

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from robustprune.core.job import Job
 from robustprune.core.stage import PoolId
-from robustprune.images.pool_stage import PoolStage, Stages
+from robustprune.images.pool import PoolStage, Stages
 
 DEFINITION = {"pools.subset": 1}
 
@@ -30,35 +30,33 @@ class SubsetPoolStage(PoolStage):
 
     @property
     def parent(self) -> str:
-        """The pool that it is a part of."""
         return self.pool
 
     def planned_count(self, stages: Stages) -> int:
-        """Return the number of images that are drawn."""
         return self.count
 
     def run(self, job: Job) -> dict[str, Any]:
-        """Draw the rows and publish the view, in the order they are drawn: of a parent in class order it is not in one.
+        """Draw the rows and publish the view in the order of the draw, even if the parent is sorted by class.
 
         Returns:
-            count, class_counts and digest of the pool; and how many of the parent's images are among those that it has
-            to stand apart from, and so were not drawn from.
+            count, class_counts and digest of the pool; and, for each pool in ``apart_from``, the number of the parent's
+            images that are also there, and so were not drawn.
 
         Raises:
-            UserError: when there are too few images to draw from, or a pool is not readable.
+            UserError: if there are too few images to draw from, or a pool is not readable.
         """
         from robustprune.images.drawing import draw_rows, row_keys
         from robustprune.images.duplicates import rows_also_in
         from robustprune.images.subpools import open_parent, publish_view
 
         parent = open_parent(job, self.pool)
-        others = [open_parent(job, pool_id) for pool_id in self.apart_from]
-        shared = {other.pool_id: rows_also_in(parent.digests, other.digests) for other in others}
-        excluded = np.zeros(len(parent.pool), np.bool_)
-        for also_there in shared.values():
-            excluded[also_there] = True
+        labels, excluded = parent.pool.labels, np.zeros(len(parent.pool), np.bool_)
+        not_drawn_from = {}
+        for other in self.apart_from:
+            shared = rows_also_in(parent.digests, open_parent(job, other).digests)
+            excluded[shared], not_drawn_from[other] = True, len(shared)
         rows = draw_rows(
-            parent.pool.labels,
+            labels,
             self.count,
             classes=self.classes,
             balanced=self.balanced,
@@ -66,8 +64,8 @@ class SubsetPoolStage(PoolStage):
             excluded=excluded,
             origin=self.pool,
         )
-        rows = rows[np.argsort(row_keys(len(parent.pool), self.seed)[rows], kind="stable")]
+        rows = rows[np.argsort(row_keys(len(labels), self.seed)[rows], kind="stable")]
         source = f"{self.count} images drawn from {self.pool} with seed {self.seed}"
-        labels, digests, selected = parent.pool.labels[rows], parent.digests[rows], parent.pool.info.selected
-        facts = publish_view(job, [parent.member()], labels, digests, rows, self, source, selected)
-        return {**facts, "not_drawn_from": {pool_id: len(also_there) for pool_id, also_there in shared.items()}}
+        selected = parent.pool.info.selected
+        facts = publish_view(job, [parent.member()], labels[rows], parent.digests[rows], rows, self, source, selected)
+        return {**facts, "not_drawn_from": not_drawn_from}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -17,20 +16,18 @@ from robustprune.core.job import Job
 from robustprune.core.marks import Ref
 from robustprune.core.stage import PoolId, StageId
 from robustprune.core.work import UnknownSizeError
-from robustprune.images.classes.listing import ListedImage, require_folder
-from robustprune.images.classes.specs import SynsetFolder
-from robustprune.images.pool_stage import PoolStage
+from robustprune.images.formats.stream import EncodedImage
+from robustprune.images.pool import PoolStage
 from robustprune.images.settings import Overlap
+from robustprune.images.synset_listing import ListedImage, SynsetFolder, require_folder
 
 if TYPE_CHECKING:
-    from robustprune.images.formats.stream import EncodedImage
     from robustprune.planning.plan import Plan
 
 
 DEFINITION = {"pools.synsets": 1}
 
 READING_THREADS = 8  # a shared disk answers late, but many at once
-
 READ_AT_ONCE = 128  # images
 
 
@@ -55,19 +52,15 @@ class SynsetPoolStage(PoolStage):
         raise UnknownSizeError(self.id)
 
     def run(self, job: Job) -> dict[str, Any]:
-        """Bring the images of a split into a pool of encoded images.
-
-        Returns:
-            count, class_counts and digest of the pool; its repeats, and how many of its images are also test images.
+        """Publish the images of a split; return count, class_counts, digest, and repeated images and test images.
 
         Raises:
-            UserError: naming an image that is gone, or has another size than when it was listed, or cannot be decoded;
-            and
-                where training images are also test images and must not be.
-            Interrupted: after a signal, with the files written so far kept.
+            UserError: naming an image that is gone, has another size than when it was listed, or cannot be decoded; and
+                if training images are also test images and must not be.
+            Interrupted: after a signal, with the complete files kept.
         """
-        from robustprune.images.classes.files import Listing
-        from robustprune.images.duplicates import facts_of_overlaps, facts_of_repeats
+        from robustprune.images.class_files import Listing
+        from robustprune.images.duplicates import facts_of_duplicates
         from robustprune.images.encoding import fill_encoded_pool, publish_encoded_pool
 
         folder = Path(self.source.location)
@@ -77,42 +70,31 @@ class SynsetPoolStage(PoolStage):
             job,
             lambda first: read_images(folder, listing.images(first)),
             count=len(listing),
-            image_shape=self.image_shape,
-            classes=self.classes,
-            dataset=self.dataset,
             source=f"the {self.split} images of {self.class_list}",
             folder=folder,
+            **self.form,
         )
-        allowed = self.overlap == "allowed"
-        found = facts_of_overlaps(job, {"test": self.test}, allowed=allowed, place=self.source.location)
-        return {**publish_encoded_pool(job), **facts_of_repeats(job), **found}
+        found = facts_of_duplicates(job, test=self.test, overlap=self.overlap, place=self.source.location)
+        return {**publish_encoded_pool(job), **found}
 
 
 def read_images(folder: Path, listed: Iterator[tuple[ListedImage, int]]) -> Iterator[EncodedImage]:
-    """The listed images with their labels, in order, read by several threads."""
+    """Yield the listed images with their labels, in order, read by several threads."""
     with ThreadPoolExecutor(READING_THREADS, thread_name_prefix="read") as threads:
         while some := list(islice(listed, READ_AT_ONCE)):
             yield from threads.map(partial(_read, folder), some)
 
 
 def _read(folder: Path, listed: tuple[ListedImage, int]) -> EncodedImage:
-    from robustprune.images.formats.stream import EncodedImage
-
     image, label = listed
-    file = image.file(folder)
+    path = image.file(folder)
+    most = image.size + 1 if image.offset is None else image.size  # one byte more shows that a file grew
     try:
-        content = _bytes(file, image)
+        with path.open("rb") as file:
+            file.seek(image.offset or 0)
+            content = file.read(most)
     except OSError as error:
-        raise UserError(f"{file} was there when the classes were listed: {error}") from None
+        raise UserError(f"{path} was there when the classes were listed: {error}") from None
     if len(content) != image.size:
-        raise UserError(f"{file}: {image.name} is not the {image.size:,} bytes it was when the classes were listed")
+        raise UserError(f"{path}: {image.name} is not the {image.size:,} bytes it was when the classes were listed")
     return EncodedImage(content, label, f"{image.synset}/{image.name}")
-
-
-def _bytes(file: Path, image: ListedImage) -> bytes:
-    most = image.size + 1 if image.offset is None else image.size  # one byte more tells of a file that grew
-    descriptor = os.open(file, os.O_RDONLY)
-    try:
-        return os.pread(descriptor, most, image.offset or 0)
-    finally:
-        os.close(descriptor)

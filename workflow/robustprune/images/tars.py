@@ -1,4 +1,4 @@
-"""Tar files, which are anyone's: whatever a header states, reading ends, takes little memory, and nothing is missed."""
+"""Tar files of any origin: whatever a header states, reading ends, takes little memory, and misses nothing."""
 
 import lzma
 import os
@@ -24,7 +24,7 @@ DAMAGES = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, Valu
 
 
 class _Header(tarfile.TarInfo):
-    """A member as tarfile reads it, but what it takes into memory whole is bounded: long names and PAX headers."""
+    """A member of which tarfile reads no more than ``LARGEST_HEADER`` bytes into memory: long names and PAX headers."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
@@ -43,7 +43,7 @@ class _Header(tarfile.TarInfo):
 
 @contextmanager
 def opened_tar(path: Path, *, packed: bool) -> Iterator[tarfile.TarFile]:
-    """A tar file, plain or, where it may be ``packed``, by gzip, bzip2 or xz; damage in the block is a UserError."""
+    """Open a tar file, plain or, if ``packed``, by gzip, bzip2 or xz; damage found in the block is a UserError."""
     try:
         with tarfile.open(path, "r:*" if packed else "r:", tarinfo=_Header) as archive:
             yield archive
@@ -52,10 +52,10 @@ def opened_tar(path: Path, *, packed: bool) -> Iterator[tarfile.TarFile]:
 
 
 def members(path: Path, archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """The members of a tar file that was just opened; after the last of them it is read to its end.
+    """Yield the members of a tar file that was just opened, and read it to its end.
 
     Raises:
-        UserError: where the file is damaged, has no end or has more after it, or a name is not UTF-8.
+        UserError: if the file is damaged, has no end or has more after it, or a name is not UTF-8.
     """
     while (member := archive.next()) is not None:
         archive.members = []  # type: ignore[attr-defined]  # tarfile would keep them all
@@ -65,19 +65,11 @@ def members(path: Path, archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         if not is_utf8(member.name):
             raise UserError(f"{path}: the member {os.fsencode(member.name)!r} has a name that is not UTF-8")
         yield member
-    _check_end(path, archive)
-
-
-def _check_end(path: Path, archive: tarfile.TarFile) -> None:
-    """A tar file ends with zeros; one that is cut between two members, or has another behind it, looks whole else.
-
-    They are read to the last, as only then is the checksum of a packed file compared.
-    """
     file = archive.fileobj
     assert file is not None
     file.seek(archive.offset)
-    if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+    if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # it is cut between two members
         raise UserError(f"{path} is not a whole tar file: it has no end")
-    while content := file.read(READ_AT_ONCE):
+    while content := file.read(READ_AT_ONCE):  # to the last byte, when the checksum of a packed file is compared
         if content.count(0) < len(content):
             raise UserError(f"{path} has more after the end of its tar file; unpack and pack it anew")

@@ -15,7 +15,7 @@ from robustprune.experiments.row import Row
 from robustprune.experiments.tables.forms import Table
 from robustprune.experiments.tables.quantity import QuantityName
 from robustprune.experiments.tables.specs import RunSpec
-from robustprune.images.specs import FileSource
+from robustprune.images.sources import FileSource
 from robustprune.planning import methods, models, pools
 from robustprune.planning.conditions import changed_by
 from robustprune.planning.config import Config

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from robustprune.core.errors import UserError
 from robustprune.core.settings import Weights
 from robustprune.experiments.row import Row
-from robustprune.images.union import UnionPoolStage
+from robustprune.images.subpools import UnionPoolStage
 from robustprune.planning.pools import pools_of
 from robustprune.planning.stages import rows_of
 from robustprune.training.dynamics import RecordingSettings

@@ -10,11 +10,10 @@ from robustprune.generation.generator import GeneratorStage
 from robustprune.images.class_list import ClassListStage, hierarchy_file, synset_folder
 from robustprune.images.ingested import IngestedPoolStage
 from robustprune.images.settings import PICTURE_FORMATS
-from robustprune.images.sources import real_source, synthetic_source
-from robustprune.images.specs import FileSource
+from robustprune.images.sources import FileSource, real_source, synthetic_source
+from robustprune.images.subpools import UnionPart, UnionPoolStage
 from robustprune.images.subset import SubsetPoolStage
 from robustprune.images.synsets import SynsetPoolStage
-from robustprune.images.union import UnionPart, UnionPoolStage
 from robustprune.planning.classifiers import independent_classifier
 from robustprune.planning.stages import rows_of
 from robustprune.scores.loss import LossScoreStage

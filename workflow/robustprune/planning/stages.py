@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import cast
 
 from robustprune.core.stage import Stage
-from robustprune.images.pool_stage import PoolStage
+from robustprune.images.pool import PoolStage
 
 
 class Stages(dict[str, Stage]):

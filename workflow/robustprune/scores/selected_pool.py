@@ -15,7 +15,7 @@ from robustprune.core.job import Job
 from robustprune.core.settings import Exact
 from robustprune.core.stage import PoolId, ScoreId
 from robustprune.core.stage_file import read_spec
-from robustprune.images.pool_stage import PoolStage, Stages
+from robustprune.images.pool import PoolStage, Stages
 from robustprune.scores.score import ScoreStage
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from robustprune.scores.extrapolation.neighbours import Points, Space, nearest
 
 if TYPE_CHECKING:
     from robustprune.core.job import Job
+    from robustprune.images.images_by_row import PoolImages
     from robustprune.images.pool import Pool
-    from robustprune.images.rows import PoolImages
 
 DEFINITION = {"quality.memorisation": 1}
 

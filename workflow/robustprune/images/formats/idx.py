@@ -17,8 +17,7 @@ from robustprune.core.errors import UserError
 from robustprune.images.formats.finding import idx_files
 from robustprune.images.formats.registry import DataFormat, data_format
 from robustprune.images.formats.stream import Block, ImageStream, rows_at_once
-from robustprune.images.sources import planned_files
-from robustprune.images.specs import FileSource
+from robustprune.images.sources import FileSource, planned_files
 
 if TYPE_CHECKING:
     from robustprune.core.stage import ImageShape

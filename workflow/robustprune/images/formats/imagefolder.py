@@ -10,8 +10,7 @@ from robustprune.core.errors import UserError
 from robustprune.images.formats.listing import class_names, image_files
 from robustprune.images.formats.registry import DataFormat, data_format
 from robustprune.images.formats.stream import EncodedImage, ImageStream, Pictures, decoding_stream
-from robustprune.images.sources import planned_files
-from robustprune.images.specs import FileSource
+from robustprune.images.sources import FileSource, planned_files
 
 if TYPE_CHECKING:
     from robustprune.images.ingested import IngestedPoolStage

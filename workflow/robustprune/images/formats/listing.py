@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from robustprune.core.errors import UserError
 from robustprune.core.files import is_utf8
-from robustprune.images.limits import LARGEST_BYTES
+from robustprune.images.encoded import LARGEST_BYTES
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 

@@ -19,13 +19,12 @@ import numpy.typing as npt
 
 from robustprune.core.errors import UserError
 from robustprune.core.npy import open_array, read_header
+from robustprune.images.encoded import HARMLESS_BYTES, LARGEST_RATIO
 from robustprune.images.formats.finding import parts_of
 from robustprune.images.formats.registry import DataFormat, data_format
 from robustprune.images.formats.stream import Block, ImageStream, rows_at_once
-from robustprune.images.limits import HARMLESS_BYTES, LARGEST_RATIO
 from robustprune.images.pool import check_form
-from robustprune.images.sources import planned_files
-from robustprune.images.specs import FileSource
+from robustprune.images.sources import FileSource, planned_files
 
 if TYPE_CHECKING:
     from robustprune.core.stage import ImageShape

@@ -14,12 +14,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from robustprune.core.errors import UserError
+from robustprune.images.encoded import HARMLESS_BYTES, LARGEST_RATIO
 from robustprune.images.formats.finding import parts_of
 from robustprune.images.formats.registry import DataFormat, data_format
 from robustprune.images.formats.stream import EncodedImage, ImageStream, Pictures, decoding_stream
-from robustprune.images.limits import HARMLESS_BYTES, LARGEST_RATIO
-from robustprune.images.sources import planned_files
-from robustprune.images.specs import FileSource
+from robustprune.images.sources import FileSource, planned_files
 
 if TYPE_CHECKING:
     from robustprune.images.ingested import IngestedPoolStage

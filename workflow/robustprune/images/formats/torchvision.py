@@ -20,8 +20,7 @@ from robustprune.core.errors import UserError
 from robustprune.images.formats.download import fetch
 from robustprune.images.formats.registry import TORCHVISION_SETS, DataFormat, data_format, torchvision_set
 from robustprune.images.formats.stream import ImageStream, in_blocks
-from robustprune.images.sources import TORCHVISION_FOLDERS
-from robustprune.images.specs import TorchvisionSource
+from robustprune.images.sources import TORCHVISION_FOLDERS, TorchvisionSource
 
 if TYPE_CHECKING:
     from robustprune.images.ingested import IngestedPoolStage

@@ -201,7 +201,7 @@ def _kind(job: Job, pool_id: str) -> Literal["real", "generated"]:
 
 def _class_names(job: Job, pool_id: str, classes: int) -> list[str]:
     """The names of the classes where the pool's source has some, else their numbers."""
-    from robustprune.images.classes.files import read_class_names
+    from robustprune.images.class_files import read_class_names
 
     directory = job.upstream("pools", pool_id)
     spec = read_spec(directory)

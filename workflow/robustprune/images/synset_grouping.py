@@ -10,18 +10,16 @@ from robustprune.core.errors import UserError
 
 
 class Hierarchy:
-    """Tree of synsets.
+    """Tree of synsets, from (parent, child) pairs in any order, with duplicates.
 
     In WordNet a synset can have several parents. Here it has only the parent with the lowest id, so that every image is
     counted once, regardless of the order of the pairs.
 
-    Args:
-        pairs: (parent, child), in any order; duplicates are allowed.
-
     Attributes:
         parent: parent of each synset that has one.
         children: sorted children of each synset.
-        several_parents: number of synsets with several parents in ``pairs``.
+        tops: sorted synsets without a parent.
+        several_parents: number of synsets with several parents in the pairs.
 
     Raises:
         ValueError: if there is a cycle, with its synsets.
@@ -37,19 +35,12 @@ class Hierarchy:
         except CycleError as error:
             raise ValueError(" -> ".join(error.args[1])) from None
         self.parent = {child: min(several) for child, several in parents.items() if several}
+        self.tops = tuple(sorted(parents.keys() - self.parent.keys()))
         self.several_parents = sum(len(several) > 1 for several in parents.values())
         children: dict[str, list[str]] = {synset: [] for synset in parents}
         for child in sorted(self.parent):
             children[self.parent[child]].append(child)
-        self.children: Mapping[str, tuple[str, ...]] = {synset: tuple(below) for synset, below in children.items()}
-
-    def __contains__(self, synset: str) -> bool:
-        return synset in self.children
-
-    @property
-    def tops(self) -> tuple[str, ...]:
-        """The sorted synsets without a parent."""
-        return tuple(sorted(synset for synset in self.children if synset not in self.parent))
+        self.children = {synset: tuple(below) for synset, below in children.items()}
 
     def totals(self, images: Mapping[str, int]) -> dict[str, int]:
         """Return the number of images of each synset with its descendants; ``images`` counts them without."""
@@ -79,13 +70,11 @@ def read_hierarchy(path: Path) -> Hierarchy:
         raise UserError(f"{path} is not a readable text file: {error}") from None
     pairs = []
     for number, line in enumerate(lines, start=1):
-        match line.split():
-            case []:
-                pass
-            case parent, child:
-                pairs.append((parent, child))
-            case _:
-                raise UserError(f"{path}: line {number} is {line[:60]!r}, but should be two ids, 'parent child'")
+        words = line.split()
+        if len(words) == 2:
+            pairs.append((words[0], words[1]))
+        elif words:
+            raise UserError(f"{path}: line {number} is {line[:60]!r}, but should be two ids, 'parent child'")
     if not pairs:
         raise UserError(f"{path} contains no pair of ids, 'parent child'")
     try:
@@ -96,38 +85,23 @@ def read_hierarchy(path: Path) -> Hierarchy:
 
 @dataclass(frozen=True)
 class SynsetClass:
-    """A class: a synset and its descendants.
-
-    Attributes:
-        synset: its id.
-        members: sorted ids of the class's synsets that have images, including ``synset`` if it has some.
-        images: number of images in the class.
-    """
+    """A class: a synset and its descendants."""
 
     synset: str
-    members: tuple[str, ...]
+    members: tuple[str, ...]  # sorted ids of its synsets that have images
     images: int
 
 
 @dataclass(frozen=True)
 class SynsetGrouping:
-    """The classes of a hierarchy, and the numbers of images left out.
+    """The classes of a hierarchy, and the numbers of images left out."""
 
-    Attributes:
-        classes: sorted by synset; the index of a class is its label.
-        divided: number of synsets that were replaced by their children.
-        of_divided: images of divided synsets that belong to none of their children.
-        too_large: images of classes that are too large but have no children.
-        too_small: images of classes that are too small.
-        unknown: images of synsets that are not in the hierarchy.
-    """
-
-    classes: tuple[SynsetClass, ...]
-    divided: int
-    of_divided: int
-    too_large: int
-    too_small: int
-    unknown: int
+    classes: tuple[SynsetClass, ...]  # sorted by synset; the index of a class is its label
+    divided: int  # synsets that were replaced by their children
+    of_divided: int  # images of divided synsets that belong to none of their children
+    too_large: int  # images of classes that are too large but have no children
+    too_small: int  # images of classes that are too small
+    unknown: int  # images of synsets that are not in the hierarchy
 
 
 class TooFewClasses(ValueError):
@@ -144,13 +118,7 @@ def group_synsets(hierarchy: Hierarchy, images: Mapping[str, int], *, classes: i
     The candidates are the top synsets at first. The largest candidate is replaced by its children until the largest
     ``classes`` candidates differ in size by at most a factor of ``ratio``; smaller candidates are left out. A candidate
     without children cannot be divided; it is left out if it is too large relative to the next ones. Ties are broken by
-    the lower id.
-
-    Args:
-        hierarchy: the synsets.
-        images: number of images of each synset, without its descendants.
-        classes: number of classes.
-        ratio: maximum ratio of the sizes of the largest and the smallest class.
+    the lower id. ``images`` is the number of images of each synset without its descendants.
 
     Raises:
         TooFewClasses: if no candidate can be divided any more.
@@ -160,8 +128,11 @@ def group_synsets(hierarchy: Hierarchy, images: Mapping[str, int], *, classes: i
     divided, of_divided, most = 0, 0, 0
     while True:
         indivisible = _count_indivisible(candidates, hierarchy, totals)
-        similar = [_count_similar(candidates, start, ratio) for start in range(indivisible + 1)]
-        most = max(most, *similar)
+        similar = [  # how many are at most ``ratio`` times smaller than the first of them
+            bisect_right(candidates, float(size), key=lambda one: one[0] * ratio) - start
+            for start, (size, _) in enumerate(candidates[: indivisible + 1])
+        ]
+        most = max([most, *similar])
         if most >= classes:
             start = next(start for start, count in enumerate(similar) if count >= classes)
             break
@@ -173,13 +144,14 @@ def group_synsets(hierarchy: Hierarchy, images: Mapping[str, int], *, classes: i
             if totals[child]:
                 insort(candidates, (-totals[child], child))
     chosen = sorted(synset for _, synset in candidates[start : start + classes])
+    members = {synset: tuple(filter(images.get, hierarchy.below(synset))) for synset in chosen}
     return SynsetGrouping(
-        classes=tuple(SynsetClass(synset, _members(synset, hierarchy, images), totals[synset]) for synset in chosen),
+        classes=tuple(SynsetClass(synset, members[synset], totals[synset]) for synset in chosen),
         divided=divided,
         of_divided=of_divided,
         too_large=-sum(size for size, _ in candidates[:start]),
         too_small=-sum(size for size, _ in candidates[start + classes :]),
-        unknown=sum(count for synset, count in images.items() if synset not in hierarchy),
+        unknown=sum(count for synset, count in images.items() if synset not in totals),
     )
 
 
@@ -189,15 +161,3 @@ def _count_indivisible(candidates: list[tuple[int, str]], hierarchy: Hierarchy, 
         if any(totals[child] for child in hierarchy.children[synset]):
             return index
     return len(candidates)
-
-
-def _count_similar(candidates: list[tuple[int, str]], start: int, ratio: float) -> int:
-    """Return the number of candidates from ``start`` on that are at most ``ratio`` times smaller than the first."""
-    if start >= len(candidates):
-        return 0
-    sizes = [size * ratio for size, _ in candidates]
-    return bisect_right(sizes, float(candidates[start][0])) - start
-
-
-def _members(synset: str, hierarchy: Hierarchy, images: Mapping[str, int]) -> tuple[str, ...]:
-    return tuple(member for member in hierarchy.below(synset) if images.get(member))

@@ -7,7 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import Field
+
+from robustprune.core.digests import hash_lines
 from robustprune.core.errors import UserError
+from robustprune.core.settings import DIGEST_PATTERN, Settings
 from robustprune.images.formats.listing import require_allowed_size, require_image_file, require_utf8
 from robustprune.images.tars import members, opened_tar
 
@@ -16,21 +20,21 @@ IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png", ".webp", ".bmp")
 KEY_BYTES = 8
 
 
+class SynsetFolder(Settings):
+    """A folder with a folder or archive of images for each synset; ``digest`` is of the names and sizes of images."""
+
+    digest: str = Field(pattern=DIGEST_PATTERN)
+    location: str
+
+
 @dataclass(frozen=True)
 class ListedImage:
-    """Location of an image.
-
-    Attributes:
-        synset: its synset.
-        name: its file name in the folder or archive of the synset.
-        size: bytes.
-        offset: position of its first byte in the archive; None for a separate file.
-    """
+    """Location of an image."""
 
     synset: str
-    name: str
-    size: int
-    offset: int | None
+    name: str  # in the folder or archive of the synset
+    size: int  # bytes
+    offset: int | None  # of its first byte in the archive; None for a separate file
 
     def file(self, folder: Path) -> Path:
         """Return the path of the image, or of the archive that contains it."""
@@ -105,7 +109,7 @@ def folder_fingerprint(entries: Mapping[str, Path]) -> str:
         is_archive = entry.suffix == ARCHIVE_SUFFIX
         state = str(entry.stat().st_size) if is_archive else listing_digest(list_images(synset, entry))
         lines.append(f"{entry.name} {state}")
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return hash_lines(lines)
 
 
 def require_folder(folder: Path, fingerprint: str) -> None:
@@ -116,10 +120,8 @@ def require_folder(folder: Path, fingerprint: str) -> None:
 
 def listing_digest(images: Iterable[ListedImage]) -> str:
     """Return the SHA-256 of the synsets, names and sizes of images; terabytes of contents are not read."""
-    hasher = hashlib.sha256()
-    for image in images:
-        hasher.update(f"{image.synset}\0{image.name}\0{image.size}\n".encode())
-    return hasher.hexdigest()
+    lines = "".join(f"{image.synset}\0{image.name}\0{image.size}\n" for image in images)
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def shuffled(images: list[ListedImage], *, seed: int) -> list[ListedImage]:

@@ -1,5 +1,6 @@
-"""Images of other pools, by row: nothing is copied, and a row is read where it lies."""
+"""Images of a pool, read by row; the images of other pools are not copied."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -12,8 +13,8 @@ Index = int | np.integer[Any] | slice | npt.NDArray[np.integer[Any]]
 class PoolImages(Protocol):
     """Images of a pool: an array on the disk, encoded images, or rows of other pools.
 
-    ``images[row]`` is (C, H, W), ``images[start:stop]`` and ``images[rows]`` are (n, C, H, W), all uint8, read into
-    memory at that moment. A row beyond the end is an IndexError.
+    ``images[row]`` is (C, H, W); ``images[start:stop]`` and ``images[rows]`` are (n, C, H, W). All are uint8 and read
+    into memory at that moment. A row beyond the end is an IndexError.
     """
 
     @property
@@ -30,7 +31,7 @@ class PoolImages(Protocol):
 
 
 def rows_of(index: Index, count: int) -> npt.NDArray[np.int64]:
-    """The rows that an index of one dimension names, among ``count``. Raises IndexError as numpy does."""
+    """Return the rows that a slice or a list of rows names, among ``count``. Raises IndexError as numpy does."""
     if isinstance(index, slice):
         return np.arange(*index.indices(count), dtype=np.int64)
     rows = np.asarray(index)
@@ -42,27 +43,34 @@ def rows_of(index: Index, count: int) -> npt.NDArray[np.int64]:
     return np.where(rows < 0, rows + count, rows)
 
 
-class JoinedImages:
-    """The images of several pools, one pool after the other.
-
-    Args:
-        parts: the images of each; all of one shape.
-    """
+class ImagesByRow(ABC):
+    """Images that are read by their rows. Subclasses set ``shape`` (N, C, H, W)."""
 
     dtype = np.dtype(np.uint8)
-
-    def __init__(self, parts: Sequence[PoolImages]) -> None:
-        self._parts = tuple(parts)
-        self._ends = np.cumsum([len(part) for part in parts])
-        self.shape = (int(self._ends[-1]), *parts[0].shape[1:])
+    shape: tuple[int, ...]
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, index: Index) -> npt.NDArray[np.uint8]:
         if isinstance(index, (int, np.integer)):
-            return self[np.array([index])].reshape(self.shape[1:])
-        rows = rows_of(index, len(self))
+            return self.take(rows_of(np.array([index]), len(self))).reshape(self.shape[1:])
+        return self.take(rows_of(index, len(self)))
+
+    @abstractmethod
+    def take(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        """Return the images in (n,) rows from 0 to N - 1."""
+
+
+class JoinedImages(ImagesByRow):
+    """The images of several pools, all of one shape, one pool after the other."""
+
+    def __init__(self, parts: Sequence[PoolImages]) -> None:
+        self._parts = tuple(parts)
+        self._ends = np.cumsum([len(part) for part in parts])
+        self.shape = (int(self._ends[-1]), *parts[0].shape[1:])
+
+    def take(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         images = np.empty((len(rows), *self.shape[1:]), np.uint8)
         part_of = np.searchsorted(self._ends, rows, side="right")
         for number in np.unique(part_of):
@@ -72,25 +80,13 @@ class JoinedImages:
         return images
 
 
-class ChosenImages:
-    """Some rows of other images.
-
-    Args:
-        images: the others.
-        rows: (N,) which of their rows these are, in this order.
-    """
-
-    dtype = np.dtype(np.uint8)
+class ChosenImages(ImagesByRow):
+    """The images in (N,) rows of other images, in the order of the rows."""
 
     def __init__(self, images: PoolImages, rows: npt.NDArray[np.int64]) -> None:
         self._images, self._rows = images, rows
         self.shape = (len(rows), *images.shape[1:])
 
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, index: Index) -> npt.NDArray[np.uint8]:
-        if isinstance(index, (int, np.integer)):
-            return self[np.array([index])].reshape(self.shape[1:])
-        images: npt.NDArray[np.uint8] = self._images[self._rows[rows_of(index, len(self))]]
+    def take(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        images: npt.NDArray[np.uint8] = self._images[self._rows[rows]]
         return images

@@ -1,9 +1,10 @@
 """Files of a class list: its classes, the synsets of each class, and the training and test images."""
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,8 +13,8 @@ import pyarrow.parquet as pq
 
 from robustprune.core.errors import UserError
 from robustprune.core.files import replacing
-from robustprune.images.classes.grouping import SynsetClass
-from robustprune.images.classes.listing import ListedImage
+from robustprune.images.synset_grouping import SynsetClass
+from robustprune.images.synset_listing import ListedImage
 
 CLASSES_FILE, SYNSETS_FILE, LISTING_FILE = "classes.csv", "synsets.csv", "listing.parquet"
 ROW_GROUP = 2**16  # rows of the listing
@@ -29,26 +30,24 @@ SCHEMA = pa.schema(
 )
 
 
-class ClassImages(NamedTuple):
-    """The images of one class.
-
-    Attributes:
-        images: in random order.
-        test: number of test images, which come first.
-    """
-
-    images: list[ListedImage]
-    test: int
-
-
 def write_classes(path: Path, classes: Sequence[SynsetClass], test_images: int, names: Mapping[str, str]) -> None:
     """Write classes.csv, with the label, synset, name, and numbers of synsets and images of each class."""
+    rows: list[list[Any]] = [["label", "synset", "name", "synsets", "images", "train", "test"]]
+    for label, one in enumerate(classes):
+        sizes = [len(one.members), one.images, one.images - test_images, test_images]
+        rows.append([label, one.synset, names.get(one.synset, ""), *sizes])
+    _write_csv(path, rows)
+
+
+def write_synsets(path: Path, classes: Sequence[SynsetClass], images: Mapping[str, int]) -> None:
+    """Write synsets.csv, with the id, class label and number of images of each synset in a class."""
+    members = [[member, label, images[member]] for label, one in enumerate(classes) for member in one.members]
+    _write_csv(path, [["synset", "label", "images"], *members])
+
+
+def _write_csv(path: Path, rows: list[list[Any]]) -> None:
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        lines = csv.writer(file)
-        lines.writerow(["label", "synset", "name", "synsets", "images", "train", "test"])
-        for label, one in enumerate(classes):
-            sizes = [len(one.members), one.images, one.images - test_images, test_images]
-            lines.writerow([label, one.synset, names.get(one.synset, ""), *sizes])
+        csv.writer(file).writerows(rows)
 
 
 def read_class_names(directory: Path) -> list[str]:
@@ -61,22 +60,13 @@ def read_class_names(directory: Path) -> list[str]:
         raise UserError(f"{path} is not a readable list of classes: {error!r}") from None
 
 
-def write_synsets(path: Path, classes: Sequence[SynsetClass], images: Mapping[str, int]) -> None:
-    """Write synsets.csv, with the id, class label and number of images of each synset in a class."""
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        lines = csv.writer(file)
-        lines.writerow(["synset", "label", "images"])
-        for label, one in enumerate(classes):
-            lines.writerows([member, label, images[member]] for member in one.members)
-
-
-def write_listing(path: Path, classes: Iterator[ClassImages]) -> None:
-    """Write listing.parquet, with one row per image in the order of the pool.
+def write_listing(path: Path, classes: Iterable[list[ListedImage]], test: int) -> None:
+    """Write listing.parquet, with one row per image in the order of the pool; the first images of a class are ``test``.
 
     Each class is spread evenly over the rows, so that the first n images are a stratified sample.
     """
     tables, positions = [], []
-    for label, (images, test) in enumerate(classes):
+    for label, images in enumerate(classes):
         columns = {
             "label": [label] * len(images),
             "synset": [image.synset for image in images],
@@ -95,11 +85,7 @@ def write_listing(path: Path, classes: Iterator[ClassImages]) -> None:
 
 
 class Listing:
-    """The images of one split in a class list.
-
-    Args:
-        directory: directory of the class list's stage.
-        split: ``train`` or ``test``.
+    """The images of the split ``train`` or ``test`` of a class list, in the directory of its stage.
 
     Raises:
         UserError: if the list is missing or not readable.
@@ -107,12 +93,10 @@ class Listing:
 
     def __init__(self, directory: Path, split: str) -> None:
         self._path, self._test = directory / LISTING_FILE, split == "test"
-        try:
+        with self._readable():
             self._file = pq.ParquetFile(self._path)
             if self._file.schema_arrow != SCHEMA:
                 raise pa.ArrowInvalid(f"it has the columns {self._file.schema_arrow.names}")
-        except (pa.ArrowException, OSError) as error:
-            raise UserError(f"{self._path} is not a readable list of images: {error}") from None
         self._counts = [len(self._rows(group, ["test"])) for group in range(self._file.num_row_groups)]
 
     def __len__(self) -> int:
@@ -127,8 +111,13 @@ class Listing:
             first = max(0, first - count)
 
     def _rows(self, group: int, columns: list[str] | None) -> pa.Table:
-        try:
+        with self._readable():
             table = self._file.read_row_group(group, columns=columns)
+        return table.filter(pc.equal(table["test"], self._test))
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
         except (pa.ArrowException, OSError) as error:
             raise UserError(f"{self._path} is not a readable list of images: {error}") from None
-        return table.filter(pc.equal(table["test"], self._test))
