@@ -1,5 +1,6 @@
 """Norms against NumPy, PGD against closed forms on linear models and a brute-force grid on a toy."""
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -24,13 +25,36 @@ images_3 = arrays(np.float32, (3, 1, 2, 3), elements=st.floats(-1, 1, width=32))
 radii_3 = arrays(np.float32, 3, elements=st.floats(0, 2, width=32))
 
 
-def linear_model(weights: Tensor, bias: Tensor | None = None) -> nn.Sequential:
-    """A classifier whose logits are ``weights`` times the flat image plus ``bias``."""
-    layer = nn.Linear(weights.shape[1], weights.shape[0])
+def linear_model(weights: Tensor) -> nn.Sequential:
+    layer = nn.Linear(weights.shape[1], weights.shape[0], bias=False)
     with torch.no_grad():
         layer.weight.copy_(weights)
-        layer.bias.copy_(torch.zeros(len(weights)) if bias is None else bias)
     return nn.Sequential(nn.Flatten(), layer).eval().requires_grad_(False)
+
+
+def attack(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    radius: Tensor,
+    start: Tensor,
+    norm: str,
+    step: float = 1 / 4,
+    steps: int = 10,
+    kappa: float = 0,
+) -> Tensor:
+    """PGD on the margin; a step is a share of the radius."""
+    return pgd(
+        model,
+        images,
+        radius=radius,
+        step_size=step * radius,
+        steps=steps,
+        objective=partial(cw_objective, labels=labels, kappa=kappa),
+        norm=norm_named(norm),
+        start=start,
+    )
 
 
 @pytest.mark.parametrize("name", NORMS)
@@ -98,16 +122,9 @@ def test_pgd_on_a_linear_model_ends_at_the_closed_form(name: str) -> None:
     labels = torch.tensor([0, 1, 0, 1, 0, 1])
     radius = torch.tensor([0.0, 0.01, 0.05, 0.1, 0.2, 0.3])
     norm = norm_named(name)
-    attacked = pgd(
-        linear_model(weights),
-        images,
-        radius=radius,
-        step_size=radius / 4,
-        steps=60,
-        objective=partial(cw_objective, labels=labels, kappa=torch.inf),
-        norm=norm,
-        start=norm.random_start(torch.randn(images.shape, generator=source).clamp(-1, 1), radius),
-    )
+    start = norm.random_start(torch.randn(images.shape, generator=source).clamp(-1, 1), radius)
+    model = linear_model(weights)
+    attacked = attack(model, images, labels, radius=radius, start=start, norm=name, steps=60, kappa=torch.inf)
     rise = (weights[1 - labels] - weights[labels]).double().numpy()
     if name == "Linf":
         expected = radius.numpy()[:, None] * np.sign(rise)
@@ -118,34 +135,19 @@ def test_pgd_on_a_linear_model_ends_at_the_closed_form(name: str) -> None:
 
 
 def test_pgd_stays_in_the_box_and_goes_to_its_corner() -> None:
-    weights = torch.tensor([[0.0, 0, 0, 0], [1.0, -1, 1, -1]])
+    model = linear_model(torch.tensor([[0.0, 0, 0, 0], [1.0, -1, 1, -1]]))
     images = torch.tensor([0.9, 0.1, 0.5, 0.5]).view(1, 1, 2, 2)
-    attacked = pgd(
-        linear_model(weights),
-        images,
-        radius=torch.tensor([0.3]),
-        step_size=torch.tensor([0.1]),
-        steps=10,
-        objective=partial(cw_objective, labels=torch.tensor([0]), kappa=torch.inf),
-        norm=norm_named("Linf"),
-        start=torch.full_like(images, 0.3),
-    )
+    radius, start = torch.tensor([0.3]), torch.full_like(images, 0.3)
+    attacked = attack(model, images, torch.tensor([0]), radius=radius, start=start, norm="Linf", kappa=torch.inf)
     assert attacked.flatten().tolist() == pytest.approx([1, 0, 0.8, 0.2])
 
 
 def test_pgd_leaves_mode_and_parameter_gradients_alone() -> None:
     model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(4), nn.Linear(4, 3)).train()
+    images = torch.rand(5, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    labels, radius = torch.zeros(5, dtype=torch.int64), torch.full((5,), 0.1)
     with torch.no_grad():
-        attacked = pgd(
-            model,
-            torch.rand(5, 1, 2, 2, generator=torch.Generator().manual_seed(0)),
-            radius=torch.full((5,), 0.1),
-            step_size=torch.full((5,), 0.05),
-            steps=2,
-            objective=partial(cw_objective, labels=torch.zeros(5, dtype=torch.int64)),
-            norm=norm_named("L2"),
-            start=torch.zeros(5, 1, 2, 2),
-        )
+        attacked = attack(model, images, labels, radius=radius, start=torch.zeros_like(images), norm="L2", steps=2)
     assert model.training
     assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
     assert not attacked.requires_grad
@@ -156,25 +158,13 @@ def test_an_image_is_attacked_the_same_alone_and_in_a_batch() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 16), nn.Tanh(), nn.Linear(16, 4)).eval()
     images, labels = torch.rand(7, 3, 2, 2, generator=source), torch.arange(7) % 4
-    start = 0.1 * (2 * torch.rand(images.shape, generator=source) - 1)
+    start, radius = 0.1 * (2 * torch.rand(images.shape, generator=source) - 1), torch.full((7,), 0.1)
 
-    def attack(rows: slice) -> Tensor:
-        radius = torch.full((len(labels[rows]),), 0.1)
-        objective = partial(cw_objective, labels=labels[rows])
-        norm = norm_named("L2")
-        return pgd(
-            model,
-            images[rows],
-            radius=radius,
-            step_size=radius / 4,
-            steps=10,
-            objective=objective,
-            norm=norm,
-            start=start[rows],
-        )
+    def attacked(rows: slice) -> Tensor:
+        return attack(model, images[rows], labels[rows], radius=radius[rows], start=start[rows], norm="L2")
 
-    alone = torch.cat([attack(slice(row, row + 1)) for row in range(7)])
-    torch.testing.assert_close(attack(slice(None)), alone, rtol=0, atol=1e-5)
+    alone = torch.cat([attacked(slice(row, row + 1)) for row in range(7)])
+    torch.testing.assert_close(attacked(slice(None)), alone, rtol=0, atol=1e-5)
 
 
 class Disc(nn.Module):
@@ -193,17 +183,8 @@ def test_pgd_finds_what_a_brute_force_grid_finds(name: str) -> None:
     images = torch.rand(300, 1, 1, 2, generator=source)
     images = images[model(images).argmax(1) == 0]
     labels, radius = torch.zeros(len(images), dtype=torch.int64), torch.full((len(images),), epsilon)
-    draw = 2 * torch.rand(images.shape, generator=source) - 1
-    attacked = pgd(
-        model,
-        images,
-        radius=radius,
-        step_size=radius / 10,
-        steps=40,
-        objective=partial(cw_objective, labels=labels),
-        norm=norm,
-        start=norm.random_start(draw, radius),
-    )
+    start = norm.random_start(2 * torch.rand(images.shape, generator=source) - 1, radius)
+    attacked = attack(model, images, labels, radius=radius, start=start, norm=name, step=1 / 10, steps=40)
     worst = torch.full_like(radius, -torch.inf)
     side = torch.linspace(-epsilon, epsilon, 121)
     for offset in torch.cartesian_prod(side, side).view(-1, 1, 1, 1, 2):
@@ -225,40 +206,36 @@ def test_the_margin_objective_by_hand() -> None:
     assert cw_objective(logits, labels=labels, kappa=torch.inf).tolist() == [-1, 3, 0]
 
 
-class Softmax(nn.Module):
+class Lambda(nn.Module):
+    """Logits by a function of the flat images."""
+
+    def __init__(self, logits: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.logits = logits
+
     def forward(self, images: Tensor) -> Tensor:
-        return images.flatten(1).softmax(1)
+        return self.logits(images.flatten(1))
 
 
-class Constant(nn.Module):
-    def forward(self, images: Tensor) -> Tensor:
-        return images.flatten(1) * 0 + torch.arange(4.0)
-
-
-class Overflowing(nn.Module):
-    def forward(self, images: Tensor) -> Tensor:
-        return images.flatten(1) / 0
+THREE_IMAGES = torch.rand(3, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+CONSTANT = Lambda(lambda flat: flat * 0 + torch.arange(4.0)).eval()
 
 
 @pytest.mark.parametrize(
     ("model", "problem"),
     [
-        (Softmax(), "gives probabilities, but should give logits"),
-        (Constant(), "has a gradient of 0 at all of 3 images"),
-        (Overflowing(), "gives logits that are not finite"),
+        (Lambda(lambda flat: flat.softmax(1)).eval(), "gives probabilities, but should give logits"),
+        (CONSTANT, "has a gradient of 0 at all of 3 images"),
+        (Lambda(lambda flat: flat / 0).eval(), "gives logits that are not finite"),
         (linear_model(torch.eye(4)).train(), "is in train mode"),
     ],
     ids=["softmax", "constant", "overflowing", "training"],
 )
 def test_a_model_that_cannot_be_attacked_is_refused(model: nn.Module, problem: str) -> None:
-    images = torch.rand(3, 1, 2, 2, generator=torch.Generator().manual_seed(0))
-    if problem != "is in train mode":
-        model.eval()
     with pytest.raises(UserError, match=f"model-1 {problem}"):
-        check_gradient(model, images, torch.tensor([0, 1, 2]), origin="model-1")
+        check_gradient(model, THREE_IMAGES, torch.arange(3), origin="model-1")
 
 
 def test_a_sound_model_is_accepted() -> None:
-    images = torch.rand(3, 1, 2, 2, generator=torch.Generator().manual_seed(0))
-    check_gradient(linear_model(torch.eye(4)), images, torch.tensor([0, 1, 2]), origin="model-1")
-    check_logits(Constant().eval(), images, origin="model-1")
+    check_gradient(linear_model(torch.eye(4)), THREE_IMAGES, torch.arange(3), origin="model-1")
+    check_logits(CONSTANT, THREE_IMAGES, origin="model-1")

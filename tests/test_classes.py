@@ -58,20 +58,16 @@ def test_two_classes_are_the_ones_of_similar_size() -> None:
     assert sizes(grouping) == {"animal": 75, "artifact": 56}
     assert grouping.classes[0].members == ("animal", "cat", "dog", "hound", "poodle")
     assert (grouping.too_large, grouping.too_small, grouping.of_divided, grouping.unknown) == (400, 0, 0, 7)
-
-
-def test_a_large_class_stays_if_the_ratio_allows_it() -> None:
     assert sizes(divide(3, 400 / 56)) == {"animal": 75, "artifact": 56, "person": 400}
 
 
 def test_more_classes_divide_the_largest() -> None:
     """Animals (75) become dogs (63) and cats (10, too few); dogs become hounds and poodles."""
-    grouping = divide(3)
-    assert sizes(grouping) == {"artifact": 56, "hound": 40, "poodle": 20}
-    assert (grouping.of_divided, grouping.too_small, grouping.divided) == (2 + 3, 10, 3)
-    grouping = divide(5)
-    assert sizes(grouping) == {"cat": 10, "chair": 30, "hound": 40, "pet": 25, "poodle": 20}
-    assert (grouping.of_divided, grouping.too_small, grouping.divided) == (2 + 3, 1, 4)
+    three, five = divide(3), divide(5)
+    assert sizes(three) == {"artifact": 56, "hound": 40, "poodle": 20}
+    assert (three.of_divided, three.too_small, three.divided) == (2 + 3, 10, 3)
+    assert sizes(five) == {"cat": 10, "chair": 30, "hound": 40, "pet": 25, "poodle": 20}
+    assert (five.of_divided, five.too_small, five.divided) == (2 + 3, 1, 4)
 
 
 @pytest.mark.parametrize(("images", "classes", "most"), [(IMAGES, 6, 5), ({"alien": 7}, 4, 0)])
@@ -200,18 +196,17 @@ def test_a_listing_digest_depends_on_names_and_sizes(tmp_path: Path) -> None:
     assert digest({"a.JPEG": b"12", "b.JPEG": b"2"}) != first
 
 
-@pytest.mark.parametrize(
-    ("damage", "problem"),
-    [
-        (Path.rmdir, "no folder .*synsets"),
-        (lambda folder: None, r"synsets .*\.tar"),
-        (lambda folder: write_tar(folder / "n01.tar", {}).with_suffix("").mkdir(), r"synsets .*n01 .*n01\.tar"),
-        (lambda folder: (folder / os.fsdecode(b"n\xe9.tar")).touch(), r"synsets .*b'n\\xe9\.tar'.*UTF-8"),
-        (lambda folder: os.mkfifo(folder / "n01.tar"), r"synsets/n01\.tar .*neither"),
-    ],
-    ids=["absent", "empty", "both", "not_utf8", "pipe"],
-)
-def test_a_broken_folder_of_synsets_is_refused(damage: Callable[[Path], None], problem: str, tmp_path: Path) -> None:
+BROKEN_FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "absent": (Path.rmdir, "no folder .*synsets"),
+    "empty": (lambda folder: None, r"synsets .*\.tar"),
+    "both": (lambda folder: write_tar(folder / "n01.tar", {}).with_suffix("").mkdir(), r"synsets .*n01 .*n01\.tar"),
+    "not_utf8": (lambda folder: (folder / os.fsdecode(b"n\xe9.tar")).touch(), r"synsets .*b'n\\xe9\.tar'.*UTF-8"),
+    "pipe": (lambda folder: os.mkfifo(folder / "n01.tar"), r"synsets/n01\.tar .*neither"),
+}
+
+
+@pytest.mark.parametrize(("damage", "problem"), BROKEN_FOLDERS.values(), ids=BROKEN_FOLDERS)
+def test_a_broken_folder_of_synsets_is_refused(damage: Callable[[Path], object], problem: str, tmp_path: Path) -> None:
     folder = tmp_path / "synsets"
     folder.mkdir()
     damage(folder)
@@ -250,7 +245,7 @@ def test_a_broken_archive_is_refused(damage: Callable[[bytes], bytes], problem: 
     ],
     ids=["pipe", "large", "not_utf8", "broken_link"],
 )
-def test_a_file_that_cannot_be_an_image_is_refused(
+def test_a_file_that_is_no_image_is_refused(
     name: str, damage: Callable[[Path], None], problem: str, tmp_path: Path
 ) -> None:
     folder = tmp_path / "n01"

@@ -6,7 +6,7 @@ import os
 import shutil
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,15 @@ from PIL import Image
 
 from robustprune.core.errors import Interrupted, UserError
 from robustprune.core.files import digest
+from robustprune.core.interruption import Checkpoints
 from robustprune.core.job import Job
-from robustprune.images import encoded as decoding
 from robustprune.images import encoded as encoded_pool
 from robustprune.images import encoding
 from robustprune.images.encoded import LARGEST_PIXELS, decode, decode_and_fit
 from robustprune.images.encoding import fill_encoded_pool, publish_encoded_pool
 from robustprune.images.formats.stream import EncodedImage
 from robustprune.images.pool import image_digests, open_pool, read_digests
+from stopping import StopAfterTwo
 
 Make = Callable[..., Job]
 SHAPE = (3, 8, 6)
@@ -50,19 +51,21 @@ def some(count: int) -> list[EncodedImage]:
     ]
 
 
-def fill(job: Job, images: list[EncodedImage], count: int | None = None) -> None:
-    def source(first: int) -> Iterator[EncodedImage]:
-        yield from images[first:]
+SOME = some(25)
 
+
+def fill(job: Job, images: list[EncodedImage], count: int | None = None, *, publish: bool = False) -> None:
     fill_encoded_pool(
         job,
-        source,
+        lambda first: iter(images[first:]),
         count=len(images) if count is None else count,
         image_shape=SHAPE,
         classes=4,
         dataset="some",
         source="a test",
     )
+    if publish:
+        publish_encoded_pool(job)
 
 
 @pytest.fixture
@@ -74,10 +77,8 @@ def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def job(make_job: Make, small_files: None) -> Job:
-    """A pool of 25 encoded images, published."""
     made = make_job("pools", "encoded-0123456789")
-    fill(made, some(25))
-    publish_encoded_pool(made)
+    fill(made, SOME, publish=True)
     return made
 
 
@@ -86,29 +87,21 @@ def pixels_of(images: list[EncodedImage]) -> npt.NDArray[np.uint8]:
     return np.stack([np.asarray(Image.open(io.BytesIO(image.encoded))).transpose(2, 0, 1) for image in images])
 
 
+PIXELS = pixels_of(SOME)
+
+
 # ---- reading
 
 
-@pytest.mark.parametrize(
-    "index",
-    [
-        0,
-        -1,
-        24,
-        np.int64(13),
-        slice(5, 15),
-        slice(None),
-        slice(20, 2, -7),
-        slice(None, None, -1),
-        [],
-        [24, 0, 9, 9, -25, 10],
-    ],
-)
+SLICES = [slice(5, 15), slice(None), slice(20, 2, -7), slice(None, None, -1)]
+
+
+@pytest.mark.parametrize("index", [0, -1, 24, np.int64(13), *SLICES, [], [24, 0, 9, 9, -25, 10]])
 def test_an_encoded_pool_is_as_an_array(job: Job, index: Any) -> None:
-    array, images = pixels_of(some(25)), open_pool(job.directory).images
+    images = open_pool(job.directory).images
     index = np.array(index, dtype=np.int64) if isinstance(index, list) else index
-    assert np.array_equal(images[index], array[index])
-    assert (images.shape, images.dtype, len(images)) == (array.shape, array.dtype, 25)
+    assert np.array_equal(images[index], PIXELS[index])
+    assert (images.shape, images.dtype, len(images)) == (PIXELS.shape, PIXELS.dtype, 25)
 
 
 @pytest.mark.parametrize("index", [25, -26, np.array([0, 25]), np.array([0.5])])
@@ -118,7 +111,6 @@ def test_rows_beyond_the_end_are_refused(job: Job, index: Any) -> None:
 
 
 def test_slices_are_read_ahead(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next slice is decoded before it is asked for, and once."""
     asked: list[int] = []
     whole = encoded_pool.EncodedImages.encoded
 
@@ -127,7 +119,7 @@ def test_slices_are_read_ahead(job: Job, monkeypatch: pytest.MonkeyPatch) -> Non
         return whole(self, row)
 
     monkeypatch.setattr(encoded_pool.EncodedImages, "encoded", counting)
-    images, array = open_pool(job.directory).images, pixels_of(some(25))
+    images, array = open_pool(job.directory).images, PIXELS
     for start in range(0, 25, 10):
         stop = min(start + 10, 25)
         assert np.array_equal(images[start:stop], array[start:stop])
@@ -139,47 +131,44 @@ def test_slices_are_read_ahead(job: Job, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_an_image_is_one_read_of_its_bytes(job: Job) -> None:
     images = open_pool(job.directory).images
     assert isinstance(images, encoded_pool.EncodedImages)
-    assert [images.encoded(row) for row in range(25)] == [image.encoded for image in some(25)]
+    assert [images.encoded(row) for row in range(25)] == [image.encoded for image in SOME]
 
 
 def test_no_more_files_are_open_at_once_than_is_said(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a pool of some 8 million images takes more descriptors than a process may have."""
     monkeypatch.setattr(encoded_pool, "MAPPED_FILES", 1)
     images = open_pool(job.directory).images
-    assert np.array_equal(images[[0, 12, 24, 1]], pixels_of(some(25))[[0, 12, 24, 1]])
+    assert np.array_equal(images[[0, 12, 24, 1]], PIXELS[[0, 12, 24, 1]])
     opened = [os.path.realpath(descriptor) for descriptor in Path("/proc/self/fd").iterdir()]
     assert sum(str(job.directory.resolve()) in path and path.endswith(".parquet") for path in opened) == 1
 
 
 def test_any_reader_of_parquet_takes_it_for_one_table(job: Job) -> None:
     table = pq.read_table(job.directory / "images.parquet").to_pydict()
-    assert table["image"] == [{"bytes": image.encoded, "path": image.path} for image in some(25)]
+    assert table["image"] == [{"bytes": image.encoded, "path": image.path} for image in SOME]
     assert table["label"] == [row % 4 for row in range(25)]
     metadata = pq.read_schema(job.directory / "images.parquet" / "00000.parquet").metadata
     assert json.loads(metadata[b"huggingface"])["info"]["features"]["image"] == {"_type": "Image"}
 
 
-def test_what_is_written_beside(job: Job) -> None:
+OUTPUTS = ("images.parquet", "index.npy", "labels.npy", "image_digests.npy", "pool.json", "contact_sheet.png")
+
+
+def test_the_other_files_of_an_encoded_pool(job: Job) -> None:
     info = json.loads((job.directory / "pool.json").read_text())
     assert (info["count"], info["class_counts"], info["storage"]) == (25, [7, 6, 6, 6], "encoded")
-    assert np.array_equal(read_digests(job.directory), image_digests(pixels_of(some(25))))
+    assert np.array_equal(read_digests(job.directory), image_digests(PIXELS))
     assert job.digests["images.parquet"] == digest(job.directory / "images.parquet")
-    assert sorted(path.name for path in job.outputs) == sorted(
-        ["images.parquet", "index.npy", "labels.npy", "image_digests.npy", "pool.json", "contact_sheet.png"]
-    )
+    assert {path.name for path in job.outputs} == set(OUTPUTS)
 
 
 def test_damaged_files_are_refused(job: Job) -> None:
     file = job.directory / "images.parquet" / "00001.parquet"
     content = file.read_bytes()
-    file.write_bytes(content[:4] + b"x" + content[4:])
-    with pytest.raises(
-        UserError, match=r"00001\.parquet: the image in row 12 of the pool is not where index\.npy says"
-    ):
-        open_pool(job.directory).images[12]
-    file.write_bytes(content[:60])
-    with pytest.raises(UserError, match="is not where"):
-        open_pool(job.directory).images[12]
+    for damaged in (content[:4] + b"x" + content[4:], content[:60]):
+        file.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"00001\.parquet: .* row 12 of the pool is not where index\.npy says"):
+            open_pool(job.directory).images[12]
     file.unlink()
     with pytest.raises(UserError, match=r"00001\.parquet cannot be read"):
         open_pool(job.directory).images[12]
@@ -191,79 +180,57 @@ def test_damaged_files_are_refused(job: Job) -> None:
 # ---- writing
 
 
-def test_a_killed_job_goes_on_from_the_first_file_that_is_not_whole(make_job: Make, small_files: None) -> None:
-    images, job = some(25), make_job("pools", "broken-0123456789")
-    broken = [*images[:17], EncodedImage(b"no image", 0, "17.png"), *images[18:]]
+def test_a_killed_job_goes_on_from_the_first_file_that_is_not_whole(job: Job, make_job: Make) -> None:
+    broken = make_job("pools", "broken-0123456789")
     with pytest.raises(UserError, match=r"17\.png cannot be decoded"):
-        fill(job, broken)
-    assert [path.name for path in (job.partial / "images.parquet").iterdir()] == ["00000.parquet"]
+        fill(broken, [*SOME[:17], EncodedImage(b"no image", 0, "17.png"), *SOME[18:]])
+    assert [path.name for path in (broken.partial / "images.parquet").iterdir()] == ["00000.parquet"]
     for name in ("00001.parquet", ".00001.parquet.0a1b2c3d"):  # as a killed attempt leaves them
-        (job.partial / "images.parquet" / name).write_bytes(b"half")
-    fill(job, [EncodedImage(b"not looked at again", 0, "-")] * 10 + images[10:])
-    publish_encoded_pool(job)
-    whole = make_job("pools", "whole-0123456789")
-    fill(whole, images)
-    publish_encoded_pool(whole)
-    for name in ("images.parquet", "index.npy", "labels.npy", "image_digests.npy", "pool.json", "contact_sheet.png"):
-        assert digest(job.directory / name) == digest(whole.directory / name), name
+        (broken.partial / "images.parquet" / name).write_bytes(b"half")
+    fill(broken, [EncodedImage(b"not looked at again", 0, "-")] * 10 + SOME[10:], publish=True)
+    for name in OUTPUTS:
+        assert digest(broken.directory / name) == digest(job.directory / name), name
 
 
 def test_a_job_killed_while_publishing_goes_on(make_job: Make, small_files: None) -> None:
-    images, job = some(25), make_job("pools", "broken-0123456789")
-    fill(job, images)
+    job = make_job("pools", "broken-0123456789")
+    fill(job, SOME)
     job.publish("images.parquet", "index.npy")
     job.outputs.clear()
-    fill(job, [], 25)
-    publish_encoded_pool(job)
-    assert np.array_equal(open_pool(job.directory).images[:], pixels_of(images))
+    fill(job, [], 25, publish=True)
+    assert np.array_equal(open_pool(job.directory).images[:], PIXELS)
     assert job.digests["images.parquet"] == digest(job.directory / "images.parquet")
 
 
-def test_a_pool_of_which_only_its_outputs_are_left_is_written_again(make_job: Make, small_files: None) -> None:
-    job = make_job("pools", "emptied-0123456789")
-    fill(job, some(25))
-    publish_encoded_pool(job)
+def test_a_pool_of_which_only_its_outputs_are_left_is_written_again(job: Job) -> None:
     shutil.rmtree(job.partial)
     job.partial.mkdir()
     others = some(30)[5:]
-    fill(job, others)
-    publish_encoded_pool(job)
+    fill(job, others, publish=True)
     assert np.array_equal(open_pool(job.directory).images[:], pixels_of(others))
     assert job.digests["images.parquet"] == digest(job.directory / "images.parquet")
 
 
-def test_a_signal_stops_it_between_two_groups(make_job: Make, small_files: None, monkeypatch: Any) -> None:
+def test_a_signal_stops_it_between_two_groups(make_job: Make, small_files: None) -> None:
     job = make_job("pools", "stopped-0123456789")
-    ticks = iter([False] * 5)
-
-    def tick(save: Callable[[], None]) -> None:
-        if next(ticks, True):
-            raise Interrupted("stopped")
-
-    monkeypatch.setattr(job.checkpoints, "tick", tick)
+    job.checkpoints = StopAfterTwo(0)
     with pytest.raises(Interrupted):
-        fill(job, some(25))
-    monkeypatch.undo()
-    monkeypatch.setattr(encoding, "ROWS_OF_A_FILE", 10)
-    fill(job, some(25))
-    publish_encoded_pool(job)
-    assert np.array_equal(open_pool(job.directory).images[:], pixels_of(some(25)))
+        fill(job, SOME)
+    job.checkpoints = Checkpoints(0)
+    fill(job, SOME, publish=True)
+    assert np.array_equal(open_pool(job.directory).images[:], PIXELS)
 
 
-@pytest.mark.parametrize(
-    ("count", "problem"), [(24, "there are more images than the 24"), (27, "2 images fewer were found than it states")]
-)
-def test_another_number_of_images_than_stated_is_refused(
-    make_job: Make, small_files: None, count: int, problem: str
-) -> None:
-    with pytest.raises(UserError, match=f"a test: {problem}"):
-        fill(make_job("pools", "other-0123456789"), some(25), count)
+@pytest.mark.parametrize(("count", "problem"), [(24, "more images than the 24"), (27, "2 images fewer")])
+def test_another_number_of_images_than_stated_is_refused(make_job: Make, count: int, problem: str) -> None:
+    with pytest.raises(UserError, match=f"a test: .*{problem}"):
+        fill(make_job("pools", "other-0123456789"), SOME, count)
 
 
 def test_labels_out_of_range_and_huge_files_are_refused(make_job: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"0\.png has the label 4, but data\.classes allows 0 to 3"):
         fill(make_job("pools", "label-0123456789"), [some(1)[0]._replace(label=4)])
-    monkeypatch.setattr(decoding, "LARGEST_BYTES", 100)
+    monkeypatch.setattr(encoded_pool, "LARGEST_BYTES", 100)
     with pytest.raises(UserError, match=r"0\.png is [\d,]+ bytes; more than 100 are not taken"):
         fill(make_job("pools", "huge-0123456789"), some(1))
 
@@ -271,11 +238,10 @@ def test_labels_out_of_range_and_huge_files_are_refused(make_job: Make, monkeypa
 # ---- decoding
 
 
-def test_an_image_of_the_wanted_size_is_left_as_it_is() -> None:
-    image = picture()
-    expected = np.asarray(image).transpose(2, 0, 1)
-    assert np.array_equal(decode(file_of(image), "it", SHAPE), expected)
-    assert np.array_equal(decode_and_fit(file_of(image), "it", SHAPE), expected)
+@pytest.mark.parametrize("function", [decode, decode_and_fit])
+def test_an_image_of_the_wanted_size_is_left_as_it_is(function: Callable[..., npt.NDArray[np.uint8]]) -> None:
+    expected = np.asarray(picture()).transpose(2, 0, 1)
+    assert np.array_equal(function(file_of(picture()), "it", SHAPE), expected)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "CMYK"])
@@ -317,10 +283,8 @@ def test_scaling_averages_what_it_covers() -> None:
 
 
 def test_a_large_jpeg_is_decoded_at_a_part_of_its_size_to_nearly_the_same() -> None:
-    smooth = Image.fromarray(
-        (127 + 120 * np.sin(np.linspace(0, 6, 960)[:, None, None] + np.linspace(0, 4, 960)[:, None] + np.arange(3)))
-        .astype(np.uint8)
-    )  # fmt: skip
+    angles = np.linspace(0, 6, 960)[:, None, None] + np.linspace(0, 4, 960)[:, None] + np.arange(3)
+    smooth = Image.fromarray((127 + 120 * np.sin(angles)).astype(np.uint8))
     jpeg, png = (file_of(smooth, form) for form in ("JPEG", "PNG"))
     difference = decode_and_fit(jpeg, "it", (3, 60, 60)).astype(int) - decode_and_fit(png, "it", (3, 60, 60))
     assert np.abs(difference).max() <= 4
@@ -335,7 +299,6 @@ def png_of(header: bytes, pixels: bytes) -> bytes:
 
 
 def bomb(width: int, height: int) -> bytes:
-    """A PNG of some kilobytes that states so many pixels."""
     return png_of(struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0), bytes(10**6))
 
 
@@ -354,11 +317,16 @@ def test_truncated_files_are_refused(form: str) -> None:
             decode_and_fit(whole[: int(part * len(whole))], "it", SHAPE)
 
 
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"<html>not found</html>", b"%!PS-Adobe-3.0 EPSF-3.0\n(x) run", b"\xff\xd8\xff\xe0", b"GIF89a" + bytes(20)],
-    ids=["empty", "html", "postscript", "start of a JPEG", "zeros"],
-)
+NO_IMAGES = {
+    "empty": b"",
+    "html": b"<html>not found</html>",
+    "postscript": b"%!PS-Adobe-3.0 EPSF-3.0\n(x) run",
+    "start of a JPEG": b"\xff\xd8\xff\xe0",
+    "zeros": b"GIF89a" + bytes(20),
+}
+
+
+@pytest.mark.parametrize("content", NO_IMAGES.values(), ids=NO_IMAGES)
 def test_what_is_no_image_is_refused(content: bytes) -> None:
     with pytest.raises(UserError, match=r"^it cannot be decoded"):
         decode_and_fit(content, "it", SHAPE)
@@ -385,18 +353,17 @@ def deep_tiff(planar: int) -> bytes:
     return b"II*\0" + struct.pack("<IH", 8, len(entries)) + directory + bytes(4) + places + bytes(size * strips)
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        file_of(Image.fromarray(np.zeros((8, 6), np.uint16))),
-        deep_png(2, 3),
-        deep_png(4, 2),
-        deep_png(6, 4),
-        deep_tiff(1),
-        deep_tiff(2),
-    ],
-    ids=["grey", "rgb", "grey_alpha", "rgb_alpha", "tiff", "tiff_planes"],
-)
+DEEP = {
+    "grey": file_of(Image.fromarray(np.zeros((8, 6), np.uint16))),
+    "rgb": deep_png(2, 3),
+    "grey_alpha": deep_png(4, 2),
+    "rgb_alpha": deep_png(6, 4),
+    "tiff": deep_tiff(1),
+    "tiff_planes": deep_tiff(2),
+}
+
+
+@pytest.mark.parametrize("content", DEEP.values(), ids=DEEP)
 def test_more_than_8_bits_are_refused(content: bytes) -> None:
     with pytest.raises(UserError, match=r"^it has more than 8 bits a channel"):
         decode_and_fit(content, "it", SHAPE)
@@ -415,14 +382,10 @@ def test_another_size_is_refused_where_nothing_is_to_be_scaled() -> None:
 
 
 def test_the_index_leads_to_images_of_any_size(make_job: Make) -> None:
-    """Groups of one, many and large images, in files of the usual size."""
-    rng = np.random.default_rng(0)
-    images = [
-        EncodedImage(file_of(picture(*rng.integers(6, 90, 2), seed=row)), row % 4, f"{row}") for row in range(600)
-    ]
+    sizes = np.random.default_rng(0).integers(6, 90, (600, 2))
+    images = [EncodedImage(file_of(picture(*size, seed=row)), row % 4, f"{row}") for row, size in enumerate(sizes)]
     job = make_job("pools", "sizes-0123456789")
-    fill(job, images)
-    publish_encoded_pool(job)
+    fill(job, images, publish=True)
     opened = open_pool(job.directory).images
     assert isinstance(opened, encoded_pool.EncodedImages)
     assert [opened.encoded(row) for row in range(600)] == [image.encoded for image in images]

@@ -43,7 +43,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def write_folder(folder: Path, images: npt.NDArray[np.uint8] = IMAGES) -> None:
+def write_folder(folder: Path = Path("mine/train"), images: npt.NDArray[np.uint8] = IMAGES) -> None:
     """Write image k into class k modulo 10."""
     for number, image in enumerate(images):
         path = folder / NAMES[number % 10] / f"{number:03}.PNG"
@@ -51,8 +51,13 @@ def write_folder(folder: Path, images: npt.NDArray[np.uint8] = IMAGES) -> None:
         path.write_bytes(png(image))
 
 
+def encoded(text: str) -> IngestedPoolStage:
+    """The spec of a pool that keeps the files as they are."""
+    return planned(text).model_copy(update={"storage": "encoded"})
+
+
 def test_an_image_folder_is_read_with_mixed_classes() -> None:
-    write_folder(Path("mine/train"))
+    write_folder()
     Path("mine/train/class0/notes.txt").write_text("no image")
     Path("mine/train/class0/.hidden.png").write_bytes(b"no image")
     spec = planned("imagefolder:mine")
@@ -86,28 +91,10 @@ def test_the_test_images_may_be_in_val() -> None:
 
 
 def test_the_plan_refuses_a_class_in_one_split_only() -> None:
-    write_folder(Path("mine/train"))
+    write_folder()
     write_folder(Path("mine/test"), IMAGES[:9])
     with pytest.raises(UserError, match=r"data\.source = imagefolder:mine: class9 .*mine/train.*mine/test"):
         real_source("imagefolder:mine", name="mine", split="test")
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (lambda folder: (folder / "more").mkdir(), r"mine/train .*11 .*data\.classes is 10"),
-        (lambda folder: (folder / "class1/001.PNG").write_bytes(b"<html>"), r"class1/001\.PNG .*decoded"),
-        (
-            lambda folder: (folder / "class1/001.PNG").write_bytes(png(np.zeros((5, 4), np.uint8))),
-            r"class1/001\.PNG .*4 x 5.*data\.image_shape.*5 x 4",
-        ),
-    ],
-    ids=["class_too_many", "web_page", "other_size"],
-)
-def test_a_broken_image_folder_is_refused(damage: Callable[[Path], Any], message: str, make_job: Make) -> None:
-    write_folder(Path("mine/train"))
-    damage(Path("mine/train"))
-    refuse(planned("imagefolder:mine"), message, make_job)
 
 
 def refuse(spec: IngestedPoolStage, message: str, make_job: Make) -> None:
@@ -115,6 +102,26 @@ def refuse(spec: IngestedPoolStage, message: str, make_job: Make) -> None:
     with pytest.raises(UserError, match=message) as refusal:
         spec.run(make_job("pools", spec.id))
     assert "\n" not in str(refusal.value)
+
+
+OTHER_SIZE = png(np.zeros((5, 4), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("more/0.PNG", OTHER_SIZE, r"mine/train .*11 .*data\.classes is 10"),
+        ("class1/001.PNG", b"<html>", r"class1/001\.PNG .*decoded"),
+        ("class1/001.PNG", OTHER_SIZE, r"class1/001\.PNG .*4 x 5.*data\.image_shape.*5 x 4"),
+    ],
+    ids=["class_too_many", "web_page", "other_size"],
+)
+def test_a_broken_image_folder_is_refused(name: str, content: bytes, message: str, make_job: Make) -> None:
+    write_folder()
+    path = Path("mine/train", name)
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    refuse(planned("imagefolder:mine"), message, make_job)
 
 
 def write_large(path: Path) -> None:
@@ -137,7 +144,7 @@ def write_large(path: Path) -> None:
     ids=["in_itself", "name_of_image", "name_of_class", "round", "gone", "pipe", "device", "large"],
 )
 def test_the_plan_refuses_files_that_cannot_be_images(name: str, damage: Callable[[Path], Any], message: str) -> None:
-    write_folder(Path("mine/train"))
+    write_folder()
     Path("mine/train/class3/notes").symlink_to("gone.txt")  # not an image, so it is ignored
     damage(Path("mine/train/class3", name))
     with pytest.raises(UserError, match=message):
@@ -153,20 +160,20 @@ def test_the_plan_refuses_generated_images_in_several_folders() -> None:
 
 def test_generated_images_of_other_classes_are_refused(make_job: Make) -> None:
     """The number of folders is equal, but one has another name, so the labels from class3 on differ."""
-    write_folder(Path("mine/train"))
+    write_folder()
     real = planned("imagefolder:mine")
     directory = make_job("pools", real.id).directory
     write_spec(directory / "spec.json", real)
     run_stage(directory, Execution(device="cpu"))
     write_folder(Path("generated"), IMAGES[::-1])
     Path("generated/class3").rename("generated/zebra")
-    made = {**real.model_dump(), "split": "synthetic", "source": synthetic_source("imagefolder:generated").model_dump()}
-    spec = IngestedPoolStage.model_validate({**made, "train": real.id})
+    source = synthetic_source("imagefolder:generated")
+    spec = real.model_copy(update={"split": "synthetic", "source": source, "train": real.id})
     refuse(spec, rf"generated: class3, zebra .*{real.id}", make_job)
 
 
 def test_an_image_changed_after_the_plan_is_refused(make_job: Make) -> None:
-    write_folder(Path("mine/train"))
+    write_folder()
     spec = planned("imagefolder:mine")
     Path("mine/train/class1/001.PNG").write_bytes(png(IMAGES[2]))
     refuse(spec, r"mine/train: .*changed", make_job)
@@ -321,7 +328,7 @@ def test_a_gap_in_the_shards_is_refused() -> None:
 
 
 def test_an_image_folder_becomes_a_pool(make_job: Make) -> None:
-    write_folder(Path("mine/train"))
+    write_folder()
     spec = planned("imagefolder:mine")
     job = make_job("pools", spec.id)
     facts = spec.run(job)
@@ -343,54 +350,49 @@ def put_pictures(form: str, images: npt.NDArray[np.uint8]) -> str:
     return f"{form}:mine"
 
 
-@pytest.mark.parametrize("storage", ["decoded", "encoded"])
+@pytest.mark.parametrize("spec_of", [planned, encoded])
 @pytest.mark.parametrize("form", ["webdataset", "parquet"])
-def test_a_source_without_images_is_refused(form: str, storage: str, make_job: Make) -> None:
+def test_a_source_without_images_is_refused(
+    form: str, spec_of: Callable[[str], IngestedPoolStage], make_job: Make
+) -> None:
     put_pictures(form, IMAGES[:1])
     if form == "webdataset":
         write_tar(Path("mine/train-000000.tar"), {})
     else:
         shard = Path("mine/train-00000-of-00001.parquet")
         pq.write_table(pq.read_table(shard)[:0], shard)
-    spec = planned(f"{form}:mine")
-    kept = IngestedPoolStage.model_validate({**spec.model_dump(), "storage": storage})
-    refuse(kept, r"no images.*/mine|/mine.*no images", make_job)
+    refuse(spec_of(f"{form}:mine"), r"no images.*/mine|/mine.*no images", make_job)
 
 
 @pytest.mark.parametrize("form", ["imagefolder", "webdataset", "parquet"])
 def test_encoded_and_decoded_pools_are_equal(form: str, make_job: Make) -> None:
-    spec = planned(put_pictures(form, IMAGES[[*range(30), 3]]))  # one image is there twice
-    kept = IngestedPoolStage.model_validate({**spec.model_dump(), "storage": "encoded"})
-    jobs = {name: make_job("pools", name) for name in ("decoded", "encoded")}
-    facts = {"decoded": spec.run(jobs["decoded"]), "encoded": kept.run(jobs["encoded"])}
-    pixels, pictures = (open_pool(job.directory) for job in jobs.values())
+    source = put_pictures(form, IMAGES[[*range(30), 3]])  # one image is there twice
+    specs = planned(source), encoded(source)
+    jobs = [make_job("pools", name) for name in ("decoded", "encoded")]
+    decoded_facts, encoded_facts = (spec.run(job) for spec, job in zip(specs, jobs, strict=True))
+    pixels, pictures = (open_pool(job.directory) for job in jobs)
     assert np.array_equal(pictures.images[:], pixels.images[:])
     assert np.array_equal(pictures.labels, pixels.labels)
-    assert np.array_equal(read_digests(jobs["encoded"].directory), read_digests(jobs["decoded"].directory))
+    digests = [read_digests(job.directory) for job in jobs]
+    assert np.array_equal(digests[0], digests[1])
     assert pictures.info.storage == "encoded"
     assert pictures.info.source == pixels.info.source
-    assert facts["encoded"]["duplicates"]["images"] == 1
-    assert {**facts["encoded"], "digest": None} == {**facts["decoded"], "digest": None}
-    assert kept.id != spec.id
-    assert "pools.writing" not in kept.definitions
+    assert encoded_facts["duplicates"]["images"] == 1
+    assert {**encoded_facts, "digest": None} == {**decoded_facts, "digest": None}
+    assert specs[0].id != specs[1].id
+    assert "pools.writing" not in specs[1].definitions
 
 
 def test_encoded_images_of_several_sizes_are_scaled_when_read(make_job: Make) -> None:
-    put_pictures("imagefolder", IMAGES)
-    Path("mine/train/class3/003.PNG").write_bytes(png(some_images(1, 12, 15)[0]))
-    spec = planned("imagefolder:mine")
-    refuse(spec, r"mine/train/class3/003\.PNG .*15 x 12.*data\.image_shape", make_job)
+    write_folder()
+    image = Path("mine/train/class3/003.PNG")
+    image.write_bytes(png(some_images(1, 12, 15)[0]))
+    refuse(planned("imagefolder:mine"), r"class3/003\.PNG .*15 x 12.*data\.image_shape", make_job)
     job = make_job("pools", "encoded")
-    spec.model_copy(update={"storage": "encoded"}).run(job)
+    encoded("imagefolder:mine").run(job)
     assert open_pool(job.directory).images[:].shape == (40, 1, 4, 5)
-
-
-def test_a_broken_encoded_image_is_reported_with_its_folder(make_job: Make) -> None:
-    put_pictures("imagefolder", IMAGES)
-    broken = Path("mine/train/class3/003.PNG")
-    broken.write_bytes(broken.read_bytes()[:60])
-    spec = planned("imagefolder:mine").model_copy(update={"storage": "encoded"})
-    refuse(spec, r"mine/train/class3/003\.PNG .*decoded", make_job)
+    image.write_bytes(image.read_bytes()[:60])
+    refuse(encoded("imagefolder:mine"), r"mine/train/class3/003\.PNG .*decoded", make_job)
 
 
 def test_a_source_of_pixels_cannot_be_stored_encoded() -> None:
@@ -399,7 +401,6 @@ def test_a_source_of_pixels_cannot_be_stored_encoded() -> None:
 
 
 def test_the_example_of_the_data_guide_works_on_cifar10(shared: Path, make_job: Make) -> None:
-    """Run the configuration of docs/data.md on JPEGs of CIFAR-10."""
     for split, count in (("train", 200), ("test", 50)):
         table = pq.read_table(shared / "data" / "cifar10" / f"{split}-00000-of-00001.parquet").slice(0, count)
         for number, row in enumerate(table.to_pylist()):

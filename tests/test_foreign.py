@@ -1,9 +1,11 @@
 """Checkpoints of other projects: known layouts are read, other files refused in a sentence, nothing is executed."""
 
 import argparse
+import io
 import json
 import os
 import pickle
+from collections import Counter
 from collections.abc import Callable
 from fractions import Fraction
 from functools import partial
@@ -12,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -42,18 +45,23 @@ from tiny import TINY
 StateDict = dict[str, Tensor]
 CIFAR = NormalizationSettings(mean=(0.4914, 0.4822, 0.4465), std=(0.2471, 0.2435, 0.2616))
 OTHER = NormalizationSettings(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+RGB = (3, 32, 32)
 SHAPES: dict[str, tuple[int, int, int]] = {"small_cnn": (1, 8, 8), "fast_cnn": (1, 28, 28)}
 
 
 def spec_of(path: Path, architecture: Architecture = "small_cnn", **settings: Any) -> ImportedModelStage:
-    shape = SHAPES.get(architecture, (3, 32, 32))
+    shape = SHAPES.get(architecture, RGB)
     usual = {"entry": None, "normalization": None, "classes": 10, "image_shape": shape, "digest": "0" * 64}
     return ImportedModelStage(architecture=architecture, location=str(path), **{**usual, **settings})
 
 
+def loaded(path: Path, architecture: Architecture = "small_cnn", **settings: Any) -> nn.Module:
+    return load_foreign(spec_of(path, architecture, **settings), path)
+
+
 def network(architecture: str = "small_cnn") -> nn.Module:
     torch.manual_seed(1)
-    return build_model(architecture, image_shape=SHAPES.get(architecture, (3, 32, 32)), classes=10).eval()
+    return build_model(architecture, image_shape=SHAPES.get(architecture, RGB), classes=10).eval()
 
 
 def prefixed(prefix: str, state: StateDict) -> StateDict:
@@ -94,20 +102,20 @@ def assert_same_weights(model: nn.Module, expected: nn.Module) -> None:
 def test_every_layout_gives_the_same_model(layout: str, zipped: bool, tmp_path: Path) -> None:
     path, original = tmp_path / "weights.pt", network()
     torch.save(LAYOUTS[layout](original.state_dict()), path, _use_new_zipfile_serialization=zipped)
-    assert_same_weights(load_foreign(spec_of(path), path), original)
+    assert_same_weights(loaded(path), original)
 
 
 def test_an_entry_can_be_named(tmp_path: Path) -> None:
     path, original = tmp_path / "weights-best.pt", network()
     torch.save(LAYOUTS["of Wang et al."](original.state_dict()), path)
-    state = load_foreign(spec_of(path, entry="unaveraged_model_state_dict"), path).state_dict()
+    state = loaded(path, entry="unaveraged_model_state_dict").state_dict()
     assert all(torch.equal(state[name], value) for name, value in other(original.state_dict()).items())
 
 
 def test_safetensors_of_ours_are_read(tmp_path: Path) -> None:
     path, original = tmp_path / "weights.safetensors", network()
     save_weights(original.state_dict(), path)
-    assert_same_weights(load_foreign(spec_of(path), path), original)
+    assert_same_weights(loaded(path), original)
 
 
 def test_batch_counters_may_be_absent_and_a_wrappers_constants_are_compared(tmp_path: Path) -> None:
@@ -116,18 +124,17 @@ def test_batch_counters_may_be_absent_and_a_wrappers_constants_are_compared(tmp_
     state = {name: value for name, value in original.state_dict().items() if "num_batches" not in name}
     constants = {"mean": torch.tensor(CIFAR.mean).view(3, 1, 1), "std": torch.tensor(CIFAR.std).view(3, 1, 1)}
     torch.save(prefixed("module.", {**state, **constants}), path)
-    assert_same_weights(load_foreign(spec_of(path, "preact_resnet18_swish"), path), original)
-    spec = spec_of(path, "preact_resnet18_swish", normalization=OTHER)
+    assert_same_weights(loaded(path, "preact_resnet18_swish"), original)
     with pytest.raises(UserError, match=r"normalization: \{mean: \[0.4914, 0.4822, 0.4465\], std: \[0.2471, "):
-        load_foreign(spec, path)
+        loaded(path, "preact_resnet18_swish", normalization=OTHER)
 
 
-def test_a_normalising_layer_in_front_must_be_told(make_job: Callable[..., Job], tmp_path: Path) -> None:
+def test_a_normalising_layer_in_front_must_be_configured(make_job: Callable[..., Job], tmp_path: Path) -> None:
     """As Wang et al.'s code saves a ResNet-18 with --normalize."""
     path, original = tmp_path / "weights-last.pt", network("resnet18")
     torch.save({"model_state_dict": prefixed("module.1.", original.state_dict())}, path)
     with pytest.raises(UserError, match=r"names begin with '1.'.* the key 'normalization'"):
-        load_foreign(spec_of(path, "resnet18"), path)
+        loaded(path, "resnet18")
     spec = spec_of(path, "resnet18", normalization=OTHER, digest=sha256(path))
     job = make_job("models", spec.id)
     spec.run(job)
@@ -153,10 +160,10 @@ def test_code_is_refused_by_its_name_and_not_run(zipped: bool, tmp_path: Path) -
     path, mark = tmp_path / "weights.pt", tmp_path / "executed"
     torch.save({"w": torch.ones(2), "x": Malicious(mark)}, path, _use_new_zipfile_serialization=zipped)
     with pytest.raises(UserError, match=r"weights.pt is a pickle that calls posix.mkdir, .* torch.save\(model"):
-        load_foreign(spec_of(path), path)
+        loaded(path)
     path.write_bytes(pickle.dumps(Malicious(mark)))
     with pytest.raises(UserError, match=r"weights.pt is"):
-        load_foreign(spec_of(path), path)
+        loaded(path)
     assert not mark.exists()
 
 
@@ -164,22 +171,19 @@ def test_objects_that_are_no_tensors_are_refused_by_their_name(tmp_path: Path) -
     path = tmp_path / "weights.pt"
     torch.save({"args": argparse.Namespace(), "state_dict": network().state_dict()}, path)
     with pytest.raises(UserError, match=r"calls argparse.Namespace"):
-        load_foreign(spec_of(path), path)
+        loaded(path)
     torch.save(network(), path)
     with pytest.raises(UserError, match=r"calls torch.nn.modules\.\w+\.\w+, so it is not opened"):
-        load_foreign(spec_of(path), path)
+        loaded(path)
 
 
 def test_damaged_files_are_refused(tmp_path: Path) -> None:
-    whole, tensors = tmp_path / "whole.pt", tmp_path / "whole.safetensors"
-    torch.save(network().state_dict(), whole)
-    save_weights(network().state_dict(), tensors)
-    legacy = tmp_path / "legacy.pt"
-    torch.save(network().state_dict(), legacy, _use_new_zipfile_serialization=False)
-    contents = {
-        "half.pt": whole.read_bytes()[: whole.stat().st_size // 2],
-        "half-legacy.pt": legacy.read_bytes()[: legacy.stat().st_size // 2],
-        "half.safetensors": tensors.read_bytes()[: tensors.stat().st_size // 2],
+    files = {name: io.BytesIO() for name in ("half.pt", "half-legacy.pt")}
+    for name, file in files.items():
+        torch.save(network().state_dict(), file, _use_new_zipfile_serialization="legacy" not in name)
+    whole = {name: file.getvalue() for name, file in files.items()}
+    whole["half.safetensors"] = safetensors.torch.save(network().state_dict())
+    contents = {name: content[: len(content) // 2] for name, content in whole.items()} | {
         "empty.pt": b"",
         "empty.safetensors": b"",
         "page.pt": b"<!DOCTYPE html><title>Sign in</title>",
@@ -189,7 +193,7 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
         path = tmp_path / name
         path.write_bytes(content)
         with pytest.raises(UserError, match=rf"{name} is (no|not a)") as caught:
-            load_foreign(spec_of(path), path)
+            loaded(path)
         assert "\n" not in str(caught.value)
         assert "weights_only" not in str(caught.value)
 
@@ -200,49 +204,43 @@ def test_a_far_too_large_file_is_not_opened(tmp_path: Path, monkeypatch: pytest.
         file.truncate(200 * 2**20)
     monkeypatch.setattr(torch, "load", lambda *arguments, **options: pytest.fail("opened"))
     with pytest.raises(UserError, match=r"has 200 MiB, but the weights of small_cnn have 0.1 MiB"):
-        load_foreign(spec_of(path), path)
+        loaded(path)
 
 
-def refusal(content: object, path: Path, **settings: Any) -> str:
+WEIGHTS = network().state_dict()
+NO_STATE_DICT = "any other state dict"
+USUAL_ENTRY = "an entry that is usual; entries with one are"
+MISMATCHES: dict[str, tuple[object, dict[str, Any], str]] = {
+    "weight missing": (dict(list(WEIGHTS.items())[:-1]), {}, r"small_cnn .*\[1, 8, 8\] and 10 .* e.g. 7.bias"),
+    "weight too many": ({**WEIGHTS, "extra": torch.ones(1)}, {}, "1 that the network has not, e.g. extra"),
+    "other classes": (WEIGHTS, {"classes": 7}, r"7.weight has the shape \[10, 64\], not \[7, 64\]$"),
+    "integers": ({**WEIGHTS, "0.weight": WEIGHTS["0.weight"].long()}, {}, "0.weight has the type torch.int64"),
+    "not finite": ({**WEIGHTS, "0.bias": WEIGHTS["0.bias"] / 0}, {}, "0.bias holds values that are not finite"),
+    "no tensors": ({"epoch": 3}, {}, NO_STATE_DICT),
+    "list": ([1, 2], {}, NO_STATE_DICT),
+    "unusual entry": ({"net": WEIGHTS}, {}, f"{USUAL_ENTRY} net"),
+    "two usual entries": ({"state_dict": WEIGHTS, "model": WEIGHTS}, {}, f"{USUAL_ENTRY} state_dict, model"),
+    "another entry": ({"last": WEIGHTS}, {"entry": "best"}, "an entry 'best' .* are last"),
+    "another network": (WEIGHTS, {"architecture": "fast_cnn", "image_shape": (1, 8, 8)}, "; it fits small_cnn$"),
+}
+
+
+@pytest.mark.parametrize(("content", "settings", "message"), MISMATCHES.values(), ids=MISMATCHES)
+def test_each_mismatch_is_named(content: object, settings: dict[str, Any], message: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
     torch.save(content, path)
-    with pytest.raises(UserError) as caught:
-        load_foreign(spec_of(path, **settings), path)
+    with pytest.raises(UserError, match=message) as caught:
+        loaded(path, **settings)
     assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-def test_each_mismatch_is_one_sentence(tmp_path: Path) -> None:
-    path, state = tmp_path / "model.pt", network().state_dict()
-    lacking = {name: value for name, value in state.items() if name != "7.bias"}
-    assert "small_cnn for images [1, 8, 8] and 10 classes: it lacks 1 of its weights, e.g. 7.bias" in refusal(
-        lacking, path
-    )
-    assert "it has 1 that the network has not, e.g. extra" in refusal({**state, "extra": torch.ones(1)}, path)
-    said = refusal(state, path, classes=7)
-    assert said.endswith("7.weight has the shape [10, 64], not [7, 64]")
-    assert "0.weight has the type torch.int64" in refusal({**state, "0.weight": state["0.weight"].long()}, path)
-    assert "0.bias holds values that are not finite" in refusal({**state, "0.bias": state["0.bias"] / 0}, path)
-    assert "any other state dict" in refusal({"epoch": 3}, path)
-    assert "any other state dict" in refusal([1, 2], path)
-    assert "an entry that is usual; entries with one are net" in refusal({"net": state}, path)
-    assert "an entry that is usual; entries with one are state_dict, model" in refusal(
-        {"state_dict": state, "model": state}, path
-    )
-    assert "an entry 'best' with a state dict; entries with one are last" in refusal(
-        {"last": state}, path, entry="best"
-    )
-    assert refusal(state, path, architecture="fast_cnn", image_shape=(1, 8, 8)).endswith("; it fits small_cnn")
 
 
 def test_the_settings_know_which_networks_normalise() -> None:
-    """So that a configuration is checked without torch."""
     with torch.device("meta"):
-        models = {name: build_model(name, image_shape=(3, 32, 32), classes=10) for name in ARCHITECTURES}
-    normalizing = {name for name, model in models.items() if isinstance(getattr(model, "normalize", 0), Normalization)}
-    assert normalizing == {name for name in ARCHITECTURES if normalization_of(name) == "own"}
-    assert {name for name, model in models.items() if not hasattr(model, "normalize")} == {
-        name for name in ARCHITECTURES if normalization_of(name) == "none"
-    }
+        models = {name: build_model(name, image_shape=RGB, classes=10) for name in ARCHITECTURES}
+    for name, model in models.items():
+        layer = getattr(model, "normalize", None)
+        assert (normalization_of(name) == "own") == isinstance(layer, Normalization)
+        assert (normalization_of(name) == "none") == (not hasattr(model, "normalize"))
     with pytest.raises(ValueError, match="fast_cnn has no place for a normalisation"):
         spec_of(Path("x"), "fast_cnn", normalization=OTHER).prepared(models["fast_cnn"])
 
@@ -275,28 +273,26 @@ def imported_stages(plan: Plan) -> list[str]:
 def test_a_checkpoint_is_evaluated_and_measures_margins_without_training_anything_else(small_checkpoint: Path) -> None:
     plan = make_plan(config_with(small_checkpoint, {"margin_model": "theirs"}), table_of(*ROWS))
     (stage,) = imported_stages(plan)
-    specs = [spec for spec in plan.stages.values() if spec.kind == "models"]
     assert stage.startswith("imported-smallcnn-")
-    assert len(specs) == 2  # itself and PUMA's student
     assert plan.resources(stage) == plan.config.resources["ingest"]
-    scores = [spec for spec in plan.stages.values() if spec.kind == "scores"]
-    assert [("models", stage) in spec.upstream for spec in scores] == [True, True]
-    evaluated = [spec.upstream for spec in plan.stages.values() if spec.kind == "evaluations"]
-    assert sum(("models", stage) in upstream for upstream in evaluated) == len(plan.config.evaluation.attacks)
+    kinds = Counter(spec.kind for spec in plan.stages.values())
+    readers = Counter(spec.kind for spec in plan.stages.values() if ("models", stage) in spec.upstream)
+    assert kinds["models"] == 2  # itself and PUMA's student
+    assert readers["scores"] == kinds["scores"] == 2
+    assert readers["evaluations"] == len(plan.config.evaluation.attacks)
 
 
 def test_a_checkpoint_is_paired_with_no_run(small_checkpoint: Path) -> None:
     rows = (Row(method="theirs", checkpoint="theirs"), Row(method="ours"))
     plan = make_plan(config_with(small_checkpoint, {"seeds": [0, 1]}), table_of(*rows))
     (table,) = (spec for spec in plan.stages.values() if isinstance(spec, TableStage))
-    seeds = [{run.seed for run in row.runs} for row in table.rows]
-    assert [len(found) for found in seeds] == [1, 2]
-    assert not seeds[0] & seeds[1]
+    theirs, ours = ({run.seed for run in row.runs} for row in table.rows)
+    assert (len(theirs), len(ours)) == (1, 2)
+    assert not theirs & ours
     measured = Row(method="PUMA", strategy="puma", radius="margin", margin_model=rows[0])
     plan = make_plan(config_with(small_checkpoint), table_of(measured))
-    assert {spec.model for spec in plan.stages.values() if isinstance(spec, MarginStage)} == {
-        table.rows[0].runs[0].model
-    }
+    models = {spec.model for spec in plan.stages.values() if isinstance(spec, MarginStage)}
+    assert models == {table.rows[0].runs[0].model}
 
 
 def test_a_row_can_have_a_margin_model_of_its_own(small_checkpoint: Path) -> None:
@@ -353,7 +349,7 @@ def test_a_checkpoint_that_is_not_configured_is_named(small_checkpoint: Path) ->
 
 
 BAD_SETTINGS: list[tuple[dict[str, Any], str]] = [
-    ({"sha": "0"}, r"checkpoints.theirs.sha = '0': there is no such key \(did you mean 'sha256'\?\)"),
+    ({"sha": "0"}, r"checkpoints.theirs.sha = '0': .* 'sha256'"),
     ({"sha256": "0"}, r"checkpoints.theirs.sha256 = '0'"),
     ({"architecture": "resnet"}, r"checkpoints.theirs.architecture = 'resnet': .*resnet18"),
     ({"normalization": {"mean": [0.5], "std": [0.5]}}, r"small_cnn takes pixels in \[0, 1\] as they are"),
@@ -361,14 +357,16 @@ BAD_SETTINGS: list[tuple[dict[str, Any], str]] = [
     ({"architecture": "wrn28_10_swish"}, r"checkpoints.theirs: wrn28_10_swish normalises its input"),
     (
         {"architecture": "resnet18", "normalization": {"mean": [0.5] * 3, "std": [0.5] * 3}},
-        r"checkpoints.theirs.normalization: mean and std should have 1 values each",
+        r"checkpoints.theirs.normalization: .* 1 values each",
     ),
 ]
 
 
-@pytest.mark.parametrize(("settings", "says"), BAD_SETTINGS, ids=str)
-def test_bad_settings_of_a_checkpoint_are_told(settings: dict[str, Any], says: str, small_checkpoint: Path) -> None:
-    with pytest.raises(UserError, match=says):
+@pytest.mark.parametrize(("settings", "message"), BAD_SETTINGS, ids=str)
+def test_bad_settings_of_a_checkpoint_are_refused(
+    settings: dict[str, Any], message: str, small_checkpoint: Path
+) -> None:
+    with pytest.raises(UserError, match=message):
         config_with(small_checkpoint, **settings)
 
 

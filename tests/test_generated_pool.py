@@ -1,7 +1,9 @@
 """Pools drawn from a generator: which class an image has, resuming, errors, and the picture of the pool."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,24 +24,16 @@ from robustprune.images.pool import open_pool
 from robustprune.networks.weights import save_weights
 from stopping import StopAfterTwo
 
+Make = Callable[..., Job]
+IMAGES: dict[str, Any] = {"dataset": "digits", "classes": 3, "image_shape": (1, 8, 8)}
 SETTINGS = GeneratorSettings(base_channels=8, channel_multipliers=(1, 2), blocks=1, steps=1)
-GENERATOR = GeneratorStage(
-    dataset="digits", pool="digits-train-0000000000", classes=3, image_shape=(1, 8, 8), settings=SETTINGS
-)
-SPEC = GeneratedPoolStage(
-    dataset="digits",
-    generator=GENERATOR.id,
-    classes=3,
-    image_shape=(1, 8, 8),
-    count=25,
-    sampler=SamplerSettings(steps=4, seed=5),
-)
+GENERATOR = GeneratorStage(pool="digits-train-0000000000", settings=SETTINGS, **IMAGES)
+SPEC = GeneratedPoolStage(generator=GENERATOR.id, count=25, sampler=SamplerSettings(steps=4, seed=5), **IMAGES)
 OUTPUTS = ("images.npy", "labels.npy", "image_digests.npy", "pool.json", "contact_sheet.png")
 
 
 @pytest.fixture
-def generator(make_job: Callable[..., Job]) -> Job:
-    """A complete stage ``generators`` with random weights."""
+def generator(make_job: Make) -> Job:
     job = make_job("generators", GENERATOR.id)
     torch.manual_seed(0)
     network = build_network(SETTINGS, GENERATOR.image_shape, GENERATOR.classes).requires_grad_(False)
@@ -50,7 +44,7 @@ def generator(make_job: Callable[..., Job]) -> Job:
     return job
 
 
-def test_pool_holds_the_classes_in_turn(generator: Job, make_job: Callable[..., Job]) -> None:
+def test_pool_holds_the_classes_in_turn(generator: Job, make_job: Make) -> None:
     job = make_job("pools", SPEC.id, batch_size=10)
     facts = SPEC.run(job)
     pool = open_pool(job.directory)
@@ -66,26 +60,29 @@ def test_pool_holds_the_classes_in_turn(generator: Job, make_job: Callable[..., 
         assert np.array_equal(np.asarray(sheet), np.asarray(contact_sheet(pool.images, pool.labels, 3)))
 
 
-def test_a_resumed_pool_has_the_same_bytes(generator: Job, make_job: Callable[..., Job]) -> None:
-    whole, broken = make_job("pools", SPEC.id, batch_size=10), make_job("pools", "broken", batch_size=10)
-    SPEC.run(whole)
+def test_a_resumed_pool_has_the_same_bytes(generator: Job, make_job: Make) -> None:
+    broken = make_job("pools", "broken", batch_size=10)
     broken.checkpoints = StopAfterTwo(0)
     with pytest.raises(Interrupted):
         SPEC.run(broken)
     broken.checkpoints = Checkpoints(0)
-    SPEC.run(broken)
-    for name in OUTPUTS:
-        assert (whole.directory / name).read_bytes() == (broken.directory / name).read_bytes()
+    assert_same_as_whole(broken, make_job)
 
 
-def test_jobs_that_share_a_pool_draw_the_bytes_of_one(generator: Job, make_job: Callable[..., Job]) -> None:
-    whole, shared = make_job("pools", SPEC.id, batch_size=10), make_job("pools", "shared", batch_size=10)
-    SPEC.run(whole)
+def test_jobs_that_share_a_pool_draw_the_bytes_of_one(generator: Job, make_job: Make) -> None:
+    shared = make_job("pools", "shared", batch_size=10)
     for rows in (range(20, 25), range(10)):
         list(SPEC.row_pass(shared)(rows=rows))
-    SPEC.run(shared)
+    assert_same_as_whole(shared, make_job)
+
+
+def assert_same_as_whole(job: Job, make_job: Make) -> None:
+    """Finish the job; its files are those of one that was never interrupted."""
+    whole = make_job("pools", SPEC.id, batch_size=10)
+    for one in (whole, job):
+        SPEC.run(one)
     for name in OUTPUTS:
-        assert (whole.directory / name).read_bytes() == (shared.directory / name).read_bytes()
+        assert (whole.directory / name).read_bytes() == (job.directory / name).read_bytes()
 
 
 def test_a_loaded_generator_is_frozen(generator: Job) -> None:
@@ -100,33 +97,31 @@ def test_a_generator_of_other_images_is_refused(generator: Job) -> None:
         load_generator(generator.directory, other, torch.device("cpu"))
 
 
-def test_another_stage_is_no_generator(make_job: Callable[..., Job]) -> None:
+def test_another_stage_is_no_generator(make_job: Make) -> None:
     job = make_job("pools", SPEC.id)
     write_spec(job.directory / "spec.json", SPEC)
     with pytest.raises(UserError, match="kind pools, not a generator"):
         load_generator(job.directory, SPEC, torch.device("cpu"))
 
 
-@pytest.mark.parametrize("damage", ["absent", "cut", "foreign"])
-def test_damaged_weights_are_named(damage: str, generator: Job) -> None:
-    path = generator.directory / "weights.safetensors"
-    if damage == "absent":
-        path.unlink()
-    elif damage == "cut":
-        path.write_bytes(path.read_bytes()[:100])
-    else:
-        save_weights({"other": torch.zeros(2)}, path)
+@pytest.mark.parametrize(
+    "damage",
+    [
+        Path.unlink,
+        lambda path: os.truncate(path, 100),
+        lambda path: save_weights({"other": torch.zeros(2)}, path),
+    ],
+    ids=["absent", "cut", "foreign"],
+)
+def test_damaged_weights_are_named(damage: Callable[[Path], object], generator: Job) -> None:
+    damage(generator.directory / "weights.safetensors")
     with pytest.raises(UserError, match=r"weights\.safetensors"):
         load_generator(generator.directory, SPEC, torch.device("cpu"))
 
 
-# --------------------------------------------------------------------------------------------------- contact sheet
-
-
 @pytest.mark.parametrize(("shape", "scale"), [((1, 8, 8), 8), ((1, 28, 28), 2), ((3, 32, 32), 2), ((3, 64, 64), 1)])
 def test_sheet_has_a_row_a_class(shape: tuple[int, int, int], scale: int) -> None:
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (40, *shape), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (40, *shape), dtype=np.uint8)
     labels = np.arange(40) % 4
     sheet = np.asarray(contact_sheet(images, labels, 5, per_class=6))
     pitch = scale * shape[1] + GAP

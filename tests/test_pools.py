@@ -8,7 +8,7 @@ import os
 import pickle
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -32,8 +32,9 @@ from robustprune.images import encoded as decoding
 from robustprune.images import ingested as stage
 from robustprune.images.formats import digits, mnist, parquet, stream
 from robustprune.images.formats.registry import FORMATS
+from robustprune.images.formats.stream import EncodedImage
 from robustprune.images.ingested import IngestedPoolStage
-from robustprune.images.pool import check_images, open_pool, pool_digest
+from robustprune.images.pool import open_pool, pool_digest
 from robustprune.images.sources import DigitsSource, real_source
 from robustprune.images.writing import write_pool
 
@@ -80,6 +81,9 @@ def some_images(count: int, *shape: int) -> npt.NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (count, *shape), dtype=np.uint8)
 
 
+IMAGES, LABELS = some_images(6, 4, 5), np.arange(6)
+
+
 def idx_bytes(values: npt.NDArray[np.uint8]) -> bytes:
     return _idx_header(*values.shape) + values.tobytes()
 
@@ -109,17 +113,19 @@ def write_shard(name: str, encoded: list[Any], labels: list[Any], *, column: str
 # ---- digits
 
 
-def test_digits_are_split_into_1297_and_50_of_each_class() -> None:
+@pytest.mark.parametrize(
+    ("split", "counts"), [("train", [128, 132, 127, 133, 131, 132, 131, 129, 124, 130]), ("test", [50] * 10)]
+)
+def test_digits_are_scikit_learns_split_by_row_scaled_and_rounded(split: str, counts: list[int]) -> None:
+    images, labels = digits.read(split)
     whole = load_digits()
-    pools = {split: digits.read(split) for split in ("train", "test")}
-    assert {split: images.shape for split, (images, _) in pools.items()} == {
-        "train": (1297, 1, 8, 8),
-        "test": (500, 1, 8, 8),
-    }
-    assert np.bincount(pools["test"][1]).tolist() == [50] * 10
-    together = sorted((image.tobytes(), label) for pair in pools.values() for image, label in zip(*pair, strict=True))
-    scaled = np.rint(whole.data * 15.9375).astype(np.uint8)  # 15.9375 is 255 / 16
-    assert together == sorted((image.tobytes(), label) for image, label in zip(scaled, whole.target, strict=True))
+    rows = np.flatnonzero(digits.test_rows(whole.target) == (split == "test"))
+    exact = [round(Fraction(255 * int(level), 16)) for level in whole.data[rows].ravel()]
+    assert images.shape == (sum(counts), 1, 8, 8)
+    assert images.dtype == np.uint8
+    assert images.ravel().tolist() == exact
+    assert np.array_equal(labels, whole.target[rows])
+    assert np.bincount(labels).tolist() == counts
 
 
 def test_digits_for_testing_are_spread_evenly_over_each_class() -> None:
@@ -130,16 +136,6 @@ def test_digits_for_testing_are_spread_evenly_over_each_class() -> None:
         for row in np.flatnonzero(labels == label):
             seen, taken = seen + 1, taken + int(chosen[row])
             assert taken == 50 * seen // int((labels == label).sum())
-
-
-def test_digits_levels_are_scaled_and_rounded() -> None:
-    images, labels = digits.read("test")
-    whole = load_digits()
-    rows = np.flatnonzero(digits.test_rows(whole.target))
-    exact = [round(Fraction(255 * int(level), 16)) for level in whole.data[rows].ravel()]
-    assert images.dtype == np.uint8
-    assert images.ravel().tolist() == exact
-    assert np.array_equal(labels, whole.target[rows])
 
 
 # ---- idx
@@ -153,20 +149,19 @@ def test_idx_files_plain_and_gz_are_read_as_written() -> None:
     assert np.array_equal(found_labels, labels)
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (idx_bytes(some_images(7, 4, 5))[:-3], r"states 7 x 4 x 5, so 156 bytes with its header, but holds 153"),
-        (idx_bytes(some_images(7, 4, 5)) + b"!", r"so 156 bytes with its header, but holds more"),
-        (idx_bytes(some_images(7)), r"it starts with 00000801 and should start with 00000803"),
-        (b"\0\0\x0d\x03" + bytes(12), r"of unsigned bytes in 3 dimension\(s\): it starts with 00000d03"),
-        (_idx_header(7, 0, 5), r"images have shape \(1, 0, 5\), but data\.image_shape is \(1, 4, 5\)"),
-        (_idx_header(7, 2**31, 2**31), r"images have shape \(1, 2147483648, 2147483648\), but"),
-        (b"\0\0\x08\x03\0\0", r"should start with 00000803 and 12 bytes of sizes"),
-        (b"", r"it starts with nothing"),
-    ],
-    ids=["cut_short", "too_long", "labels", "floats", "no_side", "huge_sides", "header_cut_short", "empty"],
-)
+BROKEN_IDX = {
+    "cut_short": (idx_bytes(some_images(7, 4, 5))[:-3], "7 x 4 x 5, so 156 bytes .* holds 153"),
+    "too_long": (idx_bytes(some_images(7, 4, 5)) + b"!", "156 bytes .* holds more"),
+    "labels": (idx_bytes(some_images(7)), "starts with 00000801 .* 00000803"),
+    "floats": (b"\0\0\x0d\x03" + bytes(12), "unsigned bytes .* starts with 00000d03"),
+    "no_side": (_idx_header(7, 0, 5), r"\(1, 0, 5\), but data\.image_shape is \(1, 4, 5\)"),
+    "huge_sides": (_idx_header(7, 2**31, 2**31), r"\(1, 2147483648, 2147483648\), but"),
+    "header_cut_short": (b"\0\0\x08\x03\0\0", "00000803 and 12 bytes of sizes"),
+    "empty": (b"", "starts with nothing"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), BROKEN_IDX.values(), ids=BROKEN_IDX)
 def test_a_broken_idx_file_is_refused(content: bytes, message: str) -> None:
     write_idx(Path("raw"), "train", some_images(7, 4, 5), np.arange(7, dtype=np.uint8))
     Path("raw/train-images-idx3-ubyte").write_bytes(content)
@@ -201,32 +196,26 @@ def test_a_broken_gz_file_is_refused(damage: Callable[[bytes], bytes]) -> None:
     write_idx(Path("raw"), "train", some_images(7, 4, 5), np.arange(7, dtype=np.uint8))
     labels = Path("raw/train-labels-idx1-ubyte.gz")
     labels.write_bytes(damage(labels.read_bytes()))
-    with pytest.raises(UserError, match=r"raw/train-labels-idx1-ubyte\.gz is not a whole gzip file: "):
+    with pytest.raises(UserError, match=r"raw/train-labels-idx1-ubyte\.gz is not a whole gzip file"):
         everything(planned("idx:raw"))
 
 
-@pytest.mark.parametrize("split", ["train", "test"])
-def test_mnist_is_the_same_from_idx_files_and_from_torchvisions_folder(
-    split: str, shared: Path, tmp_path: Path
-) -> None:
-    folder = shared / "data" / "mnist"
-    images, labels = everything(planned(f"idx:{folder}/MNIST/raw", name="mnist", split=split, shape=(1, 28, 28)))
-    assert images.shape == ({"train": 60_000, "test": 10_000}[split], 1, 28, 28)
-    assert np.bincount(labels).tolist() == MNIST_COUNTS[split]
-    found, found_labels = everything(planned(f"torchvision:{folder}", name="mnist", split=split, shape=(1, 28, 28)))
-    assert np.array_equal(found, images)
-    assert np.array_equal(found_labels, labels)
-    unpacked = tmp_path / "MNIST" / "raw"
+@pytest.mark.parametrize(("split", "count"), [("train", 60_000), ("test", 10_000)])
+def test_mnist_is_the_same_from_idx_and_torchvision(split: str, count: int, shared: Path, tmp_path: Path) -> None:
+    def read(source: str) -> tuple[Array, Array]:
+        return everything(planned(source, name="mnist", split=split, shape=(1, 28, 28)))
+
+    folder, unpacked = shared / "data" / "mnist", tmp_path / "MNIST" / "raw"
     unpacked.mkdir(parents=True)
     for file in (folder / "MNIST" / "raw").glob("*.gz"):
         (unpacked / file.stem).write_bytes(gzip.decompress(file.read_bytes()))
     theirs = MNIST(tmp_path, train=split == "train")
-    assert np.array_equal(theirs.data.numpy(), images[:, 0])
-    assert np.array_equal(theirs.targets.numpy(), labels)
-    assert np.array_equal(
-        everything(planned(f"torchvision:{tmp_path}", name="mnist", split=split, shape=(1, 28, 28)))[0],
-        images,
-    )
+    assert len(theirs) == count
+    assert np.bincount(theirs.targets).tolist() == MNIST_COUNTS[split]
+    for source in (f"idx:{folder}/MNIST/raw", f"torchvision:{folder}", f"torchvision:{tmp_path}"):
+        images, labels = read(source)
+        assert np.array_equal(images, theirs.data[:, None].numpy())
+        assert np.array_equal(labels, theirs.targets.numpy())
 
 
 # ---- npz
@@ -234,21 +223,18 @@ def test_mnist_is_the_same_from_idx_files_and_from_torchvisions_folder(
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_colour_npz_files_have_their_channels_moved_to_the_front(save: Callable[..., None]) -> None:
-    images, labels = some_images(6, 4, 5, 3), np.arange(6)
-    save("train.npz", image=images, label=labels)
+    images = some_images(6, 4, 5, 3)
+    save("train.npz", image=images, label=LABELS)
     found, found_labels = everything(planned("npz:.", shape=(3, 4, 5)))
-    assert found.shape == (6, 3, 4, 5)
-    for sample, channel in np.ndindex(6, 3):
-        assert np.array_equal(found[sample, channel], images[sample, :, :, channel])
-    assert np.array_equal(found_labels, labels)
+    assert np.array_equal(found, images.transpose(0, 3, 1, 2))
+    assert np.array_equal(found_labels, LABELS)
 
 
 def test_grey_npz_files_may_lack_the_channel() -> None:
-    images = some_images(6, 4, 5)
-    np.savez("train.npz", image=images, label=np.arange(6))
-    np.savez("test.npz", image=images[..., None], label=np.arange(6))
+    np.savez("train.npz", image=IMAGES, label=LABELS)
+    np.savez("test.npz", image=IMAGES[..., None], label=LABELS)
     for split in ("train", "test"):
-        assert np.array_equal(everything(planned("npz:.", split=split))[0], images[:, None])
+        assert np.array_equal(everything(planned("npz:.", split=split))[0], IMAGES[:, None])
 
 
 def _save(array: Array) -> bytes:
@@ -271,122 +257,84 @@ def _flipped(content: bytes) -> bytes:
     return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
 
 
-def _not_an_array() -> bytes:
+def _zipped(kind: int = zipfile.ZIP_STORED, suffix: str = ".npy", **entries: bytes) -> bytes:
+    """An npz file with these entries; without others, its labels are right."""
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("image", "text")
+    with zipfile.ZipFile(file, "w", kind) as archive:
+        for name, content in ({"label": _save(np.arange(6))} | entries).items():
+            archive.writestr(name + suffix, content)
     return file.getvalue()
+
+
+def _npz_header(words: str) -> bytes:
+    return _zipped(image=b"\x93NUMPY\x01\x00" + struct.pack("<H", len(words)) + words.encode())
+
+
+def _npz_shape(shape: str, descr: str = "'|u1'") -> bytes:
+    return _npz_header(f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}}}")
 
 
 def _bomb() -> bytes:
     file = io.BytesIO()
-    np.savez_compressed(file, image=np.zeros((1_000_000, 4, 5), np.uint8), label=np.arange(6))
-    return file.getvalue()
-
-
-def _packed_by(kind: int, *, array: str) -> bytes:
-    """An npz of which one array is not packed as numpy does."""
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        for key, values in (("image", some_images(6, 4, 5)), ("label", np.arange(6))):
-            archive.writestr(f"{key}.npy", _save(values), kind if key == array else zipfile.ZIP_STORED)
-    return file.getvalue()
-
-
-def _long_header() -> bytes:
-    """A header of version 2 that states 2 GB, of which some are there."""
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("image.npy", b"\x93NUMPY\x02\x00" + struct.pack("<I", 2**31) + bytes(2**20))
-        archive.writestr("label.npy", _save(np.arange(6)))
-    return file.getvalue()
-
-
-def _header_states_more() -> bytes:
-    """A header of seven images before six."""
-    whole, file = io.BytesIO(), io.BytesIO()
-    np.save(whole, some_images(7, 4, 5))
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("image.npy", whole.getvalue()[:-20])
-        archive.writestr("label.npy", _save(np.arange(7)))
+    np.savez_compressed(file, image=np.zeros((1_000_000, 4, 5), np.uint8), label=LABELS)
     return file.getvalue()
 
 
 def _entry_states_more() -> bytes:
     """Header and zip entry state 300 images, of which fewer are there, packed; the checksum is right."""
-    whole, file = io.BytesIO(), io.BytesIO()
-    np.save(whole, np.zeros((300, 4, 5), np.uint8))
+    file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("image.npy", whole.getvalue()[:-20])
+        archive.writestr("image.npy", _save(np.zeros((300, 4, 5), np.uint8))[:-20])
         archive.writestr("label.npy", _save(np.arange(300) % 10))
         archive.getinfo("image.npy").file_size += 20
     return file.getvalue()
 
 
-def _npz_headers(image: str, label: str = "") -> bytes:
-    """Arrays without numbers, with these words in place of what a header says."""
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        for key, words in (("image", image), ("label", label)):
-            words = words or "{'descr': '<i8', 'fortran_order': False, 'shape': (0,)}"
-            archive.writestr(f"{key}.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(words)) + words.encode())
-    return file.getvalue()
+GOOD = _npz_bytes(image=IMAGES, label=LABELS)
+LONG_HEADER = b"\x93NUMPY\x02\x00" + struct.pack("<I", 2**31) + bytes(2**20)  # it states 2 GB, of which some are there
+
+BROKEN_NPZ = {
+    "no_label": (_npz_bytes(image=IMAGES), r"no array 'label'.* image"),
+    "no_image": (_npz_bytes(images=IMAGES, label=LABELS), r"no array 'image'.* images, label"),
+    "pickle": (_npz_bytes(image=np.array([{}]), label=np.arange(1)), r"'image'.* pickles"),
+    "end_cut_off": (GOOD[:-40], r"not an npz file, or is cut short"),
+    "half": (GOOD[: len(GOOD) // 2], r"not an npz file, or is cut short"),
+    "no_zip": (b"text", r"not an npz file, or is cut short"),
+    "flipped_bit": (_flipped(GOOD), r"'image'.*Bad CRC-32"),
+    "no_array": (_zipped(suffix="", image=b"text"), r"'image' is not an array"),
+    "float_images": (_npz_bytes(image=np.zeros((6, 4, 5)), label=LABELS), r"float64 and go from 0 to 0"),
+    "nan_images": (_npz_bytes(image=np.full((6, 4, 5), np.nan), label=LABELS), r"float64 and hold NaN"),
+    "wide_images": (_npz_bytes(image=np.zeros((6, 4, 5), np.int64), label=LABELS), r"images are int64.* uint8"),
+    "nan_labels": (_npz_bytes(image=IMAGES, label=np.full(6, np.nan)), r"labels are float64 \(6,\)"),
+    "fortran": (_npz_bytes(image=np.asfortranarray(IMAGES), label=LABELS), r"Fortran's order"),
+    "zip_bomb": (_bomb(), r"'image'.* from [\d,]+ bytes to 20,\d+,\d+"),
+    "bzip2": (_zipped(zipfile.ZIP_BZIP2, image=_save(IMAGES)), r"is packed by bzip2"),
+    "lzma": (_zipped(zipfile.ZIP_LZMA, image=_save(IMAGES)), r"is packed by lzma"),
+    "long_header": (_zipped(zipfile.ZIP_DEFLATED, image=LONG_HEADER), r"2,147,483,648 bytes .*; 65,536 are"),
+    "rows_missing_packed": (_entry_states_more(), r"'image'.* cannot reshape array"),
+    "rows_missing": (
+        _zipped(image=_save(some_images(7, 4, 5))[:-20], label=_save(np.arange(7))),
+        r"'image'.* states 7 x 4 x 5 uint8, but its file has 248 bytes",
+    ),
+    "other_shape": (_npz_bytes(image=some_images(6, 5, 4), label=LABELS), r"\(1, 5, 4\), but data\.image_shape"),
+    "flat_images": (_npz_bytes(image=some_images(6), label=LABELS), r"shape \(\), but data\.image_shape"),
+    "one_hot": (_npz_bytes(image=IMAGES, label=np.eye(6)), r"labels are float64 \(6, 6\)"),
+    "label_scalar": (_npz_bytes(image=IMAGES, label=np.array(3)), r"labels are int64 \(\)"),
+    "fewer_labels": (_npz_bytes(image=IMAGES, label=np.arange(5)), r"6 images and 5 labels"),
+    "empty": (_npz_bytes(image=IMAGES[:0], label=LABELS[:0]), r"0 images and 0 labels"),
+    "label_too_high": (_npz_bytes(image=IMAGES[:2], label=np.array([0, 10])), r"from 0 to 10, but .*classes .* 0 to 9"),
+    "label_too_low": (_npz_bytes(image=IMAGES[:2], label=np.array([-1, 9])), r"from -1 to 9"),
+    "open_header": (_npz_header("{'descr': ("), r"'image'.* header: .*EOF"),
+    "unhashable": (_npz_header("{{}: 1}"), r"'image'.* header: unhashable"),
+    "no_dtype": (_npz_shape("(0, 4, 5)", "()"), r"'image'.* header: "),
+    "below_nought": (_npz_shape("(0, 1, -4, -5)"), r"header: .* \(0, 1, -4, -5\)"),
+    "huge_sides": (_npz_shape(str((0, 2**40, 2**40, 3))), r"shape \(3, 1099511627776, "),
+    "many_sides": (_npz_shape(f"(0{', 1' * 99})"), r"shape \(1, 1, "),
+    "no_floats": (_npz_shape("(0, 4, 5)", "'<f8'"), r"images are float64, but .* uint8"),
+}
 
 
-def _npz_shape(shape: str, descr: str = "'|u1'") -> bytes:
-    return _npz_headers(f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}}}")
-
-
-GOOD = _npz_bytes(image=some_images(6, 4, 5), label=np.arange(6))
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (_npz_bytes(image=some_images(6, 4, 5)), r"has no array 'label'; it has image"),
-        (_npz_bytes(images=some_images(6, 4, 5), label=np.arange(6)), r"has no array 'image'; it has images, label"),
-        (_npz_bytes(image=np.array([{}]), label=np.arange(1)), r"'image' cannot be read: Object arrays are pickles"),
-        (GOOD[:-40], r"is not an npz file, or is cut short"),
-        (GOOD[: len(GOOD) // 2], r"is not an npz file, or is cut short"),
-        (b"text", r"is not an npz file, or is cut short"),
-        (_flipped(GOOD), r"'image' cannot be read: .*Bad CRC-32 for file 'image\.npy'"),
-        (_not_an_array(), r"'image' is not an array"),
-        (_npz_bytes(image=np.zeros((6, 4, 5)), label=np.arange(6)), r"images are float64 and go from 0 to 0, but"),
-        (_npz_bytes(image=np.full((6, 4, 5), np.nan), label=np.arange(6)), r"images are float64 and hold NaN, but"),
-        (_npz_bytes(image=np.zeros((6, 4, 5), np.int64), label=np.arange(6)), r"images are int64, but should be uint8"),
-        (_npz_bytes(image=some_images(6, 4, 5), label=np.full(6, np.nan)), r"labels are float64 \(6,\), but should be"),
-        (_npz_bytes(image=np.asfortranarray(some_images(6, 4, 5)), label=np.arange(6)), r"is in Fortran's order; save"),
-        (_bomb(), r"'image' cannot be read: it would unpack from [\d,]+ bytes to 20,\d+,\d+, which pictures do not"),
-        (_packed_by(zipfile.ZIP_BZIP2, array="image"), r"'image' cannot be read: it is packed by bzip2; only what is"),
-        (_packed_by(zipfile.ZIP_LZMA, array="label"), r"'label' cannot be read: it is packed by lzma; only what is"),
-        (_long_header(), r"npy header: it states 2,147,483,648 bytes for its header; 65,536 are allowed"),
-        (_entry_states_more(), r"'image' cannot be read: cannot reshape array"),
-        (_header_states_more(), r"'image' cannot be read: it states 7 x 4 x 5 uint8, but its file has 248 bytes"),
-        (_npz_bytes(image=some_images(6, 5, 4), label=np.arange(6)), r"shape \(1, 5, 4\), but data\.image_shape"),
-        (_npz_bytes(image=some_images(6), label=np.arange(6)), r"images have shape \(\), but data\.image_shape is"),
-        (_npz_bytes(image=some_images(6, 4, 5), label=np.eye(6)), r"labels are float64 \(6, 6\)"),
-        (_npz_bytes(image=some_images(6, 4, 5), label=np.array(3)), r"labels are int64 \(\), but should be integers"),
-        (_npz_bytes(image=some_images(6, 4, 5), label=np.arange(5)), r"6 images and 5 labels; there should be as many"),
-        (_npz_bytes(image=some_images(0, 4, 5), label=np.arange(0)), r"0 images and 0 labels; .*and some"),
-        (_npz_bytes(image=some_images(2, 4, 5), label=np.array([0, 10])), r"from 0 to 10, but .*classes allows 0 to 9"),
-        (_npz_bytes(image=some_images(2, 4, 5), label=np.array([-1, 9])), r"labels go from -1 to 9"),
-        (_npz_headers("{'descr': ("), r"'image' cannot be read: no readable npy header: .*EOF"),
-        (_npz_headers("{{}: 1}"), r"'image' cannot be read: no readable npy header: unhashable"),
-        (_npz_shape("(0, 4, 5)", "()"), r"'image' cannot be read: no readable npy header: "),
-        (_npz_shape("(0, 1, -4, -5)"), r"no readable npy header: it states the shape \(0, 1, -4, -5\)"),
-        (_npz_shape(str((0, 2**40, 2**40, 3))), r"images have shape \(3, 1099511627776, "),
-        (_npz_shape(f"(0{', 1' * 99})"), r"images have shape \(1, 1, "),
-        (_npz_shape("(0, 4, 5)", "'<f8'"), r"images are float64, but should be uint8"),
-    ],
-    ids=[
-        "no_label", "no_image", "pickle", "end_cut_off", "half", "no_zip", "flipped_bit", "no_array", "float_images",
-        "nan_images", "wide_images", "nan_labels", "fortran", "zip_bomb", "bzip2", "lzma", "long_header",
-        "rows_missing_packed", "rows_missing",
-        "other_shape", "flat_images", "one_hot", "label_scalar", "fewer_labels", "empty", "label_too_high",
-        "label_too_low", "open_header", "unhashable", "no_dtype", "below_nought", "huge_sides", "many_sides",
-        "no_floats",
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("content", "message"), BROKEN_NPZ.values(), ids=BROKEN_NPZ)
 def test_a_broken_npz_file_is_refused(content: bytes, message: str, make_job: Make) -> None:
     Path("train.npz").write_bytes(content)
     spec = planned("npz:.")
@@ -415,69 +363,56 @@ def test_parquet_shards_are_decoded_in_order(column: str, monkeypatch: pytest.Mo
     assert labels.tolist() == list(range(8))
 
 
-def test_parquet_images_are_converted_to_the_channels_asked_for() -> None:
+@pytest.mark.parametrize("channels", [1, 3])
+def test_parquet_images_are_converted_to_the_channels_asked_for(channels: int) -> None:
     grey = some_images(2, 4, 5)
     write_shard("train-00000-of-00001", [png(image) for image in grey], [0, 1])
-    assert np.array_equal(everything(planned("parquet:shards"))[0], grey[:, None])
-    assert np.array_equal(
-        everything(planned("parquet:shards", shape=(3, 4, 5)))[0], np.repeat(grey[:, None], 3, axis=1)
-    )
+    images, _ = everything(planned("parquet:shards", shape=(channels, 4, 5)))
+    assert np.array_equal(images, np.repeat(grey[:, None], channels, axis=1))
 
 
 PICTURE = png(some_images(1, 4, 5)[0])
 
 
-@pytest.mark.parametrize(
-    ("encoded", "labels", "message"),
-    [
-        ([PICTURE, b"no picture"], [0, 1], r": the image in row 1 cannot be decoded: cannot identify image file"),
-        ([PICTURE, PICTURE, PICTURE[:-30]], [0, 1, 2], r": the image in row 2 cannot be decoded: "),
-        ([png(some_images(1, 5, 4)[0])], [0], r": the image in row 0 is 4 x 5 pixels, but .* asks for 5 x 4"),
-        ([png(np.full((4, 5), 300, np.uint16))], [0], r": the image in row 0 has more than 8 bits a channel"),
-        ([PICTURE, None], [0, 1], r": row 1 has no image"),
-        ([PICTURE], pa.array([None], pa.int64()), r": row 0 has no label"),
-        ([PICTURE], ["cat"], r": column label should hold integers, but holds string"),
-    ],
-    ids=["no_picture", "cut_short", "other_size", "16_bits", "null_image", "null_label", "text_label"],
-)
+BROKEN_ROWS: dict[str, tuple[list[Any], Any, str]] = {
+    "no_picture": ([PICTURE, b"no picture"], [0, 1], "row 1 cannot be decoded: cannot identify"),
+    "cut_short": ([PICTURE, PICTURE, PICTURE[:-30]], [0, 1, 2], "row 2 cannot be decoded"),
+    "other_size": ([png(some_images(1, 5, 4)[0])], [0], "row 0 is 4 x 5 pixels, but .* 5 x 4"),
+    "16_bits": ([png(np.full((4, 5), 300, np.uint16))], [0], "row 0 has more than 8 bits"),
+    "null_image": ([PICTURE, None], [0, 1], "row 1 has no image"),
+    "null_label": ([PICTURE], pa.array([None], pa.int64()), "row 0 has no label"),
+    "text_label": ([PICTURE], ["cat"], "column label should hold integers, but holds string"),
+    "too_many_bytes": ([PICTURE + bytes(1000)], [0], r"row 0 is 1,?\d\d\d bytes; more than 1,?000 are"),
+}
+
+
+@pytest.mark.parametrize(("encoded", "labels", "message"), BROKEN_ROWS.values(), ids=BROKEN_ROWS)
 def test_a_broken_row_is_refused_by_number(
     encoded: list[Any], labels: Any, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parquet, "ROWS_AT_ONCE", 2)  # so that row 2 is the first of its batch
+    monkeypatch.setattr(decoding, "LARGEST_BYTES", 1000)
     write_shard("train-00000-of-00001", encoded, labels)
-    with pytest.raises(UserError, match=rf"train-00000-of-00001\.parquet{message}"):
+    with pytest.raises(UserError, match=rf"train-00000-of-00001\.parquet: .*{message}"):
         everything(planned("parquet:shards"))
 
 
-@pytest.mark.parametrize(
-    ("table", "message"),
-    [
-        ({"picture": [1], "label": [1]}, r"should have the columns img or image, and label; it has picture, label"),
-        ({"img": [{"bytes": PICTURE}]}, r"should have the columns img or image, and label; it has img"),
-        (
-            {"img": [PICTURE], "label": [1]},
-            r"column img should be a struct with the field bytes: binary, but is binary",
-        ),
-        (
-            {"img": [{"path": "a.png"}], "label": [1]},
-            r"should be a struct with the field bytes: binary, but is struct<p",
-        ),
-        ({"img": [{"bytes": "text"}], "label": [1]}, r"field bytes: binary, but is struct<bytes: string>"),
-        ({"img": [{"bytes": 1}], "label": [1]}, r"field bytes: binary, but is struct<bytes: int64>"),
-    ],
-    ids=["other_columns", "no_label", "bare_bytes", "paths_only", "text", "numbers"],
-)
-def test_a_parquet_file_with_other_columns_is_refused(table: dict[str, Any], message: str) -> None:
-    pq.write_table(pa.table(table), "train-00000-of-00001.parquet")
+ENCODED = [{"bytes": PICTURE}]
+OTHER_COLUMNS = {
+    "other_columns": (pa.table({"picture": [1], "label": [1]}), "img or image, and label; it has picture, label"),
+    "no_label": (pa.table({"img": ENCODED}), "img or image, and label; it has img"),
+    "two_labels": (pa.table([ENCODED, [1], [2]], ["img", "label", "label"]), "it has img, label, label"),
+    "bare_bytes": (pa.table({"img": [PICTURE], "label": [1]}), "column img .* bytes: binary, but is binary"),
+    "paths_only": (pa.table({"img": [{"path": "a.png"}], "label": [1]}), "bytes: binary, but is struct<p"),
+    "text": (pa.table({"img": [{"bytes": "text"}], "label": [1]}), "bytes: binary, but is struct<bytes: string>"),
+    "numbers": (pa.table({"img": [{"bytes": 1}], "label": [1]}), "bytes: binary, but is struct<bytes: int64>"),
+}
+
+
+@pytest.mark.parametrize(("table", "message"), OTHER_COLUMNS.values(), ids=OTHER_COLUMNS)
+def test_a_parquet_file_with_other_columns_is_refused(table: pa.Table, message: str) -> None:
+    pq.write_table(table, "train-00000-of-00001.parquet")
     with pytest.raises(UserError, match=rf"train-00000-of-00001\.parquet.* {message}"):
-        everything(planned("parquet:."))
-
-
-def test_a_parquet_file_with_two_columns_of_a_name_is_refused() -> None:
-    pq.write_table(
-        pa.table([[{"bytes": PICTURE}], [1], [2]], ["img", "label", "label"]), "train-00000-of-00001.parquet"
-    )
-    with pytest.raises(UserError, match=r"should have the columns img or image, and label; it has img, label, label"):
         everything(planned("parquet:."))
 
 
@@ -495,10 +430,7 @@ def test_the_checksums_of_a_parquet_file_are_compared() -> None:
 def test_an_image_that_stands_for_many_rows_is_not_unpacked_for_all_at_once() -> None:
     write_shard("train-00000-of-00001", [PICTURE + bytes(2**18)] * 256, [0] * 256)
     used = pa.total_allocated_bytes()
-    pictures = FORMATS["parquet"].open_stream(planned("parquet:shards")).pictures
-    assert pictures is not None
-    images = pictures.images(0)
-    next(images)
+    next(shard_pictures())
     assert pa.total_allocated_bytes() - used < 2**25  # all rows are 2**26
 
 
@@ -510,46 +442,36 @@ def test_a_row_group_is_in_memory_at_once_and_no_file_before_its_turn() -> None:
         table = pa.table({"image": images, "label": [0] * 256})
         pq.write_table(table, f"shards/train-0000{shard}-of-00002.parquet", row_group_size=8, use_dictionary=False)
         del images, table
+    used = pa.total_allocated_bytes()
+    assert max(pa.total_allocated_bytes() - used for _ in shard_pictures()) < 2**22  # a file is 2**24
+
+
+def shard_pictures() -> Iterator[EncodedImage]:
     pictures = FORMATS["parquet"].open_stream(planned("parquet:shards")).pictures
     assert pictures is not None
-    used = pa.total_allocated_bytes()
-    assert max(pa.total_allocated_bytes() - used for _ in pictures.images(0)) < 2**22  # a file is 2**24
+    return iter(pictures.images(0))
 
 
 def test_parquet_files_that_unpack_to_what_pictures_do_not_are_refused() -> None:
     zeros = pa.table({"image": [{"bytes": bytes(2**20)}] * 32, "label": [0] * 32})
     pq.write_table(zeros, "train-00000-of-00001.parquet", compression="zstd", use_dictionary=False)
-    with pytest.raises(
-        UserError, match=r"0001\.parquet: image\.bytes would unpack from [\d,]+ bytes to 33,\d+,\d+, which"
-    ):
+    with pytest.raises(UserError, match=r"0001\.parquet: image\.bytes .* from [\d,]+ bytes to 33,\d+,\d+"):
         FORMATS["parquet"].open_stream(planned("parquet:."))
     equal = pa.table({"image": pa.nulls(2**22, zeros["image"].type), "label": np.zeros(2**22, np.int64)})
     pq.write_table(equal, "train-00000-of-00001.parquet", compression="zstd", use_dictionary=False)
     assert FORMATS["parquet"].open_stream(planned("parquet:.")).count == 2**22
 
 
-def test_a_picture_of_too_many_bytes_is_refused_in_a_pool_of_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoding, "LARGEST_BYTES", 100)
-    write_shard("train-00000-of-00001", [PICTURE + bytes(100)], [0])
-    with pytest.raises(
-        UserError, match=r"0001\.parquet: the image in row 0 is 1\d\d bytes; more than 100 are not taken"
-    ):
-        everything(planned("parquet:shards"))
-
-
-def _garbled(content: bytes) -> bytes:
-    """The pages at the front overwritten, the directory at the end left."""
-    return content[:4] + b"\xff" * 60 + content[64:]
-
-
 @pytest.mark.parametrize(
-    "damage", [lambda raw: raw[:-20], lambda raw: b"text", _garbled], ids=["cut", "text", "garbled"]
+    "damage",
+    [lambda raw: raw[:-20], lambda raw: b"text", lambda raw: raw[:4] + b"\xff" * 60 + raw[64:]],
+    ids=["cut", "text", "overwritten_pages"],
 )
 def test_a_broken_parquet_file_is_refused(damage: Callable[[bytes], bytes]) -> None:
     write_shard("train-00000-of-00001", [PICTURE], [0])
     file = Path("shards/train-00000-of-00001.parquet")
     file.write_bytes(damage(file.read_bytes()))
-    with pytest.raises(UserError, match=r"train-00000-of-00001\.parquet is not a whole Parquet file: "):
+    with pytest.raises(UserError, match=r"train-00000-of-00001\.parquet is not a whole Parquet file"):
         everything(planned("parquet:shards"))
 
 
@@ -570,15 +492,11 @@ def test_cifar10_in_hugging_faces_layout_is_decoded(shared: Path) -> None:
 
 def put_mnist(root: Path, monkeypatch: pytest.MonkeyPatch) -> npt.NDArray[np.uint8]:
     """A small stand-in for MNIST in torchvision's folder, with the MD5 sums it is known by."""
-    images = some_images(7, 28, 28)
+    images, labels = some_images(7, 28, 28), np.arange(7, dtype=np.uint8)
     for split in ("train", "test"):
-        write_idx(root / "MNIST" / "raw", split, images, np.arange(7, dtype=np.uint8))
-    sums = {stem: hashlib.md5(idx_bytes(images)).hexdigest() for stem in mnist.MNIST_MD5 if "images" in stem}
-    sums |= {
-        stem: hashlib.md5(idx_bytes(np.arange(7, dtype=np.uint8))).hexdigest()
-        for stem in mnist.MNIST_MD5
-        if "labels" in stem
-    }
+        write_idx(root / "MNIST" / "raw", split, images, labels)
+    parts = {stem: images if "images" in stem else labels for stem in mnist.MNIST_MD5}
+    sums = {stem: hashlib.md5(idx_bytes(part)).hexdigest() for stem, part in parts.items()}
     monkeypatch.setattr(mnist, "MNIST_MD5", sums)
     return images
 
@@ -621,42 +539,41 @@ def test_the_known_sums_of_mnists_labels_are_torchvisions(shared: Path) -> None:
         assert hashlib.md5(gzip.decompress(content)).hexdigest() == mnist.MNIST_MD5[stem]
 
 
-def test_cifar10_is_read_from_torchvisions_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("split", "files"), [("train", range(5)), ("test", range(5, 6))])
+def test_cifar10_is_read_from_torchvisions_folder(split: str, files: range, monkeypatch: pytest.MonkeyPatch) -> None:
     images = put_cifar10(Path("mine"), monkeypatch)
-    found, labels = everything(planned("torchvision:mine", name="cifar10"))
-    assert np.array_equal(found, images[:15])
-    assert labels.tolist() == [0, 1, 2, 1, 2, 3, 2, 3, 4, 3, 4, 5, 4, 5, 6]
-    found, labels = everything(planned("torchvision:mine", name="cifar10", split="test"))
-    assert np.array_equal(found, images[15:])
-    assert labels.tolist() == [5, 6, 7]
+    found, labels = everything(planned("torchvision:mine", name="cifar10", split=split))
+    assert np.array_equal(found, images[3 * files.start : 3 * files.stop])
+    assert labels.tolist() == [file + row for file in files for row in range(3)]
 
 
-@pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "train-labels-idx1-ubyte.gz"])
-def test_an_mnist_file_with_other_content_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+OTHER = idx_bytes(np.zeros(7, np.uint8))
+OTHER_MD5 = f"is not MNIST's: .* MD5 {hashlib.md5(OTHER).hexdigest()}"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("train-images-idx3-ubyte", OTHER, OTHER_MD5),
+        ("train-labels-idx1-ubyte.gz", gzip.compress(OTHER), OTHER_MD5),
+        ("train-labels-idx1-ubyte.gz", gzip.compress(OTHER)[:-9], "is not a whole gzip file"),
+    ],
+    ids=["images", "labels", "cut_short"],
+)
+def test_a_wrong_mnist_file_is_refused(
+    name: str, content: bytes, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     put_mnist(Path("mine"), monkeypatch)
-    other = idx_bytes(np.zeros(7, np.uint8))
-    (Path("mine/MNIST/raw") / name).write_bytes(gzip.compress(other) if name.endswith("gz") else other)
-    with pytest.raises(
-        UserError, match=rf"raw/{name} is not MNIST's: its content has the MD5 {hashlib.md5(other).hexdigest()}"
-    ):
-        everything(planned("torchvision:mine", name="mnist", shape=(1, 28, 28)))
-
-
-def test_an_mnist_file_that_is_cut_short_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    put_mnist(Path("mine"), monkeypatch)
-    labels = Path("mine/MNIST/raw/train-labels-idx1-ubyte.gz")
-    labels.write_bytes(labels.read_bytes()[:-9])
-    with pytest.raises(UserError, match=r"raw/train-labels-idx1-ubyte\.gz is not a whole gzip file: "):
+    (Path("mine/MNIST/raw") / name).write_bytes(content)
+    with pytest.raises(UserError, match=rf"raw/{name} {message}"):
         everything(planned("torchvision:mine", name="mnist", shape=(1, 28, 28)))
 
 
 @pytest.mark.parametrize("name", ["data_batch_5", "test_batch", "batches.meta"])
-def test_a_cifar10_file_with_another_md5_is_refused_before_it_is_unpickled(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cifar10_file_with_another_md5_is_not_unpickled(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     put_cifar10(Path("mine"), monkeypatch)
     Path("mine/cifar-10-batches-py", name).write_bytes(b"cos\nsystem\n(S'touch unpickled'\ntR.")
-    with pytest.raises(UserError, match=rf"cifar-10-batches-py/{name} is not CIFAR10's: its content has the MD5 "):
+    with pytest.raises(UserError, match=rf"cifar-10-batches-py/{name} is not CIFAR10's: .* MD5 "):
         everything(planned("torchvision:mine", name="cifar10"))
     assert not Path("unpickled").exists()
 
@@ -669,10 +586,8 @@ def test_a_missing_file_of_torchvisions_is_named(name: str, file: str, monkeypat
     put_mnist(Path("mine"), monkeypatch)
     put_cifar10(Path("mine"), monkeypatch)
     Path("mine", file).unlink()
-    with pytest.raises(
-        UserError, match=rf"{file}, a file of torchvision's {name.upper()}, does not exist; data\.source"
-    ):
-        everything(planned(f"torchvision:{Path('mine')}", name=name))
+    with pytest.raises(UserError, match=rf"{file}, .* {name.upper()}, does not exist; data\.source"):
+        everything(planned("torchvision:mine", name=name))
 
 
 # ---- the stage
@@ -682,13 +597,15 @@ def outputs(job: Job) -> dict[str, str]:
     return {path.name: digest(path) for path in job.outputs}
 
 
-def test_the_stage_writes_an_open_pool_and_tells_its_facts(make_job: Make) -> None:
+def test_the_stage_writes_a_pool_and_returns_its_facts(make_job: Make) -> None:
     spec = planned("digits", name="digits", split="test", shape=(1, 8, 8))
     job = make_job("pools", spec.id)
     facts = spec.run(job)
     pool = open_pool(job.directory)
     images, labels = digits.read(spec.split)
-    assert np.array_equal(pool.images[:], images)
+    assert isinstance(pool.images, np.memmap)
+    assert np.array_equal(pool.images, images)
+    assert pool.labels.dtype == np.int16
     assert np.array_equal(pool.labels, labels)
     assert len(pool) == 500
     assert facts == {
@@ -700,18 +617,20 @@ def test_the_stage_writes_an_open_pool_and_tells_its_facts(make_job: Make) -> No
     }
     assert pool.info.digest == facts["digest"]
     assert pool.info.source == "scikit-learn's digits, test"
+    assert (pool.info.image_shape, pool.info.count, pool.info.dataset) == ((1, 8, 8), 500, "digits")
+    assert pool.info.class_counts == (50,) * 10
     assert sorted(outputs(job)) == ["contact_sheet.png", "image_digests.npy", "images.npy", "labels.npy", "pool.json"]
     with Image.open(job.directory / "contact_sheet.png") as sheet:
         assert min(sheet.size) > 80
 
 
 def test_a_pool_is_the_same_bytes_wherever_its_source_lies_and_whatever_a_killed_attempt_left(make_job: Make) -> None:
-    made = []
-    for number, folder in enumerate((Path("here"), Path("there"))):
-        write_idx(folder, "train", some_images(40, 28, 28), np.repeat(np.arange(10, dtype=np.uint8), 4))
+    made: list[Any] = []
+    for folder in ("here", "there"):
+        write_idx(Path(folder), "train", some_images(40, 28, 28), np.repeat(np.arange(10, dtype=np.uint8), 4))
         spec = planned(f"idx:{folder}", name="mnist", shape=(1, 28, 28))
-        job = make_job(f"pools{number}", spec.id)
-        if number:
+        job = make_job(folder, spec.id)
+        if made:
             (job.partial / "images.npy").write_bytes(b"half")
             (job.directory / "images.npy").write_bytes(b"an earlier attempt's")
         spec.run(job)
@@ -737,14 +656,14 @@ def changed() -> tuple[IngestedPoolStage, Callable[[], None]]:
     Only its content tells: size, time and inode are the same.
     """
     file = Path("train.npz")
-    np.savez(file, image=some_images(6, 4, 5), label=np.arange(6))
+    np.savez(file, image=IMAGES, label=LABELS)
     spec, content, status = planned("npz:."), file.read_bytes(), file.stat()
 
     def put(content: bytes) -> None:
         file.write_bytes(content)
         os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
 
-    put(_npz_bytes(image=some_images(6, 4, 5), label=np.arange(6)[::-1]))
+    put(_npz_bytes(image=IMAGES, label=LABELS[::-1]))
     return spec, partial(put, content)
 
 
@@ -760,7 +679,7 @@ def test_a_file_changed_after_the_plan_is_refused_by_the_stage(changed: Any, mak
     assert open_pool(job.directory).labels.tolist() == list(range(6))
 
 
-def test_what_a_killed_attempt_wrote_of_another_file_is_not_gone_on_from(
+def test_a_killed_attempt_with_another_file_is_not_resumed(
     changed: Any, make_job: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec, bring_back = changed
@@ -780,7 +699,7 @@ def test_what_a_killed_attempt_wrote_of_another_file_is_not_gone_on_from(
 
 
 def test_a_file_changed_while_it_is_read_is_refused(make_job: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    np.savez("train.npz", image=some_images(6, 4, 5), label=np.arange(6))
+    np.savez("train.npz", image=IMAGES, label=LABELS)
     spec = planned("npz:.")
     monkeypatch.setattr(stage, "require_unchanged", lambda *_, **__: os.utime("train.npz", ns=(0, 0)))
     job = make_job("pools", spec.id)
@@ -805,16 +724,6 @@ def pool_folder(make_job: Make) -> Path:
     return job.directory
 
 
-def test_a_pool_is_read_as_it_was_written(pool_folder: Path) -> None:
-    pool = open_pool(pool_folder)
-    assert isinstance(pool.images, np.memmap)
-    assert np.array_equal(pool.images, some_images(20, 3, 4, 5))
-    assert pool.labels.tolist() == list(range(10)) * 2
-    assert pool.labels.dtype == np.int16
-    assert pool.info.class_counts == (2,) * 10
-    assert (pool.info.image_shape, pool.info.count, pool.info.dataset) == ((3, 4, 5), 20, "small")
-
-
 def test_a_pools_digest_is_that_of_both_arrays(pool_folder: Path) -> None:
     sums = [blake3((pool_folder / name).read_bytes()).hexdigest() for name in ("images.npy", "labels.npy")]
     assert open_pool(pool_folder).info.digest == hashlib.sha256("\n".join(sums).encode()).hexdigest()
@@ -822,24 +731,20 @@ def test_a_pools_digest_is_that_of_both_arrays(pool_folder: Path) -> None:
     assert pool_digest(pool_folder) != open_pool(pool_folder).info.digest
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("pool.json", None, r"is not a readable pool: .*pool\.json"),
-        ("pool.json", b"{}", r"is not a readable pool: .*Field required"),
-        ("images.npy", None, r"is not a readable pool: .*images\.npy"),
-        ("images.npy", b"", r"is not a readable pool: "),
-        ("images.npy", _save(some_images(20, 3, 4, 5))[:-1], r"is not a readable pool: mmap length"),
-        ("images.npy", _save(some_images(19, 3, 4, 5)), r"images\.npy is uint8 \(19, .*json states uint8 \(20,"),
-        ("images.npy", _save(np.zeros((20, 3, 4, 5))), r"images\.npy is float64 \(20, .*json states uint8"),
-        ("labels.npy", _npz_bytes(label=np.arange(20)), r"is not a readable pool: the magic string is not correct"),
-        ("labels.npy", _save(np.arange(20)), r"labels\.npy is int64 \(20,\), pool\.json states int16 \(20,\)"),
-    ],
-    ids=[
-        "no_info", "empty_info", "no_images", "empty_images", "images_cut_short", "fewer_images", "float_images",
-        "zipped_labels", "other_integers",
-    ],
-)  # fmt: skip
+BROKEN_POOLS = {
+    "no_info": ("pool.json", None, r"pool\.json"),
+    "empty_info": ("pool.json", b"{}", "Field required"),
+    "no_images": ("images.npy", None, r"images\.npy"),
+    "empty_images": ("images.npy", b"", "is not a readable pool"),
+    "images_cut_short": ("images.npy", _save(some_images(20, 3, 4, 5))[:-1], "mmap length"),
+    "fewer_images": ("images.npy", _save(some_images(19, 3, 4, 5)), r"uint8 \(19, .*json states uint8 \(20,"),
+    "float_images": ("images.npy", _save(np.zeros((20, 3, 4, 5))), r"float64 \(20, .*json states uint8"),
+    "zipped_labels": ("labels.npy", _npz_bytes(label=np.arange(20)), "the magic string is not correct"),
+    "other_integers": ("labels.npy", _save(np.arange(20)), r"int64 \(20,\), pool\.json states int16 \(20,\)"),
+}
+
+
+@pytest.mark.parametrize(("name", "content", "message"), BROKEN_POOLS.values(), ids=BROKEN_POOLS)
 def test_a_broken_pool_is_refused(name: str, content: bytes | None, message: str, pool_folder: Path) -> None:
     (pool_folder / name).unlink()
     if content is not None:
@@ -847,7 +752,3 @@ def test_a_broken_pool_is_refused(name: str, content: bytes | None, message: str
     with pytest.raises(UserError, match=message) as refusal:
         open_pool(pool_folder)
     assert "\n" not in str(refusal.value)
-
-
-def test_checked_images_pass() -> None:
-    check_images(some_images(2, 1, 4, 5), np.array([0, 9]), origin="a test", classes=10, image_shape=(1, 4, 5))

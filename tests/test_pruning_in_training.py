@@ -39,7 +39,7 @@ from robustprune.training.recipes.base import AnyRecipe
 from robustprune.training.recipes.rs_fgsm import RsFgsmRecipe
 from robustprune.training.recipes.trades import TradesRecipe
 from robustprune.training.trainset import KeptImages
-from tiny import TINY, run_upstream
+from tiny import TINY, run_upstream, stage_of
 
 RS_FGSM = RsFgsmRecipe(
     epochs=4,
@@ -69,6 +69,25 @@ def resumed(trained: Training, folder: Path, recipe: AnyRecipe, **how: Any) -> T
     return other
 
 
+def stop_at(trained: Training, step: int) -> Training:
+    while trained.step < step:
+        trained.one_step()
+    return trained
+
+
+def choice_of(trained: Training) -> pd.DataFrame:
+    return pd.read_parquet(trained.job.partial / CHOICE_FILE)
+
+
+def assert_resumes(folder: Path, recipe: AnyRecipe, stop_after: int, **how: Any) -> None:
+    """A training that is saved after some steps ends in the bits of one that is not."""
+    expected = finish(training(folder / "unbroken", recipe, **how))
+    first = stop_at(training(folder / "first", recipe, **how), stop_after)
+    first.save()
+    found = finish(resumed(first, folder / "second", recipe, **how))
+    assert all(torch.equal(value, found[name]) for name, value in expected.items())
+
+
 MIDWAY = [
     MidTraining(keep=0.6, strategy="low_distance"),
     MidTraining(keep=0.35, strategy="low_high_distance", at="clean", after_epoch=2),
@@ -80,21 +99,18 @@ MIDWAY = [
 @pytest.mark.parametrize("midway", MIDWAY, ids=lambda midway: f"{midway.strategy}-{midway.score}")
 def test_after_its_epoch_a_training_goes_on_with_the_share_kept(midway: MidTraining, tmp_path: Path) -> None:
     trained = training(tmp_path, RS_FGSM, mid_training=midway)
-    seen: list[set[int]] = [set() for _ in range(4)]
-    counts = [0] * 4
+    drawn: list[list[int]] = [[], [], [], []]
     while trained.step < trained.total:
         position = trained.clock.position(trained.step)
         trained.one_step()
-        drawn = trained.kept[0].rows[trained.sampler.real_positions(position).numpy()]
-        seen[position.epoch] |= set(drawn.tolist())
-        counts[position.epoch] += len(drawn)
-    table = pd.read_parquet(trained.job.partial / CHOICE_FILE)
+        drawn[position.epoch] += trained.kept[0].rows[trained.sampler.real_positions(position).numpy()].tolist()
+    table = choice_of(trained)
     assert table["index"].tolist() == kept_of(write_noise(tmp_path / "again")).rows.tolist()
     left = round(midway.keep * 40)
-    assert counts == [40] * midway.after_epoch + [left] * (4 - midway.after_epoch)
-    for epoch, rows in enumerate(seen):
+    assert [len(rows) for rows in drawn] == [40] * midway.after_epoch + [left] * (4 - midway.after_epoch)
+    for epoch, rows in enumerate(drawn):
         expected = table["index"] if epoch < midway.after_epoch else table["index"][table["kept"]]
-        assert rows == set(expected)
+        assert set(rows) == set(expected)
     assert trained.history[-1]["learning_rate"] == 0  # the schedule went its whole way
     assert trained.model.training
 
@@ -129,26 +145,22 @@ def test_what_is_chosen_takes_little_memory_for_each_image(tmp_path: Path) -> No
 def test_the_scores_are_those_of_the_model_at_that_point_and_the_strategy_is_the_papers(tmp_path: Path) -> None:
     """Low distance: the images of high loss go; scored in eval mode, un-augmented, at the end of an RS-FGSM step."""
     trained = training(tmp_path, RS_FGSM, mid_training=MidTraining(keep=0.6, strategy="low_distance", at="clean"))
-    while trained.step < trained.prune_at:
-        trained.one_step()
-    model = trained.model.eval()
+    model = stop_at(trained, trained.prune_at).model.eval()
     pixels, labels, _ = trained.kept[0].read(np.arange(40))
     with torch.no_grad():
         expected = F.cross_entropy(model(torch.tensor(pixels) / 255), torch.tensor(labels), reduction="none")
     model.train()
     trained.one_step()
-    table = pd.read_parquet(trained.job.partial / CHOICE_FILE)
+    table = choice_of(trained)
     np.testing.assert_allclose(table["score"], expected, rtol=1e-5)
     assert table["score"][table["kept"]].max() < table["score"][~table["kept"]].min()
 
 
 @pytest.mark.parametrize("clip_start", [False, True])
-def test_the_step_before_scoring_is_the_recipes_own(clip_start: bool, tmp_path: Path) -> None:
+def test_the_step_before_scoring_is_the_recipes(clip_start: bool, tmp_path: Path) -> None:
     recipe = RS_FGSM.model_copy(update={"clip_start": clip_start, "step_scale": 0.5})
     trained = training(tmp_path, recipe, mid_training=MidTraining(keep=0.6, strategy="low_distance"))
-    while trained.step < trained.prune_at:
-        trained.one_step()
-    model = trained.model.eval()
+    model = stop_at(trained, trained.prune_at).model.eval()
     kept = trained.kept[0]
     pixels, classes, _ = kept.read(np.arange(40))
     images, labels = torch.tensor(pixels) / 255, torch.tensor(classes)
@@ -158,43 +170,22 @@ def test_the_step_before_scoring_is_the_recipes_own(clip_start: bool, tmp_path: 
     (gradient,) = torch.autograd.grad(F.cross_entropy(model(start), labels), start)
     attacked = (start.detach() + 0.05 * gradient.sign()).clamp(images - 0.1, images + 0.1).clamp(0, 1)
     with torch.no_grad():
-        expected = F.cross_entropy(model(attacked), labels, reduction="none")
+        clean, expected = (F.cross_entropy(model(points), labels, reduction="none") for points in (images, attacked))
+    assert (expected > clean).float().mean() > 0.95
     model.train()
     trained.one_step()
-    np.testing.assert_allclose(pd.read_parquet(trained.job.partial / CHOICE_FILE)["score"], expected, rtol=1e-5)
-
-
-def test_the_adversarial_loss_is_higher_than_the_clean_one(tmp_path: Path) -> None:
-    scores = []
-    for at in ("clean", "adversarial"):
-        trained = training(tmp_path / at, RS_FGSM, mid_training=MidTraining(keep=0.6, strategy="low_distance", at=at))
-        while trained.step <= trained.prune_at:
-            trained.one_step()
-        scores.append(pd.read_parquet(trained.job.partial / CHOICE_FILE)["score"])
-    assert (scores[1] > scores[0]).mean() > 0.95
+    np.testing.assert_allclose(choice_of(trained)["score"], expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("stop_after", [3, 4, 5, 8], ids=lambda step: f"step{step}")
 def test_a_pruned_training_goes_on_to_the_same_bits(stop_after: int, tmp_path: Path) -> None:
-    how = {"mid_training": MidTraining(keep=0.6, strategy="low_distance")}
-    expected = finish(training(tmp_path / "unbroken", RS_FGSM, **how))
-    first = training(tmp_path / "first", RS_FGSM, **how)
-    for _ in range(stop_after):
-        first.one_step()
-    first.save()
-    found = finish(resumed(first, tmp_path / "second", RS_FGSM, **how))
-    assert all(torch.equal(value, found[name]) for name, value in expected.items())
+    midway = MidTraining(keep=0.6, strategy="low_distance")
+    assert_resumes(tmp_path, RS_FGSM, stop_after, mid_training=midway)
 
 
 @pytest.mark.parametrize("online", [OnlinePuma(), OnlinePuma(threshold=Fraction(1), warm_up_epochs=1)], ids=str)
 def test_an_online_training_goes_on_to_the_same_bits(online: OnlinePuma, tmp_path: Path) -> None:
-    expected = finish(training(tmp_path / "unbroken", TRADES, online=online))
-    first = training(tmp_path / "first", TRADES, online=online)
-    for _ in range(4):
-        first.one_step()
-    first.save()
-    found = finish(resumed(first, tmp_path / "second", TRADES, online=online))
-    assert all(torch.equal(value, found[name]) for name, value in expected.items())
+    assert_resumes(tmp_path, TRADES, 4, online=online)
 
 
 class TwoSided(nn.Module):
@@ -232,18 +223,13 @@ def test_margins_along_the_attack_are_those_of_a_linear_model() -> None:
     assert 0 < moved.easy.sum() < 200
 
 
-def test_points_beyond_the_pixel_range_are_clipped() -> None:
+def test_points_beyond_the_pixel_range_are_clipped_and_without_a_threshold_nothing_is_pruned() -> None:
     model = TwoSided(torch.ones(16), 100.0)  # always class 0
-    images = torch.full((3, 1, 4, 4), 0.95)
-    moved = OnlinePuma(threshold=Fraction(26, 8)).moved(model, images, images + 0.05, torch.zeros(3).long())
+    images, labels = torch.full((3, 1, 4, 4), 0.95), torch.zeros(3).long()
+    moved = OnlinePuma(threshold=Fraction(26, 8)).moved(model, images, images + 0.05, labels)
     assert moved.easy.all()
     assert moved.images.max() <= 1
-
-
-def test_without_a_threshold_nothing_is_pruned() -> None:
-    images = torch.full((3, 1, 4, 4), 0.5)
-    model = TwoSided(torch.ones(16), 100.0)
-    assert not OnlinePuma().moved(model, images, images, torch.zeros(3).long()).easy.any()
+    assert not OnlinePuma().moved(model, images, images + 0.05, labels).easy.any()
 
 
 def test_online_margins_leave_running_statistics_alone() -> None:
@@ -257,14 +243,15 @@ def test_online_margins_leave_running_statistics_alone() -> None:
 
 
 def test_pruning_waits_for_the_warm_up_and_its_share_is_in_the_history(tmp_path: Path) -> None:
-    online = OnlinePuma(threshold=Fraction(1, 1000), warm_up_epochs=2)
-    trained = training(tmp_path, TRADES, online=online)
-    finish(trained)
-    pruned = trained.history_table()["pruned"].tolist()
-    assert pruned[:2] == [0, 0]
-    assert pruned[2] > 0
-    plain = training(tmp_path / "plain", TRADES)
+    pruned, plain = (
+        training(tmp_path / name, TRADES, online=online)
+        for name, online in (("pruned", OnlinePuma(threshold=Fraction(1, 1000), warm_up_epochs=2)), ("plain", None))
+    )
+    finish(pruned)
     finish(plain)
+    *warm_up, last = pruned.history_table()["pruned"]
+    assert warm_up == [0, 0]
+    assert last > 0
     assert "pruned" not in plain.history_table()
 
 
@@ -289,26 +276,38 @@ def test_the_loss_is_the_mean_over_what_is_kept(tmp_path: Path, monkeypatch: pyt
     assert found == [(5.0, False)]
 
 
-def test_impossible_combinations_are_refused_by_name() -> None:
+def plan_of(row: Row, results: Path = Path("results")) -> Plan:
+    return make_plan(load_config(TINY), {"t.t": Table(title="t", target="t.csv", rows=(row,))}, results=results)
+
+
+def test_an_online_row_takes_no_radius() -> None:
     with pytest.raises(ValueError, match="online takes the place of the radius"):
         Row(method="m", online=OnlinePuma(), radius="margin")
-    midway = Row(method="m", recipe="rs_fgsm", mid_training=MidTraining(keep=0.5, strategy="random", after_epoch=30))
-    late = Row(method="m", online=OnlinePuma(threshold=2, warm_up_epochs=500))
-    for row, says in (
-        (midway, "mid_training.after_epoch = 30 should be below 30, the epochs of its training"),
-        (late, "online.warm_up_epochs = 500 should be below"),
-        (Row(method="m", epsilon=20), "m: epsilon = 20 is a radius of 3, and should be below 1 in Linf"),
-    ):
-        with pytest.raises(UserError, match=says):
-            make_plan(load_config({}), {"t.t": Table(title="t", target="t.csv", rows=(row,))})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"recipe": "rs_fgsm", "mid_training": MidTraining(keep=0.5, strategy="random", after_epoch=2)},
+            "mid_training.after_epoch = 2 should be below 2",
+        ),
+        ({"online": OnlinePuma(threshold=2, warm_up_epochs=500)}, "online.warm_up_epochs = 500 should be below"),
+        ({"epsilon": 20}, "m: epsilon = 20 .* below 1 in Linf"),
+    ],
+    ids=["after_epoch", "warm_up_epochs", "epsilon"],
+)
+def test_impossible_combinations_are_refused_by_name(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        plan_of(Row(method="m", **settings))
 
 
 def test_a_share_that_keeps_no_image_is_refused_before_the_training(tmp_path: Path) -> None:
     row = Row(method="m", recipe="rs_fgsm", mid_training=MidTraining(keep=1e-4, strategy="random"))
-    plan = make_plan(load_config(TINY), {"t.t": Table(title="t", target="t.csv", rows=(row,))}, results=tmp_path)
+    plan = plan_of(row, tmp_path)
     plan.write_specs()
     with pytest.raises(UserError, match=r"mid_training.keep = 0.0001 keeps none of the 1297 images of digits-train-"):
-        run(plan, next(stage for stage in plan.stages if stage.startswith("midway-random")))
+        run(plan, stage_of(plan, "models", "midway-random"))
 
 
 @pytest.mark.slow
@@ -334,7 +333,7 @@ def test_every_way_to_prune_runs_from_the_pools_to_weights(tmp_path: Path) -> No
     control = next(facts for stage, facts in manifests.items() if re.fullmatch("random-[0-9a-f]{10}", stage))
     assert control.kept_by_class == puma.kept_by_class
 
-    midway = run(plan, next(stage for stage in plan.stages if stage.startswith("midway-lowdistance")))
+    midway = run(plan, stage_of(plan, "models", "midway-lowdistance"))
     record = read_record(midway).facts
     chosen = pd.read_parquet(midway / MID_TRAINING_FILE)
     assert chosen["kept"].sum() == record["images_kept"] == round(0.6 * len(chosen))
@@ -346,7 +345,6 @@ def test_every_way_to_prune_runs_from_the_pools_to_weights(tmp_path: Path) -> No
 
 
 def run(plan: Plan, stage_id: str) -> Path:
-    """Do a stage and all it reads, and return its directory."""
     run_upstream(plan, stage_id)
     run_stage(plan.directory(stage_id) / "spec.json", Execution(device="cpu"))
     return plan.directory(stage_id)

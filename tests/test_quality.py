@@ -1,6 +1,5 @@
 """How good generated images are: against SciPy and closed forms, copies that are planted, and classes by hand."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from robustprune.core.execution import Execution
 from robustprune.core.files import sha256
 from robustprune.core.interruption import Checkpoints
 from robustprune.core.job import Job, run_stage
+from robustprune.core.record import read_record
 from robustprune.core.stage_file import read_spec
 from robustprune.core.yaml_files import merge
 from robustprune.evaluation.quality.measuring import Seen, frechet_distance
@@ -26,6 +26,7 @@ from robustprune.evaluation.quality.stage import QualityStage
 from robustprune.experiments.files import load_experiments
 from robustprune.images.pool import Pool, open_pool
 from robustprune.images.writing import write_pool
+from robustprune.networks.weights import load_model
 from robustprune.planning.config import load_config
 from robustprune.planning.plan import Plan, make_plan
 from robustprune.scores.selected_pool import SelectedPoolStage
@@ -33,9 +34,7 @@ from stopping import StopAfterTwo
 from tiny import SELECTED, TINY, plan_of_quality, run_upstream, stage_of
 
 CPU = Execution(device="cpu")
-
-
-# ------------------------------------------------------------------------------------------------ Frechet distance
+Ready = tuple[Plan, str]
 
 
 def test_frechet_distance_of_one_dimension_by_hand() -> None:
@@ -61,9 +60,6 @@ def test_frechet_distance_of_what_has_no_spread_in_a_direction() -> None:
     some[:, 3] = 0
     assert frechet_distance(some, some) == pytest.approx(0, abs=1e-5)
     assert frechet_distance(some, some + 2) == pytest.approx(20 * 4, rel=1e-5)
-
-
-# ---------------------------------------------------------------------------------------------------- memorisation
 
 
 def pool_of(make_job: Callable[..., Job], name: str, images: np.ndarray) -> Pool:
@@ -106,16 +102,12 @@ def test_large_images_are_averaged_down(make_job: Callable[..., Job]) -> None:
     assert (distance[1:] > 1).all()
 
 
-# ---------------------------------------------------------------------------------------------------------- report
-
-
 def seen_of(labels: list[int], right: list[bool], distance: list[float], shift: float = 0) -> Seen:
     count = len(labels)
-    features = np.linspace(-1, 1, count, dtype=np.float32)[:, None] + np.float32(shift)
     return Seen(
         rows=np.arange(count),
         labels=np.array(labels),
-        features=features,
+        features=np.linspace(-1, 1, count, dtype=np.float32)[:, None] + np.float32(shift),
         right=np.array(right),
         probability=np.where(right, 0.75, 0.25).astype(np.float32),
         distance=np.array(distance, np.float32),
@@ -129,12 +121,8 @@ def test_report_by_hand() -> None:
     train = seen_of([0] * 3, [True] * 3, [float("nan")] * 3)
     whole, classes = summary(generated, held_out, train), by_class(generated, held_out, 3)
     assert (whole["agreement"], whole["judge_accuracy"]) == (0.75, pytest.approx(2 / 3))
-    assert (whole["copies"], whole["near"], whole["nearest"], whole["nearest_held_out"]) == (
-        1,
-        0.5,
-        pytest.approx(1.6),
-        2.0,
-    )
+    nearest = [whole[name] for name in ("copies", "near", "nearest", "nearest_held_out")]
+    assert nearest == pytest.approx([1, 0.5, 1.6, 2])
     assert whole["frechet_of_real"] == pytest.approx(0, abs=1e-9)
     # Three of 4 images, evenly spaced: mean 5/3 and deviation 2/3 beside 0 and 1.
     assert whole["frechet"] == pytest.approx((5 / 3) ** 2 + (1 / 3) ** 2)
@@ -160,11 +148,8 @@ def test_pools_sorted_by_class_are_compared_by_all_their_classes() -> None:
         assert max(found["frechet"], found["frechet_of_real"]) < 1e-3
 
 
-# ----------------------------------------------------------------------------------------------------------- stage
-
-
 @pytest.fixture(scope="module")
-def ready(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, str]:
+def ready(tmp_path_factory: pytest.TempPathFactory) -> Ready:
     """A plan with a selection of 300 generated images, and the stage that judges it, all of whose upstream is there."""
     plan = plan_of_quality(tmp_path_factory.mktemp("quality") / "results")
     stage_id = stage_of(plan, "qualities")
@@ -172,52 +157,45 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, str]:
     return plan, stage_id
 
 
-def test_selection_keeps_the_images_of_each_class_of_the_highest_probability(ready: tuple[Plan, str]) -> None:
+def test_selection_keeps_the_images_of_each_class_of_the_highest_probability(ready: Ready) -> None:
     plan, _ = ready
     selected = plan.directory(stage_of(plan, "pools", "selected"))
     pool, parent = open_pool(selected), open_pool(plan.directory(stage_of(plan, "pools", "generated")))
     spec = read_spec(selected)
     assert isinstance(spec, SelectedPoolStage)
     model = stage_of(plan, "models", "seed0")
-    judge = torch.no_grad()(load_judge(plan.directory(model)))
-    probability = judge(torch.from_numpy(np.array(parent.images[:])).float() / 255).softmax(1).numpy()
-    own = probability[np.arange(300), parent.labels]
+    with torch.no_grad():
+        logits = load_model(plan.directory(model), torch.device("cpu"))(torch.tensor(parent.images[:]) / 255)
+    probability = logits.softmax(1).numpy()
+    of_label = probability[np.arange(300), parent.labels]
     rows = np.load(selected / "rows.npy")
     for label in range(10):
         of_class = np.flatnonzero(parent.labels == label)
         kept = np.intersect1d(rows, of_class)
         assert len(kept) == 10  # a third of 30
-        assert own[kept].min() >= np.delete(own[of_class], np.searchsorted(of_class, kept)).max()
+        assert of_label[kept].min() >= np.delete(of_label[of_class], np.searchsorted(of_class, kept)).max()
     assert (np.diff(rows) > 0).all()
     assert np.array_equal(pool.images[:], parent.images[:][rows])
     assert np.array_equal(pool.labels, parent.labels[rows])
     assert pool.info.selected == (pool.info.source,)
     assert f"0.3333 of each class that {model} is surest of" in pool.info.source
-    facts = json.loads((selected / "record.json").read_text())["facts"]
+    facts = read_record(selected).facts
     assert facts["selection"]["3"]["images"] == 30
-    lowest = own[np.intersect1d(rows, np.flatnonzero(parent.labels == 3))].min()
+    lowest = of_label[rows[parent.labels[rows] == 3]].min()
     assert facts["selection"]["3"]["lowest_probability"] == pytest.approx(float(lowest), rel=1e-4)
-    drawn = json.loads((plan.directory(stage_of(plan, "pools", "generated")) / "record.json").read_text())["facts"]
-    assert drawn["selected"] == []
+    assert read_record(plan.directory(stage_of(plan, "pools", "generated"))).facts["selected"] == []
 
 
-def load_judge(directory: Path) -> torch.nn.Module:
-    from robustprune.networks.weights import load_model
-
-    return load_model(directory, torch.device("cpu"))
-
-
-def test_quality_is_measured_shown_and_pictured(ready: tuple[Plan, str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_quality_is_measured_shown_and_pictured(ready: Ready, capsys: pytest.CaptureFixture[str]) -> None:
     plan, stage_id = ready
     directory = plan.directory(stage_id)
     run_stage(directory, CPU)
-    facts = json.loads((directory / "record.json").read_text())["facts"]
+    facts = read_record(directory).facts
     assert facts["images"] == 100
     assert 0 < facts["frechet_of_real"] < facts["frechet"]
     assert facts["judge_accuracy"] > 0.5
-    assert sum(found["agreement"] * found["images"] for found in facts["by_class"].values()) == pytest.approx(
-        facts["agreement"] * 100
-    )
+    agreeing = sum(found["agreement"] * found["images"] for found in facts["by_class"].values())
+    assert agreeing == pytest.approx(facts["agreement"] * 100)
     assert "is surest of" in facts["selected"][0]
     assert facts["nearest_held_out"] > 0
     table = pd.read_csv(directory / "table.csv")
@@ -231,7 +209,7 @@ def test_quality_is_measured_shown_and_pictured(ready: tuple[Plan, str], capsys:
     assert "probability" in shown
 
 
-def test_judge_and_selector_are_two_models(ready: tuple[Plan, str]) -> None:
+def test_judge_and_selector_are_two_models(ready: Ready) -> None:
     plan, stage_id = ready
     spec = plan.stages[stage_id]
     assert isinstance(spec, QualityStage)
@@ -240,19 +218,15 @@ def test_judge_and_selector_are_two_models(ready: tuple[Plan, str]) -> None:
     assert "synthetic_fraction': 0.0" in str(plan.stages[spec.model].model_dump())
 
 
-def test_a_killed_job_goes_on_to_the_same_bytes(ready: tuple[Plan, str], make_job: Callable[..., Job]) -> None:
+def test_a_killed_job_goes_on_to_the_same_bytes(ready: Ready, make_job: Callable[..., Job]) -> None:
     plan, stage_id = ready
     spec = plan.stages[stage_id]
     assert isinstance(spec, QualityStage)
-    for kind, upstream in spec.upstream:
-        link = make_job("qualities", f"link-{upstream}").directory.parents[1] / kind / upstream
+    whole, broken = (make_job("qualities", name, batch_size=16) for name in ("whole", "broken"))
+    for kind, upstream in {*spec.upstream, *plan.stages[spec.pool].upstream[:1]}:
+        link = whole.upstream(kind, upstream)
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(plan.directory(upstream))
-    for _, selected_from in plan.stages[spec.pool].upstream[:1]:
-        (make_job("qualities", "x").directory.parents[1] / "pools" / selected_from).symlink_to(
-            plan.directory(selected_from)
-        )
-    whole, broken = (make_job("qualities", name, batch_size=16) for name in ("whole", "broken"))
     facts = spec.run(whole)
     broken.checkpoints = StopAfterTwo(0)
     with pytest.raises(Interrupted):
@@ -266,11 +240,13 @@ def test_a_killed_job_goes_on_to_the_same_bytes(ready: tuple[Plan, str], make_jo
 def test_a_checkpoint_that_selected_is_not_to_judge(tmp_path: Path) -> None:
     checkpoint = tmp_path / "theirs.safetensors"
     checkpoint.write_bytes(b"weights")
-    theirs = {"path": str(checkpoint), "sha256": sha256(checkpoint), "architecture": "small_cnn"}
-    overrides = merge(SELECTED, {"selections": {"best": {"classifier": "theirs"}}})
-    overrides |= {"checkpoints": {"theirs": theirs}, "quality": {"classifier": "theirs"}}
+    overrides = {
+        "selections": {"best": {"classifier": "theirs"}},
+        "checkpoints": {"theirs": {"path": str(checkpoint), "sha256": sha256(checkpoint), "architecture": "small_cnn"}},
+        "quality": {"classifier": "theirs"},
+    }
     with pytest.raises(UserError, match=r"quality\.classifier = theirs selected the images of selection:best"):
-        make_plan(load_config(merge(TINY, overrides)), {}, quality=True)
+        make_plan(load_config(merge(TINY, merge(SELECTED, overrides))), {}, quality=True)
 
 
 def test_quality_is_a_target_where_there_are_generated_images() -> None:

@@ -1,9 +1,11 @@
 """Strategies and radii against plain Python on lists."""
 
-from dataclasses import replace
 from fractions import Fraction
+from functools import partial
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,6 +20,28 @@ from robustprune.pruning.strategies import Amount, choose
 POOLS = ("toy-train-0000000000", "toy-generated-1111111111")
 
 floats = st.floats(-1, 1, width=32) | st.sampled_from([np.float32(np.inf), np.float32(-np.inf), np.float32(0.5)])
+
+
+Scores = npt.NDArray[np.floating]
+
+
+def of_scores(scores: Scores | int, labels: Any = None, **changes: Any) -> Candidates:
+    """Images of one pool with these scores, or so many without any."""
+    count = scores if isinstance(scores, int) else len(scores)
+    values: dict[str, Any] = {
+        "pools": POOLS[:1],
+        "first": (0,),
+        "counts": (count,),
+        "labels": np.zeros(count, np.int16) if labels is None else np.asarray(labels, np.int16),
+        "score": None if isinstance(scores, int) else scores.astype(np.float32),
+    }
+    return Candidates(**values | changes)
+
+
+def share_of(strategy: Strategy, share: float) -> DropShare:
+    """This share to drop, the same at each end."""
+    ends = len(ENDS[strategy])
+    return DropShare(shares=(share / ends,) * ends)
 
 
 @st.composite
@@ -49,7 +73,6 @@ def plain_ranks(images: Candidates, end: str, positions: list[int], seed: int) -
 
 
 def plain_choice(images: Candidates, strategy: Strategy, drop: Amount, per: Per, seed: int) -> list[int]:
-    """The same choice by sorting lists."""
     kept: list[int] = []
     for name, members in plain_groups(images, per).items():
         rest, ends = list(members), ENDS[strategy]
@@ -110,58 +133,38 @@ def test_every_strategy_chooses_as_sorted_lists_do(case: tuple[Candidates, Strat
 @pytest.mark.parametrize("strategy", sorted(set(ENDS) - {"none"}))
 def test_shares_are_exact_to_one_image(strategy: Strategy, share: float, count: int) -> None:
     images = of_scores(np.round(np.random.default_rng(0).normal(size=count), 1))
-    ends = len(ENDS[strategy])
-    kept = choose(images, strategy=strategy, drop=DropShare(shares=(share / ends,) * ends), per="all", seed=0)
+    kept = choose(images, strategy=strategy, drop=share_of(strategy, share), per="all", seed=0)
     assert abs(count - len(kept) - share * count) <= 0.5
-
-
-def of_scores(score: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]") -> Candidates:
-    return Candidates(
-        pools=POOLS[:1],
-        first=(0,),
-        counts=(len(score),),
-        labels=np.zeros(len(score), np.int16),
-        score=score.astype(np.float32),
-    )
-
-
-def chosen(images: Candidates, positions: "np.ndarray[tuple[int, ...], np.dtype[np.int64]]") -> set[tuple[str, int]]:
-    """Pool and row of the images at ``positions``."""
-    pools = [images.pools[number] for number in images.pool_numbers(positions)]
-    return set(zip(pools, images.indices(positions).tolist(), strict=True))
 
 
 @pytest.mark.parametrize("strategy", sorted(set(ENDS) - {"none"}))
 def test_the_choice_does_not_depend_on_the_order_of_the_pools(strategy: Strategy) -> None:
-    score = np.round(np.random.default_rng(1).normal(size=500), 1).astype(np.float32)  # many ties
-    labels = np.zeros(500, np.int16)
-    forward = Candidates(pools=POOLS, first=(3, 0), counts=(200, 300), labels=labels, score=score)
-    turned = np.concatenate([score[200:], score[:200]])
-    backward = Candidates(pools=POOLS[::-1], first=(0, 3), counts=(300, 200), labels=labels, score=turned)
-    ends = len(ENDS[strategy])
-    drop = DropShare(shares=(0.3 / ends,) * ends)
-    sets = [
-        chosen(images, choose(images, strategy=strategy, drop=drop, per="all", seed=5))
-        for images in (forward, backward)
-    ]
-    assert sets[0] == sets[1]
-    assert len(sets[0]) == 350 or strategy == "random_with_replacement"
+    score = np.round(np.random.default_rng(1).normal(size=500), 1)  # many ties
+    swapped = np.concatenate([score[200:], score[:200]])
+    kept = []
+    for images in (
+        of_scores(score, pools=POOLS, first=(3, 0), counts=(200, 300)),
+        of_scores(swapped, pools=POOLS[::-1], first=(0, 3), counts=(300, 200)),
+    ):
+        positions = choose(images, strategy=strategy, drop=share_of(strategy, 0.3), per="all", seed=5)
+        pools = [images.pools[number] for number in images.pool_numbers(positions)]
+        kept.append(set(zip(pools, images.indices(positions).tolist(), strict=True)))
+    assert kept[0] == kept[1]
+    assert len(kept[0]) == 350 or strategy == "random_with_replacement"
 
 
 @pytest.mark.parametrize("strategy", ["puma", "random"])
 def test_chance_and_ties_go_by_the_seed_and_are_spread_evenly(strategy: Strategy) -> None:
-    images = of_scores(np.zeros(10_000))
-    first, second = (
-        choose(images, strategy=strategy, drop=DropShare(shares=(0.5,)), per="all", seed=seed) for seed in (0, 1)
-    )
-    assert abs(len(set(first.tolist()) & set(second.tolist())) - 2500) < 5 * np.sqrt(10_000 / 16)  # independent
+    images, drop = of_scores(np.zeros(10_000)), DropShare(shares=(0.5,))
+    first, second = (choose(images, strategy=strategy, drop=drop, per="all", seed=seed) for seed in (0, 1))
+    counts: list[Any] = [len(np.intersect1d(first, second))]  # the two are independent
     for kept in (first, second):
-        assert abs(np.sum(kept < 5000) - 2500) < 5 * np.sqrt(10_000 / 16)
-        assert abs(np.sum(kept % 2) - 2500) < 5 * np.sqrt(10_000 / 16)
+        counts += [np.sum(kept < 5000), np.sum(kept % 2)]
+    assert np.abs(np.array(counts) - 2500).max() < 5 * np.sqrt(10_000 / 16)
 
 
 def test_keys_look_uniform_and_no_two_images_share_one() -> None:
-    images = Candidates(pools=POOLS, first=(7, 0), counts=(50_000, 50_000), labels=np.zeros(100_000, np.int16))
+    images = of_scores(100_000, pools=POOLS, first=(7, 0), counts=(50_000, 50_000))
     keys = images.keys(np.arange(100_000), 0)
     assert len(np.unique(keys)) == 100_000
     counts = np.bincount((keys >> np.uint64(56)).astype(np.int64), minlength=256)
@@ -169,22 +172,16 @@ def test_keys_look_uniform_and_no_two_images_share_one() -> None:
     assert np.all(np.abs([np.mean(keys >> np.uint64(bit) & np.uint64(1)) - 0.5 for bit in range(64)]) < 0.01)
 
 
-def test_with_replacement_leaves_the_share_of_distinct_images_that_was_published() -> None:
-    kept = choose(
-        of_scores(np.zeros(48_976)),
-        strategy="random_with_replacement",
-        drop=DropShare(shares=(0.25,)),
-        per="all",
-        seed=0,
-    )
+def test_with_replacement_leaves_the_published_share_of_distinct_images() -> None:
+    images, drop = of_scores(np.zeros(48_976)), DropShare(shares=(0.25,))
+    kept = choose(images, strategy="random_with_replacement", drop=drop, per="all", seed=0)
     assert len(kept) == round(0.75 * 48_976)
     assert len(np.unique(kept)) / 48_976 == pytest.approx(1 - np.exp(-0.75), abs=0.01)  # 52.8 %
     assert (np.diff(kept) >= 0).all()
 
 
 def test_with_replacement_each_class_draws_by_itself() -> None:
-    images = of_scores(np.zeros(20_000))
-    images = replace(images, labels=np.repeat(np.arange(2, dtype=np.int16), 10_000))
+    images = of_scores(np.zeros(20_000), np.repeat([0, 1], 10_000))
     drop = DropShare(shares=(0.25,))
     kept = choose(images, strategy="random_with_replacement", drop=drop, per="class", seed=0)
     times = [np.bincount(kept[images.labels[kept] == label] % 10_000, minlength=10_000) for label in range(2)]
@@ -194,52 +191,28 @@ def test_with_replacement_each_class_draws_by_itself() -> None:
 
 
 def test_classes_keep_their_shares() -> None:
-    labels = np.repeat(np.arange(4, dtype=np.int16), [10, 100, 1000, 3])
-    images = Candidates(
-        pools=POOLS[:1],
-        first=(0,),
-        counts=(1113,),
-        labels=labels,
-        score=np.random.default_rng(0).normal(size=1113).astype(np.float32) + labels,
-    )
+    labels = np.repeat(np.arange(4), [10, 100, 1000, 3])
+    images = of_scores(np.random.default_rng(0).normal(size=1113) + labels, labels)
     kept = choose(images, strategy="keep_highest", drop=DropShare(shares=(0.5,)), per="class", seed=0)
     assert np.bincount(labels[kept]).tolist() == [5, 50, 500, 1]
 
 
 def test_pe_and_pd_by_threshold_are_those_of_puma() -> None:
     """PE: CD < 0.02; PD: CD = 1 (papers.md, P13); the images at 0.02 stay."""
-    difficulty = np.array([0, 0.01, 0.02, 0.5, 0.98, 1, 1])
-    images = Candidates(
-        pools=POOLS[:1],
-        first=(0,),
-        counts=(7,),
-        labels=np.zeros(7, np.int16),
-        score=difficulty.astype(np.float32),
-        easy="low",
-    )
+    images = of_scores(np.array([0, 0.01, 0.02, 0.5, 0.98, 1, 1]), easy="low")
     drop = DropBeyond(thresholds=(Fraction("0.02"), Fraction(1)))
     kept = choose(images, strategy="prune_easy_and_difficult", drop=drop, per="all", seed=0)
     assert kept.tolist() == [2, 3, 4]
 
 
-def test_distance_strategies_rank_a_distance_and_the_loss_it_is_made_of_alike() -> None:
-    loss = np.random.default_rng(0).exponential(size=1000)
-    for strategy in ("low_distance", "high_distance", "low_high_distance"):
-        by_loss = Candidates(
-            pools=POOLS[:1],
-            first=(0,),
-            counts=(1000,),
-            labels=np.zeros(1000, np.int16),
-            score=loss.astype(np.float32),
-            easy="low",
-        )
-        by_distance = of_scores(1 / loss.astype(np.float32))
-        shares = (0.4 / len(ENDS[strategy]),) * len(ENDS[strategy])
-        kept = [
-            choose(images, strategy=strategy, drop=DropShare(shares=shares), per="all", seed=0).tolist()
-            for images in (by_loss, by_distance)
-        ]
-        assert kept[0] == kept[1]
+@pytest.mark.parametrize("strategy", ["low_distance", "high_distance", "low_high_distance"])
+def test_distance_strategies_rank_a_distance_like_the_loss_it_is_made_of(strategy: Strategy) -> None:
+    loss = np.random.default_rng(0).exponential(size=1000).astype(np.float32)
+    by_loss, by_distance = (
+        choose(images, strategy=strategy, drop=share_of(strategy, 0.4), per="all", seed=0).tolist()
+        for images in (of_scores(loss, easy="low"), of_scores(1 / loss))
+    )
+    assert by_loss == by_distance
 
 
 def test_low_distance_drops_the_high_losses() -> None:
@@ -249,32 +222,27 @@ def test_low_distance_drops_the_high_losses() -> None:
 
 
 def test_an_end_of_a_score_needs_a_score() -> None:
-    images = Candidates(pools=POOLS[:1], first=(0,), counts=(3,), labels=np.zeros(3, np.int16))
     with pytest.raises(ValueError, match="high end"):
-        choose(images, strategy="puma", drop=DropShare(shares=(0.5,)), per="all", seed=0)
+        choose(of_scores(3), strategy="puma", drop=DropShare(shares=(0.5,)), per="all", seed=0)
 
 
 @pytest.mark.parametrize("strategy", ["puma", "random", "random_with_replacement"])
 def test_more_than_there_are_cannot_be_dropped(strategy: Strategy) -> None:
-    images = of_scores(np.arange(10.0))
-    says = r"same_size_as: 11 images are to be dropped of group 'all' .* among = real there are only 10"
-    with pytest.raises(UserError, match=says):
-        choose(images, strategy=strategy, drop={"all": 11}, per="all", seed=0, among="real")
-    kept = choose(images, strategy=strategy, drop={"all": 10}, per="all", seed=0, among="real")
-    assert not len(kept)
+    drop_of = partial(choose, of_scores(np.arange(10.0)), strategy=strategy, per="all", seed=0, among="real")
+    with pytest.raises(UserError, match=r"same_size_as: 11 images .* group 'all' .* among = real .* only 10"):
+        drop_of(drop={"all": 11})
+    assert not len(drop_of(drop={"all": 10}))
 
 
 @pytest.mark.parametrize(("per", "group"), [("source", POOLS[0]), ("class", "3")])
-def test_what_the_other_row_drops_of_a_group_that_is_spared_is_not_forgotten(per: Per, group: str) -> None:
+def test_images_to_drop_of_a_group_that_is_spared_are_refused(per: Per, group: str) -> None:
     """All real images are of class 3, and only synthetic ones may be dropped."""
-    labels = np.repeat(np.array([3, 0], np.int16), 10)
-    images = Candidates(pools=POOLS, first=(0, 0), counts=(10, 10), labels=labels)
-    visited = {"source": POOLS[1], "class": "0"}[per]
-    says = rf"2 images are to be dropped of group '{group}' \(per = {per}\), .* among = synthetic there are only 0"
-    with pytest.raises(UserError, match=says):
-        choose(images, strategy="random", drop={group: 2, visited: 1}, per=per, seed=0, among="synthetic")
-    kept = choose(images, strategy="random", drop={group: 0, visited: 1}, per=per, seed=0, among="synthetic")
-    assert len(kept) == 19
+    images = of_scores(20, np.repeat([3, 0], 10), pools=POOLS, first=(0, 0), counts=(10, 10))
+    allowed = {"source": POOLS[1], "class": "0"}[per]
+    drop_of = partial(choose, images, strategy="random", per=per, seed=0, among="synthetic")
+    with pytest.raises(UserError, match=rf"2 images .* '{group}' \(per = {per}\), .* among = synthetic .* only 0"):
+        drop_of(drop={group: 2, allowed: 1})
+    assert len(drop_of(drop={group: 0, allowed: 1})) == 19
 
 
 MARGINS = np.array([-np.inf, -0.2, -0.05, 0, 0.07, 0.3, np.inf], np.float32)
@@ -299,7 +267,7 @@ def test_radii_by_hand(rule: RadiusRule) -> None:
     hnp.arrays(np.float32, st.integers(0, 20), elements=st.floats(-2, 2, width=32)),
     st.sampled_from([Fraction(1, 255), Fraction(1, 20), Fraction(0)]),
 )
-def test_the_gap_is_that_of_equation_3(margins: "np.ndarray[tuple[int], np.dtype[np.float32]]", gap: Fraction) -> None:
+def test_the_gap_is_that_of_equation_3(margins: npt.NDArray[np.float32], gap: Fraction) -> None:
     epsilon = 8 / 255
     settings = RadiusSettings(rule="margin", epsilon=Fraction(8, 255), gap=gap)
     radii = RADIUS_RULES["margin"](Measured(len(margins), margins, np.empty(0, np.float32)), settings)
@@ -314,21 +282,12 @@ def test_the_gap_is_that_of_equation_3(margins: "np.ndarray[tuple[int], np.dtype
 
 
 @pytest.mark.parametrize("per", ["all", "class", "source"])
-@pytest.mark.parametrize("among", ["real", "synthetic"])
-def test_images_that_are_not_among_the_candidates_are_all_kept(among: Among, per: Per) -> None:
-    labels = np.tile(np.arange(5, dtype=np.int16), 20)
-    images = Candidates(
-        pools=("real-0000000000", "synthetic-0000000000"),
-        first=(3, 0),
-        counts=(40, 60),
-        labels=labels,
-        score=np.arange(100, dtype=np.float32)[::-1].copy(),
-    )
-    drop = DropShare(shares=(0.5,))
-    kept = choose(images, strategy="keep_highest", drop=drop, per=per, seed=0, among=among)
-    inside = slice(0, 40) if among == "real" else slice(40, 100)
-    rows = np.arange(100)[inside]
-    alone = [rows] if per != "class" else [rows[labels[rows] == label] for label in range(5)]
-    expected = {int(row) for group in alone for row in group[: len(group) // 2]}  # the highest scores come first
-    assert set(kept[np.isin(kept, rows)].tolist()) == expected
-    assert set(np.setdiff1d(np.arange(100), rows).tolist()) <= set(kept.tolist())
+@pytest.mark.parametrize(("among", "rows"), [("real", np.arange(40)), ("synthetic", np.arange(40, 100))])
+def test_images_outside_the_candidates_are_kept(among: Among, rows: npt.NDArray[np.int64], per: Per) -> None:
+    labels = np.tile(np.arange(5), 20)
+    pools = ("real-0000000000", "synthetic-0000000000")
+    images = of_scores(np.arange(100.0)[::-1], labels, pools=pools, first=(3, 0), counts=(40, 60))
+    kept = choose(images, strategy="keep_highest", drop=DropShare(shares=(0.5,)), per=per, seed=0, among=among)
+    groups = [rows] if per != "class" else [rows[labels[rows] == label] for label in range(5)]
+    halves = [group[: len(group) // 2] for group in groups]  # the highest scores come first
+    assert kept.tolist() == sorted([*np.setdiff1d(np.arange(100), rows), *np.concatenate(halves)])

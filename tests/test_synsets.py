@@ -1,6 +1,5 @@
 """From a folder of synsets to trained models: class lists, encoded pools, and the same results as from arrays."""
 
-import csv
 import io
 import json
 import shutil
@@ -27,6 +26,7 @@ from robustprune.images.pool import open_pool
 from robustprune.planning.config import load_config
 from robustprune.planning.plan import Plan, make_plan
 from robustprune.scores.files import read_score
+from tiny import stage_of
 
 PAIRS = "n00 n10\nn00 n20\nn10 n11\nn10 n12\nn20 n21\nn20 n22\nn20 n12\nn22 n23\n"
 SYNSETS = {"n11": 9, "n12": 8, "n21": 7, "n23": 5, "n99": 3}  # n99 is not in the hierarchy
@@ -72,8 +72,7 @@ def write_folder(folder: Path, images: Mapping[str, list[bytes]], pairs: str = P
 def folder() -> Path:
     """Write 29 images of four synsets in the hierarchy and 3 of another one."""
     path = Path("data", "imagenet21k")
-    seeds = {name: range(100 * row, 100 * row + count) for row, (name, count) in enumerate(SYNSETS.items())}
-    images = {name: [jpeg(seed) for seed in seeds[name]] for name in SYNSETS}
+    images = {name: [jpeg(100 * row + n) for n in range(count)] for row, (name, count) in enumerate(SYNSETS.items())}
     write_folder(path, images, archives="n12 n23")
     return path
 
@@ -85,12 +84,7 @@ def plan_of(overrides: dict[str, Any] | None = None, *rows: Row, results: str = 
     return plan
 
 
-def stage_of(plan: Plan, kind: str, word: str = "") -> str:
-    return next(stage for stage, spec in plan.stages.items() if spec.kind == kind and word in stage)
-
-
 def run(plan: Plan, kind: str, word: str = "") -> Path:
-    """Run a stage of a kind and its upstream stages."""
     stage_id = stage_of(plan, kind, word)
     for stage in plan.needed_for([stage_id]):
         run_stage(plan.directory(stage), Execution(device="cpu"))
@@ -100,11 +94,6 @@ def run(plan: Plan, kind: str, word: str = "") -> Path:
 def facts_of(directory: Path) -> dict[str, Any]:
     facts: dict[str, Any] = json.loads((directory / "record.json").read_text())["facts"]
     return facts
-
-
-def lines_of(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def listing_of(plan: Plan) -> pd.DataFrame:
@@ -129,12 +118,8 @@ def test_the_class_list_has_classes_synsets_and_images(folder: Path) -> None:
     ]
     facts = facts_of(directory)
     assert (facts["images"], facts["largest"], facts["smallest"], facts["ratio"]) == (29, 9, 5, 1.8)
-    assert facts["images_left_out"] == {
-        "of_divided_synsets": 0,
-        "too_large_to_fit": 0,
-        "too_small": 0,
-        "not_in_the_hierarchy": 3,
-    }
+    left_out = {"of_divided_synsets": 0, "too_large_to_fit": 0, "too_small": 0, "not_in_the_hierarchy": 3}
+    assert facts["images_left_out"] == left_out
     assert (facts["synsets_divided"], facts["synsets_with_several_parents"]) == (3, 1)
     listing = listing_of(plan_of())
     assert listing.groupby("label")["test"].sum().tolist() == [2] * 4
@@ -157,34 +142,29 @@ def test_the_test_images_depend_on_names_only(folder: Path) -> None:
         ({"classes": 5}, r"data\.classes = 5.* at most 4 classes"),
         ({"hierarchy": {"ratio": 1.5}}, r"at most 3 classes .*data\.hierarchy\.ratio = 1\.5"),
         ({"hierarchy": {"test_images": 5}}, r"data\.hierarchy\.test_images = 5.* n22 has 5 images"),
+        ({"source": "imagenet21k:absent"}, r"data\.source = imagenet21k:absent: .* absent; .*image-net"),
+        ({"hierarchy": {"file": "absent.txt"}}, r"data\.hierarchy\.file: .* absent\.txt"),
+        ({"hierarchy": {"ratio": 0.5}}, r"data\.hierarchy\.ratio = 0\.5: .* 1"),
     ],
+    ids=str,
 )
-def test_impossible_class_lists_are_refused(folder: Path, changed: dict[str, Any], problem: str) -> None:
+@pytest.mark.usefixtures("folder")
+def test_impossible_class_lists_are_refused(changed: dict[str, Any], problem: str) -> None:
     with pytest.raises(UserError, match=problem):
         run(plan_of({"data": changed}), "classes")
 
 
 @pytest.mark.parametrize(
-    ("changed", "problem"),
+    ("file", "content", "problem"),
     [
-        ({"source": "imagenet21k:absent"}, r"data\.source = imagenet21k:absent: .* absent; .*image-net"),
-        ({"hierarchy": {"file": "absent.txt"}}, r"data\.hierarchy\.file: .* absent\.txt"),
-        ({"hierarchy": {"ratio": 0.5}}, r"data\.hierarchy\.ratio = 0\.5: .* 1"),
+        ("n11/n11_0.JPEG", "something else", r"imagenet21k: .*changed"),
+        ("wordnet.is_a.txt", "n00 n01\n", r"wordnet\.is_a\.txt .*changed"),
     ],
 )
-def test_impossible_plans_are_refused(folder: Path, changed: dict[str, Any], problem: str) -> None:
+def test_a_folder_changed_after_the_plan_is_refused(folder: Path, file: str, content: str, problem: str) -> None:
+    plan = plan_of()
+    (folder / file).write_text(content)
     with pytest.raises(UserError, match=problem):
-        plan_of({"data": changed})
-
-
-def test_a_folder_changed_after_the_plan_is_refused(folder: Path) -> None:
-    plan = plan_of()
-    (folder / "n11" / "n11_0.JPEG").write_bytes(b"something else")
-    with pytest.raises(UserError, match=r"imagenet21k: .*changed"):
-        run(plan, "classes")
-    plan = plan_of()
-    (folder / "wordnet.is_a.txt").write_text("n00 n01\n")
-    with pytest.raises(UserError, match=r"wordnet\.is_a\.txt .*changed"):
         run(plan, "classes")
 
 
@@ -214,10 +194,7 @@ def test_a_killed_count_is_resumed(folder: Path) -> None:
 def test_pools_have_the_listed_images_without_overlap(folder: Path) -> None:
     plan = plan_of()
     pools = {split: open_pool(run(plan, "pools", split)) for split in ("train", "test")}
-    assert {split: pool.info.class_counts for split, pool in pools.items()} == {
-        "train": (7, 6, 5, 3),
-        "test": (2, 2, 2, 2),
-    }
+    assert [pool.info.class_counts for pool in pools.values()] == [(7, 6, 5, 3), (2, 2, 2, 2)]
     known = {jpeg(100 * row + n) for row, count in enumerate(SYNSETS.values()) for n in range(count) if row < 4}
     encoded: set[bytes] = set()
     for split in pools:
@@ -264,14 +241,6 @@ def test_the_plan_splits_the_rows_of_an_existing_pool(folder: Path) -> None:
 # ---- training, scoring and evaluating from encoded images
 
 
-def as_arrays(plan: Plan) -> None:
-    """Write the decoded images as npz files."""
-    Path("arrays").mkdir()
-    for split in ("train", "test"):
-        pool = open_pool(run(plan, "pools", split))
-        np.savez(f"arrays/{split}.npz", image=pool.images[:].transpose(0, 2, 3, 1), label=pool.labels)
-
-
 def numbers_of(plan: Plan) -> dict[str, npt.NDArray[Any]]:
     """Run a table's stages; return weights, margins, and the outcomes under attack."""
     run(plan, "tables")
@@ -280,15 +249,13 @@ def numbers_of(plan: Plan) -> dict[str, npt.NDArray[Any]]:
         directory = plan.directory(stage)
         if spec.kind == "models":
             manifest = "pruned" if spec.model_dump()["manifest"] else "all"
-            numbers |= {
-                f"{manifest} {name}": values for name, values in load_file(directory / "weights.safetensors").items()
-            }
+            weights = load_file(directory / "weights.safetensors")
+            numbers |= {f"{manifest} {name}": values for name, values in weights.items()}
         elif spec.kind == "scores":
             pool = open_pool(plan.directory(spec.model_dump()["pool"]))
             numbers["margins"] = read_score(directory, pool_digest=pool.info.digest)[0]
         elif spec.kind == "evaluations":
-            outcome = pq.read_table(directory / "outcome.parquet").to_pandas()
-            numbers[f"right {len(numbers)}"] = outcome.to_numpy()
+            numbers[f"right {len(numbers)}"] = pd.read_parquet(directory / "outcome.parquet").to_numpy()
     return numbers
 
 
@@ -298,7 +265,10 @@ PUMA = Row(method="PUMA", strategy="puma", radius="margin", threshold=0.2)
 
 def test_results_equal_those_of_a_pool_of_arrays(folder: Path) -> None:
     plan = plan_of(None, PUMA)
-    as_arrays(plan)
+    Path("arrays").mkdir()
+    for split in ("train", "test"):
+        pool = open_pool(run(plan, "pools", split))
+        np.savez(f"arrays/{split}.npz", image=pool.images[:].transpose(0, 2, 3, 1), label=pool.labels)
     arrays = plan_of({"data": {"source": "npz:arrays"}}, PUMA, results="others")
     encoded, decoded = numbers_of(plan), numbers_of(arrays)
     assert len(encoded) == len(decoded)
@@ -328,8 +298,8 @@ def test_cifar10_in_an_invented_hierarchy(shared: Path) -> None:
     }
     plan = plan_of(settings, Row(method="PUMA", strategy="puma", radius="margin", ratio=0.2))
     # 120 animals become birds, frogs (20 each) and mammals (80); with 80 vehicles, the ratio is 4
-    classes = {line["synset"]: int(line["images"]) for line in lines_of(run(plan, "classes") / "classes.csv")}
-    assert classes == {"bird": 20, "frog": 20, "mammal": 80, "vehicle": 80}
+    classes = pd.read_csv(run(plan, "classes") / "classes.csv", index_col="synset")
+    assert classes["images"].to_dict() == {"bird": 20, "frog": 20, "mammal": 80, "vehicle": 80}
     pool = open_pool(run(plan, "pools", "train"))
     assert pool.info.class_counts == (15, 15, 75, 75)
     decoded = {np.asarray(Image.open(io.BytesIO(data))).tobytes() for some in images.values() for data in some}

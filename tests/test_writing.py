@@ -34,10 +34,7 @@ COUNT = 100
 ROOT = Path(__file__).parents[1]
 
 
-def some_images(count: int = COUNT) -> npt.NDArray[np.uint8]:
-    return np.random.default_rng(0).integers(0, 256, (count, *SHAPE), dtype=np.uint8)
-
-
+IMAGES = np.random.default_rng(0).integers(0, 256, (COUNT, *SHAPE), dtype=np.uint8)
 LABELS = np.arange(COUNT) % 7
 
 
@@ -48,95 +45,106 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "SAVED_BYTES", 1)
 
 
-def fill(job: Job, blocks: Blocks, count: int = COUNT) -> None:
+def fill(job: Job, blocks: Blocks | None = None, count: int = COUNT) -> None:
+    blocks = blocks or in_blocks(IMAGES, LABELS)
     fill_pool(job, blocks, count=count, image_shape=SHAPE, classes=7, dataset="some", source="a test")
 
 
-@pytest.fixture
-def whole(make_job: Make) -> dict[str, bytes]:
-    """The files of the pool that the tests write."""
-    job = make_job("pools", "whole")
-    fill(job, in_blocks(some_images(), LABELS))
+def finished(job: Job, blocks: Blocks | None = None) -> dict[str, bytes]:
+    job.checkpoints = Checkpoints(0)
+    fill(job, blocks)
     publish_pool(job)
     return {path.name: path.read_bytes() for path in job.outputs}
 
 
-def test_the_files_are_those_of_numpy(whole: dict[str, bytes], make_job: Make, tmp_path: Path) -> None:
-    job = make_job("pools", "numpy")
-    own = [xxhash.xxh3_64_intdigest(image.tobytes()) for image in some_images()]
-    arrays: dict[str, npt.NDArray[Any]] = {"images": some_images(), "labels": LABELS.astype(np.int16)}
-    for name, array in {**arrays, "image_digests": np.array(own, np.uint64)}.items():
+def interrupt(job: Job, blocks: Blocks | None = None) -> None:
+    job.checkpoints = StopAfterTwo(0)
+    with pytest.raises(Interrupted):
+        fill(job, blocks)
+
+
+class Counted:
+    """The blocks of the pool; notes the rows from which they are asked for."""
+
+    def __init__(self) -> None:
+        self.firsts: list[int] = []
+
+    def __call__(self, first: int) -> Iterator[Block]:
+        self.firsts.append(first)
+        yield from in_blocks(IMAGES, LABELS)(first)
+
+
+@pytest.fixture
+def whole(make_job: Make) -> dict[str, bytes]:
+    return finished(make_job("pools", "whole"))
+
+
+def test_the_files_are_those_of_numpy(whole: dict[str, bytes], tmp_path: Path) -> None:
+    digests = [xxhash.xxh3_64_intdigest(image.tobytes()) for image in IMAGES]
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "images": IMAGES,
+        "labels": LABELS.astype(np.int16),
+        "image_digests": np.array(digests, np.uint64),
+    }
+    for name, array in arrays.items():
         np.save(tmp_path / f"{name}.npy", array)
         assert whole[f"{name}.npy"] == (tmp_path / f"{name}.npy").read_bytes()
     info = json.loads(whole["pool.json"])
     assert info["digest"] == pool_digest(tmp_path)
     assert info["class_counts"] == np.bincount(LABELS).tolist()
-    assert job.outputs == []
 
 
-def test_the_record_knows_the_digests_without_reading_the_files_again(make_job: Make) -> None:
+def test_the_record_knows_the_digests_and_the_labels_stay_on_the_disk(make_job: Make) -> None:
     job = make_job("pools", "some")
-    fill(job, in_blocks(some_images(), LABELS))
-    publish_pool(job)
-    assert set(job.digests) == {"images.npy", "labels.npy", "image_digests.npy"}
-    assert job.digests == {name: digest(job.directory / name) for name in job.digests}
+    finished(job)
+    names = {"images.npy", "labels.npy", "image_digests.npy"}
+    assert job.digests == {name: digest(job.directory / name) for name in names}
+    labels = open_pool(job.directory).labels
+    assert isinstance(labels.base, np.memmap)
+    assert np.array_equal(labels, LABELS)
 
 
 def test_an_interrupted_pool_goes_on_to_the_same_bytes(whole: dict[str, bytes], make_job: Make) -> None:
-    job, firsts = make_job("pools", "broken"), []
-
-    def blocks(first: int) -> Iterator[Block]:
-        firsts.append(first)
-        yield from in_blocks(some_images(), LABELS)(first)
-
-    job.checkpoints = StopAfterTwo(0)
-    with pytest.raises(Interrupted):
-        fill(job, blocks)
+    job, blocks = make_job("pools", "broken"), Counted()
+    interrupt(job, blocks)
     with (job.partial / "images.npy").open("ab") as file:
         file.write(b"what was not saved")
-    job.checkpoints = Checkpoints(0)
-    fill(job, blocks)
-    publish_pool(job)
-    assert firsts == [0, 18]
-    assert {path.name: path.read_bytes() for path in job.outputs} == whole
+    assert finished(job, blocks) == whole
+    assert blocks.firsts == [0, 18]
 
 
-def test_a_whole_pool_is_not_written_again_wherever_its_publishing_was_killed(
-    whole: dict[str, bytes], make_job: Make
-) -> None:
+def test_a_pool_killed_while_publishing_is_not_written_again(whole: dict[str, bytes], make_job: Make) -> None:
     job = make_job("pools", "broken")
-    fill(job, in_blocks(some_images(), LABELS))
+    fill(job)
     for name in ("images.npy", "labels.npy"):
         (job.partial / name).rename(job.directory / name)
-    fill(job, lambda first: pytest.fail("it was read again"))
-    publish_pool(job)
-    assert {path.name: path.read_bytes() for path in job.outputs} == whole
+    assert finished(job, lambda first: pytest.fail("it was read again")) == whole
 
 
-@pytest.mark.parametrize("damage", ["cut", "absent", "state", "no_array"])
-def test_what_cannot_be_gone_on_from_is_begun_again(damage: str, whole: dict[str, bytes], make_job: Make) -> None:
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "cut": lambda partial: os.truncate(partial / "labels.npy", 130),
+    "absent": lambda partial: (partial / "image_digests.npy").unlink(),
+    "state": lambda partial: (partial / "writing.json").write_text("{"),
+    "no_array": lambda partial: (partial / "images.npy").write_bytes(b"x" * 10_000),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_what_cannot_be_resumed_is_begun_again(
+    damage: Callable[[Path], object], whole: dict[str, bytes], make_job: Make
+) -> None:
     job = make_job("pools", "broken")
-    job.checkpoints = StopAfterTwo(0)
-    with pytest.raises(Interrupted):
-        fill(job, in_blocks(some_images(), LABELS))
-    if damage == "cut":
-        os.truncate(job.partial / "labels.npy", 130)
-    elif damage == "absent":
-        (job.partial / "image_digests.npy").unlink()
-    elif damage == "no_array":
-        (job.partial / "images.npy").write_bytes(b"x" * 10_000)
-    else:
-        (job.partial / "writing.json").write_text("{")
-    job.checkpoints = Checkpoints(0)
-    fill(job, in_blocks(some_images(), LABELS))
-    publish_pool(job)
-    assert {path.name: path.read_bytes() for path in job.outputs} == whole
+    interrupt(job)
+    damage(job.partial)
+    assert finished(job) == whole
 
 
 KILLED = """
 import sys, time
 import numpy as np
+import numpy.typing as npt
 from pathlib import Path
+from typing import Any
 from robustprune.core.execution import Execution
 from robustprune.core.job import Job
 from robustprune.images import writing
@@ -156,34 +164,27 @@ writing.fill_pool(job, slowly, count=100, image_shape=(3, 4, 5), classes=7, data
 
 
 def test_killed_it_goes_on_from_the_last_block(whole: dict[str, bytes], make_job: Make) -> None:
-    job, firsts = make_job("pools", "killed"), []
+    job, blocks = make_job("pools", "killed"), Counted()
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "workflow")}
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(job.directory)], env=environment)
     wait_until((job.partial / "writing.json").is_file, process)
     process.kill()
     assert process.wait() == -signal.SIGKILL
-
-    def blocks(first: int) -> Iterator[Block]:
-        firsts.append(first)
-        yield from in_blocks(some_images(), LABELS)(first)
-
-    fill(job, blocks)
-    publish_pool(job)
-    assert 0 < firsts[0] < COUNT
-    assert {path.name: path.read_bytes() for path in job.outputs} == whole
+    assert finished(job, blocks) == whole
+    assert 0 < blocks.firsts[0] < COUNT
 
 
 @pytest.mark.parametrize(("count", "message"), [(101, "it states 101 images, but 100 were"), (99, "more images than")])
 def test_another_number_of_images_than_stated_is_refused(count: int, message: str, make_job: Make) -> None:
     with pytest.raises(UserError, match=f"a test: .*{message}"):
-        fill(make_job("pools", "some"), in_blocks(some_images(), LABELS), count)
+        fill(make_job("pools", "some"), count=count)
 
 
 def test_a_block_that_cannot_be_part_of_the_pool_is_refused(make_job: Make) -> None:
     labels = LABELS.copy()
     labels[50] = 7
     with pytest.raises(UserError, match=r"a test: labels go from \d to 7, but data\.classes allows 0 to 6"):
-        fill(make_job("pools", "some"), in_blocks(some_images(), labels))
+        fill(make_job("pools", "some"), in_blocks(IMAGES, labels))
 
 
 def test_a_disk_without_room_is_refused_before_the_work(tmp_path: Path) -> None:
@@ -196,15 +197,5 @@ def test_a_disk_without_room_is_refused_before_the_work(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_pools_labels_stay_on_the_disk(make_job: Make) -> None:
-    job = make_job("pools", "some")
-    fill(job, in_blocks(some_images(), LABELS))
-    publish_pool(job)
-    labels = open_pool(job.directory).labels
-    assert isinstance(labels.base, np.memmap)
-    assert np.array_equal(labels, LABELS)
-
-
 def test_digests_of_images_do_not_depend_on_the_layout_in_memory() -> None:
-    images = some_images()
-    assert np.array_equal(image_digests(images), image_digests(np.asfortranarray(images)))
+    assert np.array_equal(image_digests(IMAGES), image_digests(np.asfortranarray(IMAGES)))
