@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from robustprune.core.job import Job
+from robustprune.core.paths import CAPTION_FILE, FIGURE_DATA_FILE, FIGURE_FILE
 from robustprune.core.record import make_record
 from robustprune.core.stage import Stage
 from robustprune.evaluation.robustness import EvaluationStage
@@ -44,6 +45,18 @@ def put_evaluation(directory: Path, summary: Mapping[str, Any]) -> None:
     pd.DataFrame(outcomes).to_parquet(directory / "outcome.parquet")
 
 
+def write_record(stage: Path, facts: Mapping[str, Any], seconds: float = 1) -> None:
+    """Write the record of a stage in whose directory all is in place."""
+    how: dict[str, Any] = {"device": "cpu", "peak_gpu_memory_mb": 0, "known": {}}
+    make_record(stage.name, [], facts=dict(facts), seconds=seconds, **how).write(stage)
+
+
+def read_figure(directory: Path) -> tuple[str, pd.DataFrame, str]:
+    """The picture, its data and its caption."""
+    picture, caption = ((directory / name).read_text() for name in (FIGURE_FILE, CAPTION_FILE))
+    return picture, pd.read_csv(directory / FIGURE_DATA_FILE), caption
+
+
 class Results:
     """Stages that a table or figure reads, put in place by hand."""
 
@@ -58,7 +71,6 @@ class Results:
         training: Mapping[str, Any] | None = None,
         history: Mapping[str, Any] | None = None,
     ) -> RunSpec:
-        """A run with these results."""
         self.made += 1
         stage = f"stage-{self.made:010x}"
         evaluations = tuple(
@@ -82,8 +94,7 @@ class Results:
         directory.mkdir(parents=True)
         for name, text in (files or {}).items():
             (directory / name).write_text(text)
-        record = make_record(stage, [], seconds=0, device="cpu", peak_gpu_memory_mb=0, facts=dict(facts), known={})
-        record.write(directory)
+        write_record(directory, facts)
         return directory
 
 
@@ -93,9 +104,7 @@ def make_up_results(plan: Plan) -> int:
     for number, (_, stage) in enumerate(sorted(read)):
         directory = plan.directory(stage)
         directory.mkdir(parents=True)
-        facts = _made(plan.stages[stage], directory, random.Random(number))
-        record = make_record(stage, [], known={}, seconds=1, device="cpu", peak_gpu_memory_mb=0, facts=facts)
-        record.write(directory)
+        write_record(directory, _made(plan.stages[stage], directory, random.Random(number)))
     return len(read)
 
 

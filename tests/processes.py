@@ -21,7 +21,7 @@ def command(stage: Path, *options: str, seconds: float = 0) -> list[str]:
 
 
 def wait_until(condition: Callable[[], bool], process: "subprocess.Popen[Any]", seconds: float = 120) -> None:
-    """Wait for something that a process does; if it ends before, or takes too long, what it wrote is told."""
+    """Wait for something that a process does; if it ends before, or takes too long, what it wrote is in the error."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, f"it ended too early: {process.communicate()[1]}"

@@ -28,23 +28,41 @@ PRINTED = {
 }
 
 
+class Benchmark:
+    """A script of ``benchmarks/``, some of its constants changed."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self.patch, self.capsys = patch, capsys
+        patch.syspath_prepend(str(ROOT / "benchmarks"))
+
+    def load(self, name: str, **changes: Any) -> Any:
+        module = importlib.import_module(name)
+        for constant, value in changes.items():
+            self.patch.setattr(module, constant, value)
+        return module
+
+    def run(self, module: Any, *arguments: str) -> str:
+        """What the script prints when it is called with these arguments."""
+        self.patch.setattr(sys, "argv", [f"{module.__name__}.py", *arguments])
+        module.main()
+        return self.capsys.readouterr().out
+
+
+@pytest.fixture
+def benchmark(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Benchmark:
+    return Benchmark(monkeypatch, capsys)
+
+
 @pytest.mark.parametrize("what", PRINTED)
-def test_benchmarks_of_training(what: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    training = importlib.import_module("training")
+def test_benchmarks_of_training(what: str, benchmark: Benchmark) -> None:
+    training = benchmark.load("training")
     small = training.DIGITS._replace(batch_size=16)
-    monkeypatch.setattr(training, "RESNET", small)
-    monkeypatch.setattr(training, "DIGITS", small)
-    monkeypatch.setattr(training, "STEP_CASES", (small,))
-    monkeypatch.setattr(training, "NETWORKS", {"resnet18": small})
-    monkeypatch.setattr(training, "MATRIX", 64)
-    monkeypatch.setattr(training, "EPOCH_IMAGES", 32)
-    monkeypatch.setattr(training, "POOL_IMAGES", 1000)
-    monkeypatch.setattr(training, "read_mnist", lambda *_: training.noise(200, training.MNIST.shape))
+    benchmark.load(
+        "training", RESNET=small, DIGITS=small, STEP_CASES=(small,), NETWORKS={"resnet18": small}, MATRIX=64,
+        EPOCH_IMAGES=32, POOL_IMAGES=1000, read_mnist=lambda *_: training.noise(200, training.MNIST.shape),
+    )  # fmt: skip
     rounds = "2" if what in ("precision", "rs_fgsm") else "1"
-    monkeypatch.setattr(sys, "argv", ["training.py", *what.split(), "--rounds", rounds])
-    training.main()
-    assert re.fullmatch(PRINTED[what], capsys.readouterr().out)
+    assert re.fullmatch(PRINTED[what], benchmark.run(training, *what.split(), "--rounds", rounds))
 
 
 EVALUATION = {
@@ -54,68 +72,46 @@ EVALUATION = {
 
 
 @pytest.mark.parametrize("what", EVALUATION)
-def test_benchmarks_of_evaluation(
-    what: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], shared: Path
-) -> None:
-    """AutoAttack, which takes seconds for a single image, is put in place of by what leaves every image as it is."""
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    evaluation = importlib.import_module("evaluation")
-    monkeypatch.setattr(
+def test_benchmarks_of_evaluation(what: str, benchmark: Benchmark, shared: Path) -> None:
+    evaluation = benchmark.load("evaluation")
+    benchmark.load("evaluation", in_shards=lambda *_, **__: evaluation.Cost(1.0, 1.0, 10))
+    benchmark.patch.setattr(  # AutoAttack takes seconds for a single image
         evaluation.AutoAttack, "run_standard_evaluation", lambda attack, images, labels, **_: (images, labels)
     )
-    monkeypatch.setattr(evaluation, "in_shards", lambda plan, stage, images: evaluation.Cost(1.0, 1.0, 10))
-    monkeypatch.setattr(sys, "argv", ["evaluation.py", what, "--images", "10", "--data", str(shared / "data")])
-    evaluation.main()
-    assert re.fullmatch(EVALUATION[what], capsys.readouterr().out)
+    printed = benchmark.run(evaluation, what, "--images", "10", "--data", str(shared / "data"))
+    assert re.fullmatch(EVALUATION[what], printed)
 
 
-def test_benchmark_of_tables(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    tables = importlib.import_module("tables")
+def test_benchmark_of_tables(benchmark: Benchmark) -> None:
+    tables = benchmark.load("tables")
     one = {name: table for name, table in tables.load_experiments().items() if name == "kaufmann_v2.table1"}
-    monkeypatch.setattr(tables, "load_experiments", lambda: one)
-    tables.main()
+    benchmark.load("tables", load_experiments=lambda: one)
     printed = r"a plan of all tables: \d+\.\d s\n\d+ results made up of \d+ stages\n"
-    assert re.fullmatch(printed + r"1 tables, by Snakemake on two cores: \d+\.\d s\n", capsys.readouterr().out)
+    printed += r"1 tables, by Snakemake on two cores: \d+\.\d s\n"
+    assert re.fullmatch(printed, benchmark.run(tables))
 
 
-def test_benchmark_of_the_store(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    store = importlib.import_module("store")
-    monkeypatch.setattr(store, "ROWS", 70_000)
-    monkeypatch.setattr(store, "REPEATS", 1)
-    store.main(tmp_path)
-    _, *lines = capsys.readouterr().out.splitlines()
+def test_benchmark_of_the_store(tmp_path: Path, benchmark: Benchmark) -> None:
+    benchmark.load("store", ROWS=70_000, REPEATS=1).main(tmp_path)
+    _, *lines = benchmark.capsys.readouterr().out.splitlines()
     assert len(lines) == 5
     assert all(re.fullmatch(r"\w.* +\d+ ms +\d+\.\d\d x", line) for line in lines)
 
 
 @pytest.mark.parametrize(
-    ("what", "printed"),
+    ("what", "count", "printed"),
     [
-        ("views", r"subset of 20 of 100 images: made in .* batch of 512: \d+\.\d\d ms, .* parent: \d+\.\d\d ms\n"),
-        ("encoded", r"12 JPEGs of \d+ kB: brought in at \d+ images/s, .* by the index, \d+\.\d ms by its row group\n"),
+        ("views", 100, r"subset of 20 of 100 images: made in .* batch of 512: \d+\.\d\d ms, .* parent: \d+\.\d\d ms\n"),
+        ("encoded", 12, r"12 JPEGs of \d+ kB: brought in at \d+ images/s, .* index, \d+\.\d ms by its row group\n"),
     ],
 )
-def test_benchmarks_of_pools(
-    what: str, printed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    pools = importlib.import_module("pools")
-    monkeypatch.setattr(pools, "ROUNDS", 1)
-    monkeypatch.setattr(sys, "argv", ["pools.py", what, "100" if what == "views" else "12"])
-    pools.main()
-    assert re.fullmatch(printed, capsys.readouterr().out)
+def test_benchmarks_of_pools(what: str, count: int, printed: str, benchmark: Benchmark) -> None:
+    assert re.fullmatch(printed, benchmark.run(benchmark.load("pools", ROUNDS=1), what, str(count)))
 
 
 LINE = r".{32} +\d+\.\d images/s, ratio +\d+\.\d\d, batch +\d+, +\d+\.\d\d% flipped, mean \d\.\d{5}\n"
 MARGINS: dict[str, tuple[int, str]] = {
-    "mnist": (
-        16,
-        rf"(L(inf|2)\n({LINE}){{8}}){{2}}Algorithm 1 and DeepFool, Linf: rank correlation 0\.\d+ over \d+ .*\n",
-    ),
+    "mnist": (16, rf"(L(inf|2)\n({LINE}){{8}}){{2}}Algorithm 1 and DeepFool, Linf: rank correlation 0\.\d+ .*\n"),
     "resnet": (2, rf"(L(inf|2)\n({LINE}){{3}}){{2}}"),
     "classes": (2, rf"({LINE}){{3}}"),
     "scale": (100, r" +100 images: +\d+\.\d microseconds each\n"),
@@ -123,93 +119,62 @@ MARGINS: dict[str, tuple[int, str]] = {
 
 
 def build_small_model(name: str, **shape: Any) -> nn.Module:
-    """What is asked for, but for a ResNet-18 a small network."""
     return build_model("small_cnn" if name == "resnet18" else name, **shape)
 
 
 @pytest.mark.parametrize("what", MARGINS)
-def test_benchmarks_of_margins(
-    what: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], shared: Path
-) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    margins = importlib.import_module("margins")
-    monkeypatch.setattr(margins, "STEPS", 20)  # of adv-lib and foolbox; with fewer, foolbox finds nothing in L2
-    monkeypatch.setattr(margins, "build_model", build_small_model)
+def test_benchmarks_of_margins(what: str, benchmark: Benchmark, shared: Path) -> None:
+    # The steps are of adv-lib and foolbox; with fewer, foolbox finds nothing in L2.
+    margins = benchmark.load("margins", STEPS=20, build_model=build_small_model)
     images, printed = MARGINS[what]
-    options = ["--images", str(images), "--rounds", "1", "--data", str(shared / "data")]
-    monkeypatch.setattr(sys, "argv", ["margins.py", what, *options])
-    margins.main()
-    assert re.fullmatch(printed, capsys.readouterr().out)
+    options = ("--images", str(images), "--rounds", "1", "--data", str(shared / "data"))
+    assert re.fullmatch(printed, benchmark.run(margins, what, *options))
 
 
-def test_benchmark_of_a_manifest(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    manifest = importlib.import_module("manifest")
-    monkeypatch.setattr(sys, "argv", ["manifest.py", "10000"])
-    manifest.main()
+def test_benchmark_of_a_manifest(benchmark: Benchmark) -> None:
     cost = r" +\d+\.\d s, processor +\d+\.\d s, peak \d\.\d\d GiB; +\d+\.\d and +\d+\.\d times ours\n"
-    assert re.fullmatch(rf"10,000 margins, 8,000 rows kept\n  ours {cost}  pandas {cost}", capsys.readouterr().out)
+    printed = benchmark.run(benchmark.load("manifest"), "10000")
+    assert re.fullmatch(rf"10,000 margins, 8,000 rows kept\n  ours {cost}  pandas {cost}", printed)
 
 
-def test_benchmark_of_sharing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    sharing = importlib.import_module("sharing")
-    for name, small in (("ROWS", 70_000), ("REPEATS", 1), ("STORES_EACH", 10)):
-        monkeypatch.setattr(sharing, name, small)
-    sharing.main(tmp_path)
-    _, *lines = capsys.readouterr().out.splitlines()
+def test_benchmark_of_sharing(tmp_path: Path, benchmark: Benchmark) -> None:
+    benchmark.load("sharing", ROWS=70_000, REPEATS=1, STORES_EACH=10).main(tmp_path)
+    _, *lines = benchmark.capsys.readouterr().out.splitlines()
     assert len(lines) == 6
     assert all(re.fullmatch(r"\S.* +\d+ ms +\d+ MB/s +\d+\.\d\d of cp's rate", line) for line in lines[:3])
     assert all(re.fullmatch(r"looking up with .* +\d+\.\d ms", line) for line in lines[3:])
 
 
-def test_benchmark_of_generation(
-    shared: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    generation = importlib.import_module("generation")
+def test_benchmark_of_generation(shared: Path, benchmark: Benchmark) -> None:
+    generation = benchmark.load("generation")
     generator = {**generation.GENERATOR, "base_channels": 8, "steps": 2}
     synthetic = {"count": 10, "generator": generator, "sampler": {"steps": 2}}
     training = {"standard": {"epochs": 1, "epoch_images": 512, "validation_images": 0}}
     small = {"synthetic": synthetic, "training": training, "quality": {"images": 10}}
-    monkeypatch.setattr(generation, "SETTINGS", {**generation.SETTINGS, **small})
-    monkeypatch.setattr(sys, "argv", ["generation.py", "--mnist", str(shared / "data" / "mnist"), "--threads", "1"])
-    generation.main()
-    lines = capsys.readouterr().out.splitlines()
+    benchmark.load("generation", SETTINGS={**generation.SETTINGS, **small})
+    options = ("--mnist", str(shared / "data" / "mnist"), "--threads", "1")
+    lines = benchmark.run(generation, *options).splitlines()
     kinds = [match[1] for line in lines if (match := re.fullmatch(r"(\w+) +\d+ s of processor, +\d+ s", line))]
     assert kinds == ["pools", "pools", "generators", "pools", "models", "qualities", *["pools", "qualities"] * 2]
     found = [json.loads(line) for line in lines if line.startswith("{")]
     assert [(one["guidance"], one["images"]) for one in found] == [(1, 10), (1.5, 10), (2, 10)]
 
 
-def test_benchmark_of_ingest(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    monkeypatch.chdir(tmp_path)
-    ingest = importlib.import_module("ingest")
-    monkeypatch.setattr(ingest, "REPEATS", 1)
+def test_benchmark_of_ingest(tmp_path: Path, benchmark: Benchmark) -> None:
+    benchmark.patch.chdir(tmp_path)
+    ingest = benchmark.load("ingest", REPEATS=1)
     npz = tmp_path / "2000.npz"
     ingest.make_npz(npz, 2000)
     directory = ingest.plan_pool(npz, tmp_path / "results" / "bench")
     ingest.against_copy(npz, directory)
     ingest.reading(directory)
-    printed = capsys.readouterr().out
-    assert re.search(
-        r"^ +2,000 images, 0\.01 GB: copy .* ingest .* of the copy's speed, .* peak memory \d+ MB$", printed, re.M
-    )
-    assert re.search(r"^opening 2,000 images: \d+\.\d\d ms; a random batch of 512: \d+\.\d\d ms$", printed, re.M)
+    copied, opened = benchmark.capsys.readouterr().out.splitlines()[-2:]
+    assert re.match(r" +2,000 images, 0\.01 GB: copy .* ingest .* of the copy's speed, .* peak memory \d+ MB$", copied)
+    assert re.match(r"opening 2,000 images: \d+\.\d\d ms; a random batch of 512: \d+\.\d\d ms$", opened)
 
 
-def test_benchmark_of_verdicts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    verdicts = importlib.import_module("false_verdicts")
-    monkeypatch.setattr(sys, "argv", ["false_verdicts.py", "--trials", "1"])
-    monkeypatch.setattr(verdicts, "IMAGES", (100,))
-    verdicts.main()
-    printed = capsys.readouterr().out
+def test_benchmark_of_verdicts(benchmark: Benchmark) -> None:
+    printed = benchmark.run(benchmark.load("false_verdicts", IMAGES=(100,)), "--trials", "1")
     lines = r"^\| (seeds|images|both|easy) \| \d+ \| [\d,]+ (\| \d+\.\d ){4}\|$"
     assert len(re.findall(lines, printed, re.MULTILINE)) == 16
     assert len(re.findall(r"^16 checks, \d+ seeds: .* by chance", printed, re.MULTILINE)) == 4

@@ -10,9 +10,9 @@ import torch
 from scipy import stats
 from torch import nn
 
+from made_up import read_figure
 from robustprune.attacks.deepfool_settings import DeepFoolSettings
 from robustprune.core.job import Job
-from robustprune.core.paths import CAPTION_FILE, FIGURE_DATA_FILE, FIGURE_FILE
 from robustprune.core.stage_file import write_spec
 from robustprune.experiments.figures.toy_boundaries import ToyBoundariesStage
 from robustprune.experiments.studies import toy_2d
@@ -49,8 +49,7 @@ def test_clouds_are_normal_within_the_square_and_the_line_is_wrong_as_often_as_i
     settings = ToySettings(distance=0.3, spread=0.1)
     points, labels = draw_clouds(np.random.default_rng(0), 4000, settings)
     plane = points.reshape(-1, 2).numpy()
-    assert (plane >= 0).all()
-    assert (plane <= 1).all()
+    assert ((plane >= 0) & (plane <= 1)).all()
     cut = stats.truncnorm(-3.5, 6.5, loc=0.35, scale=0.1)
     assert stats.kstest(plane[labels.numpy() == 0, 0], cut.cdf).pvalue > 0.001
     assert stats.kstest(plane[:, 1], stats.truncnorm(-5, 5, loc=0.5, scale=0.1).cdf).pvalue > 0.001
@@ -119,7 +118,7 @@ def test_a_training_goes_on_from_where_it_was_with_the_rest() -> None:
     assert not torch.equal(next(training.network.parameters()), next(whole.network.parameters()))
 
 
-def test_a_figure_shows_points_and_boundary_and_tells_what_changed(make_job: Callable[..., Job]) -> None:
+def test_a_figure_shows_points_and_boundary_and_what_changed(make_job: Callable[..., Job]) -> None:
     study = ToyStage(settings=SMALL)
     job = make_job("studies", study.id)
     write_spec(job.directory / "spec.json", study)
@@ -127,10 +126,8 @@ def test_a_figure_shows_points_and_boundary_and_tells_what_changed(make_job: Cal
     points, field, measures = (
         pd.read_parquet(job.directory / name) for name in (POINTS_FILE, FIELD_FILE, MEASURES_FILE)
     )
-    assert len(points) == 60
-    assert len(field) == GRID**2
+    assert (len(points), len(field), len(measures)) == (60, GRID**2, 10)
     assert points["none"].all()
-    assert len(measures) == 10
     assert (measures["robustness"] <= measures["accuracy"]).all()
     spec = ToyBoundariesStage(
         name="kaufmann_v2.figure1", title="Figure 1", claim="it is clearer", panels=("none", "low_distance"),
@@ -138,20 +135,18 @@ def test_a_figure_shows_points_and_boundary_and_tells_what_changed(make_job: Cal
     )  # fmt: skip
     drawn = make_job("figures", spec.id)
     spec.run(drawn)
-    data = pd.read_csv(drawn.directory / FIGURE_DATA_FILE)
+    picture, data, caption = read_figure(drawn.directory)
     assert list(data.columns) == ["x", "y", "label", "loss", "distance", "low_distance"]
     assert (~data["low_distance"]).sum() == 24
-    assert "best boundary" in (drawn.directory / FIGURE_FILE).read_text()
-    caption = (drawn.directory / CAPTION_FILE).read_text()
-    own = measures[measures["dropped"] == "low_distance"]
-    assert f"accuracy {100 * own['accuracy'].mean():.1f}" in caption
+    assert "best boundary" in picture
+    accuracy = measures[measures["dropped"] == "low_distance"]["accuracy"].mean()
+    assert f"accuracy {100 * accuracy:.1f}" in caption
     assert "Against as many random points dropped, points near the boundary dropped" in caption
 
 
 @pytest.mark.parametrize("preset", ["digits", "mnist", "cifar10"])
 def test_figures_of_clouds_share_one_study_at_every_preset(preset: str) -> None:
     plan = all_figures(preset)
-    assert plan.problems == {}
     stages = [plan.targets[f"results/{figure}.svg"] for figure in ("kaufmann_v1/figure6", "kaufmann_v2/figure1")]
     assert plan.upstream(stages[0]) == plan.upstream(stages[1])
 

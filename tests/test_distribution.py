@@ -44,10 +44,10 @@ def test_order_statistics_are_those_of_a_sort(values: Scores, groups: int, data:
     labels = data.draw(arrays(np.int16, len(values), elements=st.integers(0, groups - 1)))
     finite = [np.sort(values[np.isfinite(values) & (labels == group)]) for group in range(groups)]
     ranks = [
-        sorted(data.draw(st.lists(st.integers(0, len(own) - 1), max_size=5))) if len(own) else [] for own in finite
+        sorted(data.draw(st.lists(st.integers(0, len(part) - 1), max_size=5))) if len(part) else [] for part in finite
     ]
     found = order_statistics(in_blocks(values), by_class(labels, groups), ranks)
-    assert found == [own[wanted].tolist() for own, wanted in zip(finite, ranks, strict=True)]
+    assert found == [part[wanted].tolist() for part, wanted in zip(finite, ranks, strict=True)]
 
 
 def some_scores(rows: int = 5000) -> Scores:
@@ -56,7 +56,7 @@ def some_scores(rows: int = 5000) -> Scores:
     return values
 
 
-def test_what_is_told_is_what_numpy_finds() -> None:
+def test_the_facts_are_what_numpy_finds() -> None:
     values, classes = some_scores(), 7
     labels = labels_of(values, classes)
     sources = by_run({"real": 1234, "drawn": 3766})
@@ -67,13 +67,13 @@ def test_what_is_told_is_what_numpy_finds() -> None:
     assert facts["share_negative"] == pytest.approx(np.mean(values < 0), rel=1e-12)
     np.testing.assert_allclose(list(facts["quantiles"].values()), np.percentile(finite, QUANTILES), rtol=1e-12)
     groups = {str(number): values[labels == number] for number in range(classes)}
-    for name, own in (groups | {"real": values[:1234], "drawn": values[1234:]}).items():
-        told = (facts["by_class"] | facts["by_source"])[name]
-        assert (told["images"], told["negative"]) == (len(own), np.sum(own < 0))
-        assert told["censored"] == np.sum(~np.isfinite(own))
-        finite = own[np.isfinite(own)].astype(np.float64)
-        assert told["mean"] == pytest.approx(finite.mean(), rel=1e-12)
-        quantiles = [told[f"{percentage}%"] for percentage in GROUP_QUANTILES]
+    for name, group in (groups | {"real": values[:1234], "drawn": values[1234:]}).items():
+        found = (facts["by_class"] | facts["by_source"])[name]
+        finite = group[np.isfinite(group)].astype(np.float64)
+        counts = (len(group), np.sum(group < 0), len(group) - len(finite))
+        assert (found["images"], found["negative"], found["censored"]) == counts
+        assert found["mean"] == pytest.approx(finite.mean(), rel=1e-12)
+        quantiles = [found[f"{percentage}%"] for percentage in GROUP_QUANTILES]
         np.testing.assert_allclose(quantiles, np.percentile(finite, GROUP_QUANTILES), rtol=1e-12)
 
 

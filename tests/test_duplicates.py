@@ -97,16 +97,12 @@ def test_training_images_that_are_test_images_are_refused(make_job: Make) -> Non
     assert not list(job.directory.glob("*.npy"))
 
 
-def test_where_they_are_allowed_they_are_counted(make_job: Make) -> None:
-    spec, _ = put_pools(make_job, shared=3)
-    spec = spec.model_copy(update={"overlap": "allowed"})
-    assert spec.run(make_job("pools", spec.id))["also_in"] == {"test": 3}
-
-
-def test_disjoint_pools_pass(make_job: Make) -> None:
-    spec, test = put_pools(make_job, shared=0)
+@pytest.mark.parametrize(("shared", "overlap"), [(3, "allowed"), (0, "refused")])
+def test_where_they_are_allowed_they_are_counted(shared: int, overlap: str, make_job: Make) -> None:
+    spec, test = put_pools(make_job, shared=shared)
     assert spec.upstream == (("pools", test),)
-    assert spec.run(make_job("pools", spec.id))["also_in"] == {"test": 0}
+    spec = spec.model_copy(update={"overlap": overlap})
+    assert spec.run(make_job("pools", spec.id))["also_in"] == {"test": shared}
 
 
 def test_generated_images_that_are_training_images_are_counted(make_job: Make) -> None:

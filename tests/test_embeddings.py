@@ -1,7 +1,6 @@
 """Embeddings: by a hand-made forward pass, from torchvision, from a file; and what is refused."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -79,14 +78,11 @@ def test_a_model_embeds_by_the_weights_that_are_asked_for(
     (block,) = spec.row_pass(make_job("embeddings", "some-embedding-0123456789"))()
     images = torch.from_numpy(np.array(pool.images)).float() / 255
     np.testing.assert_array_equal(block["embedding"], models[weights][:-1](images).detach().numpy())
-    assert (
-        encoder.describe() == "last features of some-model-0123456789" + {"last": "", "best": ", best weights"}[weights]
-    )
+    assert "some-model-0123456789" in encoder.describe()
+    assert ("best weights" in encoder.describe()) == (weights == "best")
 
 
 class Twice(nn.Module):
-    """A linear layer that is used twice."""
-
     def __init__(self) -> None:
         super().__init__()
         self.layer = nn.Linear(4, 4)
@@ -96,16 +92,16 @@ class Twice(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("model", "message"),
+    ("model", "says"),
     [
         (nn.Sequential(nn.Conv2d(1, 2, 2), nn.Flatten()), "it has no linear layer"),
-        (Twice(), "not given one row an image"),
-        (nn.Linear(2, 3), "not given one row an image"),
+        (Twice(), "one row an image"),
+        (nn.Linear(2, 3), "one row an image"),
     ],
     ids=["none", "twice", "images"],
 )
-def test_a_model_without_features_is_refused(model: nn.Module, message: str) -> None:
-    with pytest.raises(UserError, match=message.replace("it has", "has")):
+def test_a_model_without_features_is_refused(model: nn.Module, says: str) -> None:
+    with pytest.raises(UserError, match=says):
         features_of(model.eval(), torch.zeros(3, 1, 2, 2), origin="it")
 
 
@@ -115,7 +111,6 @@ def torchvision_spec(path: Path, name: str = "resnet18", resize: int = 32) -> To
 
 @pytest.fixture(scope="module")
 def resnet() -> nn.Module:
-    """Torchvision's ResNet-18 for seven classes, with random weights."""
     torch.manual_seed(0)
     model: nn.Module = torchvision.models.resnet18(weights=None, num_classes=7)
     return model.eval()
@@ -137,19 +132,17 @@ def test_a_torchvision_model_with_weights_of_ones_own(channels: int, resnet: nn.
 
 def test_weights_that_cannot_be_used_are_refused(resnet: nn.Module, tmp_path: Path) -> None:
     path = tmp_path / "mine.pth"
-
-    def refused(content: Any, match: str, name: str = "resnet18") -> None:
+    for content, name, says in (
+        (resnet, "resnet18", "is not a file of weights"),
+        ([torch.zeros(1)], "resnet18", "holds a list that is not a state dict"),
+        ({"fc.weight": torch.zeros(7, 512)}, "resnet18", r"mine\.pth does not fit .* Missing key"),
+        (resnet.state_dict(), "resnet19", r"no classifier 'resnet19'; it has .*resnet18"),
+        (resnet.state_dict(), "squeezenet1_1", "squeezenet1_1 has no linear layer"),
+        (resnet.state_dict(), "mobilenet_v3_small", r"lacks classifier\.3\.weight"),
+    ):
         torch.save(content, path)
-        with pytest.raises(UserError, match=match):
+        with pytest.raises(UserError, match=says):
             torchvision_encoder(torchvision_spec(path, name), CPU)
-
-    refused(resnet.state_dict(), r"no classifier 'resnet19'; it has .*resnet18", "resnet19")
-    refused(resnet.state_dict(), "squeezenet1_1 has no linear layer", "squeezenet1_1")
-    refused(resnet.state_dict(), r"lacks classifier\.3\.weight", "mobilenet_v3_small")
-    refused({"fc.weight": torch.zeros(7, 512)}, r"mine\.pth does not fit .* Missing key")
-    refused([torch.zeros(1)], "holds a list that is not a state dict")
-    refused(resnet, "is not a file of weights")
-    torch.save(resnet.state_dict(), path)
     for damaged in (b"", b"no weights", b"hello weights\n", path.read_bytes()[:2000]):
         path.write_bytes(damaged)
         with pytest.raises(UserError, match="is not a file of weights"):
@@ -174,39 +167,30 @@ def test_a_file_of_embeddings_is_taken_over(pool: Pool, make_job: MakeJob, tmp_p
     assert [path.name for path in job.outputs] == [ARRAY_FILE, INFO_FILE]
 
 
-@dataclass
-class Bad:
-    """A file of embeddings that is refused."""
-
-    content: Any
-    message: str
-    dtype: str = "float32"
-
-
 def spoiled(value: float) -> np.ndarray[Any, Any]:
     values = np.ones((40, 6), np.float32)
     values[17, 2] = value
     return values
 
 
-BAD = {
-    "short": Bad(np.ones((39, 6)), r"shape \(39, 6\), but should have \(40, D\)"),
-    "flat": Bad(np.ones(40), r"shape \(40,\)"),
-    "empty": Bad(np.ones((40, 0)), r"shape \(40, 0\)"),
-    "integers": Bad(np.ones((40, 6), int), "holds int64, but should hold float16, float32 or float64"),
-    "nan": Bad(spoiled(np.nan), "embedding of image 17 has a value that is not finite"),
-    "large": Bad(spoiled(1e5), "image 17 has a value that is beyond the range of float16", "float16"),
-    "pickle": Bad(np.array([[{}]]), "not a readable npy file"),
+BAD: dict[str, tuple[Any, str]] = {
+    "short": (np.ones((39, 6)), r"shape \(39, 6\), .* \(40, D\)"),
+    "flat": (np.ones(40), r"shape \(40,\)"),
+    "empty": (np.ones((40, 0)), r"shape \(40, 0\)"),
+    "integers": (np.ones((40, 6), int), "holds int64, but should hold float16, float32 or float64"),
+    "nan": (spoiled(np.nan), "image 17 .* not finite"),
+    "large": (spoiled(1e5), "image 17 .* range of float16"),
+    "pickle": (np.array([[{}]]), "not a readable npy file"),
 }
 
 
-@pytest.mark.parametrize("bad", BAD.values(), ids=BAD.keys())
+@pytest.mark.parametrize(("content", "says"), BAD.values(), ids=BAD.keys())
 def test_a_file_that_is_no_embedding_of_the_pool_is_refused(
-    bad: Bad, pool: Pool, make_job: MakeJob, tmp_path: Path
+    content: Any, says: str, pool: Pool, make_job: MakeJob, tmp_path: Path
 ) -> None:
-    np.save(tmp_path / "train.npy", bad.content)
-    spec = from_file(tmp_path / "train.npy", bad.dtype)
-    with pytest.raises(UserError, match=bad.message):
+    np.save(tmp_path / "train.npy", content)
+    spec = from_file(tmp_path / "train.npy", "float16")
+    with pytest.raises(UserError, match=says):
         spec.run(make_job("embeddings", spec.id))
 
 
@@ -216,25 +200,31 @@ def test_an_archive_or_a_changed_file_is_refused(pool: Pool, make_job: MakeJob, 
         np.savez(file, image=np.ones((40, 6)))
     spec = from_file(path)
     job = make_job("embeddings", spec.id)
-    with pytest.raises(UserError, match="is not a readable npy file: no readable npy header"):
+    with pytest.raises(UserError, match="is not a readable npy file"):
         spec.run(job)
     np.save(path, np.ones((40, 6)))
     with pytest.raises(UserError, match="gone or changed since the plan"):
         spec.run(job)
 
 
-def test_a_resumed_embedding_has_the_same_bytes(pool: Pool, make_job: MakeJob, tmp_path: Path) -> None:
+def test_a_resumed_embedding_and_one_in_parts_have_the_same_bytes(
+    pool: Pool, make_job: MakeJob, tmp_path: Path
+) -> None:
     np.save(tmp_path / "train.npy", np.random.default_rng(0).standard_normal((40, 6)))
     spec = from_file(tmp_path / "train.npy")
-    whole, broken = make_job("embeddings", spec.id, batch_size=9), make_job("embeddings", "broken", batch_size=9)
-    spec.run(whole)
+    whole, broken, shared = (make_job("embeddings", name, batch_size=8) for name in ("whole", "broken", "shared"))
+    facts = spec.run(whole)
     broken.checkpoints = StopAfterTwo(0)
     with pytest.raises(Interrupted):
         spec.run(broken)
     broken.checkpoints = Checkpoints(0)
-    spec.run(broken)
-    for name in (ARRAY_FILE, INFO_FILE):
-        assert (whole.directory / name).read_bytes() == (broken.directory / name).read_bytes()
+    for rows in (range(24, 40), range(24)):
+        spec.row_pass(shared)(rows=rows)
+    assert len(list((shared.partial / "blocks").iterdir())) == 2
+    for job in (broken, shared):
+        assert spec.run(job) == facts
+        for name in (ARRAY_FILE, INFO_FILE):
+            assert (job.directory / name).read_bytes() == (whole.directory / name).read_bytes()
 
 
 def test_embeddings_of_another_pool_or_damaged_ones_are_refused(pool: Pool, tmp_path: Path) -> None:
@@ -246,7 +236,7 @@ def test_embeddings_of_another_pool_or_damaged_ones_are_refused(pool: Pool, tmp_
     with pytest.raises(UserError, match="of the pool with digest another"):
         open_embeddings(tmp_path, pool)
     np.save(tmp_path / ARRAY_FILE, rows[:1])
-    with pytest.raises(UserError, match=r"float32 \(1, 3\), but embeddings.json states float32 \(2, 3\)"):
+    with pytest.raises(UserError, match=r"float32 \(1, 3\), .* float32 \(2, 3\)"):
         open_embeddings(tmp_path, pool)
     (tmp_path / INFO_FILE).write_text("{}")
     with pytest.raises(UserError, match="no readable embeddings"):
@@ -263,20 +253,7 @@ def test_the_configured_source_of_embeddings_is_found_while_the_plan_is_made(
     assert file == FileEncoder(digest=digest(tmp_path / "synthetic.npy"), location=str(tmp_path / "synthetic.npy"))
     weights = encoder_source(EmbeddingSettings(source="torchvision:resnet18:mine.pth", resize=64), role="train")
     assert weights == torchvision_spec(tmp_path / "mine.pth", resize=64)
-    with pytest.raises(UserError, match=r"source = file:.*: there is no file .*/train.npy; an npy file with one row"):
+    with pytest.raises(UserError, match=r"source = file:.*: there is no file .*/train.npy"):
         encoder_source(EmbeddingSettings(source=f"file:{tmp_path}"), role="train")
-    with pytest.raises(UserError, match=r"there is no file yours.pth; weights are not downloaded"):
+    with pytest.raises(UserError, match=r"there is no file yours.pth"):
         encoder_source(EmbeddingSettings(source="torchvision:resnet18:yours.pth"), role="train")
-
-
-def test_parts_end_in_the_bytes_of_one_job(pool: Pool, make_job: MakeJob, tmp_path: Path) -> None:
-    np.save(tmp_path / "mine.npy", np.random.default_rng(1).normal(size=(len(pool), 5)))
-    spec = from_file(tmp_path / "mine.npy")
-    whole, shared = (make_job("embeddings", name, batch_size=8) for name in ("whole", "shared"))
-    facts = spec.run(whole)
-    for rows in (range(24, 40), range(24)):
-        spec.row_pass(shared)(rows=rows)
-    assert spec.run(shared) == facts
-    assert len(list((shared.partial / "blocks").iterdir())) == 2
-    for name in ("embeddings.npy", "embeddings.json"):
-        assert (whole.directory / name).read_bytes() == (shared.directory / name).read_bytes()

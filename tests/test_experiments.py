@@ -1,11 +1,11 @@
 """Experiments as data: the conditions of a row, margin models that are rows, and what is refused."""
 
+import shutil
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from robustprune.core.errors import UserError
 from robustprune.core.paths import EXPERIMENTS
@@ -24,21 +24,19 @@ from robustprune.planning.config import Config, load_config
 from robustprune.planning.plan import Plan, make_plan
 from robustprune.scores.margin import MarginStage
 from robustprune.training.model import ModelStage
+from tiny import plan_rows, spec_of, specs_of, write_experiments
 
 OTHER = {"other_threat": {"norm": "L2", "epsilon": "1/2", "step_size": "1/10"}}
 
 
 def plan_of(*rows: dict[str, Any], overrides: dict[str, Any] | None = None) -> Plan:
-    table = Table(title="t", target="t.csv", rows=tuple(Row.model_validate(row) for row in rows))
-    return make_plan(load_config({"seeds": [0], **(overrides or {})}), {"t.t": table})
+    return plan_rows(*map(Row.model_validate, rows), overrides={"seeds": [0], **(overrides or {})})
 
 
 def model_of(plan: Plan, method: str) -> ModelStage:
-    (table,) = (spec for spec in plan.stages.values() if isinstance(spec, TableStage))
+    (table,) = specs_of(plan, TableStage)
     (run,) = next(row.runs for row in table.rows if row.method == method)
-    spec = plan.stages[str(run.model)]
-    assert isinstance(spec, ModelStage)
-    return spec
+    return spec_of(plan, str(run.model), ModelStage)
 
 
 def under(config: Config, **conditions: Any) -> Config:
@@ -71,7 +69,7 @@ def test_epochs_are_shares_of_the_recipes() -> None:
 
 
 def test_a_share_of_the_epochs_that_the_schedule_does_not_allow_is_refused_by_the_rows_name() -> None:
-    with pytest.raises(UserError, match=r"m: training.standard: schedule = onecycle_epoch needs more than 40 epochs"):
+    with pytest.raises(UserError, match=r"m: training.standard: schedule = onecycle_epoch"):
         under(load_config({"preset": "cifar10"}), epochs="1/10")
 
 
@@ -108,7 +106,7 @@ def test_rows_with_the_same_conditions_share_stages_and_the_rest_do_not() -> Non
 def test_images_that_a_recipe_leaves_no_place_for_are_refused_whatever_rows_come_before() -> None:
     sets = {"subsets": {"small": {"of": "generate", "count": 100}}}
     fitting = {"method": "A", "synthetic": "subset:small"}
-    with pytest.raises(UserError, match=r"B: synthetic = subset:small, but training.rs_fgsm.synthetic_fraction leaves"):
+    with pytest.raises(UserError, match=r"B: synthetic = subset:small, but training.rs_fgsm.synthetic_fraction"):
         plan_of(fitting, {**fitting, "method": "B", "recipe": "rs_fgsm"}, overrides=sets)
 
 
@@ -138,73 +136,39 @@ def test_a_comparison_by_what_no_attack_measures_is_refused() -> None:
     table = Comparisons.model_validate(
         {"form": "comparisons", "title": "c", "target": "c.csv", "of": of, "quantity": "autoattack", "rows": [row]}
     )
-    with pytest.raises(UserError, match="autoattack is measured under autoattack, and attacks = cw"):
+    with pytest.raises(UserError, match=r"autoattack is measured .* attacks = cw"):
         make_plan(load_config({"evaluation": {"attacks": ["cw"]}}), {"c.c": table})
     assert make_plan(load_config({"evaluation": {"attacks": ["cw", "autoattack"]}}), {"c.c": table}).targets
 
 
 SEARCH = {"margins": {"method": "boundary_search", "boundary_search": {"step_size": "1/100", "max_steps": 20}}}
+SUBSETS = {name: {"of": "generate", "count": 20} for name in "ab"}
+EXTRAPOLATED = {"strategy": "puma", "extrapolated": True}
+LATE: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    ({"strategy": "puma", "threshold": 26}, {}, "m: threshold = 26 .* below 1, .* 26/255"),
+    ({"strategy": "puma", "threshold": 0.3}, SEARCH, "max_steps = 1/5 .* threshold = 3/10"),
+    ({"radius": "margin", "epsilon": "5/4", "gap": "1/4"}, SEARCH, "max_steps = 1/5 .* radius and the gap .* = 9/40"),
+    ({}, {"synthetic": {"source": "subset:a", "count": 19}, "subsets": SUBSETS}, "subsets.a.count = 20, .* 19 images"),
+    (EXTRAPOLATED, {"extrapolation": {"neighbours": {"k": [5, 100_000]}}}, r"neighbours.k = 100000, .* 1\d{3} images"),
+    ({}, {"threat": {"norm": "L2", "epsilon": 2}, "other_threat": None},
+     r"training.trades.attack_steps \* step_size = 3/8 .* threat.epsilon = 2"),
+    *(
+        ({**EXTRAPOLATED, "synthetic": target}, {"subsets": SUBSETS, "extrapolation": {"source": "subset:a"}},
+         "images of digits-.* extrapolated, are in digits-subset-")
+        for target in ("generate", "subset:a")
+    ),
+    ({}, {"synthetic": {"source": "union:two"}, "subsets": SUBSETS,
+          "unions": {"two": {"of": {"subset:a": None, "subset:b": None}}}},
+     "unions.two.of: subset:a and subset:b are the same images"),
+    ({"strategy": "puma", "among": "real", "data": "synthetic"}, {}, "m: among = real, .* digits-generated-"),
+    ({}, {"architecture": "preact_resnet18", "execution": {"processes": 2},
+          "resources": {"generators": {"gpu": 0}, "models": {"gpu": 0}},
+          "training": {"trades": {"batchnorm_shares": 4}}},
+     "execution.processes = 2, but training.trades.batchnorm_shares = 4"),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("row", "overrides", "says"),
-    [
-        ({"strategy": "puma", "threshold": 26}, {}, r"m: threshold = 26 should be below 1, a margin in Linf: 26/255"),
-        ({"strategy": "puma", "threshold": 0.3}, SEARCH, r"max_steps = 1/5 should be more than the threshold = 3/10"),
-        (
-            {"radius": "margin", "epsilon": "5/4", "gap": "1/4"},
-            SEARCH,
-            r"max_steps = 1/5 should be more than the largest radius and the gap together = 9/40",
-        ),
-        (
-            {},
-            {"synthetic": {"source": "subset:some", "count": 50}, "subsets": {"some": {"of": "generate", "count": 51}}},
-            r"subsets.some.count = 51, but generate has 50 images",
-        ),
-        (
-            {"strategy": "puma", "extrapolated": True},
-            {"extrapolation": {"neighbours": {"k": [5, 100_000]}}},
-            r"extrapolation.neighbours.k = 100000, but neighbours are looked for among 1\d{3} images",
-        ),
-        (
-            {},
-            {"threat": {"norm": "L2", "epsilon": 2}, "other_threat": None},
-            r"training.trades.attack_steps \* step_size = 3/8 should be at least a quarter of threat.epsilon = 2",
-        ),
-        *(
-            (
-                {"strategy": "puma", "extrapolated": True, "synthetic": target},
-                {"subsets": {"a": {"of": "generate", "count": 20}}, "extrapolation": {"source": source}},
-                r"images of digits-.*, to which scores are extrapolated, are in digits-subset-.*, too",
-            )
-            for target, source in (("generate", "subset:a"), ("subset:a", "subset:a"))
-        ),
-        (
-            {},
-            {
-                "synthetic": {"source": "union:two"},
-                "subsets": {name: {"of": "generate", "count": 20} for name in "ab"},
-                "unions": {"two": {"of": {"subset:a": None, "subset:b": None}}},
-            },
-            r"unions.two.of: subset:a and subset:b are the same images, which would count twice",
-        ),
-        (
-            {"strategy": "puma", "among": "real", "data": "synthetic"},
-            {},
-            r"m: among = real, but it learns from digits-generated-\w+ alone",
-        ),
-        (
-            {},
-            {
-                "architecture": "preact_resnet18",
-                "execution": {"processes": 2},
-                "resources": {"generators": {"gpu": 0}, "models": {"gpu": 0}},
-                "training": {"trades": {"batchnorm_shares": 4}},
-            },
-            r"execution.processes = 2, but training.trades.batchnorm_shares = 4: several processes need as many",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("row", "overrides", "says"), LATE)
 def test_what_a_late_job_would_refuse_is_refused_while_planning(
     row: dict[str, Any], overrides: dict[str, Any], says: str
 ) -> None:
@@ -219,29 +183,23 @@ def test_a_search_that_reaches_beyond_all_that_a_row_goes_by_is_planned() -> Non
 @pytest.mark.parametrize("target", ["quality.csv", "digits/first.csv", "mnist/first.csv"])
 def test_a_target_that_is_taken_is_refused(target: str) -> None:
     table = Table(title="t", target=target, rows=(Row(method="m"),))
-    with pytest.raises(UserError, match=r"the same target, quality|results/(digits|mnist) is the stages'"):
+    with pytest.raises(UserError, match=r"same target, quality|results/(digits|mnist)"):
         make_plan(load_config({}), {"t.t": table})
 
 
 def test_a_table_of_settings_reads_none_that_its_rows_do_not_name() -> None:
-    def table(setting: str) -> Hyperparameters:
-        return Hyperparameters.model_validate(
-            {
-                "form": "hyperparameters",
-                "title": "t",
-                "target": "t.csv",
-                "recipe": "standard",
-                "quantities": ["configured"],
-                "rows": [{"method": "m", "setting": setting}],
-            }
-        )
+    def planned(setting: str) -> Plan:
+        content: dict[str, Any] = {
+            "form": "hyperparameters", "title": "t", "target": "t.csv", "recipe": "standard",
+            "quantities": ["configured"], "rows": [{"method": "m", "setting": setting}],
+        }  # fmt: skip
+        return make_plan(load_config({}), {"t.t": Hyperparameters.model_validate(content)})
 
-    plan = make_plan(load_config({}), {"t.t": table("epochs")})
-    (spec,) = (spec for spec in plan.stages.values() if isinstance(spec, TableStage))
+    (spec,) = specs_of(planned("epochs"), TableStage)
     assert spec.setting == ""
     assert spec.rows[0].told == {"configured": str(load_config({}).training.standard.epochs)}
-    with pytest.raises(UserError, match="recipe = standard attacks nothing, so it has no attack step"):
-        make_plan(load_config({}), {"t.t": table("attack_step")})
+    with pytest.raises(UserError, match=r"recipe = standard .* no attack step"):
+        planned("attack_step")
 
 
 def test_text_for_people_is_one_line() -> None:
@@ -251,20 +209,16 @@ def test_text_for_people_is_one_line() -> None:
 
 @pytest.mark.parametrize("target", ["/t.svg", "/digits/t.svg", "a//t.svg", ".svg"])
 def test_a_figure_that_would_lie_elsewhere_is_refused(tmp_path: Path, target: str) -> None:
-    content = {"paper": "mine", "figures": {"first": {"form": "phase_map", "title": "t", "target": target}}}
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
+    write_experiments(tmp_path, figures={"first": {"form": "phase_map", "title": "t", "target": target}})
     with pytest.raises(UserError, match=rf"figures.first.target = '{target}'"):
         load_figures(tmp_path)
 
 
 def test_a_table_says_what_its_rows_are_measured_on_and_with() -> None:
-    evaluation = {"images": 40, "pgd_50_10": {"steps": 100}}
-    table = Table(
-        title="t", target="t.csv", attacks=("clean", "cw", "pgd_50_10", "autoattack"),
-        rows=(Row(method="m"), Row(method="other", norm="L2")),
-    )  # fmt: skip
-    plan = make_plan(load_config({**OTHER, "evaluation": evaluation}), {"t.t": table})
-    (spec,) = (spec for spec in plan.stages.values() if isinstance(spec, TableStage))
+    overrides = {**OTHER, "evaluation": {"images": 40, "pgd_50_10": {"steps": 100}}}
+    attacks = ("clean", "cw", "pgd_50_10", "autoattack")
+    rows = Row(method="m"), Row(method="other", norm="L2")
+    (spec,) = specs_of(plan_rows(*rows, overrides=overrides, attacks=attacks), TableStage)
     linf = load_config({}).threat.epsilon
     assert spec.setting.split("; ") == [
         "digits",
@@ -278,26 +232,21 @@ def test_a_table_says_what_its_rows_are_measured_on_and_with() -> None:
 
 
 def test_a_norm_that_is_not_configured_is_refused_and_no_other_table_suffers() -> None:
-    with pytest.raises(UserError, match=r"m: norm = L2 is not that of threat, Linf; say in other_threat what it is"):
+    with pytest.raises(UserError, match=r"m: norm = L2 .* Linf; .* other_threat"):
         under(load_config({"other_threat": None}), norm="L2")
 
 
 def test_two_threats_of_one_norm_are_refused() -> None:
-    other = {"norm": "Linf", "epsilon": 0.1, "step_size": 0.1}
-    with pytest.raises(UserError, match=r"other_threat.norm = Linf should not be that of threat"):
-        load_config({"other_threat": other})
+    with pytest.raises(UserError, match=r"other_threat.norm = Linf"):
+        load_config({"other_threat": {"norm": "Linf", "epsilon": 0.1, "step_size": 0.1}})
 
-
-# Margin models that are rows.
 
 PUMA: dict[str, Any] = {"method": "PUMA", "strategy": "puma", "radius": "margin"}
 
 
 def margin_model(plan: Plan) -> ModelStage:
-    (model,) = {spec.model for spec in plan.stages.values() if isinstance(spec, MarginStage)}
-    spec = plan.stages[model]
-    assert isinstance(spec, ModelStage)
-    return spec
+    (model,) = {spec.model for spec in specs_of(plan, MarginStage)}
+    return spec_of(plan, model, ModelStage)
 
 
 def test_a_margin_model_has_conditions_of_its_own() -> None:
@@ -317,7 +266,7 @@ def test_without_one_margins_are_measured_by_trades_of_the_students_conditions()
 
 def test_pumas_own_model_can_measure_margins_again() -> None:
     plan = plan_of({**PUMA, "margin_model": PUMA})
-    margins = [spec for spec in plan.stages.values() if isinstance(spec, MarginStage)]
+    margins = specs_of(plan, MarginStage)
     assert len(margins) == 4  # of both pools, by TRADES and by PUMA
     assert {bool(plan.stages[spec.model].model_dump()["manifest"]) for spec in margins} == {True, False}
 
@@ -335,18 +284,15 @@ def test_what_attacks_nothing_is_one_stage_under_both_norms() -> None:
     assert model_of(plan, "standard Linf") == model_of(plan, "standard L2")
     assert model_of(plan, "standard L2").threat is None
     assert model_of(plan, "trades Linf") != model_of(plan, "trades L2")
-    standard = {stage: spec for stage, spec in plan.stages.items() if isinstance(spec, ModelStage) and spec.recording}
-    assert len(standard) == 1
+    assert sum(spec.recording is not None for spec in specs_of(plan, ModelStage)) == 1
     of_standard = model_of(plan, "standard L2").id
-    evaluations = [
-        spec for spec in plan.stages.values() if isinstance(spec, EvaluationStage) and spec.model == of_standard
-    ]
-    assert sorted(spec.attack for spec in evaluations) == ["clean", "cw", "cw"]
+    attacks = [spec.attack for spec in specs_of(plan, EvaluationStage) if spec.model == of_standard]
+    assert sorted(attacks) == ["clean", "cw", "cw"]
 
 
 def test_an_evaluation_is_under_the_rows_norm() -> None:
     plan = plan_of({"method": "m", "norm": "L2"}, overrides={**OTHER, "evaluation": {"attacks": ["cw"]}})
-    (evaluation,) = (spec for spec in plan.stages.values() if isinstance(spec, EvaluationStage))
+    (evaluation,) = specs_of(plan, EvaluationStage)
     assert evaluation.threat == ThreatModel(norm="L2", epsilon=Fraction(1, 2))
 
 
@@ -356,8 +302,6 @@ def test_a_radius_that_follows_the_difficulty_is_extrapolated_without_pruning() 
     pruned = Row(**keys, strategy="prune_easy", margin_model="theirs")
     assert pruned.at("ratio", 0) == Row.model_validate({**keys, "method": "weak at 0"})
 
-
-# What is refused.
 
 TABLE = {"title": "t", "target": "t.csv", "rows": [{"method": "a"}, {"method": "b"}]}
 CHECK = {"quantity": "accuracy", "row": "a", "above": "b"}
@@ -386,6 +330,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
      "table1.rows.0.margin_model.data = 'rael': Input should be 'all', 'real', "),
     ({"baseline": {"L3": "a"}}, "table1.baseline.L3 = 'L3': Input should be 'Linf' or 'L2'"),
     ({"rows": "a"}, "table1.rows = 'a': should be a list, in brackets"),
+    ({"rows": [{"method": "a", "strategie": "puma"}]}, "table1.rows.0.strategie = 'puma'"),
     ({"rows": [{"method": "a", "strategy": "random", "score": "loss"}]}, "a: score would change nothing, as its"),
     ({"rows": [{"method": "a", "checkpoint": "theirs", "architecture": "wide", "recipe": "standard"}]},
      "a row with a checkpoint trains nothing, so architecture, recipe would change nothing"),
@@ -393,16 +338,16 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"form": "hyperparameters", "recipe": "trades", "quantities": ["gain"]}, "quantities.0 = 'gain': "),
     ({"quantities": ["accuracy", "accuracy"]}, "quantities has accuracy twice"),
     ({"attacks": ["cw", "cw"]}, "table1.attacks = ['cw', 'cw']: should name each attack once"),
-    ({"attacks": ["cw"], "quantities": ["autoattack"]}, "autoattack is measured under autoattack, and attacks = cw"),
+    ({"attacks": ["cw"], "quantities": ["autoattack"]}, "autoattack is measured under autoattack"),
     ({"quantities": ["accuracy"], "printed": {"file": "p.csv", "setting": "s", "beside": {"autoattack": "x"}}},
      "printed.beside: there is no column autoattack; there are accuracy"),
     ({"claims": [{"claim": "c", "data": "MNIST", "checks": [CHECK]}]}, "claims.0.data = 'MNIST': String should match"),
     ({"attacks": ["cw"], "claims": [{"claim": "c", "checks": [{**CHECK, "quantity": "autoattack"}]}]},
-     "autoattack is measured under autoattack, and attacks = cw"),
+     "autoattack is measured under autoattack"),
     ({"attacks": ["cw"], "printed": {"file": "p.csv", "setting": "s", "beside": {"autoattack": "x"}}},
-     "autoattack is measured under autoattack, and attacks = cw"),
+     "autoattack is measured under autoattack"),
     ({"form": "comparisons", "of": {**TABLE, "attacks": ["cw"]}, "quantity": "autoattack",
-      "rows": [{"method": "x", "row": "a", "against": "b"}]}, "autoattack is measured under autoattack, and att"),
+      "rows": [{"method": "x", "row": "a", "against": "b"}]}, "autoattack is measured under autoattack"),
     ({"target": "/t.csv"}, "target = '/t.csv'"),
     ({"target": ".csv"}, "target = '.csv'"),
 ]  # fmt: skip
@@ -412,8 +357,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
 def test_a_table_that_makes_no_sense_is_refused_by_file_and_key(
     tmp_path: Path, keys: dict[str, Any], says: str
 ) -> None:
-    content = {"paper": "mine", "tables": {"table1": {**TABLE, **keys}}}
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
+    write_experiments(tmp_path, tables={"table1": {**TABLE, **keys}})
     with pytest.raises(UserError) as caught:
         load_experiments(tmp_path)
     assert str(caught.value).startswith("mine.yaml: tables.table1")
@@ -421,32 +365,28 @@ def test_a_table_that_makes_no_sense_is_refused_by_file_and_key(
 
 
 def test_an_entry_that_has_the_name_of_a_form_keeps_it_in_a_message(tmp_path: Path) -> None:
-    content = {"paper": "mine", "tables": {"layouts": {**TABLE, "rows": [{"method": "a", "ratio": [0.1, "x"]}]}}}
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
-    with pytest.raises(UserError, match=r"^mine.yaml: tables.layouts.rows.0.ratio.1 = 'x': Input should be a valid"):
+    write_experiments(tmp_path, tables={"layouts": {**TABLE, "rows": [{"method": "a", "ratio": [0.1, "x"]}]}})
+    with pytest.raises(UserError, match=r"^mine.yaml: tables.layouts.rows.0.ratio.1 = 'x'"):
         load_experiments(tmp_path)
 
 
 def test_a_table_without_keys_is_refused_by_file_and_key(tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text("paper: mine\ntables:\n  table1:\n")
-    with pytest.raises(UserError, match=r"mine.yaml: tables.table1 = None: a table has keys"):
+    write_experiments(tmp_path, tables={"table1": None})
+    with pytest.raises(UserError, match=r"mine.yaml: tables.table1 = None"):
         load_experiments(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("paper", "table", "says"),
-    [("Smith2024", "first", "paper = 'Smith2024': "), ("ours", "my table", "tables.my table")],
+    ("paper", "table", "says"), [("Smith2024", "first", "paper = 'Smith2024'"), ("ours", "my table", "tables.my table")]
 )
 def test_a_name_that_cannot_be_part_of_an_id_is_refused(tmp_path: Path, paper: str, table: str, says: str) -> None:
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"paper": paper, "tables": {table: TABLE}}))
-    with pytest.raises(
-        UserError, match=rf"mine.yaml: {says}.*should be of lower-case letters and digits, with _ or - between"
-    ):
+    write_experiments(tmp_path, paper=paper, tables={table: TABLE})
+    with pytest.raises(UserError, match=f"mine.yaml: {says}.* lower-case letters and digits"):
         load_experiments(tmp_path)
 
 
 def test_a_name_may_have_a_hyphen(tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"paper": "smith-2024", "tables": {"my-table": TABLE}}))
+    write_experiments(tmp_path, paper="smith-2024", tables={"my-table": TABLE})
     tables = load_experiments(tmp_path)
     assert list(tables) == ["smith-2024.my-table"]
     plan = make_plan(load_config({"preset": "digits"}), tables, results=tmp_path)
@@ -455,9 +395,9 @@ def test_a_name_may_have_a_hyphen(tmp_path: Path) -> None:
 
 def evaluated(evaluation: dict[str, Any], *attacks: str) -> list[tuple[str, int | None]]:
     """Attack and number of images of each evaluation of a row."""
-    table = Table.model_validate({**TABLE, "rows": [{"method": "a"}], "attacks": attacks or None})
-    plan = make_plan(load_config({"seeds": [0], "evaluation": evaluation}), {"t.t": table})
-    return [(spec.attack, spec.images) for spec in plan.stages.values() if isinstance(spec, EvaluationStage)]
+    overrides = {"seeds": [0], "evaluation": evaluation}
+    plan = plan_rows(Row(method="a"), overrides=overrides, attacks=attacks or None)
+    return [(spec.attack, spec.images) for spec in specs_of(plan, EvaluationStage)]
 
 
 def test_clean_accuracy_is_of_all_images_where_attacks_are_of_fewer() -> None:
@@ -467,45 +407,39 @@ def test_clean_accuracy_is_of_all_images_where_attacks_are_of_fewer() -> None:
     assert evaluated({"images": 400, "autoattack_images": 400}, "autoattack") == [("autoattack", 400)]
 
 
-def test_as_many_images_as_there_are_is_all_of_them() -> None:
-    """The digits have 500 for testing."""
+def test_as_many_images_as_there_are_is_all_of_them() -> None:  # the digits have 500 for testing
     asked = [evaluated({"images": images}, "cw") for images in (None, 500, 600, 499)]
     assert asked == [[("cw", None)]] * 3 + [[("cw", 499)]]
 
 
 def test_two_files_with_a_table_of_one_name_are_refused(tmp_path: Path) -> None:
-    for name in ("mine", "yours"):
-        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({"paper": "ours", "tables": {"table1": TABLE}}))
-    with pytest.raises(UserError, match=r"two files of experiments have ours.table1; give one another paper"):
+    write_experiments(tmp_path, tables={"table1": TABLE})
+    shutil.copy(tmp_path / "mine.yaml", tmp_path / "yours.yaml")
+    with pytest.raises(UserError, match=r"two files .* mine.table1"):
         load_experiments(tmp_path)
 
 
 def test_a_table_and_a_figure_of_one_target_are_refused() -> None:
     table = Table(title="t", target="mine/t.csv", rows=(Row(method="a"),))
     figure = PhaseMap(form="phase_map", title="f", target="mine/t.svg")
-    for others in ({"b.t": table}, {"f.t": figure}):
-        tables = {"a.t": table, **{name: one for name, one in others.items() if isinstance(one, Table)}}
-        figures = {name: one for name, one in others.items() if isinstance(one, PhaseMap)}
-        with pytest.raises(UserError, match=r"a.t and [bf].t have the same target, mine/t; give one of them another"):
-            make_plan(load_config({}), tables, figures)
+    with pytest.raises(UserError, match=r"a.t and b.t .* mine/t;"):
+        make_plan(load_config({}), {"a.t": table, "b.t": table})
+    with pytest.raises(UserError, match=r"a.t and f.t .* mine/t;"):
+        make_plan(load_config({}), {"a.t": table}, {"f.t": figure})
 
 
 @pytest.mark.parametrize(
     ("file", "column", "row", "says"),
     [
-        ("nobody.csv", "accuracy", "SOTA method using PUMA", "printed numbers: there is no nobody.csv in"),
-        ("puma_table1.csv", "recall", "SOTA method using PUMA", "has no column 'recall'; it has method, accuracy"),
-        ("puma_table1.csv", "accuracy", "PUMA", "has 0 rows with {'method': 'PUMA'}"),
+        ("nobody.csv", "accuracy", "SOTA method using PUMA", "there is no nobody.csv"),
+        ("puma_table1.csv", "recall", "SOTA method using PUMA", "no column 'recall'; it has method, accuracy"),
+        ("puma_table1.csv", "accuracy", "PUMA", "0 rows with {'method': 'PUMA'}"),
     ],
 )
-def test_printed_numbers_that_are_not_there_are_told_of_before_anything_runs(
-    file: str, column: str, row: str, says: str
-) -> None:
+def test_missing_printed_numbers_are_refused_while_planning(file: str, column: str, row: str, says: str) -> None:
     printed = Printed(file=file, setting="any", beside={"accuracy": column})
-    table = Table(title="t", target="t.csv", rows=(Row(method="a", printed=row),), printed=printed)
-    with pytest.raises(UserError) as caught:
-        make_plan(load_config({}), {"t.t": table})
-    assert says in str(caught.value)
+    with pytest.raises(UserError, match=says):
+        plan_rows(Row(method="a", printed=row), printed=printed)
 
 
 def test_printed_numbers_without_a_row_are_refused_and_a_short_row_is_empty_at_its_end(
@@ -515,7 +449,7 @@ def test_printed_numbers_without_a_row_are_refused_and_a_short_row_is_empty_at_i
     (tmp_path / "none.csv").write_text("method,accuracy\n")
     (tmp_path / "short.csv").write_text("method,accuracy,robustness\na,1\n")
     printed = Printed(file="none.csv", setting="any", beside={"accuracy": "accuracy", "robustness_cw": "robustness"})
-    with pytest.raises(UserError, match=r"none.csv has no row of printed numbers"):
+    with pytest.raises(UserError, match=r"none.csv has no row"):
         printed_beside(printed, "a")
     beside = printed_beside(printed.model_copy(update={"file": "short.csv"}), "a")
     assert {name: one.value for name, one in beside.items()} == {"accuracy": 1.0, "robustness_cw": None}
@@ -525,9 +459,7 @@ def test_what_a_paper_says_of_one_data_set_is_judged_on_that_alone() -> None:
     entries = [*load_experiments().values(), *load_figures().values()]
     claims = {claim.claim: claim.data for entry in entries for claim in getattr(entry, "claims", ())}
     for name, data in {"On MNIST, ": "mnist", "On CIFAR-10, ": "cifar10"}.items():
-        found = {claim: said_of for claim, said_of in claims.items() if claim.startswith(name)}
-        assert found
-        assert found == dict.fromkeys(found, data)
+        assert {said_of for claim, said_of in claims.items() if claim.startswith(name)} == {data}
 
 
 def test_every_paper_has_one_file() -> None:

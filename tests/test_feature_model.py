@@ -9,8 +9,8 @@ import pytest
 from pydantic import ValidationError
 from scipy import stats
 
+from made_up import read_figure
 from robustprune.core.job import Job
-from robustprune.core.paths import CAPTION_FILE, FIGURE_DATA_FILE, FIGURE_FILE
 from robustprune.core.stage_file import write_spec
 from robustprune.experiments.figures.feature_model_accuracy import FeatureModelAccuracyStage, compare
 from robustprune.experiments.studies.feature_formulas import (
@@ -29,7 +29,6 @@ from robustprune.experiments.studies.feature_model import (
     draw_points,
     prune,
 )
-from tiny import all_figures
 
 MODEL = FeatureModelSettings()
 SMALL = FeatureModelSettings(fragile_features=40, training_points=400, test_points=2000, trials=2)
@@ -37,7 +36,7 @@ POINTS = draw_points(np.random.default_rng(0), 40_000, MODEL)
 
 
 def within(hits: int, points: int, share: float) -> bool:
-    """Whether a share is in the 99.9 % interval of a count."""
+    """True if a share is in the 99.9 % interval of a count."""
     interval = stats.binomtest(hits, points).proportion_ci(0.999, method="exact")
     return bool(interval.low <= share <= interval.high)
 
@@ -147,20 +146,12 @@ def test_a_figure_has_formula_and_simulation_side_by_side(make_job: Callable[...
     spec = FeatureModelAccuracyStage(name="kaufmann_v2.feature_model", title="Features", study=study.id)
     drawn = make_job("figures", spec.id)
     spec.run(drawn)
-    data = pd.read_csv(drawn.directory / FIGURE_DATA_FILE)
+    picture, data, caption = read_figure(drawn.directory)
     counts = pd.read_parquet(job.directory / "counts.parquet")
     assert len(data) == len(counts.groupby(["quantity", "series", "x"])) == 2 * 7 + 5 + 3 * 2 * 10
     direct = data[data["quantity"].isin(["attacked", "mixed"])]
     assert ((direct["low"] <= direct["formula"]) & (direct["formula"] <= direct["high"])).mean() > 0.8
     pd.testing.assert_frame_equal(compare(counts, SMALL), data)
-    assert "share pruned" in (drawn.directory / FIGURE_FILE).read_text()
-    caption = (drawn.directory / CAPTION_FILE).read_text()
+    assert "share pruned" in picture
     assert "here 86.0% and not 74.0%: the two are swapped in print" in caption
     assert caption.count("Claimed:") == 3
-
-
-@pytest.mark.parametrize("preset", ["digits", "mnist", "cifar10"])
-def test_the_figure_is_planned_at_every_preset(preset: str) -> None:
-    plan = all_figures(preset)
-    stage = plan.targets["results/kaufmann_v2/feature_model.svg"]
-    assert [kind for kind, _ in plan.stages[stage].upstream] == ["studies"]

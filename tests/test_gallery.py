@@ -75,12 +75,12 @@ def test_a_few_far_scores_do_not_empty_the_histogram() -> None:
 ALL = {"per": "all", "among": "all", "names": ("real-0000000000", "drawn-0000000000")}
 
 
-def found(values: Scores, dropped: Any, **settings: Any) -> list[Cut]:
-    labels = settings.pop("labels", np.zeros(len(values), np.int16))
-    candidates = settings.pop("candidates", np.ones(len(values), bool))
+def found(values: Scores, dropped: Any, labels: Any = None, candidates: Any = None, **settings: str) -> list[Cut]:
     half = len(values) // 2
+    labels = np.zeros(len(values), np.int16) if labels is None else labels
+    candidates = np.ones(len(values), bool) if candidates is None else candidates
     pools = [slice(0, half), slice(half, len(values))]
-    return cuts(values, np.asarray(dropped), candidates, labels, pools, **{**ALL, **settings})
+    return cuts(values, np.asarray(dropped), candidates, labels, pools, **{**ALL, **settings})  # type: ignore[arg-type]
 
 
 VALUES = np.array([3, 1, 4, 1, 5, 9, 2, 6], np.float32)
@@ -94,13 +94,11 @@ def test_a_cut_is_the_dropped_score_nearest_to_the_kept_ones() -> None:
 
 
 def test_where_ties_are_partly_dropped_the_cut_is_at_their_score() -> None:
-    assert found(VALUES, [False, True, False, False, False, False, False, False]) == [
-        Cut(group="all", side="below", at=1, partly=True)
-    ]
+    assert found(VALUES, np.arange(8) == 1) == [Cut(group="all", side="below", at=1, partly=True)]
 
 
 def test_what_is_dropped_at_random_or_in_the_middle_has_no_cut() -> None:
-    assert found(VALUES, [True, False, False, False, False, False, True, False]) == []
+    assert found(VALUES, np.isin(np.arange(8), [0, 6])) == []
     assert found(VALUES, (VALUES > 2) & (VALUES < 6)) == []
     assert found(VALUES, np.zeros(8, bool)) == []
 
@@ -111,14 +109,14 @@ def test_infinite_scores_alone_have_no_finite_cut() -> None:
 
 
 def test_each_group_has_its_own_cut() -> None:
-    labels = np.array([0, 0, 0, 0, 1, 1, 1, 1], np.int16)
-    by_class = found(VALUES, [False, False, True, False, False, True, False, False], labels=labels, per="class")
+    labels, dropped = np.array([0, 0, 0, 0, 1, 1, 1, 1], np.int16), np.isin(VALUES, [4, 9])
+    by_class = found(VALUES, dropped, labels=labels, per="class")
     assert by_class == [Cut(group="0", side="above", at=4), Cut(group="1", side="above", at=9)]
-    by_source = found(VALUES, [False, False, True, False, False, True, False, False], per="source")
+    by_source = found(VALUES, dropped, per="source")
     assert [cut.group for cut in by_source] == list(ALL["names"])
 
 
-def test_images_that_could_not_be_dropped_have_no_say() -> None:
+def test_images_that_could_not_be_dropped_do_not_count() -> None:
     among_drawn = found(VALUES, [False] * 5 + [True, False, True], among="synthetic")
     assert among_drawn == [Cut(group="all", side="above", at=6)]
     candidates = VALUES != 9  # held out for validation, so neither kept nor dropped
@@ -136,9 +134,8 @@ def test_classes_take_turns_and_the_lowest_keys_come_first(labels: Any, most: in
     left_out = set(range(len(labels))) - set(shown.tolist())
     assert max(turns[one] for one in shown) <= min((turns[one] for one in left_out), default=len(labels))
     for label in set(labels[shown].tolist()):
-        own = sorted(keys[labels == label])
         chosen = sorted(keys[shown[labels[shown] == label]])
-        assert chosen == own[: len(chosen)]
+        assert chosen == sorted(keys[labels == label])[: len(chosen)]
 
 
 def test_every_bin_that_has_images_shows_some_of_it_and_no_more_than_its_share() -> None:
@@ -157,8 +154,8 @@ def test_the_ends_are_those_of_a_sort() -> None:
     each = OF_AN_END // 7
     finite = np.flatnonzero(np.isfinite(values))
     for label in range(7):
-        own = finite[labels[finite] == label]
-        order = own[np.argsort(values[own])]
+        rows = finite[labels[finite] == label]
+        order = rows[np.argsort(values[rows])]
         positive, negative = order[values[order] >= 0], order[values[order] < 0]
         for name, expected in (("highest", order[::-1]), ("lowest", positive), ("negative", negative)):
             shown = [row for row in ends[name].tolist() if labels[row] == label]

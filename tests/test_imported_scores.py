@@ -15,14 +15,12 @@ from robustprune.core.execution import Execution
 from robustprune.core.job import run_stage
 from robustprune.core.yaml_files import merge
 from robustprune.experiments.row import Row
-from robustprune.experiments.tables.forms import Table
 from robustprune.images.pool import open_pool
-from robustprune.planning.config import load_config
-from robustprune.planning.plan import Plan, make_plan
+from robustprune.planning.plan import Plan
 from robustprune.scores.files import read_score
 from robustprune.scores.store.writing import write_store
 from robustprune.sharing.commands import publish, pull
-from tiny import SCORED, TINY, stage_of
+from tiny import SCORED, TINY, plan_rows, stage_of
 
 COUNT = 1297
 
@@ -33,7 +31,10 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, str]:
     return a_score(tmp_path_factory.mktemp("other") / "results")
 
 
-def values() -> Any:
+Values = np.ndarray[Any, np.dtype[Any]]
+
+
+def values() -> Values:
     return np.random.default_rng(3).normal(size=COUNT)
 
 
@@ -59,10 +60,9 @@ WRITERS: dict[str, Callable[[Path], object]] = {
 def plan_of(folder: Path, file: Path, *, imported: dict[str, Any] | None = None, **row: Any) -> Plan:
     """A plan of one row that prunes by the file."""
     settings = {"train": str(file), "unit": "distance", "easy": "high", **(imported or {})}
-    rows = (Row(method="ours", imported="ours", **{"strategy": "puma", **row}),)
-    tables = {"ours": Table(title="ours", target="ours.csv", rows=rows)}
-    config = load_config(merge(SCORED, {"imported": {"ours": settings}}))
-    plan = make_plan(config, tables, results=folder / "results")
+    pruned = Row(method="ours", imported="ours", **{"strategy": "puma", **row})
+    overrides = merge(SCORED, {"imported": {"ours": settings}})
+    plan = plan_rows(pruned, overrides=overrides, results=folder / "results")
     plan.write_specs()
     return plan
 
@@ -79,19 +79,18 @@ def imported(plan: Plan) -> Path:
 def test_scores_come_in_from_each_format_in_the_order_of_the_images(
     form: str, tmp_path: Path, pool: tuple[Plan, str]
 ) -> None:
-    file = tmp_path / f"scores.{form}"
-    column = "margin" if form == "zarr" else "score"
+    file, column, expected = tmp_path / f"scores.{form}", "score", values()
     if form == "zarr":
         as_store(file, pool)
+        column, expected = "margin", np.random.default_rng(0).normal(size=COUNT)
     else:
         WRITERS[form](file)
     plan = plan_of(tmp_path, file, imported={"column": column})
-    digest = read_pool_digest(plan, imported(plan))
-    scores, meaning = read_score(imported(plan), pool_digest=digest)
-    expected = np.random.default_rng(0).normal(size=COUNT) if form == "zarr" else values()
+    stage = imported(plan)
+    scores, meaning = read_score(stage, pool_digest=read_pool_digest(plan, stage))
     np.testing.assert_array_equal(scores, expected.astype(np.float32))
     assert (meaning.column, meaning.unit, meaning.easy) == (column, "distance", "high")
-    assert str(tmp_path) not in (imported(plan) / "scores.zarr" / "zarr.json").read_text()
+    assert str(tmp_path) not in (stage / "scores.zarr" / "zarr.json").read_text()
 
 
 def test_imported_scores_are_published_and_pulled_as_others_are(tmp_path: Path) -> None:
@@ -136,19 +135,13 @@ def changed(**columns: Any) -> pd.DataFrame:
 
 
 BAD_TABLES: dict[str, tuple[Callable[[], pd.DataFrame], str]] = {
-    "twice": (
-        lambda: pd.concat([as_table(), as_table()[:2]]),
-        r"image \d+ has a score more than once, as have 1 others",
-    ),
-    "missing": (lambda: as_table()[3:], r"image \d+ has a score not at all, as have 2 others"),
-    "outside": (lambda: changed(index=np.arange(COUNT) + 1), "index = 1297 is not one of the 1297 images, 0 ... 1296"),
+    "twice": (lambda: pd.concat([as_table(), as_table()[:2]]), r"image \d+ .* more than once, as have 1 others"),
+    "missing": (lambda: as_table()[3:], r"image \d+ .* not at all, as have 2 others"),
+    "outside": (lambda: changed(index=np.arange(COUNT) + 1), "index = 1297 is not one of the 1297 images"),
     "negative": (lambda: changed(index=np.arange(COUNT) - 1), "index = -1 is not one of"),
     "words": (lambda: changed(score="x"), "should have the columns index and score, of numbers"),
     "no column": (lambda: as_table().rename(columns={"score": "s"}), "should have the columns index and score"),
-    "no index": (
-        lambda: changed(index=pd.array([None, *range(COUNT - 1)], "Int64")),
-        "no index|of numbers: .*NA values",
-    ),
+    "no index": (lambda: changed(index=pd.array([None, *range(COUNT - 1)], "Int64")), "no index|NA values"),
     "huge": (lambda: changed(index=np.arange(COUNT), score=[1.0, -1e300, *range(COUNT - 2)]), "image 1 is -1e\\+300, "),
     "nan": (lambda: changed(index=np.arange(COUNT), score=[np.nan, *range(COUNT - 1)]), "the score of image 0 is NaN"),
 }
@@ -164,39 +157,26 @@ def test_a_bad_table_is_refused(problem: str, form: str, tmp_path: Path) -> None
         imported(plan_of(tmp_path, file))
 
 
-def write_objects(path: Path) -> None:
-    np.save(path, np.array([{}] * COUNT), allow_pickle=True)
-
-
-BAD_FILES: dict[str, tuple[str, Callable[[Path], object], str]] = {
-    "pickle": ("s.npy", write_objects, r"is object \(1297,\), but should be numbers"),
-    "too short": ("s.npy", lambda path: np.save(path, values()[1:]), r"\(1296,\), but should be numbers \(1297,\)"),
-    "huge": (
-        "s.npy",
-        lambda path: np.save(path, np.full(COUNT, 1e39)),
-        r"image 0 is 1e\+39, which float32 cannot hold",
-    ),
-    "truncated": ("s.npy", lambda path: path.write_bytes(b"\x93NUMPY\x01"), "is not a readable npy file"),
-    "zip": ("s.npy", lambda path: path.write_bytes(b"PK\x03\x04" + bytes(99)), "is not a readable npy file"),
-    "no parquet": ("s.parquet", lambda path: path.write_bytes(b"PAR1"), "should have the columns"),
-    "open header": (
-        "s.npy",
-        lambda path: path.write_bytes(b"\x93NUMPY\x01\x00\x01\x00{"),
-        "is not a readable npy file",
-    ),
-    "huge index": (
-        "s.csv",
-        lambda path: path.write_text("index,score\n99999999999999999999,1"),
-        "of numbers: Overflow",
-    ),
-    "empty": ("s.csv", lambda path: path.write_text(""), "should have the columns"),
+BAD_FILES: dict[str, tuple[str, bytes | Values, str]] = {
+    "pickle": ("s.npy", np.array([{}] * COUNT), r"is object \(1297,\), but should be numbers"),
+    "too short": ("s.npy", np.zeros(COUNT - 1), r"\(1296,\), but should be numbers \(1297,\)"),
+    "huge": ("s.npy", np.full(COUNT, 1e39), r"image 0 is 1e\+39, which float32 cannot hold"),
+    "truncated": ("s.npy", b"\x93NUMPY\x01", "is not a readable npy file"),
+    "zip": ("s.npy", b"PK\x03\x04" + bytes(99), "is not a readable npy file"),
+    "no parquet": ("s.parquet", b"PAR1", "should have the columns"),
+    "open header": ("s.npy", b"\x93NUMPY\x01\x00\x01\x00{", "is not a readable npy file"),
+    "huge index": ("s.csv", b"index,score\n99999999999999999999,1", "of numbers: Overflow"),
+    "empty": ("s.csv", b"", "should have the columns"),
 }
 
 
 @pytest.mark.parametrize("problem", BAD_FILES)
 def test_a_bad_file_is_refused(problem: str, tmp_path: Path) -> None:
-    name, write, says = BAD_FILES[problem]
-    write(tmp_path / name)
+    name, content, says = BAD_FILES[problem]
+    if isinstance(content, bytes):
+        (tmp_path / name).write_bytes(content)
+    else:
+        np.save(tmp_path / name, content)
     with pytest.raises(UserError, match=says):
         imported(plan_of(tmp_path, tmp_path / name))
 
@@ -204,7 +184,7 @@ def test_a_bad_file_is_refused(problem: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("scores", "says"),
     [
-        (np.zeros(COUNT - 1), "has 1296 rows, but should have 1297, one an image"),
+        (np.zeros(COUNT - 1), "has 1296 rows, but should have 1297"),
         (np.array([*range(COUNT - 1), np.nan]), "the score of image 1296 is NaN"),
     ],
     ids=["rows", "nan"],
@@ -229,12 +209,12 @@ def test_a_file_that_changed_since_the_plan_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "imported", "says"),
     [
-        ({"score": "loss"}, {}, "takes the place of score and is not extrapolated"),
+        ({"score": "loss"}, {}, "takes the place of score"),
         ({"strategy": "random"}, {}, "needs a strategy that goes by a score"),
-        ({}, {"train": "nowhere.csv"}, "imported.ours.train = nowhere.csv: there is no file nowhere.csv"),
+        ({}, {"train": "nowhere.csv"}, "imported.ours.train = nowhere.csv: there is no file"),
         ({}, {"train": "scores.txt"}, r"imported.ours.train = scores.txt should end in \.csv, \.npy, "),
         ({}, {"column": "../x"}, "imported.ours.column"),
-        ({}, {"column": "index"}, "imported.ours.column = .*index is the column that says which image"),
+        ({}, {"column": "index"}, "imported.ours.column = .*index"),
     ],
 )
 def test_mistakes_in_rows_and_config_are_named(
@@ -246,18 +226,14 @@ def test_mistakes_in_rows_and_config_are_named(
 
 
 def test_a_file_about_one_pool_is_not_taken_for_another(tmp_path: Path) -> None:
-    """Both pools have as many images, so nothing else would tell."""
-    np.save(tmp_path / "some.npy", values())
+    """Both pools have as many images, so only the names differ."""
+    for name in ("train", "synthetic"):
+        np.save(tmp_path / f"{name}.npy", values())
     subset = {"of": "generate", "count": 40}
     sets = {"synthetic": {"count": 50}, "subsets": {"a": subset, "b": {**subset, "seed": 1}}}
-    ours = {"train": str(tmp_path / "some.npy"), "synthetic": str(tmp_path / "other.npy"), "unit": "1", "easy": "high"}
-    rows = (Row(method="a", synthetic="subset:a", strategy="puma", imported="ours"),)
-    table = Table(title="t", target="t.csv", rows=rows)
-    np.save(tmp_path / "other.npy", values())
-    config = load_config(merge(TINY, {**sets, "imported": {"ours": ours}}))
-    assert make_plan(config, {"t": table}, results=tmp_path).targets
-    table = table.model_copy(
-        update={"rows": (*rows, rows[0].model_copy(update={"method": "b", "synthetic": "subset:b"}))}
-    )
-    with pytest.raises(UserError, match=r"imported\.ours\.synthetic: .*so it cannot be about those of digits-"):
-        make_plan(config, {"t": table}, results=tmp_path)
+    files = {name: str(tmp_path / f"{name}.npy") for name in ("train", "synthetic")}
+    overrides = merge(TINY, {**sets, "imported": {"ours": {**files, "unit": "1", "easy": "high"}}})
+    a, b = (Row(method=name, synthetic=f"subset:{name}", strategy="puma", imported="ours") for name in "ab")
+    assert plan_rows(a, overrides=overrides, results=tmp_path).targets
+    with pytest.raises(UserError, match=r"imported\.ours\.synthetic: .* those of digits-"):
+        plan_rows(a, b, overrides=overrides, results=tmp_path)

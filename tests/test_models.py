@@ -47,7 +47,6 @@ BUILT = [name for name in ARCHITECTURES if name != "wrn70_16_swish"]  # a gigaby
 
 
 def meta_model(architecture: str, shape: tuple[int, int, int], classes: int) -> nn.Module:
-    """A network without memory for its weights."""
     with torch.device("meta"):
         return build_model(architecture, image_shape=shape, classes=classes)
 
@@ -87,7 +86,6 @@ def set_weights(model: nn.Module) -> nn.Module:
 
 
 def two_images() -> Tensor:
-    """Two images, from a formula."""
     return (torch.sin(torch.arange(2 * 3 * 32 * 32, dtype=torch.float64) * 0.37) * 0.5 + 0.5).reshape(2, *RGB)
 
 

@@ -1,7 +1,6 @@
-"""The plan: ids by content, and which stages a change touches. No torch, no files, milliseconds."""
+"""The plan: ids by content, and which stages a change touches."""
 
-import subprocess
-import sys
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from robustprune.planning.context import Context
 from robustprune.planning.plan import Plan, make_plan, stages_of_target
 from robustprune.planning.tables import plan_table
 from robustprune.pruning.prune import ManifestStage
-from tiny import TABLE_1
+from tiny import TABLE_1, plan_rows, specs_of
 
 TARGET = "results/table1.csv"
 
@@ -35,10 +34,17 @@ def plan_of(overrides: dict[str, Any] | None = None, results: Path = Path("resul
     return make_plan(load_config(overrides or {}), TABLE_1, results=results)
 
 
-def changed_kinds(overrides: dict[str, Any]) -> set[str]:
-    """Kinds of the stages that the default plan does not have."""
-    plan = plan_of(overrides)
-    return {spec.kind for stage_id, spec in plan.stages.items() if stage_id not in plan_of().stages}
+def new_kinds(plan: Plan, before: Plan) -> set[str]:
+    return {spec.kind for stage, spec in plan.stages.items() if stage not in before.stages}
+
+
+def raise_definition(monkeypatch: pytest.MonkeyPatch, raised: str) -> None:
+    original = definitions.stated_in
+    monkeypatch.setattr(
+        definitions,
+        "stated_in",
+        lambda module: {name: version + (name == raised) for name, version in original(module).items()},
+    )
 
 
 def test_the_default_plan_has_the_stages_of_table_1() -> None:
@@ -59,10 +65,10 @@ def test_every_stage_comes_after_what_it_reads() -> None:
             assert order.index(upstream) < order.index(stage_id)
 
 
-ALL_AFTER = {"models", "scores", "manifests", "evaluations", "tables"}
+ALL_AFTER = {"models", "scores", "manifests", "evaluations", "tables"}  # all kinds after the pools
 CHANGES: list[tuple[dict[str, Any], set[str]]] = [
     ({"pruning": {"ratio": 0.3}}, {"manifests", "models", "evaluations", "tables"}),
-    ({"margins": {"deepfool": {"max_steps": 20}}}, {"scores", "manifests", "models", "evaluations", "tables"}),
+    ({"margins": {"deepfool": {"max_steps": 20}}}, ALL_AFTER),
     ({"evaluation": {"cw": {"steps": 20}}}, {"evaluations", "tables"}),
     ({"training": {"trades": {"epochs": 3}}}, ALL_AFTER),
     ({"synthetic": {"count": 100}}, {"pools", *ALL_AFTER}),
@@ -77,17 +83,16 @@ CHANGES: list[tuple[dict[str, Any], set[str]]] = [
 
 @pytest.mark.parametrize(("overrides", "kinds"), CHANGES, ids=lambda value: str(sorted(value))[:60])
 def test_a_change_touches_the_stages_that_depend_on_it_and_no_other(overrides: dict[str, Any], kinds: set[str]) -> None:
-    assert changed_kinds(overrides) == kinds
+    assert new_kinds(plan_of(overrides), plan_of()) == kinds
 
 
 def test_without_synthetic_images_in_a_batch_none_are_made() -> None:
-    kinds = [spec.kind for spec in plan_of({"training": {"trades": {"synthetic_fraction": 0}}}).stages.values()]
-    assert kinds.count("generators") == 0
-    assert kinds.count("pools") == 2
+    kinds = Counter(spec.kind for spec in plan_of({"training": {"trades": {"synthetic_fraction": 0}}}).stages.values())
+    assert (kinds["generators"], kinds["pools"]) == (0, 2)
 
 
 def test_a_recipe_that_shows_synthetic_images_needs_some() -> None:
-    with pytest.raises(UserError, match=r"source = none, but training.trades.synthetic_fraction = 0.7; set it to 0"):
+    with pytest.raises(UserError, match=r"source = none, but training.trades.synthetic_fraction = 0.7"):
         plan_of({"synthetic": {"source": "none"}})
 
 
@@ -104,47 +109,22 @@ def test_a_pruning_ratio_leaves_the_baseline_alone() -> None:
 
 
 def test_a_raised_definition_renames_the_stages_that_run_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    before, stated_in = plan_of(), definitions.stated_in
-
-    def raised(module: str) -> dict[str, int]:
-        return {name: version + (name == "margins.deepfool") for name, version in stated_in(module).items()}
-
-    monkeypatch.setattr(definitions, "stated_in", raised)
-    after = plan_of()
-    changed = {after.stages[stage].kind for stage in after.stages if stage not in before.stages}
-    assert changed == {"scores", "manifests", "models", "evaluations", "tables"}
+    before = plan_of()
+    raise_definition(monkeypatch, "margins.deepfool")
+    assert new_kinds(plan_of(), before) == ALL_AFTER
 
 
 def test_a_raised_summary_renames_tables_and_the_figures_of_their_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     def planned() -> Plan:
         return make_plan(load_config({}), load_experiments(), load_figures())
 
-    before, stated_in = planned(), definitions.stated_in
-
-    def raised(module: str) -> dict[str, int]:
-        return {name: version + (name == "evaluation.summary") for name, version in stated_in(module).items()}
-
-    monkeypatch.setattr(definitions, "stated_in", raised)
+    before = planned()
+    raise_definition(monkeypatch, "evaluation.summary")
     after = planned()
     renamed = {type(after.stages[stage]) for stage in after.stages if stage not in before.stages}
     assert renamed == {TableStage, CurvesStage, ValidationCurvesStage}
     kept = [type(after.stages[stage]) for stage in after.stages if stage in before.stages]
     assert renamed.isdisjoint(kept)
-
-
-def test_planning_imports_neither_torch_nor_snakemake_and_is_quick() -> None:
-    code = (
-        "import sys, time; from robustprune.planning.config import load_config; "
-        "from robustprune.experiments.files import load_experiments; from robustprune.planning.plan import make_plan; "
-        "tables = load_experiments(); make_plan(load_config({'preset': 'cifar10'}), tables); "
-        "assert not {'torch', 'snakemake', 'zarr', 'pandas'} & set(sys.modules); "
-        "one = {'puma.table1': tables['puma.table1']}; began = time.process_time(); "
-        "make_plan(load_config({'preset': 'cifar10', 'seeds': list(range(100))}), one); "
-        "print(time.process_time() - began)"
-    )
-    # of the child's own time, as measuring coverage slows this process
-    seconds = float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
-    assert seconds < 2
 
 
 def test_the_view_says_what_exists_and_what_would_run(tmp_path: Path) -> None:
@@ -169,40 +149,39 @@ def test_the_view_of_several_targets_has_what_they_share_once(tmp_path: Path) ->
     assert [line.split()[-1] for line in lines if line.startswith("would run")] == plan.needed_for(models)
 
 
-def test_a_table_that_the_configuration_does_not_allow_is_told_of_when_it_is_asked_for(
+def test_a_table_that_the_configuration_does_not_allow_is_refused_when_it_is_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (table,) = TABLE_1.values()
-    other = table.model_copy(update={"target": "other.csv", "title": "impossible"})
-    original = plan_table
+    other = table.model_copy(update={"target": "other.csv"})
 
     def refuse(context: Context, name: str, table: Table) -> str:
-        stage = original(context, name, table)
-        if table.title == "impossible":
-            raise UserError("it takes more epochs")
+        stage = plan_table(context, name, table)
+        if name == "other":
+            raise UserError("too few epochs")
         return stage
 
     monkeypatch.setattr(planning, "plan_table", refuse)
     plan = make_plan(load_config({}), {"other": other, **TABLE_1})
     assert set(plan.stages) == set(plan_of().stages)
     assert TARGET in plan.targets
-    with pytest.raises(UserError, match=r"results/other.csv cannot be made: it takes more epochs"):
+    with pytest.raises(UserError, match=r"results/other.csv .* too few epochs"):
         describe_plan(plan, ["results/other.csv"])
-    assert describe_plan(plan).splitlines()[-1] == "results/other.csv cannot be made: it takes more epochs"
-    with pytest.raises(UserError, match=r"^it takes more epochs"):
+    assert re.match("results/other.csv .* too few epochs", describe_plan(plan).splitlines()[-1])
+    with pytest.raises(UserError, match=r"^too few epochs"):
         make_plan(load_config({}), {"other": other})
 
 
-@pytest.mark.parametrize("target", ["results/table9.csv", "nothing alike"])
+@pytest.mark.parametrize("target", ["results/table9.csv", "nothing"])
 def test_an_unknown_target_is_refused_with_a_known_one(target: str) -> None:
-    with pytest.raises(UserError, match=rf"{target} .* results/table1.csv|{target} .*mean 'results/table1.csv'"):
+    with pytest.raises(UserError, match=rf"{target} .*results/table1.csv"):
         describe_plan(plan_of(), [target])
 
 
 def test_what_needs_a_source_that_is_none_stops_nothing_else() -> None:
     plan = make_plan(load_config({"extrapolation": {"source": "none"}}), load_experiments())
     assert "results/table1.csv" in plan.targets
-    assert "extrapolation.source = none, but images of it are asked for" in plan.problems["results/nieth/table3.csv"]
+    assert "extrapolation.source = none" in plan.problems["results/nieth/table3.csv"]
 
 
 def test_a_folder_of_generated_images_is_looked_at_once_a_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,32 +215,21 @@ def test_a_spec_file_survives_the_round_trip_and_refuses_changes(tmp_path: Path)
         read_spec(path)
 
 
-def test_a_bad_experiment_row_is_named(tmp_path: Path) -> None:
-    rows = "{title: t, target: t.csv, rows: [{method: m, strategie: puma}]}"
-    (tmp_path / "mine.yaml").write_text(f"paper: mine\ntables: {{table1: {rows}}}\n")
-    with pytest.raises(UserError, match=r"mine.yaml: tables.table1.rows.0.strategie = 'puma'"):
-        load_experiments(tmp_path)
-
-
 def test_a_control_of_equal_size_follows_its_rows_manifest() -> None:
-    rows = (
+    plan = plan_rows(
         Row(method="PUMA", strategy="puma", radius="margin", ratio=0.3),
         Row(method="control", strategy="random", same_size_as="PUMA", per="class"),
     )
-    plan = make_plan(load_config({}), {"t.t": Table(title="t", target="t.csv", rows=rows)})
-    followed, control, *_ = (spec for spec in plan.stages.values() if isinstance(spec, ManifestStage))
+    followed, control, *_ = specs_of(plan, ManifestStage)
     assert ("manifests", followed.id) in control.upstream
     order = list(stages_of_target(plan, "results/t.csv"))
     assert order.index(followed.id) < order.index(control.id)
 
 
 def test_a_control_that_learns_from_other_pools_is_refused() -> None:
-    rows = (
-        Row(method="PUMA", strategy="puma"),
-        Row(method="control", strategy="random", same_size_as="PUMA", recipe="rs_fgsm"),
-    )
+    control = Row(method="control", strategy="random", same_size_as="PUMA", recipe="rs_fgsm")
     with pytest.raises(UserError, match="cannot have the size of 'PUMA'"):
-        make_plan(load_config({}), {"t.t": Table(title="t", target="t.csv", rows=rows)})
+        plan_rows(Row(method="PUMA", strategy="puma"), control)
 
 
 @pytest.mark.parametrize(
@@ -277,10 +245,7 @@ def test_a_control_that_learns_from_other_pools_is_refused() -> None:
         ({"strategy": "puma", "ratio": 1}, "below 1 in all"),
         ({"strategy": "puma", "gap": "1/8"}, "follows the margin"),
         ({"strategy": "prune_easy", "score": "el2n", "margin_model": "theirs"}, "goes by a margin or a loss"),
-        (
-            {"mid_training": {"keep": 0.5, "strategy": "random", "at": "clean"}},
-            "score = loss and at = clean would change",
-        ),
+        ({"mid_training": {"keep": 0.5, "strategy": "random", "at": "clean"}}, "score = loss and at = clean"),
         ({"mid_training": {"keep": 0.5, "strategy": "random", "score": "deepfool"}}, "score = deepfool and at = clean"),
         ({"online": {"warm_up_epochs": 2}}, "warm_up_epochs = 2 needs a threshold"),
     ],
@@ -302,13 +267,12 @@ def test_what_is_drawn_with_replacement_is_followed_in_all_but_not_by_class() ->
     keys: dict[str, Any] = {"method": "control", "strategy": "random", "same_size_as": "drawn"}
     drawn = Row(method="drawn", strategy="random_with_replacement", ratio=0.1)
     assert Table(title="t", target="t.csv", rows=(drawn, Row(**keys)))
-    with pytest.raises(ValueError, match="control: per = class, but 'drawn' draws with replacement"):
+    with pytest.raises(ValueError, match="control: per = class, but 'drawn'"):
         Table(title="t", target="t.csv", rows=(drawn, Row(**keys, per="class")))
 
 
 def test_only_a_tables_row_follows_another() -> None:
     """A row on its own, as in figures of pairs or for a margin_model, does not fall back on pruning.ratio."""
     control = Row(method="control", strategy="random", same_size_as="PUMA")
-    rows = (Row(method="by control's model", strategy="puma", margin_model=control),)
-    with pytest.raises(UserError, match="control: same_size_as = 'PUMA', but only rows of a table can follow another"):
-        make_plan(load_config({}), {"t.t": Table(title="t", target="t.csv", rows=rows)})
+    with pytest.raises(UserError, match="control: same_size_as = 'PUMA'"):
+        plan_rows(Row(method="by control's model", strategy="puma", margin_model=control))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ from robustprune.scores.loss import LossScoreStage
 from robustprune.scores.metric import METRICS
 from robustprune.scores.score import SCORES
 from robustprune.scores.store.reading import Store, open_store
-from tiny import plan_of_scores, run_upstream
+from tiny import plan_of_scores, run_upstream, spec_of
 
 Floats = npt.NDArray[np.float64]
 
@@ -40,6 +41,15 @@ Floats = npt.NDArray[np.float64]
 def score_stages(plan: Plan) -> dict[str, str]:
     """The id of each planned score, by its name."""
     return {spec.model_dump()["score"]: stage for stage, spec in plan.stages.items() if spec.kind == "scores"}
+
+
+def plan_with_scores(folder: Path, *names: str) -> Plan:
+    """The plan of these scores, which are made."""
+    plan = plan_of_scores(folder, *names)
+    for stage in score_stages(plan).values():
+        run_upstream(plan, stage)
+        run_stage(plan.directory(stage) / "spec.json", Execution(device="cpu"))
+    return plan
 
 
 @dataclass(frozen=True)
@@ -56,28 +66,22 @@ class Finished:
         return open_pool(self.plan.directory(self.spec("loss").pool))
 
     def spec(self, name: str) -> LossScoreStage:
-        spec = self.plan.stages[self.stages[name]]
-        assert isinstance(spec, LossScoreStage)
-        return spec
+        return spec_of(self.plan, self.stages[name], LossScoreStage)
 
 
 @pytest.fixture(scope="module")
 def losses(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """Both losses of every training digit under a tiny TRADES model."""
-    plan = plan_of_scores(tmp_path_factory.mktemp("losses"), "loss", "loss_adversarial")
-    stages = score_stages(plan)
-    for stage in stages.values():
-        run_upstream(plan, stage)
-        run_stage(plan.directory(stage) / "spec.json", Execution(device="cpu"))
-    return Finished(plan, stages)
+    plan = plan_with_scores(tmp_path_factory.mktemp("losses"), "loss", "loss_adversarial")
+    return Finished(plan, score_stages(plan))
 
 
 def test_the_loss_is_minus_the_log_of_the_labels_softmax(losses: Finished) -> None:
     pool = losses.pool()
     model = load_model(losses.plan.directory(losses.spec("loss").model), torch.device("cpu"))
     logits = model(torch.from_numpy(np.array(pool.images)).float() / 255).double().numpy()
-    own = logits[np.arange(len(pool)), pool.labels]
-    expected = np.log(np.exp(logits - own[:, None]).sum(1))
+    of_label = logits[np.arange(len(pool)), pool.labels]
+    expected = np.log(np.exp(logits - of_label[:, None]).sum(1))
     np.testing.assert_allclose(losses.read("loss"), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -123,18 +127,11 @@ def test_the_table_of_scores_has_a_row_for_each() -> None:
 
 @pytest.fixture(scope="module")
 def dynamics(tmp_path_factory: pytest.TempPathFactory) -> Plan:
-    """Every score of training dynamics, made."""
-    plan = plan_of_scores(tmp_path_factory.mktemp("dynamics"), *METRICS)
-    for stage in score_stages(plan).values():
-        run_upstream(plan, stage)
-        run_stage(plan.directory(stage) / "spec.json", Execution(device="cpu"))
-    return plan
+    return plan_with_scores(tmp_path_factory.mktemp("dynamics"), *METRICS)
 
 
 def recorded_by(plan: Plan, stage: str) -> tuple[DynamicsScoreStage, list[Store]]:
-    """A score's spec, and the recordings it was made from."""
-    spec = plan.stages[stage]
-    assert isinstance(spec, DynamicsScoreStage)
+    spec = spec_of(plan, stage, DynamicsScoreStage)
     return spec, [open_store(plan.directory(model) / dynamics_name(spec.pool)) for model in spec.models]
 
 
@@ -199,7 +196,7 @@ def test_a_recording_of_another_pool_is_refused(dynamics: Plan) -> None:
 
 
 class Linear(nn.Module):
-    """Two classes, told apart by a plane: the steepest way to a higher loss is the same everywhere."""
+    """Two classes on the sides of a plane: the steepest way to a higher loss is the same everywhere."""
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
@@ -232,15 +229,12 @@ def test_the_attack_on_a_plane_ends_where_the_loss_is_highest(norm: str, attack:
 
 def test_an_images_attack_does_not_depend_on_its_batch() -> None:
     images = torch.rand(5, 1, 2, 2, generator=torch.Generator().manual_seed(0))
-    labels = torch.tensor([0, 1, 1, 0, 1])
-    attack: Callable[..., Tensor] = attack_cross_entropy
-    settings = {
-        "attack": CrossEntropyAttack(steps=1, step=0.5),
-        "threat": ThreatModel.model_validate({"norm": "Linf", "epsilon": 0.1}),
-        "seed": 3,
-        "purpose": "test",
-    }
-    model = Linear(torch.tensor([1.0, -2.0, 0.5, 3.0]))
-    together = attack(model, images, labels, torch.arange(5), **settings)
-    alone = [attack(model, images[i : i + 1], labels[i : i + 1], torch.tensor([i]), **settings) for i in range(5)]
-    assert torch.equal(together, torch.cat(alone))
+    labels, model = torch.tensor([0, 1, 1, 0, 1]), Linear(torch.tensor([1.0, -2.0, 0.5, 3.0]))
+    attack, threat = CrossEntropyAttack(steps=1, step=0.5), ThreatModel.model_validate({"epsilon": 0.1})
+
+    def attacked(rows: slice) -> Tensor:
+        ids = torch.arange(5)[rows]
+        how: dict[str, Any] = {"attack": attack, "threat": threat, "seed": 3, "purpose": "test"}
+        return attack_cross_entropy(model, images[rows], labels[rows], ids, **how)
+
+    assert torch.equal(attacked(slice(5)), torch.cat([attacked(slice(i, i + 1)) for i in range(5)]))

@@ -33,7 +33,7 @@ COPIES = {"aten::scalar_tensor", "aten::lift_fresh"}  # how a Python number beco
 
 
 def kept_images(folder: Path, seed: int = 0) -> KeptImages:
-    """Images of noise, each with a radius of its own."""
+    """Images of noise, with a radius for each image."""
     return kept_of(write_noise(folder, seed), radii=(-0.1, 0.1))
 
 
@@ -67,8 +67,7 @@ def test_a_last_batch_too_small_for_batchnorm_is_refused_at_the_start(
 ) -> None:
     """Of the 40 real images kept."""
     recipe = {"epoch_images": None, "batch_size": batch_size, "batchnorm_shares": shares}
-    says = f"has {left} images, but should have {needed} or more, 2 for each of the {shares} shares"
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(UserError, match=f"has {left} images, .* {needed} or more, .* {shares} shares"):
         training(tmp_path, architecture="resnet18", **recipe)
 
 
@@ -96,9 +95,8 @@ def test_resident_images_are_the_mapped_ones(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("robustprune.training.batches.COPIED_AT_ONCE", 7 * 64)
     kept = kept_images(tmp_path / "pool")
     positions = torch.tensor([5, 0, 39, 5])
-    for resident, mapped in zip(
-        ResidentImages(kept, CPU).take(positions), MappedImages(kept, CPU).take(positions), strict=True
-    ):
+    taken = (images(kept, CPU).take(positions) for images in (ResidentImages, MappedImages))
+    for resident, mapped in zip(*taken, strict=True):
         assert resident.dtype == mapped.dtype
         assert torch.equal(resident, mapped)
 
@@ -200,7 +198,7 @@ def test_weights_never_take_an_update_that_is_not_finite(
     trained.one_step()
     assert all(torch.equal(value, before[name]) for name, value in weights(trained).items())
     monkeypatch.setattr(trained, "_losses", sound)
-    with pytest.raises(UserError, match=r"not finite at step 2 of 6.*lower training.trades.learning_rate than 0.2"):
+    with pytest.raises(UserError, match=r"not finite at step 2 of 6.*training.trades.learning_rate than 0.2"):
         trained.state()
     with pytest.raises(UserError, match="not finite at step 2 of 6"):
         trained.one_step()  # the epoch's last

@@ -126,16 +126,10 @@ def test_files_have_the_bytes_that_zarr_would_write(dtype: str, rows: int, tmp_p
     write(tmp_path / "ours.zarr", {"column": values})
     ours = zarr.open_array(tmp_path / "ours.zarr" / "column", mode="r", zarr_format=3)
     theirs = zarr.create_array(
-        tmp_path / "theirs.zarr",
-        shape=ours.shape,
-        dtype=ours.dtype,
-        chunks=ours.chunks,
-        shards=ours.shards,
-        compressors=layout.codecs_of(dtype),
-        fill_value=FILL_VALUES[dtype],
-        dimension_names=("sample",),
+        tmp_path / "theirs.zarr", shape=ours.shape, dtype=ours.dtype, chunks=ours.chunks, shards=ours.shards,
+        compressors=layout.codecs_of(dtype), fill_value=FILL_VALUES[dtype], dimension_names=("sample",),
         config={"write_empty_chunks": True},
-    )
+    )  # fmt: skip
     theirs[:] = values
     assert digest(tmp_path / "ours.zarr" / "column") == digest(tmp_path / "theirs.zarr")
 
@@ -230,7 +224,7 @@ def test_damage_is_named_on_reading_and_on_verifying(written: Path, damage: Call
 def test_a_missing_or_cut_file_is_named_on_opening(written: Path) -> None:
     _, file = first_shard(written)
     truncate(file)
-    with pytest.raises(UserError, match=r"c/.* is damaged: it has \d+ bytes, and was written with \d+"):
+    with pytest.raises(UserError, match=r"c/.* is damaged: it has \d+ bytes"):
         open_store(written)
     file.unlink()
     with pytest.raises(UserError, match=r"c/.* is missing"):
@@ -249,18 +243,16 @@ def test_any_flipped_bit_is_found(written: Path) -> None:
     assert open_store(written).problems() == []
 
 
-def test_files_that_changed_places_are_found_by_verifying(scores: Path) -> None:
-    """Each is whole, so that chunks' checksums do not tell."""
+def test_swapped_and_foreign_files_are_found_by_verifying(scores: Path) -> None:
+    """Each is whole, so the checksums of its chunks are right."""
     first, second = scores / "margin/c/0", scores / "margin/c/1"
     content = first.read_bytes()
     first.write_bytes(second.read_bytes())
     second.write_bytes(content)
-    assert [problem.split(" ")[0] for problem in open_store(scores).problems()] == ["margin/c/0", "margin/c/1"]
-
-
-def test_a_foreign_file_is_found_by_verifying(scores: Path) -> None:
     (scores / "margin/c/7").write_bytes(b"")
-    assert open_store(scores).problems() == ["margin/c/7 does not belong to the store"]
+    found = open_store(scores).problems()
+    assert [problem.split(" ")[0] for problem in found] == ["margin/c/0", "margin/c/1", "margin/c/7"]
+    assert "does not belong" in found[2]
 
 
 @pytest.mark.parametrize("damage", [flip_a_bit, truncate], ids=["flipped bit", "truncated"])
@@ -296,16 +288,13 @@ def test_a_column_of_another_length_or_dtype_is_refused(scores: Path) -> None:
         open_store(scores).read("prediction")
 
 
-def test_changed_attributes_are_refused(scores: Path) -> None:
+def test_changed_attributes_and_another_schema_version_are_refused(scores: Path) -> None:
     text = (scores / "zarr.json").read_text()
     (scores / "zarr.json").write_text(text.replace("large is easy", "small is easy"))
     with pytest.raises(UserError, match=r"zarr.json is damaged: its attributes"):
         open_store(scores)
-
-
-def test_another_schema_version_is_refused(scores: Path) -> None:
     edit_attributes(scores, lambda attributes: attributes.update(schema_version=2))
-    with pytest.raises(UserError, match="has schema version 2, but this version reads 3"):
+    with pytest.raises(UserError, match=r"schema version 2, .* 3"):
         open_store(scores)
 
 
@@ -317,7 +306,7 @@ def test_a_chunk_that_a_shard_lacks_is_not_read_as_fill_values(scores: Path) -> 
     edit_attributes(scores, lambda attributes: attributes["files"]["margin/c/0"].update(bytes=size))
     assert np.isnan(array[64:128]).all()
     assert len(open_store(scores).read("margin", 128)) == ROWS - 128
-    with pytest.raises(UserError, match=r"margin/c/0 cannot be read: it lacks the chunk of its row 100"):
+    with pytest.raises(UserError, match=r"margin/c/0 .* row 100"):
         open_store(scores).read("margin", 100, 200)
 
 

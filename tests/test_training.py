@@ -17,11 +17,9 @@ from robustprune.core.randomness import BatchNoise
 from robustprune.core.settings import ThreatModel
 from robustprune.core.yaml_files import merge
 from robustprune.experiments.row import Row
-from robustprune.experiments.tables.forms import Table
 from robustprune.images.pool import Member, Pool, PoolInfo
 from robustprune.networks.batchnorm import frozen_statistics, set_statistics_momentum
 from robustprune.planning.config import load_config
-from robustprune.planning.plan import make_plan
 from robustprune.training.augmentation import crop_flip
 from robustprune.training.averaging import WeightAverage, averaging_decay
 from robustprune.training.losses import divergence_objective, trades_losses
@@ -34,7 +32,7 @@ from robustprune.training.recipes.trades import TradesRecipe
 from robustprune.training.sampler import EpochSampler
 from robustprune.training.schedules import Clock, Position, cycle_point, one_cycle, piecewise_linear
 from robustprune.training.trainset import KeptImages, Stratum
-from tiny import TINY
+from tiny import TINY, plan_rows
 
 # Wang et al.'s schedule, epoch (from 1) -> learning rate, for 400 epochs at 0.2.
 PRINTED_RATES = {
@@ -43,9 +41,9 @@ PRINTED_RATES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("epoch", "rate"), PRINTED_RATES.items())
-def test_learning_rate_of_the_400_epoch_recipe(epoch: int, rate: float) -> None:
-    assert one_cycle(epoch - 1, 400, peak=0.2).learning_rate == pytest.approx(rate, rel=2e-3)
+def test_learning_rate_of_the_400_epoch_recipe() -> None:
+    found = {epoch: one_cycle(epoch - 1, 400, peak=0.2).learning_rate for epoch in PRINTED_RATES}
+    assert found == pytest.approx(PRINTED_RATES, rel=2e-3)
 
 
 @pytest.mark.parametrize("total", [41, 80, 300, 400, 1960])
@@ -69,20 +67,13 @@ def test_a_cycle_too_short_for_a_warm_up_starts_at_its_peak(total: int) -> None:
 
 # With a warm-up of 980 steps (400 epochs of 98).
 PRINTED_DECAYS = {
-    1: 0.0,
-    979: 0.0,
-    980: 1 / 10,
-    981: 2 / 11,
-    989: 10 / 19,
-    1980: 0.9910891,
-    2769: 0.9949972,
-    2771: 0.995,
-}
+    1: 0, 979: 0, 980: 1 / 10, 981: 2 / 11, 989: 10 / 19, 1980: 0.9910891, 2769: 0.9949972, 2771: 0.995
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(("step", "decay"), PRINTED_DECAYS.items())
-def test_averaging_decay(step: int, decay: float) -> None:
-    assert averaging_decay(step, warm_up=980, highest=0.995) == pytest.approx(decay, abs=1e-6)
+def test_averaging_decay() -> None:
+    found = {step: averaging_decay(step, warm_up=980, highest=0.995) for step in PRINTED_DECAYS}
+    assert found == pytest.approx(PRINTED_DECAYS, abs=1e-6)
 
 
 def test_averaging_moves_parameters_and_takes_buffers_as_they_are() -> None:
@@ -103,9 +94,7 @@ def test_averaging_moves_parameters_and_takes_buffers_as_they_are() -> None:
     [(512, 0.7, (154, 358)), (1024, 0.7, (308, 716)), (512, 0.0, (512, 0)), (256, 0.8, (52, 204))],
 )
 def test_batch_composition(batch_size: int, fraction: float, expected: tuple[int, int]) -> None:
-    settings = TradesRecipe.model_validate(
-        {"epochs": 1, "epoch_images": 1, "step_size": 0.01, "batch_size": batch_size, "synthetic_fraction": fraction}
-    )
+    settings = StandardRecipe(epochs=1, epoch_images=1, batch_size=batch_size, synthetic_fraction=fraction)
     assert (batch_size - settings.synthetic_in_batch, settings.synthetic_in_batch) == expected
 
 
@@ -116,10 +105,7 @@ def sampler(
     *, real: int = 1000, batch_size: int = 512, synthetic_fraction: float = 0.7, one_pass: bool = False
 ) -> EpochSampler:
     settings = StandardRecipe(
-        epochs=2,
-        epoch_images=None if one_pass else 3000,
-        batch_size=batch_size,
-        synthetic_fraction=synthetic_fraction,
+        epochs=2, epoch_images=None if one_pass else 3000, batch_size=batch_size, synthetic_fraction=synthetic_fraction
     )
     return EpochSampler(real=real, synthetic=[Stratum(50)], settings=settings, seed=3)
 
@@ -167,7 +153,7 @@ def test_a_smaller_last_batch_keeps_the_share_of_synthetic_images() -> None:
 
 
 def test_a_permutation_of_the_whole_training_goes_on_from_epoch_to_epoch() -> None:
-    """4 epochs of 3 batches of 100 are one pass over 1200 images, and 200 of the next; as facts have it of PUMA."""
+    """4 epochs of 3 batches of 100 are one pass over 1000 images, and 200 of the next."""
     settings = StandardRecipe(epochs=4, epoch_images=300, batch_size=100, synthetic_fraction=0, permutation="training")
     drawn = EpochSampler(real=1000, synthetic=(), settings=settings, seed=3)
     batches = real_positions(drawn, range(12), Clock((3, 3, 3, 3)))
@@ -181,10 +167,8 @@ def test_a_permutation_of_the_whole_training_goes_on_from_epoch_to_epoch() -> No
 def test_wangs_epoch_is_full_batches() -> None:
     wang = StandardRecipe(epochs=1, epoch_images=50_000)
     assert wang.steps_per_epoch(48_976) == 98
-    assert (
-        EpochSampler(real=48_976, synthetic=[Stratum(9)], settings=wang, seed=0).batch_size(Clock((98,)).position(97))
-        == 512
-    )
+    drawn = EpochSampler(real=48_976, synthetic=[Stratum(9)], settings=wang, seed=0)
+    assert drawn.batch_size(Clock((98,)).position(97)) == 512
 
 
 @given(steps=st.lists(st.integers(1, 7), min_size=1, max_size=9))
@@ -203,12 +187,12 @@ def test_the_clock_against_a_plain_loop(steps: list[int]) -> None:
 WONG_MNIST_RATES = {0: 5e-3 / 2400, 1199: 2.5e-3, 2399: 5e-3, 2400: 5e-3 - 5e-3 / 3600, 4199: 2.5e-3, 5999: 0.0}
 
 
-@pytest.mark.parametrize(("step", "rate"), WONG_MNIST_RATES.items())
-def test_learning_rate_of_wongs_mnist_recipe(step: int, rate: float) -> None:
+def test_learning_rate_of_wongs_mnist_recipe() -> None:
     settings = load_config({"preset": "mnist"}).training.rs_fgsm
     clock = Clock((settings.steps_per_epoch(60_000),) * settings.epochs)
     assert clock.total == 6000
-    assert cycle_point(settings, clock.position(step)).learning_rate == pytest.approx(rate, abs=1e-12)
+    found = {step: cycle_point(settings, clock.position(step)).learning_rate for step in WONG_MNIST_RATES}
+    assert found == pytest.approx(WONG_MNIST_RATES, abs=1e-12)
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 3, 10, 15])
@@ -261,34 +245,24 @@ def trades_by_hand(
 def test_trades_loss_by_hand(beta: float, smoothing: float) -> None:
     rng = np.random.default_rng(0)
     natural, adversarial, labels = rng.normal(size=(7, 10)), rng.normal(size=(7, 10)), rng.integers(10, size=7)
-    losses = trades_losses(
-        torch.tensor(natural).float(),
-        torch.tensor(adversarial).float(),
-        torch.tensor(labels),
-        beta=beta,
-        label_smoothing=smoothing,
-    )
-    assert losses.mean().item() == pytest.approx(
-        trades_by_hand(natural, adversarial, labels, beta, smoothing), rel=1e-5
-    )
+    first, second = (torch.tensor(values).float() for values in (natural, adversarial))
+    losses = trades_losses(first, second, torch.tensor(labels), beta=beta, label_smoothing=smoothing)
+    expected = trades_by_hand(natural, adversarial, labels, beta, smoothing)
+    assert losses.mean().item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_trades_gradient_flows_through_both_arguments() -> None:
-    natural, adversarial = (
-        torch.randn(4, 3, generator=torch.Generator().manual_seed(i), dtype=torch.float64) for i in (0, 1)
-    )
+    torch.manual_seed(0)
+    first, second = (torch.randn(4, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
     labels = torch.tensor([0, 1, 2, 0])
 
     def loss(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         a_log, b_log = a.log_softmax(1), b.log_softmax(1)
         return (a_log.exp() * (a_log - b_log)).sum() / 4 - a_log[range(4), labels].mean()
 
-    reference = torch.autograd.grad(
-        loss(natural.requires_grad_(), adversarial.requires_grad_()), (natural, adversarial)
-    )
-    ours = torch.autograd.grad(
-        trades_losses(natural, adversarial, labels, beta=1.0, label_smoothing=0.0).mean(), (natural, adversarial)
-    )
+    reference = torch.autograd.grad(loss(first, second), (first, second))
+    losses = trades_losses(first, second, labels, beta=1.0, label_smoothing=0.0)
+    ours = torch.autograd.grad(losses.mean(), (first, second))
     for expected, actual in zip(reference, ours, strict=True):
         torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-6)
 
@@ -410,10 +384,9 @@ def test_shares_without_real_images_beside_them_are_refused(tmp_path: Path) -> N
         "unions": {"both": {"of": {"generate": "1/4", "subset:some": "3/4"}}},
         "subsets": {"some": {"of": "generate", "count": 50}},
     }
-    rows = (Row(method="m", recipe="standard", data="synthetic", synthetic="union:both"),)
-    tables = {"t": Table(title="t", target="t.csv", rows=rows)}
-    with pytest.raises(UserError, match=r"trained_on = synthetic, but the shares of digits-union-\w+ hold only beside"):
-        make_plan(load_config(merge(TINY, changed)), tables, results=tmp_path)
+    row = Row(method="m", recipe="standard", data="synthetic", synthetic="union:both")
+    with pytest.raises(UserError, match=r"trained_on = synthetic, .* digits-union-"):
+        plan_rows(row, overrides=merge(TINY, changed), results=tmp_path)
 
 
 def test_crop_flip_against_a_plain_loop() -> None:

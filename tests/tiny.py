@@ -5,10 +5,13 @@ import functools
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import yaml
 
 from robustprune.core.execution import Execution
 from robustprune.core.job import run_stage
+from robustprune.core.stage import Stage
 from robustprune.core.yaml_files import merge
 from robustprune.experiments.files import load_experiments, load_figures
 from robustprune.experiments.row import Row
@@ -16,6 +19,8 @@ from robustprune.experiments.tables.forms import Table
 from robustprune.planning.config import load_config
 from robustprune.planning.plan import Plan, make_plan
 from robustprune.training.recipes.base import RecipeName
+
+Spec = TypeVar("Spec", bound=Stage)
 
 TABLE_1 = {name: table for name, table in load_experiments().items() if name == "puma.table1"}
 
@@ -60,13 +65,11 @@ SELECTED: dict[str, Any] = {
 
 @functools.cache
 def all_tables(preset: str) -> Plan:
-    """The plan of all tables that are shipped."""
     return make_plan(load_config({"preset": preset}), load_experiments())
 
 
 @functools.cache
 def all_figures(preset: str) -> Plan:
-    """The plan of all figures that are shipped."""
     return make_plan(load_config({"preset": preset}), {}, load_figures())
 
 
@@ -92,7 +95,6 @@ SCORED: dict[str, Any] = merge(
 
 
 def table_of_scores(*names: str) -> dict[str, Table]:
-    """A table with a row for each score."""
     rows = tuple(Row.model_validate({"method": name, "strategy": "puma", "score": name}) for name in names)
     return {"scores": Table(title="scores", target="test/scores.csv", rows=rows)}
 
@@ -102,6 +104,31 @@ def plan_of_scores(results: Path, *names: str, overrides: dict[str, Any] | None 
     plan = make_plan(load_config(merge(SCORED, overrides or {})), table_of_scores(*names), results=results)
     plan.write_specs()
     return plan
+
+
+def specs_of(plan: Plan, cls: type[Spec]) -> list[Spec]:
+    """The planned stages of a class."""
+    return [spec for spec in plan.stages.values() if isinstance(spec, cls)]
+
+
+def spec_of(plan: Plan, stage: str, cls: type[Spec]) -> Spec:
+    """The spec of a planned stage, which must be of that class."""
+    spec = plan.stages[stage]
+    assert isinstance(spec, cls)
+    return spec
+
+
+def plan_rows(
+    *rows: Row, overrides: dict[str, Any] | None = None, results: Path = Path("results"), **keys: Any
+) -> Plan:
+    """The plan of a table with these rows; ``keys`` are further ones of the table."""
+    table = Table(title="t", target="t.csv", rows=rows, **keys)
+    return make_plan(load_config(overrides or {}), {"t.t": table}, results=results)
+
+
+def write_experiments(folder: Path, **content: Any) -> None:
+    """Write ``mine.yaml``, the experiments of a paper of that name."""
+    (folder / "mine.yaml").write_text(yaml.safe_dump({"paper": "mine", **content}))
 
 
 def stage_of(plan: Plan, kind: str, word: str = "") -> str:
