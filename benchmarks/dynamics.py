@@ -24,10 +24,10 @@ from robustprune.core.execution import Execution
 from robustprune.core.paths import STORE_NAME, dynamics_name
 from robustprune.images.pool import IMAGES_FILE, INFO_FILE, LABELS_FILE, PoolInfo
 from robustprune.planning.config import DynamicsSettings
-from robustprune.scores.dynamics import DynamicsScoreStage
+from robustprune.scores.dynamics_score import DynamicsScoreStage
 from robustprune.scores.store.layout import SHARD_ROWS
-from robustprune.scores.store.reading import open_store
-from robustprune.scores.store.writing import StoreWriter
+from robustprune.scores.store.reader import open_store
+from robustprune.scores.store.writer import StoreWriter
 
 POOL, MODEL = "benchmark-train-0000000000", "recorded-benchmark-seed0-0000000000"
 DIGEST = "0" * 64

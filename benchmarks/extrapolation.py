@@ -21,7 +21,7 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 
 from robustprune.scores.extrapolated import EXTRAPOLATED_TOGETHER as TOGETHER
-from robustprune.scores.extrapolation.neighbours import Points, Space, nearest
+from robustprune.scores.neighbours import Points, Space, nearest
 
 Vectors = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]

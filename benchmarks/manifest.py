@@ -25,8 +25,8 @@ from robustprune.images.pool import IMAGES_FILE, INFO_FILE, LABELS_FILE, PoolInf
 from robustprune.pruning.prune import ManifestStage
 from robustprune.pruning.radius import RadiusSettings
 from robustprune.pruning.settings import DropShare
-from robustprune.scores.store.reading import open_store
-from robustprune.scores.store.writing import write_store
+from robustprune.scores.store.reader import open_store
+from robustprune.scores.store.writer import write_store
 
 POOLS = ("noise-train-0000000000", "noise-synthetic-1111111111")
 SCORES = ("margin-train-2222222222", "margin-synthetic-3333333333")

@@ -30,9 +30,9 @@ from robustprune.experiments.files import load_experiments
 from robustprune.planning.config import load_config
 from robustprune.planning.plan import Plan, make_plan
 from robustprune.scores.distribution import by_class, describe_scores
-from robustprune.scores.files import Meaning
 from robustprune.scores.margin import MarginStage
-from robustprune.scores.store.writing import write_store
+from robustprune.scores.score import Meaning
+from robustprune.scores.store.writer import write_store
 from robustprune.sharing.lookup import with_pulls
 from robustprune.sharing.places import INDEX_FILE, STORES, Folder, entry_path
 from robustprune.sharing.publish import publish_stage

@@ -21,8 +21,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zarr
 
-from robustprune.scores.store.reading import open_store
-from robustprune.scores.store.writing import write_store
+from robustprune.scores.store.reader import open_store
+from robustprune.scores.store.writer import write_store
 
 ROWS = 10_000_000
 REPEATS = 5

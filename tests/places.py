@@ -20,8 +20,9 @@ from robustprune.core.record import make_record
 from robustprune.core.rows import Columns
 from robustprune.images.pool import open_pool
 from robustprune.planning.plan import Plan
-from robustprune.scores.files import Meaning, publish_score
 from robustprune.scores.margin import MarginStage
+from robustprune.scores.score import Meaning
+from robustprune.scores.score_files import publish_score
 from tiny import plan_of_scores, run_upstream, stage_of
 
 MEANING = Meaning("margin", "Linf distance, pixel range [0, 1]", "high", "a large margin is an easy image")

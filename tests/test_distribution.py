@@ -21,9 +21,9 @@ from robustprune.scores.distribution import (
     histogram,
     order_statistics,
 )
-from robustprune.scores.files import draw_scores
-from robustprune.scores.store.reading import open_store
-from robustprune.scores.store.writing import write_store
+from robustprune.scores.score_files import draw_scores
+from robustprune.scores.store.reader import open_store
+from robustprune.scores.store.writer import write_store
 
 Scores = np.ndarray[Any, np.dtype[np.float32]]
 

@@ -27,8 +27,8 @@ from robustprune.scores.embedding import (
     TorchvisionEncoder,
     encoder_source,
 )
-from robustprune.scores.embeddings.encoders import features_and_logits, features_of, torchvision_encoder
-from robustprune.scores.embeddings.files import ARRAY_FILE, INFO_FILE, EmbeddingInfo, open_embeddings, write_embeddings
+from robustprune.scores.embedding_files import ARRAY_FILE, INFO_FILE, EmbeddingInfo, open_embeddings, write_embeddings
+from robustprune.scores.encoders import features_and_logits, features_of, torchvision_encoder
 from stopping import StopAfterTwo
 
 POOL = "some-train-0123456789"

@@ -47,9 +47,9 @@ from robustprune.images.writing import write_pool
 from robustprune.networks.architecture import build_model
 from robustprune.networks.imported import ImportedModelStage
 from robustprune.networks.weights import WEIGHTS_FILE, save_weights
-from robustprune.scores import files as score_files
+from robustprune.scores import score_files
 from robustprune.scores.margin import MarginStage
-from robustprune.scores.store.reading import open_store
+from robustprune.scores.store.reader import open_store
 from robustprune.training.model import ModelStage
 from robustprune.training.recipes.trades import TradesRecipe
 

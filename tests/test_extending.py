@@ -96,8 +96,7 @@ def test_new_files_are_planned_and_decide_the_ids_of_what_runs_them(workflow: Pa
 def test_a_metric_computes_what_its_file_says(workflow: Path) -> None:
     code = """
 import numpy as np
-from robustprune.scores.metric import METRICS
-from robustprune.scores.trajectory import Recorded
+from robustprune.scores.metric import METRICS, Recorded
 
 values = np.array([[0.5, 0.1], [0.25, 0.3], [0.75, 0.5]], np.float16)
 found = METRICS["last_confidence"](epochs=2).score([Recorded(values, np.array([1, 2, 3]))])

@@ -28,15 +28,15 @@ from robustprune.planning.config import load_config
 from robustprune.planning.plan import Plan, make_plan
 from robustprune.pruning.manifest import read_manifest
 from robustprune.pruning.prune import ManifestStage
-from robustprune.scores.dynamics import DynamicsScoreStage
+from robustprune.scores.dynamics_score import DynamicsScoreStage
 from robustprune.scores.embedding import EmbeddingStage, ModelEncoder
-from robustprune.scores.embeddings.files import EmbeddingInfo, open_embeddings, write_embeddings
+from robustprune.scores.embedding_files import EmbeddingInfo, open_embeddings, write_embeddings
 from robustprune.scores.extrapolated import ExtrapolatedScoreStage
-from robustprune.scores.extrapolation.sources import hold_out
-from robustprune.scores.files import read_score
+from robustprune.scores.extrapolation import hold_out
 from robustprune.scores.margin import MarginStage
-from robustprune.scores.store.reading import open_store
-from robustprune.scores.store.writing import write_store
+from robustprune.scores.score_files import read_score
+from robustprune.scores.store.reader import open_store
+from robustprune.scores.store.writer import write_store
 from robustprune.training.model import ModelStage
 from stopping import StopAfterTwo
 from tiny import TINY
@@ -212,7 +212,7 @@ def test_the_error_is_that_of_a_regression_without_the_held_out(world: World, mo
         held.append(rows)
         return rows, rest
 
-    monkeypatch.setattr("robustprune.scores.extrapolation.sources.hold_out", spy)
+    monkeypatch.setattr("robustprune.scores.extrapolation.hold_out", spy)
     job, _ = run(world, spec_of(REAL, SOURCE, **GRID))
     (rows,) = held
     rest = np.setdiff1d(np.arange(80), rows)

@@ -26,7 +26,7 @@ from robustprune.planning.plan import Plan, make_plan
 from robustprune.pruning.facts import Facts, Rows
 from robustprune.pruning.manifest import MANIFEST_FILE, write_manifest
 from robustprune.scores.distribution import Histogram
-from robustprune.scores.store.writing import StoreWriter, write_store
+from robustprune.scores.store.writer import StoreWriter, write_store
 from robustprune.training.model import ModelStage
 from test_pruning import pool
 from tiny import all_tables, write_experiments

@@ -26,7 +26,7 @@ from robustprune.images.pool import open_pool
 from robustprune.networks.weights import load_weights
 from robustprune.planning.plan import Plan
 from robustprune.pruning.prune import ManifestStage
-from robustprune.scores.store.reading import open_store
+from robustprune.scores.store.reader import open_store
 from tiny import plan_of_quality, recipe_table, tiny_plan
 
 GOLDENS = Path(__file__).parent / "goldens.json"

@@ -18,7 +18,7 @@ from numcodecs import Zstd
 from places import a_score
 from robustprune.core.errors import UserError
 from robustprune.scores.store import layout, shards
-from robustprune.scores.store.reading import open_store
+from robustprune.scores.store.reader import open_store
 from robustprune.sharing.commands import list_places, publish, pull, verify_place
 from robustprune.sharing.places import read_index
 

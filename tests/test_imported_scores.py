@@ -17,8 +17,8 @@ from robustprune.core.yaml_files import merge
 from robustprune.experiments.row import Row
 from robustprune.images.pool import open_pool
 from robustprune.planning.plan import Plan
-from robustprune.scores.files import read_score
-from robustprune.scores.store.writing import write_store
+from robustprune.scores.score_files import read_score
+from robustprune.scores.store.writer import write_store
 from robustprune.sharing.commands import publish, pull
 from tiny import SCORED, TINY, plan_rows, stage_of
 

@@ -13,10 +13,10 @@ from scipy.spatial.distance import cdist
 from scipy.stats import spearmanr
 from sklearn.neighbors import KNeighborsRegressor
 
-from robustprune.scores.extrapolation import neighbours
-from robustprune.scores.extrapolation.choice import predict, quality
-from robustprune.scores.extrapolation.neighbour_settings import Distance
-from robustprune.scores.extrapolation.neighbours import Neighbours, Points, Space, nearest
+from robustprune.scores import neighbours
+from robustprune.scores.extrapolated import Distance
+from robustprune.scores.neighbours import Neighbours, Points, Space, nearest
+from robustprune.scores.regression import predict, quality
 
 METRICS: list[Distance] = ["cosine", "euclidean"]
 CPU = torch.device("cpu")

@@ -25,7 +25,7 @@ from robustprune.images.formats.digits import read
 from robustprune.images.sources import DigitsSource, FileSource, planned_rows
 from robustprune.planning.config import load_config
 from robustprune.planning.plan import Plan, make_plan
-from robustprune.scores.store.writing import write_store
+from robustprune.scores.store.writer import write_store
 from tiny import TINY, run_upstream, stage_of, tiny_plan
 
 CPU = Execution(device="cpu", batch_size=32 // CHUNK_BATCHES)  # 32 rows are computed at a time

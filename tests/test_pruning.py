@@ -28,7 +28,7 @@ from robustprune.pruning.prune import ManifestStage
 from robustprune.pruning.radius import RadiusSettings
 from robustprune.pruning.settings import DropShare, Per, Strategy
 from robustprune.scores.distribution import Histogram
-from robustprune.scores.store.writing import StoreWriter
+from robustprune.scores.store.writer import StoreWriter
 
 
 def pool(count: int, digest: str) -> Pool:

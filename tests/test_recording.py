@@ -26,8 +26,8 @@ from robustprune.core.steps import CHECKPOINT_FILE, load_state
 from robustprune.images.pool import open_pool
 from robustprune.networks.weights import RAW_FILE, WEIGHTS_FILE, load_model, load_weights
 from robustprune.planning.plan import Plan
-from robustprune.scores.store.reading import Store, open_store
-from robustprune.scores.trajectory import evenly_spaced
+from robustprune.scores.metric import evenly_spaced
+from robustprune.scores.store.reader import Store, open_store
 from robustprune.training.dynamics import STATE_FILE, Recorder
 from robustprune.training.model import ModelStage
 from tiny import plan_of_scores, run_upstream, spec_of

@@ -38,9 +38,9 @@ from robustprune.report.gallery.files import DROPPED, HELD_OUT, KEPT, Gallery, r
 from robustprune.report.gallery.stage import GalleryStage
 from robustprune.report.page import in_words
 from robustprune.report.stage import ReportStage
-from robustprune.scores.files import Meaning, publish_score
-from robustprune.scores.score import ScoreStage
-from robustprune.scores.store.reading import open_store
+from robustprune.scores.score import Meaning, ScoreStage
+from robustprune.scores.score_files import publish_score
+from robustprune.scores.store.reader import open_store
 from tiny import SCORED, TINY, spec_of, specs_of
 
 if TYPE_CHECKING:

@@ -27,12 +27,12 @@ from robustprune.experiments.tables.forms import Table
 from robustprune.images.pool import open_pool
 from robustprune.networks.weights import load_model
 from robustprune.planning.plan import Plan
-from robustprune.scores.dynamics import DynamicsScoreStage
-from robustprune.scores.files import read_score
+from robustprune.scores.dynamics_score import DynamicsScoreStage
 from robustprune.scores.loss import LossScoreStage
 from robustprune.scores.metric import METRICS
 from robustprune.scores.score import SCORES
-from robustprune.scores.store.reading import Store, open_store
+from robustprune.scores.score_files import read_score
+from robustprune.scores.store.reader import Store, open_store
 from tiny import plan_of_scores, run_upstream, spec_of
 
 Floats = npt.NDArray[np.float64]
@@ -180,7 +180,7 @@ def test_parts_score_what_one_job_does(dynamics: Plan, monkeypatch: pytest.Monke
     directory = dynamics.directory(stage).with_name("in-parts")
     job = Job(directory, Execution(device="cpu"), threads=1, live=False)
     job.partial.mkdir(parents=True)
-    monkeypatch.setattr("robustprune.scores.dynamics.RECORDED_TOGETHER", 64)
+    monkeypatch.setattr("robustprune.scores.dynamics_score.RECORDED_TOGETHER", 64)
     for rows in (range(640, whole.rows), range(640)):
         spec.row_pass(job)(rows=rows)
     assert len(list((job.partial / "blocks").iterdir())) == 2

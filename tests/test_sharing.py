@@ -30,8 +30,8 @@ from robustprune.core.yaml_files import merge
 from robustprune.planning.config import load_config
 from robustprune.planning.plan import Plan
 from robustprune.scores.store import layout
-from robustprune.scores.store.reading import open_store
-from robustprune.scores.store.writing import write_store
+from robustprune.scores.store.reader import open_store
+from robustprune.scores.store.writer import write_store
 from robustprune.sharing.commands import list_places, publish, pull, pull_planned, verify_place
 from robustprune.sharing.entry import CARD_FILE
 from robustprune.sharing.lookup import with_pulls

@@ -15,7 +15,7 @@ import pytest
 
 from checkout import Checkout
 from processes import remembers_signals
-from robustprune.scores.store.reading import open_store
+from robustprune.scores.store.reader import open_store
 from tiny import run_upstream, stage_of, tiny_plan
 
 CLUSTER = Path(__file__).parent / "slurm" / "one-node-slurm.sh"

@@ -17,8 +17,8 @@ from robustprune.core.errors import UserError
 from robustprune.core.files import digest
 from robustprune.scores.store import layout
 from robustprune.scores.store.layout import FILL_VALUES
-from robustprune.scores.store.reading import open_store
-from robustprune.scores.store.writing import StoreWriter, write_store
+from robustprune.scores.store.reader import open_store
+from robustprune.scores.store.writer import StoreWriter, write_store
 
 ROWS, EPOCHS = 700, 3
 Columns = dict[str, np.ndarray[Any, Any]]

@@ -25,7 +25,7 @@ from robustprune.experiments.tables.forms import Table
 from robustprune.images.pool import open_pool
 from robustprune.planning.config import load_config
 from robustprune.planning.plan import Plan, make_plan
-from robustprune.scores.files import read_score
+from robustprune.scores.score_files import read_score
 from tiny import stage_of
 
 PAIRS = "n00 n10\nn00 n20\nn10 n11\nn10 n12\nn20 n21\nn20 n22\nn20 n12\nn22 n23\n"

@@ -23,7 +23,7 @@ from robustprune.core.yaml_files import merge
 from robustprune.images.formats.idx import read_images, read_labels
 from robustprune.planning.config import load_config
 from robustprune.planning.plan import make_plan
-from robustprune.scores.store.reading import open_store
+from robustprune.scores.store.reader import open_store
 from test_pools import idx_bytes
 from tiny import SCORED, TABLE_1, TINY, stage_of
 

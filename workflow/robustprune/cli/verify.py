@@ -8,7 +8,7 @@ from robustprune.core.files import digest
 from robustprune.core.paths import POOL_FILE, RECORD_FILE, SPEC_FILE
 from robustprune.core.record import read_record
 from robustprune.core.stage_file import read_spec
-from robustprune.scores.store.reading import Store, open_store
+from robustprune.scores.store.reader import Store, open_store
 
 
 def verify_path(path: Path) -> str:

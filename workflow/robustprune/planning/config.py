@@ -52,8 +52,8 @@ from robustprune.networks.imported import CheckpointSettings
 from robustprune.pruning.settings import PruningSettings
 from robustprune.report.settings import ReportSettings
 from robustprune.scores.embedding import EmbeddingSettings
-from robustprune.scores.extrapolation.neighbour_settings import NeighbourSettings
-from robustprune.scores.imported import ImportedScores
+from robustprune.scores.extrapolated import NeighbourSettings
+from robustprune.scores.imported_score import ImportedScores
 from robustprune.scores.metric import METRICS, Metric
 from robustprune.training.dynamics import RecordingSettings
 from robustprune.training.recipes.base import RECIPES, Recipe

@@ -9,13 +9,12 @@ from robustprune.experiments.row import Row
 from robustprune.planning.models import trained_model
 from robustprune.planning.pools import extrapolation_source, pools_of
 from robustprune.planning.stages import rows_of
-from robustprune.scores.dynamics import DynamicsScoreStage
+from robustprune.scores.dynamics_score import DynamicsScoreStage
 from robustprune.scores.embedding import EmbeddingStage, FileEncoder, ModelEncoder, TorchvisionEncoder, encoder_source
 from robustprune.scores.extrapolated import ExtrapolatedScoreStage, ScoredPool
-from robustprune.scores.imported import ImportedScores, ImportedScoreStage, imported_scores
-from robustprune.scores.metric import METRICS, Metric
+from robustprune.scores.imported_score import ImportedScores, ImportedScoreStage, imported_scores
+from robustprune.scores.metric import METRICS, Metric, Trajectory
 from robustprune.scores.score import SCORES
-from robustprune.scores.trajectory import Trajectory
 from robustprune.training.dynamics import RecordingSettings
 from robustprune.training.model import ModelStage
 from robustprune.training.recipes.base import AnyRecipe

@@ -29,7 +29,7 @@ from robustprune.experiments.tables.table import TableStage
 from robustprune.networks.architecture import Architecture
 from robustprune.planning.conditions import changed_by
 from robustprune.planning.config import Config, load_config, preset_names
-from robustprune.scores.dynamics import DynamicsScoreStage
+from robustprune.scores.dynamics_score import DynamicsScoreStage
 from robustprune.scores.embedding import EmbeddingStage
 from robustprune.scores.extrapolated import ExtrapolatedScoreStage
 from robustprune.training.model import ModelStage

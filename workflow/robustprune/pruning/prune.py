@@ -148,7 +148,7 @@ def _read(job: Job, stages: tuple[str, ...], pools: dict[str, Pool], images: Can
     Raises:
         UserError: when a score was not computed, or the pools' scores do not mean the same.
     """
-    from robustprune.scores.files import read_score
+    from robustprune.scores.score_files import read_score
 
     parts, easy = [], set()
     for stage, first, (_, pool) in zip(stages, images.first, pools.items(), strict=bool(stages)):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from robustprune.pruning.prune import ManifestStage
     from robustprune.report.gallery.cuts import Cut
     from robustprune.report.gallery.stage import GalleryStage
-    from robustprune.scores.files import Meaning
+    from robustprune.scores.score import Meaning
 
 DEFINITION = {"report.explorer": 3}
 

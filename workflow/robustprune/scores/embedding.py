@@ -1,8 +1,8 @@
-"""The stage that embeds every image of a pool, un-augmented, by a network in eval mode or from a file."""
+"""The stage that embeds every image of a pool, without augmentation, by a network in eval mode or from a file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -25,15 +25,11 @@ from robustprune.networks.classifier import network_behind
 if TYPE_CHECKING:
     from robustprune.images.pool import Pool
     from robustprune.planning.plan import Plan
-    from robustprune.scores.embeddings.encoders import Encode
-    from robustprune.scores.embeddings.files import Embeddings
-
-
-Compute = Callable[[int, int], Columns]
+    from robustprune.scores.embedding_files import Embeddings
 
 
 class EmbeddingSettings(Settings):
-    """Settings of the vector that describes an image."""
+    """Settings of the embeddings."""
 
     source: str = Field(
         "ours",
@@ -49,19 +45,19 @@ class EmbeddingSettings(Settings):
 
 
 class ModelEncoder(Settings):
-    """One of our models; what goes into its last linear layer."""
+    """Features of a model of this workflow: the inputs of its last linear layer."""
 
     form: Literal["model"] = "model"
     model: ModelId
     weights: Weights = Field("last", exclude_if=lambda weights: weights == "last")  # so that older ids stay
 
     def describe(self) -> str:
-        """For people."""
+        """Return the source of the embeddings in words."""
         return f"last features of {self.model}" + (", best weights" if self.weights == "best" else "")
 
 
 class TorchvisionEncoder(Settings):
-    """A classifier that torchvision has, with weights in a file; what goes into its last linear layer."""
+    """Features of a torchvision classifier with weights from a file."""
 
     form: Literal["torchvision"] = "torchvision"
     name: str
@@ -70,29 +66,30 @@ class TorchvisionEncoder(Settings):
     location: str
 
     def describe(self) -> str:
-        """For people."""
         return f"last features of torchvision's {self.name} with the weights {Path(self.location).name}"
 
 
 class FileEncoder(Settings):
-    """Embeddings that somebody else made: an npy file with one row an image of the pool."""
+    """Embeddings made elsewhere: an npy file with one row per image of the pool."""
 
     form: Literal["file"] = "file"
     digest: str = Field(pattern=DIGEST_PATTERN)
     location: str
 
     def describe(self) -> str:
-        """For people."""
         return f"read from {Path(self.location).name}"
 
 
+Encoder = ModelEncoder | TorchvisionEncoder | FileEncoder
+
+
 class EmbeddingStage(Stage):
-    """A vector for each image of a pool, un-augmented."""
+    """A vector for each image of a pool, without augmentation."""
 
     sentence = "a vector for each image of a pool, by which its neighbours are found"
     kind: Literal["embeddings"] = "embeddings"
     pool: PoolId
-    encoder: Annotated[ModelEncoder | TorchvisionEncoder | FileEncoder, Field(discriminator="form")]
+    encoder: Annotated[Encoder, Field(discriminator="form")]
     dtype: Literal["float32", "float16"]
 
     @property
@@ -108,13 +105,14 @@ class EmbeddingStage(Stage):
         return SharedRows(pool=self.pool)
 
     def works(self, plan: Plan) -> tuple[Work, ...]:
-        """Return a pass for each image, where a network looks at them."""
-        if isinstance(self.encoder, FileEncoder):
-            return ()
-        if isinstance(self.encoder, ModelEncoder):
-            network = network_behind(plan, self.encoder.model)
-        else:
-            network = f"torchvision's {self.encoder.name}"
+        """Return one forward pass per image, if a network embeds them."""
+        match self.encoder:
+            case FileEncoder():
+                return ()
+            case ModelEncoder(model=model):
+                network = network_behind(plan, model)
+            case TorchvisionEncoder(name=name):
+                network = f"torchvision's {name}"
         return (Work(network, forwards=plan.count(self.pool)),)
 
     def bytes_left(self, plan: Plan, parameters: Mapping[str, int]) -> int:
@@ -122,76 +120,58 @@ class EmbeddingStage(Stage):
         raise UnknownSizeError(self.id)
 
     def row_pass(self, job: Job) -> RowPass:
-        """Return how some or all images are embedded.
+        """Return the pass that embeds some or all images.
 
-        Raises:
-            UserError: when the model, its weights or the file of embeddings do not fit.
+        Raises UserError if the model, its weights or the file of embeddings do not fit.
         """
         from robustprune.images.pool import open_pool
 
         pool = open_pool(job.upstream("pools", self.pool))
-        return partial(compute_rows, job, len(pool), _compute(job, self, pool), what="embedding images")
+        values = _embedder(job, self.encoder, pool)
+
+        def embed(start: int, stop: int) -> Columns:
+            return {"embedding": _stored(values(start, stop), self, start)}
+
+        return partial(compute_rows, job, len(pool), embed, what="embedding images")
 
     def run(self, job: Job) -> dict[str, Any]:
-        """Publish embeddings.npy, (N, D), a row a sample, and embeddings.json.
+        """Publish embeddings.npy, (N, D), one row per image, and embeddings.json.
 
-        Returns:
-            count and dimension, and how many embeddings are all 0, which have no direction.
-
-        Raises:
-            UserError: as ``row_pass``, or when a value is not finite.
+        Returns count, dimension, and the number of embeddings that are all 0. Raises UserError as ``row_pass``.
         """
         from robustprune.images.pool import open_pool
-        from robustprune.scores.embeddings.files import ARRAY_FILE, INFO_FILE, EmbeddingInfo, write_embeddings
+        from robustprune.scores.embedding_files import ARRAY_FILE, INFO_FILE, EmbeddingInfo, write_embeddings
 
         pool = open_pool(job.upstream("pools", self.pool))
-        blocks = self.row_pass(job)()
+        blocks = (block["embedding"] for block in self.row_pass(job)())
         first = next(blocks)
-        dimension, zeros = first["embedding"].shape[1], 0
-
-        def rows() -> Iterator[Embeddings]:
-            nonlocal zeros
-            for block in chain([first], blocks):
-                zeros += int((~block["embedding"].any(axis=1)).sum())
-                yield block["embedding"]
-
         info = EmbeddingInfo(
             pool_digest=pool.info.digest,
             encoder=self.encoder.describe(),
             count=len(pool),
-            dimension=dimension,
+            dimension=first.shape[1],
             dtype=self.dtype,
         )
-        write_embeddings(job.partial, rows(), info)
+        zeros = write_embeddings(job.partial, chain([first], blocks), info)
         job.publish(ARRAY_FILE, INFO_FILE)
-        return {"count": len(pool), "dimension": dimension, "all_zero": zeros}
+        return {"count": info.count, "dimension": info.dimension, "all_zero": zeros}
 
 
-def _compute(job: Job, spec: EmbeddingStage, pool: Pool) -> Compute:
-    """A function of (start, stop) that gives these rows' embeddings, checked and in the stored dtype."""
-    from robustprune.attacks.inputs import as_inputs
-
-    encoder = spec.encoder
+def _embedder(job: Job, encoder: Encoder, pool: Pool) -> Callable[[int, int], Embeddings]:
+    """Return a function of (start, stop) that returns the embeddings of these rows."""
     if isinstance(encoder, FileEncoder):
-        array, path = _open_file(encoder, pool), encoder.location
-        return lambda start, stop: {"embedding": _stored(array[start:stop], spec, start, origin=path)}
-    encode, origin = _encoder(job, encoder), encoder.describe()
-
-    def compute(start: int, stop: int) -> Columns:
-        images, _ = as_inputs(pool, start, stop, job.device)
-        return {"embedding": _stored(encode(images).cpu().numpy(), spec, start, origin=origin)}
-
-    return compute
-
-
-def _encoder(job: Job, encoder: ModelEncoder | TorchvisionEncoder) -> Encode:
+        array = _open_file(encoder, pool)
+        return lambda start, stop: array[start:stop]
+    from robustprune.attacks.inputs import as_inputs
     from robustprune.networks.weights import load_model
-    from robustprune.scores.embeddings.encoders import features_of, torchvision_encoder
+    from robustprune.scores.encoders import features_of, torchvision_encoder
 
     if isinstance(encoder, TorchvisionEncoder):
-        return torchvision_encoder(encoder, job.device)
-    model = load_model(job.upstream("models", encoder.model), job.device, encoder.weights)
-    return lambda images: features_of(model, images, origin=encoder.model)
+        encode = torchvision_encoder(encoder, job.device)
+    else:
+        model = load_model(job.upstream("models", encoder.model), job.device, encoder.weights)
+        encode = partial(features_of, model, origin=encoder.model)
+    return lambda start, stop: encode(as_inputs(pool, start, stop, job.device)[0]).cpu().numpy()
 
 
 def _open_file(encoder: FileEncoder, pool: Pool) -> Embeddings:
@@ -211,12 +191,14 @@ def _open_file(encoder: FileEncoder, pool: Pool) -> Embeddings:
     return array
 
 
-def _stored(values: Embeddings, spec: EmbeddingStage, start: int, *, origin: str) -> Embeddings:
-    with np.errstate(over="ignore"):  # told below
+def _stored(values: Embeddings, spec: EmbeddingStage, start: int) -> Embeddings:
+    """Return embeddings in the stored dtype. Raises UserError if one is not finite."""
+    with np.errstate(over="ignore"):  # reported below
         stored = values.astype(spec.dtype)
     bad = np.flatnonzero(~np.isfinite(stored).all(axis=1))
     if len(bad):
-        row = int(bad[0])
+        row, encoder = int(bad[0]), spec.encoder
+        origin = encoder.location if isinstance(encoder, FileEncoder) else encoder.describe()
         reason = f"beyond the range of {spec.dtype}" if np.isfinite(values[row]).all() else "not finite"
         raise UserError(f"{origin}: the embedding of image {start + row} has a value that is {reason}")
     return stored
@@ -225,12 +207,7 @@ def _stored(values: Embeddings, spec: EmbeddingStage, start: int, *, origin: str
 def encoder_source(settings: EmbeddingSettings, *, role: str) -> TorchvisionEncoder | FileEncoder:
     """Return the encoder of ``extrapolation.embedding.source``, if it is not a model of this workflow.
 
-    Args:
-        settings: settings of the embedding.
-        role: role of the embedded pool: ``train``, ``synthetic`` or ``source``.
-
-    Raises:
-        UserError: if a file is missing.
+    ``role`` is ``train``, ``synthetic`` or ``source``, as that of the pool. Raises UserError if a file is missing.
     """
     form, _, value = settings.source.partition(":")
     name, _, weights = value.partition(":")

@@ -1,126 +1,61 @@
-"""The stage that extrapolates a score from pools that were scored to one that was not."""
+"""The stage that extrapolates a score from pools that are scored directly to one that is not."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import asdict, replace
+from typing import Annotated, Any, Literal
 
-import numpy as np
-import numpy.typing as npt
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from robustprune.core.files import replacing
 from robustprune.core.job import Job
 from robustprune.core.paths import GRID_FILE
-from robustprune.core.rows import Columns, RowPass, collect, compute_rows
+from robustprune.core.rows import RowPass
 from robustprune.core.settings import Settings
-from robustprune.core.stage import EmbeddingId, PoolId, ScoreId, SharedRows, slug_of
+from robustprune.core.stage import EmbeddingId, PoolId, ScoreId, SharedRows
 from robustprune.core.work import FLOAT_BYTES
-from robustprune.scores.extrapolation.neighbour_settings import Distance, NeighbourSettings
 from robustprune.scores.score import ScoreStage
-
-if TYPE_CHECKING:
-    from robustprune.planning.plan import Plan
-    from robustprune.scores.extrapolation.choice import Found, Trial
-    from robustprune.scores.extrapolation.neighbours import Embeddings
-    from robustprune.scores.extrapolation.sources import Source
-
 
 DEFINITION = {"extrapolation.stage": 1}
 
+EXTRAPOLATED_TOGETHER = 2**13  # images per neighbour search: 268 MB of inner products
 
-class Search:
-    """Looks for neighbours in a source.
+Distance = Literal["cosine", "euclidean"]
+Weighting = Literal["mean", "distance"]
+Sources = Literal["all", "real", "synthetic"]
 
-    Args:
-        job: the running stage.
-        source: what is searched.
-        metric: in which metric.
-        k: number of neighbours; all images of the source where it has fewer.
+
+class NeighbourSettings(Settings):
+    """The k-nearest-neighbour regression of Nieth et al. (2024, section 2).
+
+    Every combination of ``k``, ``metric``, ``weighting`` and ``sources`` is tried on the held-out images; the one of
+    lowest mean absolute error is used.
     """
 
-    def __init__(self, job: Job, source: Source, metric: Distance, k: int) -> None:
-        from robustprune.scores.extrapolation.neighbours import Points, Space
+    k: tuple[Annotated[int, Field(ge=1)], ...] = Field((5, 13, 35), min_length=1, description="numbers of neighbours")
+    metric: tuple[Distance, ...] = Field(("cosine",), min_length=1, description="cosine | euclidean")
+    weighting: tuple[Weighting, ...] = Field(
+        ("mean",), min_length=1, description="mean of the neighbours' scores, or weighted by 1 / distance"
+    )
+    sources: tuple[Sources, ...] = Field(
+        ("all",), min_length=1, description="directly scored images that neighbours are looked for in"
+    )
+    held_out: float = Field(0.1, gt=0, lt=1, description="share of the last source on which the choice is made")
+    allow_overlap: bool = Field(False, description="allow images that are both scored directly and extrapolated to")
+    seed: int = Field(0, ge=0, description="which images are held out")
 
-        self._device, self._scores = job.device, source.scores
-        self._points = Points(source.embeddings, source.rows)
-        self._space = Space(metric, self._points)
-        self._k = min(k, len(self._points))
-
-    def of(self, targets: Embeddings) -> Found:
-        """The neighbours of (M, D) targets."""
-        import torch
-
-        from robustprune.scores.extrapolation.choice import Found
-        from robustprune.scores.extrapolation.neighbours import nearest
-
-        placed = torch.from_numpy(np.array(targets)).to(self._device).to(torch.float32)
-        found = nearest(placed, self._points, self._space, k=self._k)
-        return Found(found.distance, self._scores[found.row])
-
-
-@dataclass(frozen=True)
-class Extrapolation:
-    """The settings are chosen; what is left is to look for the neighbours of each image.
-
-    Attributes:
-        sources: what is searched.
-        targets: (N, D) embeddings of the images that get a score.
-        tried: every combination of the settings, on the held-out images.
-        held_out: how many images these are; half choose the settings, and half measure them.
-        shared: how many images of the sources the target has, too.
-        together: images whose neighbours are looked for at once.
-    """
-
-    sources: list[Source]
-    targets: Embeddings
-    tried: list[Trial]
-    held_out: int
-    shared: int
-    together: int | None
-
-    @property
-    def choice(self) -> Trial:
-        """The best combination."""
-        from robustprune.scores.extrapolation.choice import best
-
-        return best(self.tried)
-
-    def facts(self) -> dict[str, Any]:
-        """Return what there is to tell of it."""
-        return {
-            "sources": {one.pool_id: {"used": len(one.rows), "censored": one.censored} for one in self.sources},
-            "shared_images": self.shared,
-            "held_out": {"images": self.held_out // 2, **asdict(self.choice.quality)},
-            "settings": _settings(self.choice),
-        }
-
-    def row_pass(self, job: Job) -> RowPass:
-        """Return the pass that scores some or all images; the first of several jobs chooses the settings."""
-        from robustprune.scores.extrapolation.choice import merge, predict
-        from robustprune.scores.extrapolation.sources import chosen
-
-        choice, column = self.choice, self.sources[0].meaning.column
-        searches = [Search(job, source, choice.metric, choice.k) for source in chosen(self.sources, choice.sources)]
-
-        def extrapolate(start: int, stop: int) -> Columns:
-            found = merge([search.of(self.targets[start:stop]) for search in searches]).first(choice.k)
-            scores = predict(found.score, found.distance, weighting=choice.weighting)
-            return {column: scores, "nearest": found.distance[:, 0].copy()}
-
-        what = "extrapolating scores"
-        return partial(compute_rows, job, len(self.targets), extrapolate, what=what, batch_size=self.together)
-
-
-EXTRAPOLATED_TOGETHER = 2**13  # images whose neighbours are looked for at once: 268 MB of inner products
+    @field_validator("k", "metric", "weighting", "sources")
+    @classmethod
+    def _distinct(cls, value: tuple[object, ...]) -> tuple[object, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError("should have each value once")
+        return value
 
 
 class ScoredPool(Settings):
     """A pool that is scored directly, and its embedding.
 
-    Its first ``validation_images`` were held out from the trainings whose course is the score, so nothing is
+    Its first ``validation_images`` were held out from the trainings that recorded the score, so nothing is
     extrapolated from them.
     """
 
@@ -133,140 +68,62 @@ class ScoredPool(Settings):
 class ExtrapolatedScoreStage(ScoreStage):
     """The score of every image of a pool, from those of its nearest neighbours in pools that are scored directly.
 
-    ``sources`` are the real pool and, where there is one, a synthetic pool; images of the last are held out to choose
-    among the settings.
+    ``sources`` are the real pool and, optionally, a synthetic pool; images of the last are held out to choose the
+    settings.
     """
 
-    kind: Literal["scores"] = "scores"
+    row_bytes = 2 * FLOAT_BYTES  # score, distance of the nearest neighbour
     score: Literal["extrapolated"] = "extrapolated"
     embedding: EmbeddingId
     sources: tuple[ScoredPool, ...] = Field(min_length=1, max_length=2)
     settings: NeighbourSettings
 
     @property
-    def slug(self) -> str:
-        return f"extrapolated-{slug_of(self.pool)}"
-
-    @property
     def shared_rows(self) -> SharedRows:
         return SharedRows(pool=self.pool, together=EXTRAPOLATED_TOGETHER)
-
-    def run(self, job: Job) -> dict[str, Any]:
-        """Choose the settings on held-out images, then publish the extrapolated scores and grid.csv.
-
-        The store has the column of the sources' score and ``nearest``, the distance of the nearest neighbour.
-
-        Returns:
-            what ``publish_score`` does; the sources' images and how many of them have infinite scores; images shared
-            with the target; the settings chosen, by half of the held-out images, and how well they predict the others.
-
-        Raises:
-            UserError: as ``row_pass``.
-        """
-        from robustprune.images.pool import open_pool
-        from robustprune.scores.files import publish_score
-
-        extrapolation = _prepare(job, self)
-        blocks = extrapolation.row_pass(job)()
-        _write_grid(job, extrapolation.tried, images=extrapolation.held_out)
-        meaning, facts = extrapolation.sources[0].meaning, extrapolation.facts()
-        meaning = replace(meaning, sign=f"{meaning.sign}; extrapolated from the nearest images that are scored")
-        pool = open_pool(job.upstream("pools", self.pool))
-        return {**publish_score(job, self, blocks, meaning, pool, {"extrapolation": facts}), **facts}
-
-    def bytes_left(self, plan: Plan, parameters: Mapping[str, int]) -> int:
-        """Return the size of the score and of the distance to the nearest neighbour."""
-        return plan.count(self.pool) * 2 * FLOAT_BYTES
 
     def row_pass(self, job: Job) -> RowPass:
         """Return the pass that scores some or all images; the first of several jobs chooses the settings.
 
-        Raises:
-            UserError: where pools overlap, scores or embeddings do not fit each other, or too few images are scored.
+        Raises UserError if pools overlap, scores or embeddings do not fit each other, or too few images are scored.
         """
-        return _prepare(job, self).row_pass(job)
+        from robustprune.scores.extrapolation import Extrapolation
 
+        return Extrapolation(job, self).row_pass()
 
-def _prepare(job: Job, spec: ExtrapolatedScoreStage) -> Extrapolation:
-    from robustprune.images.duplicates import rows_also_in
-    from robustprune.images.pool import open_pool, read_digests
-    from robustprune.scores.embeddings.files import open_embeddings
-    from robustprune.scores.extrapolation.sources import check_sources, hold_out, open_source, refuse_shared
+    def run(self, job: Job) -> dict[str, Any]:
+        """Choose the settings on held-out images, then publish the extrapolated scores and grid.csv.
 
-    pool = open_pool(job.upstream("pools", spec.pool))
-    embeddings = open_embeddings(job.upstream("embeddings", spec.embedding), pool)
-    sources = [open_source(job, source) for source in spec.sources]
-    digests = [read_digests(job.upstream("pools", source.pool_id)) for source in sources]
-    own = read_digests(job.upstream("pools", spec.pool))
-    shared = [rows_also_in(own, theirs) for theirs in digests]
-    if not spec.settings.allow_overlap:
-        for source, theirs, rows in zip(sources, digests, shared, strict=True):
-            refuse_shared(rows, own, theirs, target=spec.pool, source=source.pool_id)
-    held_out, rest = hold_out(sources, digests, spec.settings)
-    check_sources(rest, embeddings, spec.settings)
-    return Extrapolation(
-        sources=sources,
-        targets=embeddings,
-        tried=_try(job, spec, rest, sources[-1], held_out),
-        held_out=len(held_out),
-        shared=len(np.unique(np.concatenate(shared))),
-        together=spec.shared_rows.together,
-    )
+        The store has the column of the sources' score and ``nearest``, the distance of the nearest neighbour. grid.csv
+        has one line per combination of settings, as in Figure 1 of Nieth et al. (2024). Raises UserError as
+        ``row_pass``.
 
+        Returns:
+            as ``publish_score``; the number of images and of infinite scores of each source; images shared with the
+            target; the settings chosen by half of the held-out images, and their quality on the other half.
+        """
+        import pandas as pd
 
-def _try(
-    job: Job, spec: ExtrapolatedScoreStage, rest: list[Source], last: Source, held_out: npt.NDArray[np.int64]
-) -> list[Trial]:
-    """Every combination of the settings, on the held-out images."""
-    from robustprune.scores.extrapolation.choice import Found, merge, trials
-    from robustprune.scores.extrapolation.sources import chosen
+        from robustprune.images.pool import open_pool
+        from robustprune.scores.extrapolation import Extrapolation
+        from robustprune.scores.score_files import publish_score
 
-    settings, numbers = spec.settings, range(len(rest))
-    searches = {
-        (metric, number): Search(job, rest[number], metric, max(settings.k))
-        for metric in settings.metric
-        for number in numbers
-    }
-
-    def search(start: int, stop: int) -> Columns:
-        targets = last.embeddings[held_out[start:stop]]
-        found = {key: search.of(targets) for key, search in searches.items()}
-        return {
-            f"{name}-{metric}-{number}": values
-            for (metric, number), part in found.items()
-            for name, values in vars(part).items()
-        }
-
-    together = spec.shared_rows.together
-    columns = collect(
-        compute_rows(job, len(held_out), search, what="choosing the settings", batch_size=together, name="held-out")
-    )
-    found = {
-        (metric, name): merge(
-            [
-                Found(columns[f"distance-{metric}-{number}"], columns[f"score-{metric}-{number}"])
-                for number in chosen(numbers, name)
-            ]
-        )
-        for metric in settings.metric
-        for name in settings.sources
-    }
-    constant = float(rest[-1].scores[rest[-1].rows].mean(dtype=np.float64))
-    return list(trials(found, last.scores[held_out], settings, constant=constant))
-
-
-def _settings(trial: Trial) -> dict[str, Any]:
-    return {"sources": trial.sources, "metric": trial.metric, "k": trial.k, "weighting": trial.weighting}
-
-
-def _write_grid(job: Job, tried: Sequence[Trial], *, images: int) -> None:
-    """Write the combinations that were tried, a line each, as in Figure 1 of Nieth et al. (2024)."""
-    import pandas as pd
-
-    lines = [
-        {**_settings(trial), "choosing_mae": trial.choosing_mae, **asdict(trial.quality), "images": images // 2}
-        for trial in tried
-    ]
-    with replacing(job.partial / GRID_FILE) as temporary:
-        pd.DataFrame(lines).to_csv(temporary, index=False)
-    job.publish(GRID_FILE)
+        extrapolation = Extrapolation(job, self)
+        facts = extrapolation.facts
+        blocks = extrapolation.row_pass()()
+        lines = [
+            {
+                **trial.settings,
+                "choosing_mae": trial.choosing_mae,
+                **asdict(trial.quality),
+                "images": facts["held_out"]["images"],
+            }
+            for trial in extrapolation.tried
+        ]
+        with replacing(job.partial / GRID_FILE) as temporary:
+            pd.DataFrame(lines).to_csv(temporary, index=False)
+        job.publish(GRID_FILE)
+        meaning = extrapolation.sources[0].meaning
+        meaning = replace(meaning, sign=f"{meaning.sign}; extrapolated from the nearest images that are scored")
+        pool = open_pool(job.upstream("pools", self.pool))
+        return {**publish_score(job, self, blocks, meaning, pool, {"extrapolation": facts}), **facts}

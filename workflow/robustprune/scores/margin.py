@@ -1,8 +1,7 @@
-"""The stage that measures the margin of every image of a pool under a model."""
+"""The stage that measures the margin of every image of a pool for a model."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,7 +18,7 @@ from robustprune.core.settings import Norm, Weights
 from robustprune.core.stage import ModelId, SharedRows, slug_of
 from robustprune.core.work import Work
 from robustprune.networks.classifier import network_behind
-from robustprune.scores.score import ScoreStage, score
+from robustprune.scores.score import Meaning, ScoreStage, score
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
 CHECKED_SHARE, LEAST_CHECKED = 100, 64  # a hundredth of the images is searched without heuristics, but no fewer
 MISSED = 0.01  # beyond the full search's margin
 
-ROW_BYTES = 4 + 2 + 1 + 2  # margin, prediction, converged, steps
-
 SIGN = {
     "targeted": "a large margin is an easy image; a negative one is minus the distance of a misclassified image to its "
     "own class",
@@ -42,14 +39,13 @@ SIGN = {
     "the class it is taken for",
     "unsigned": "a large margin is a prediction hard to change, right or wrong; none is negative",
 }
-
 """Which end is easy, for each way to measure misclassified images."""
 
 
 class MarginStage(ScoreStage):
-    """Signed margins of every image of a pool under a model."""
+    """Signed margins of every image of a pool for a model."""
 
-    kind: Literal["scores"] = "scores"
+    row_bytes = 4 + 2 + 1 + 2  # margin, prediction, converged, steps
     score: Literal["margin"] = "margin"
     model: ModelId
     weights: Weights = "last"
@@ -65,19 +61,14 @@ class MarginStage(ScoreStage):
         return SharedRows(pool=self.pool)
 
     def works(self, plan: Plan) -> tuple[Work, ...]:
-        """Return the passes of the method for each image: at most, or what is usual."""
+        """Return the passes of the method for each image: the largest or the usual number."""
         forwards, gradients = self.settings.passes
         return (Work(network_behind(plan, self.model), forwards, gradients) * plan.count(self.pool),)
 
-    def bytes_left(self, plan: Plan, parameters: Mapping[str, int]) -> int:
-        """Return the size of the store's columns."""
-        return plan.count(self.pool) * ROW_BYTES
-
     def row_pass(self, job: Job) -> RowPass:
-        """Return how the margins of some or all images are measured.
+        """Return the pass that measures the margins of some or all images.
 
-        Raises:
-            UserError: when the pool or the model is damaged, or the model is one on which margins mean nothing.
+        Raises UserError if the pool or the model is damaged, or the model cannot be attacked.
         """
         from robustprune.attacks.inputs import CHECKED_IMAGES, as_inputs
         from robustprune.attacks.margin_loss import check_gradient
@@ -97,21 +88,16 @@ class MarginStage(ScoreStage):
         Returns:
             what ``publish_score`` does and, where the method takes a heuristic, its error: see ``heuristic_error``.
 
-        Raises:
-            UserError: as ``row_pass``.
+        Returns what ``publish_score`` does. Raises UserError as ``row_pass``.
         """
         from robustprune.images.pool import open_pool
         from robustprune.networks.weights import WEIGHTS_FILES
-        from robustprune.scores.files import Meaning, publish_score
-        from robustprune.scores.store.reading import open_store
+        from robustprune.scores.score_files import publish_score
+        from robustprune.scores.store.reader import open_store
 
         blocks = self.row_pass(job)()
-        meaning = Meaning(
-            column="margin",
-            unit=f"{self.norm} distance, pixel range [0, 1]",
-            easy="high",
-            sign=SIGN[self.settings.negative],
-        )
+        unit = f"{self.norm} distance, pixel range [0, 1]"
+        meaning = Meaning("margin", unit, "high", SIGN[self.settings.negative])
         weights = job.upstream("models", self.model) / WEIGHTS_FILES[self.weights]
         pool = open_pool(job.upstream("pools", self.pool))
         rows = _checked_rows(len(pool))
@@ -194,7 +180,7 @@ def _margins_of(job: Job, spec: MarginStage, model: nn.Module, images: Tensor, l
 
 @score("margin")
 def plan_margins(context: Context, row: Row, pools: tuple[str, ...]) -> tuple[str, ...]:
-    """Plan the margins of each pool under the row's scoring model. Raises UserError where it would find too few."""
+    """Plan the margins of each pool for the row's scoring model. Raises UserError if the search is too short."""
     config, model = context.config, context.scoring_model(row)
     settings = config.margins.named(row.margins)
     _check_reach(context, row, settings)
@@ -213,11 +199,11 @@ def plan_margins(context: Context, row: Row, pools: tuple[str, ...]) -> tuple[st
 
 
 def _check_reach(context: Context, row: Row, settings: MarginMethod) -> None:
-    """Margins beyond the reach are infinite, so what a row prunes or attacks by has to be within it."""
+    """Raise UserError if a threshold or radius of the row exceeds the reach: margins above it are infinite."""
     thresholds = row.thresholds if row.score == "margin" else ()
-    if context.config.threat.norm == "Linf" and max(map(abs, thresholds), default=0) >= 1:  # no pixel is farther off
-        said = ", ".join(map(str, thresholds))
-        raise UserError(f"{row.method}: threshold = {said} should be below 1, a margin in Linf: 26/255, not 26")
+    if context.config.threat.norm == "Linf" and max(map(abs, thresholds), default=0) >= 1:  # above the pixel range
+        values = ", ".join(map(str, thresholds))
+        raise UserError(f"{row.method}: threshold = {values} should be below 1, a margin in Linf: 26/255, not 26")
     if settings.reach is None:
         return
     epsilon = context.config.threat.epsilon

@@ -1,13 +1,12 @@
-"""The images of each class that a classifier is surest of (Wang et al. 2023)."""
+"""Selection of the images of each class with the highest probability of their label (Wang et al. 2023)."""
 
 from __future__ import annotations
 
 import math
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field
 
 from robustprune.core.errors import UserError
@@ -18,16 +17,11 @@ from robustprune.core.stage_file import read_spec
 from robustprune.images.pool import PoolStage, Stages
 from robustprune.scores.score import ScoreStage
 
-if TYPE_CHECKING:
-    from robustprune.images.drawing import Rows
-    from robustprune.images.pool import AnyLabels
-
-
 DEFINITION = {"pools.selected": 1}
 
 
 class SelectedPoolStage(PoolStage):
-    """The images of each class of a pool that a classifier is surest of, by its loss; they stay in their pool."""
+    """A view of a pool with the images of each class that have the lowest loss of a classifier."""
 
     resources = "ingest"
     uses_device = False
@@ -42,30 +36,25 @@ class SelectedPoolStage(PoolStage):
 
     @property
     def parent(self) -> str:
-        """The pool that it is a part of."""
+        """The pool whose images are selected."""
         return self.pool
 
     def planned_count(self, stages: Stages) -> int | None:
-        """Return the number of images, where it is known how many each class has before."""
+        """Return the number of images, if that of each class of the parent is known."""
         counts = cast(PoolStage, stages[self.pool]).planned_class_counts()
         return None if counts is None else sum(map(self.kept, counts))
 
     def kept(self, images: int) -> int:
-        """Return the number kept of a class: the share, rounded, and at least one where there is any."""
+        """Return the number kept of a class with ``images``: the share, rounded, and at least one if there is any."""
         return max(math.floor(images * self.keep + Fraction(1, 2)), min(images, 1))
 
     def run(self, job: Job) -> dict[str, Any]:
-        """Choose the rows and publish the view.
+        """Select the rows and publish the view; return the facts of both.
 
-        Returns:
-            what ``publish_view`` does, and of each class the images there were, those kept, and the lowest probability
-            of the label that one of these was given.
-
-        Raises:
-            UserError: when the pool is not readable, or the score is not a classifier's loss on its images as they are.
+        Raises UserError if the pool is not readable, or the score is not a classifier's loss on its clean images.
         """
         from robustprune.images.subpools import open_parent, publish_view
-        from robustprune.scores.files import read_score
+        from robustprune.scores.score_files import read_score
 
         parent = open_parent(job, self.pool)
         directory = job.upstream("scores", self.score)
@@ -76,39 +65,16 @@ class SelectedPoolStage(PoolStage):
             )
         losses, _ = read_score(directory, pool_digest=parent.pool.info.digest)
         labels = np.asarray(parent.pool.labels)
-        rows = surest_rows(losses, labels, self)
+        kept, by_class = [], {}
+        for label in range(self.classes):
+            of_class = np.flatnonzero(labels == label)
+            surest = of_class[np.argsort(losses[of_class], kind="stable")[: self.kept(len(of_class))]]
+            kept.append(surest)
+            lowest_probability = float(np.exp(-losses[surest].max())) if len(surest) else math.nan
+            counts = {"images": len(of_class), "kept": len(surest)}
+            by_class[str(label)] = {**counts, "lowest_probability": lowest_probability}
+        rows = np.sort(np.concatenate(kept))
         source = f"of {self.pool} the {float(self.keep):.4g} of each class that {scored.classifier} is surest of"
         selected = [*parent.pool.info.selected, source]
         facts = publish_view(job, [parent.member()], labels[rows], parent.digests[rows], rows, self, source, selected)
-        return {**facts, "selection": _by_class(losses, labels, rows, self.classes)}
-
-
-def surest_rows(losses: npt.NDArray[np.floating[Any]], labels: AnyLabels, spec: SelectedPoolStage) -> Rows:
-    """Return each class's rows of the lowest losses, as many as the spec keeps; of equal ones the first rows.
-
-    The cross-entropy is minus the logarithm of the label's probability, so they are those of the highest probability.
-
-    Args:
-        losses: (N,) of all rows.
-        labels: (N,) of all rows.
-        spec: how many are kept.
-
-    Returns:
-        rows, ascending.
-    """
-    chosen = []
-    for label in range(spec.classes):
-        rows = np.flatnonzero(labels == label)
-        chosen.append(rows[np.argsort(losses[rows], kind="stable")[: spec.kept(len(rows))]])
-    return np.sort(np.concatenate(chosen))
-
-
-def _by_class(
-    losses: npt.NDArray[np.floating[Any]], labels: AnyLabels, rows: Rows, classes: int
-) -> dict[str, dict[str, float]]:
-    found = {}
-    for label in range(classes):
-        kept = rows[labels[rows] == label]
-        lowest = float(np.exp(-losses[kept].max())) if len(kept) else math.nan
-        found[str(label)] = {"images": int((labels == label).sum()), "kept": len(kept), "lowest_probability": lowest}
-    return found
+        return {**facts, "selection": by_class}

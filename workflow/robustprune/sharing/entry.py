@@ -14,8 +14,7 @@ from robustprune.core.errors import UserError
 from robustprune.core.registry import stage_from
 from robustprune.core.settings import COLUMN_PATTERN, DIGEST_PATTERN
 from robustprune.core.stage import ID_PATTERN, hash_of
-from robustprune.scores.files import Easy
-from robustprune.scores.score import ScoreStage
+from robustprune.scores.score import Easy, ScoreStage
 
 LARGEST_ENTRY = 2**20  # bytes; they have a few thousand
 CARD_FILE = "card.md"
@@ -43,7 +42,7 @@ class Closed(BaseModel):
 
 
 class Said(Closed):
-    """Meaning of the score, as ``scores.files.Meaning``."""
+    """Meaning of the score, as ``scores.score.Meaning``."""
 
     column: Column
     unit: Text

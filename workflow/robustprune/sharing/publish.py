@@ -19,7 +19,7 @@ from robustprune.images.ingested import IngestedPoolStage
 from robustprune.images.synsets import SynsetPoolStage
 from robustprune.scores.score import ScoreStage
 from robustprune.scores.store.layout import GROUP_FILE
-from robustprune.scores.store.reading import Store, open_store
+from robustprune.scores.store.reader import Store, open_store
 from robustprune.sharing.entry import CARD_FILE, LARGEST_ENTRY, Bars, Entry, Made, Said, card, plain_text, read_entry
 from robustprune.sharing.places import STORES, WritablePlace, entry_path, write_index
 

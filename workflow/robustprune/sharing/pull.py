@@ -16,11 +16,10 @@ from robustprune.core.files import move_over
 from robustprune.core.job import Job
 from robustprune.core.paths import PULLED_FILE, STORE_NAME
 from robustprune.images.pool import open_pool
-from robustprune.scores.files import Meaning, publish_written
-from robustprune.scores.score import ScoreStage
-from robustprune.scores.store.contents import LARGEST_GROUP_FILE
+from robustprune.scores.score import Meaning, ScoreStage
+from robustprune.scores.score_files import publish_written
 from robustprune.scores.store.layout import GROUP_FILE
-from robustprune.scores.store.reading import Store, open_store, read_contents
+from robustprune.scores.store.reader import LARGEST_GROUP_FILE, Store, open_store, read_contents
 from robustprune.sharing.entry import LARGEST_ENTRY, Entry, read_entry
 from robustprune.sharing.places import Place, entry_path, open_place
 from robustprune.sharing.publish import FILES_AT_ONCE, data_path

@@ -20,14 +20,14 @@ from robustprune.core.files import write_text
 from robustprune.core.paths import dynamics_name
 from robustprune.core.rows import Columns, compute_rows
 from robustprune.core.settings import Settings
-from robustprune.scores.trajectory import Trajectory, evenly_spaced
+from robustprune.scores.metric import Trajectory, evenly_spaced
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
     from robustprune.core.job import Job
-    from robustprune.scores.store.writing import StoreWriter
+    from robustprune.scores.store.writer import StoreWriter
     from robustprune.training.fit import Training
     from robustprune.training.model import ModelStage
 
@@ -118,12 +118,12 @@ class Recorder:
     @staticmethod
     def _shards(blocks: Iterator[Columns]) -> Iterator[tuple[int, Columns]]:
         from robustprune.scores.store.layout import SHARD_ROWS
-        from robustprune.scores.store.writing import recut
+        from robustprune.scores.store.writer import recut
 
         return ((number * SHARD_ROWS, columns) for number, columns in enumerate(recut(blocks, SHARD_ROWS)))
 
     def _writer(self, pool_id: str) -> StoreWriter:
-        from robustprune.scores.store.writing import StoreWriter
+        from robustprune.scores.store.writer import StoreWriter
 
         dtypes = {f"{name}_{value}": dtype for name in self.settings.trajectories for value, dtype in DTYPES.items()}
         path = self.job.partial / dynamics_name(pool_id)

@@ -13,7 +13,7 @@ from torch import nn
 
 from robustprune.core.rows import Columns, collect, compute_rows
 from robustprune.images.drawing import draw_rows
-from robustprune.scores.embeddings.encoders import features_and_logits
+from robustprune.scores.encoders import features_and_logits
 
 if TYPE_CHECKING:
     from robustprune.core.job import Job

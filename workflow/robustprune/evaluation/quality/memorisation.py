@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from robustprune.core.files import write_text
 from robustprune.core.rows import ranges
 from robustprune.images.growing import GrowingArray
-from robustprune.scores.extrapolation.neighbours import Points, Space, nearest
+from robustprune.scores.neighbours import Points, Space, nearest
 
 if TYPE_CHECKING:
     from robustprune.core.job import Job

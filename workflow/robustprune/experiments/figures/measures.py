@@ -263,8 +263,8 @@ def read_scores(job: Job, scores: Sequence[str]) -> Scores:
     Raises:
         UserError: when a store is damaged.
     """
-    from robustprune.scores.files import Meaning
-    from robustprune.scores.store.reading import open_store
+    from robustprune.scores.score import Meaning
+    from robustprune.scores.store.reader import open_store
 
     stores = [open_store(job.upstream("scores", score) / STORE_NAME) for score in scores]
     return np.concatenate([store.read(Meaning(**store.attributes["score"]).column) for store in stores])

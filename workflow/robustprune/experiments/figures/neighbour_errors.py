@@ -24,7 +24,7 @@ from robustprune.experiments.figures.measures import (
     publish_measured,
 )
 from robustprune.experiments.row import Row
-from robustprune.scores.extrapolation.neighbour_settings import Distance, Sources
+from robustprune.scores.extrapolated import Distance, Sources
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -38,7 +38,7 @@ from robustprune.experiments.figures.measures import (
     refuse_unlike,
 )
 from robustprune.experiments.row import Row
-from robustprune.scores.trajectory import Trajectory
+from robustprune.scores.metric import Trajectory
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from robustprune.planning.context import Context
-    from robustprune.scores.dynamics import DynamicsScoreStage
+    from robustprune.scores.dynamics_score import DynamicsScoreStage
     from robustprune.scores.metrics.uncertainty import UncertaintySettings
 
 DEFINITION = {"figures.trajectories": 2}
@@ -196,7 +196,7 @@ class TrajectoriesStage(FigureStage):
 
 
 def _movements(job: Job, series: TrajectorySeries) -> Movements:
-    from robustprune.scores.store.reading import open_store
+    from robustprune.scores.store.reader import open_store
 
     recording = open_store(job.upstream("models", series.model) / dynamics_name(series.pool))
     certainty = recording.read(f"{series.trajectory}_confidence").astype(np.float32)

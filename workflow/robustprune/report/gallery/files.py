@@ -10,7 +10,7 @@ from robustprune.core.settings import Settings
 from robustprune.core.stage import StageId
 from robustprune.report.gallery.cuts import Cut
 from robustprune.report.gallery.sprites import Grid
-from robustprune.scores.files import Meaning
+from robustprune.scores.score import Meaning
 
 GALLERY_FILE = "gallery.json"
 KEPT, DROPPED, HELD_OUT = 0, 1, 2

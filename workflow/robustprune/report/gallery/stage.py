@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from robustprune.images.pool import Pool
     from robustprune.pruning.prune import ManifestStage
     from robustprune.report.gallery.files import Choice, GallerySource, ShownImage
-    from robustprune.scores.files import Meaning
+    from robustprune.scores.score import Meaning
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class GalleryStage(Stage):
         """
         from robustprune.images.pool import open_pool
         from robustprune.report.gallery.files import GALLERY_FILE, Gallery, sprite_file
-        from robustprune.scores.files import read_score
+        from robustprune.scores.score_files import read_score
 
         pools = {pool: open_pool(job.upstream("pools", pool)) for pool in self.pools}
         read = [
@@ -137,7 +137,7 @@ def _one_meaning(spec: GalleryStage, meanings: list[Meaning]) -> Meaning:
 
 def _predictions(job: Job, score: str) -> npt.NDArray[np.int16] | None:
     """(N,) what the scoring model takes each image for; None where the store does not tell."""
-    from robustprune.scores.store.reading import open_store
+    from robustprune.scores.store.reader import open_store
 
     store = open_store(job.upstream("scores", score) / STORE_NAME)
     return store.read("prediction") if "prediction" in store.dtypes else None

@@ -7,8 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from robustprune.scores.metric import Metric, metric
-from robustprune.scores.trajectory import Recorded, Score
+from robustprune.scores.metric import Metric, Recorded, Score, metric
 
 DEFINITION = {"scores.metrics": 1}
 
@@ -22,7 +21,7 @@ class El2nSettings(Metric):
     reads = "error"
     of_every_seed = True
 
-    metric: Literal["el2n"] = Field("el2n", description="the metric's own name")
+    metric: Literal["el2n"] = Field("el2n", description="name of the metric")
     after: float = Field(
         0.1, gt=0, le=1, description="share of the epochs after which it is measured (Paul et al.: 20 of 200)"
     )
@@ -35,12 +34,6 @@ class El2nSettings(Metric):
 def el2n(errors: Sequence[npt.NDArray[Any]]) -> Score:
     """Return the mean over models of the L2 norm of softmax - one-hot label early in training.
 
-    https://arxiv.org/abs/2107.07075
-
-    Args:
-        errors: for each model, (N,) norms at its early epoch, in [0, sqrt 2].
-
-    Returns:
-        (N,) in [0, sqrt 2].
+    https://arxiv.org/abs/2107.07075. ``errors``: (N,) in [0, sqrt 2] for each model. Returns (N,) in [0, sqrt 2].
     """
     return np.asarray(np.mean(np.stack(errors), axis=0, dtype=np.float64), dtype=np.float32)

@@ -7,8 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from robustprune.scores.metric import Metric, metric
-from robustprune.scores.trajectory import Recorded, Score
+from robustprune.scores.metric import Metric, Recorded, Score, metric
 
 DEFINITION = {"scores.metrics": 1}
 
@@ -21,7 +20,7 @@ class ForgettingSettings(Metric):
     sign = "0 was learnt and never forgotten, an easy image; infinite was never learnt"
     reads = "correct"
 
-    metric: Literal["forgetting"] = Field("forgetting", description="the metric's own name")
+    metric: Literal["forgetting"] = Field("forgetting", description="name of the metric")
 
     def score(self, trainings: Sequence[Recorded]) -> Score:
         """Return how often each image is forgotten."""
@@ -29,15 +28,9 @@ class ForgettingSettings(Metric):
 
 
 def forgetting(correct: npt.NDArray[np.bool_]) -> Score:
-    """Return how often an image goes from right to wrong from one recorded epoch to the next.
+    """Return how often an image goes from right to wrong between recorded epochs; infinity if it is never right.
 
-    https://arxiv.org/abs/1812.05159, Section 3. An image that is never right counts as forgotten infinitely often.
-
-    Args:
-        correct: (T, N) whether the largest logit was the label's.
-
-    Returns:
-        (N,) whole numbers, or infinity.
+    https://arxiv.org/abs/1812.05159, Section 3. ``correct``: (T, N), True where the largest logit is the label's.
     """
     events = np.count_nonzero(correct[:-1] & ~correct[1:], axis=0)
     return np.where(correct.any(axis=0), events, np.inf).astype(np.float32)

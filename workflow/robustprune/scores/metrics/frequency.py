@@ -7,12 +7,11 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from robustprune.scores.metric import Metric, metric
-from robustprune.scores.trajectory import Recorded, Score
+from robustprune.scores.metric import Metric, Recorded, Score, metric
 
 DEFINITION = {"scores.metrics": 1}
 
-TRANSFORMED = 2**12  # images at once, as a transform takes many times the memory of the trajectories
+TRANSFORMED = 2**12  # images at once: a transform takes many times the memory of the trajectories
 
 
 @metric("frequency", recipe="trades")
@@ -24,7 +23,7 @@ class FrequencySettings(Metric):
     sign = "0 never moved: easy, or given up"
     reads = "confidence"
 
-    metric: Literal["frequency"] = Field("frequency", description="the metric's own name")
+    metric: Literal["frequency"] = Field("frequency", description="name of the metric")
 
     def score(self, trainings: Sequence[Recorded]) -> Score:
         """Return the sum of the magnitudes of each image."""
@@ -32,15 +31,10 @@ class FrequencySettings(Metric):
 
 
 def frequency(confidence: npt.NDArray[Any]) -> Score:
-    """Return the sum of the magnitudes of the discrete Fourier transform over epochs, the constant left out.
+    """Return the sum of the magnitudes of the discrete Fourier transform over epochs, without the constant term.
 
     Both halves of the spectrum count, as in the published code (papers.md, N2): sum of |X_f|, f = 1 ... T - 1.
-
-    Args:
-        confidence: (T, N) probability of the label.
-
-    Returns:
-        (N,) >= 0; 0 for a constant.
+    ``confidence``: (T, N) probability of the label. Returns (N,) >= 0.
     """
     images = range(0, confidence.shape[1], TRANSFORMED)
     return np.concatenate([_frequency(confidence[:, first : first + TRANSFORMED]) for first in images])
@@ -49,8 +43,8 @@ def frequency(confidence: npt.NDArray[Any]) -> Score:
 def _frequency(confidence: npt.NDArray[Any]) -> Score:
     epochs = len(confidence)
     values = confidence.astype(np.float32, copy=False)
-    # A shift moves X_0 alone; this one makes a constant exactly 0, which rounding would not.
+    # A shift changes X_0 alone; this one gives exactly 0 for a constant, in spite of rounding.
     magnitude = np.abs(np.fft.rfft(values - values[0], axis=0))
     twice = magnitude[1 : (epochs + 1) // 2].sum(axis=0)
-    middle = magnitude[epochs // 2] if epochs % 2 == 0 else 0.0  # its own mirror image
+    middle = magnitude[epochs // 2] if epochs % 2 == 0 else 0.0  # this term is counted once
     return np.asarray(2 * twice + middle, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""DU: how much the label's probability moves within windows of epochs."""
+"""DU: the standard deviation of the label's probability within windows of epochs."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -7,8 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from robustprune.scores.metric import Metric, metric
-from robustprune.scores.trajectory import Recorded, Score
+from robustprune.scores.metric import Metric, Recorded, Score, metric
 
 DEFINITION = {"scores.metrics": 1}
 
@@ -23,7 +22,7 @@ class UncertaintySettings(Metric):
     sign = "0 never moved: easy, or given up"
     reads = "confidence"
 
-    metric: Literal["uncertainty"] = Field("uncertainty", description="the metric's own name")
+    metric: Literal["uncertainty"] = Field("uncertainty", description="name of the metric")
     window: int = Field(10, ge=2, description="recorded epochs in a window, J")
     last_window: bool = Field(
         default=False, description="count the window that ends in the last epoch, which the published code leaves out"
@@ -34,28 +33,18 @@ class UncertaintySettings(Metric):
         return uncertainty(trainings[0].values, window=self.window, last_window=self.last_window)
 
     def problem(self, epochs: int) -> str | None:
-        """Say so where the recorded epochs make no window."""
+        """Return a problem if the recorded epochs are fewer than a window."""
         if epochs - self.window + self.last_window < 1:
             return f"dynamics.uncertainty.window = {self.window} is too long for the {epochs} epochs recorded"
         return None
 
 
 def uncertainty(confidence: npt.NDArray[Any], *, window: int, last_window: bool) -> Score:
-    """Return the standard deviation (ddof 1) over a window of epochs, averaged over windows.
+    """Return the standard deviation (ddof 1) over windows of ``window`` epochs, averaged over the windows.
 
     He et al. (2023), https://arxiv.org/abs/2306.05175; Nieth et al., Eq. 1-3. The published code of both leaves out
-    the window that ends in the last epoch, so T - ``window`` are averaged (papers.md, N1).
-
-    Args:
-        confidence: (T, N) probability of the label.
-        window: epochs in a window, J; at least 2.
-        last_window: count the last window as well, T - ``window`` + 1 of them.
-
-    Returns:
-        (N,) in [0, 1]; 0 for a constant.
-
-    Raises:
-        ValueError: when the epochs do not make one window.
+    the window that ends in the last epoch (papers.md, N1); ``last_window`` includes it. ``confidence``: (T, N)
+    probability of the label. Returns (N,) in [0, 1]. Raises ValueError for fewer epochs than one window.
     """
     windows = len(confidence) - window + last_window
     if window < 2 or windows < 1:

@@ -1,10 +1,9 @@
-"""How the columns of a store are cut into files and chunks, and what its files are called."""
+"""How the columns of a store are cut into files and chunks, and the names of its files."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,20 +23,20 @@ FILL_VALUES: dict[str, float | int | bool] = {
     "int16": -1,
     "bool": False,
 }
-"""The dtypes that a column may have; what pads its last chunk."""
+"""The dtypes that a column may have, and what pads its last chunk."""
 
-ZSTD_LEVEL = 1  # counts and flags shrink to a tenth; floats hardly do, and are stored as they are
+ZSTD_LEVEL = 1  # counts and flags shrink to a tenth; floats hardly shrink and are stored uncompressed
 
 File = dict[str, int | str]  # "bytes": size, "seal": 64 hex digits
 
 
 def column_array(group: zarr.Group, name: str, dtype: str, rows: int, epochs: int | None) -> zarr.Array[Any]:
-    """An array as every column of such a store is."""
+    """Create the array of a column, without its values."""
     chunk, shard = chunk_and_shard(rows)
     epoch = () if epochs is None else (1,)
     return group.create_array(
         name,
-        shape=shape_of(rows, epochs),
+        shape=(rows,) if epochs is None else (epochs, rows),
         dtype=dtype,
         chunks=(*epoch, chunk),
         shards=(*epoch, shard),
@@ -48,52 +47,42 @@ def column_array(group: zarr.Group, name: str, dtype: str, rows: int, epochs: in
 
 
 def codecs_of(dtype: str) -> list[BytesBytesCodec]:
-    """Return what a chunk goes through after it is bytes; the last is its checksum."""
+    """Return the codecs of a chunk's bytes; the last adds the checksum."""
     return [Crc32cCodec()] if is_float(dtype) else [ZstdCodec(level=ZSTD_LEVEL), Crc32cCodec()]
 
 
 def is_float(dtype: str) -> bool:
-    """Return True if a column is stored as it is, uncompressed."""
+    """Return True if a column is stored uncompressed."""
     return dtype.startswith("float")
 
 
-def shape_of(rows: int, epochs: int | None) -> tuple[int, ...]:
-    """The shape of a column's array."""
-    return (rows,) if epochs is None else (epochs, rows)
-
-
 def chunk_and_shard(rows: int) -> tuple[int, int]:
-    """Rows of a chunk and of a shard in a store of so many rows; a small store is one chunk."""
+    """Return the rows of a chunk and of a shard in a store of ``rows`` rows; a small store is one chunk."""
     chunk = min(CHUNK_ROWS, rows)
     return chunk, min(SHARD_ROWS, chunk * -(-rows // chunk))
 
 
-def shard_names(column: str, start: int, stop: int, epochs: int | range | None) -> Iterator[str]:
-    """The files that hold rows ``start`` ... ``stop`` - 1 of a column, in all or some epochs."""
+def shard_names(column: str, start: int, stop: int, epochs: int | range | None) -> list[str]:
+    """Return the files that hold rows ``start`` to ``stop`` - 1 of a column, in all or some epochs."""
     shards = range(start // SHARD_ROWS, -(-stop // SHARD_ROWS))
     if epochs is None:
-        yield from (f"{column}/c/{shard}" for shard in shards)
-    else:
-        epochs = range(epochs) if isinstance(epochs, int) else epochs
-        yield from (f"{column}/c/{epoch}/{shard}" for epoch in epochs for shard in shards)
+        return [f"{column}/c/{shard}" for shard in shards]
+    epochs = range(epochs) if isinstance(epochs, int) else epochs
+    return [f"{column}/c/{epoch}/{shard}" for epoch in epochs for shard in shards]
 
 
 def file_names(path: Path) -> list[str]:
-    """All files below ``path`` but the group's own, by relative path."""
+    """Return the relative paths of all files of a store, except the group's zarr.json."""
     names = (file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
     return sorted(name for name in names if name != GROUP_FILE)
 
 
 def links(path: Path) -> Iterator[str]:
-    """Symbolic links below a folder, by relative path."""
-    for folder, folders, files in os.walk(path):
-        for name in (*folders, *files):
-            file = Path(folder, name)
-            if file.is_symlink():
-                yield file.relative_to(path).as_posix()
+    """Yield the relative paths of all symbolic links in a folder."""
+    return (file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_symlink())
 
 
 def checksum_of(attributes: Mapping[str, Any]) -> str:
-    """The SHA-256 of a group's attributes. Raises ValueError when they are not JSON, or have NaN."""
+    """Return the SHA-256 of a group's attributes. Raises ValueError if they are not JSON or contain NaN."""
     text = json.dumps(attributes, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

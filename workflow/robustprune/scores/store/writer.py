@@ -1,4 +1,4 @@
-"""Writing a store, a file at a time, so that a kill leaves none torn."""
+"""Writing a store file by file; each file is complete or absent after a kill."""
 
 from __future__ import annotations
 
@@ -19,17 +19,7 @@ from robustprune.core.errors import UserError
 from robustprune.core.files import replacing, write_text
 from robustprune.core.rows import Columns, ranges
 from robustprune.scores.store import layout
-from robustprune.scores.store.layout import (
-    FILL_VALUES,
-    GROUP_FILE,
-    SCHEMA_VERSION,
-    File,
-    checksum_of,
-    chunk_and_shard,
-    column_array,
-    file_names,
-    shard_names,
-)
+from robustprune.scores.store.layout import FILL_VALUES, GROUP_FILE, SCHEMA_VERSION, File, shard_names
 from robustprune.scores.store.shards import DamagedShard, encoded, seal
 
 FILES_AT_ONCE = 4  # written at the same time
@@ -38,17 +28,16 @@ FILES_AT_ONCE = 4  # written at the same time
 class StoreWriter:
     """Writes a store of known size, in any order of shards; the store can be opened once it is finished.
 
-    Each file is on the disk, whole, when ``write`` returns. After a kill, a writer of the same columns finds the
-    finished files in place; writing rows again replaces them by the same bytes.
+    Each file is on disk, complete, when ``write`` returns. After a kill, a writer of the same columns keeps the
+    finished files; writing rows again replaces them by the same bytes.
 
     Args:
-        path: folder to make.
-        dtypes: name of each column's dtype, one of ``FILL_VALUES``.
+        path: folder to create.
+        dtypes: dtype of each column, one of ``FILL_VALUES``.
         rows: number of samples.
         epochs: number of epochs; None for columns without that dimension.
 
-    Raises:
-        ValueError: for another dtype, or a store that would be empty.
+    Raises ValueError for another dtype or an empty store.
     """
 
     def __init__(self, path: Path, dtypes: Mapping[str, str], rows: int, epochs: int | None = None) -> None:
@@ -58,23 +47,18 @@ class StoreWriter:
             if dtype not in FILL_VALUES:
                 raise ValueError(f"column {name} is {dtype}, but should be one of {', '.join(FILL_VALUES)}")
         self.path, self.dtypes, self.rows, self.epochs = path, dict(dtypes), rows, epochs
-        self._chunk, self._shard = chunk_and_shard(rows)
+        self._cut = layout.chunk_and_shard(rows)
         metadata = self._metadata()
-        if {name: _content(path / name) for name in metadata} != metadata:
+        if not all((path / name).is_file() and (path / name).read_bytes() == metadata[name] for name in metadata):
             rmtree(path, ignore_errors=True)
             for name, content in metadata.items():
                 write_text(path / name, content.decode())
 
     def write(self, columns: Columns, *, start: int = 0, epoch: int | None = None) -> None:
-        """Write rows ``start``, ``start`` + 1, ... of every column.
+        """Write the n rows of every column from row ``start`` on, of one epoch if the store has epochs.
 
-        Args:
-            columns: (n,) arrays. ``start`` and ``start`` + n are multiples of ``SHARD_ROWS``, or the end.
-            start: first row.
-            epoch: which epoch, where the store has them.
-
-        Raises:
-            ValueError: when columns, dtypes, lengths or borders are not the announced ones.
+        ``start`` and ``start`` + n are multiples of ``SHARD_ROWS``, or the end. Raises ValueError if columns, dtypes,
+        lengths or borders are not those of the store.
         """
         stop = start + _common_length(columns)
         if {name: str(values.dtype) for name, values in columns.items()} != self.dtypes:
@@ -97,63 +81,57 @@ class StoreWriter:
             written.result()
 
     def finish(self, attributes: Mapping[str, Any]) -> None:
-        """State what the store holds; from now on it can be opened.
+        """Write the group's zarr.json with further ``attributes``, after which the store can be opened.
 
-        Args:
-            attributes: what a reader should know: JSON without NaN.
-
-        Raises:
-            ValueError: when rows were not written, or attributes are not JSON.
-            UserError: when a file is damaged that was written.
+        Raises ValueError if rows were not written or attributes are not JSON, UserError if a written file is damaged.
         """
         for leftover in self.path.rglob(".*"):  # of an attempt killed while writing
             leftover.unlink()
         expected = {f"{name}/{GROUP_FILE}" for name in self.dtypes}
-        expected |= {name for column in self.dtypes for name in shard_names(column, 0, self.rows, self.epochs)}
-        files = {name: self._file(name) for name in file_names(self.path)}
+        expected.update(*(shard_names(column, 0, self.rows, self.epochs) for column in self.dtypes))
+        files = {name: self._file(name) for name in layout.file_names(self.path)}
         if set(files) != expected:
             missing, foreign = sorted(expected - set(files)), sorted(set(files) - expected)
             raise ValueError(f"{self.path} lacks {missing[:3]}, and has {foreign[:3]} that do not belong to it")
         contents = {"rows": self.rows, "epochs": self.epochs, "dtypes": self.dtypes, "files": files}
         stated = {**attributes, **contents}
-        final = {"schema_version": SCHEMA_VERSION, "checksum": checksum_of(stated), **stated}
+        final = {"schema_version": SCHEMA_VERSION, "checksum": layout.checksum_of(stated), **stated}
         group = {"zarr_format": 3, "node_type": "group", "attributes": final}
         write_text(self.path / GROUP_FILE, json.dumps(group, indent=1, allow_nan=False) + "\n")
 
     def _metadata(self) -> dict[str, bytes]:
-        """Each array's zarr.json, by path, as Zarr writes it."""
+        """Return each array's zarr.json, by path, as Zarr writes it."""
         files: dict[str, Buffer] = {}
         group = zarr.create_group(MemoryStore(files), zarr_format=3)
         for name, dtype in self.dtypes.items():
-            column_array(group, name, dtype, self.rows, self.epochs)
+            layout.column_array(group, name, dtype, self.rows, self.epochs)
         return {name: content.to_bytes() for name, content in files.items() if name != GROUP_FILE}
 
     def _file(self, name: str) -> File:
         path = self.path / name
         try:
-            return {"bytes": path.stat().st_size, "seal": seal(path, (self._chunk, self._shard))}
+            return {"bytes": path.stat().st_size, "seal": seal(path, self._cut)}
         except DamagedShard as error:
             raise UserError(f"{path} {error}; make the stage again") from None
 
     def _write_shard(self, path: Path, values: np.ndarray[Any, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary, temporary.open("wb") as file:
-            file.writelines(encoded(values, self._chunk, self._shard))
+            file.writelines(encoded(values, *self._cut))
 
 
 def write_store(path: Path, blocks: Iterable[Columns], rows: int, attributes: Mapping[str, Any]) -> None:
-    """Write a store from blocks of rows, with no more of them in memory than four files and a block.
+    """Write a store from blocks of rows; at most four files and a block are in memory at once.
 
     Args:
-        path: folder to make, in place of what a killed attempt may have left there.
-        blocks: columns of rows 0 ... ``rows`` - 1, in order, in blocks of any length; float32, int16, ...
+        path: folder to create, in place of one that a killed attempt may have left.
+        blocks: columns of rows 0 to ``rows`` - 1, in order, in blocks of any length.
         rows: number of samples.
-        attributes: what a reader should know: JSON without NaN.
+        attributes: further attributes for readers: JSON without NaN.
 
-    Raises:
-        ValueError: for blocks that are not ``rows`` rows of the same columns, or attributes that are not JSON.
+    Raises ValueError if the blocks are not ``rows`` rows of the same columns, or attributes are not JSON.
     """
-    checksum_of(attributes)  # fails early when they are not JSON
+    layout.checksum_of(attributes)  # fails early if they are not JSON
     rmtree(path, ignore_errors=True)
     blocks = iter(blocks)
     first = next(blocks, None)
@@ -168,7 +146,7 @@ def write_store(path: Path, blocks: Iterable[Columns], rows: int, attributes: Ma
 
 
 def recut(blocks: Iterable[Columns], length: int) -> Iterator[Columns]:
-    """The same rows in blocks of ``length`` rows; the last one has what is left."""
+    """Yield the same rows in blocks of ``length`` rows; the last one holds the rest."""
     waiting: list[Columns] = []
     rows = 0
     for block in blocks:
@@ -183,17 +161,13 @@ def recut(blocks: Iterable[Columns], length: int) -> Iterator[Columns]:
 
 
 def _join(blocks: list[Columns]) -> Columns:
-    first = blocks[0]
     if len(blocks) == 1:
-        return first
+        return blocks[0]
+    dtypes = {name: values.dtype for name, values in blocks[0].items()}
     for block in blocks:
-        if {name: values.dtype for name, values in block.items()} != {name: first[name].dtype for name in first}:
-            raise ValueError(f"columns are {_kinds(block)}, but should be as before, {_kinds(first)}")
-    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
-
-
-def _content(path: Path) -> bytes | None:
-    return path.read_bytes() if path.is_file() else None
+        if {name: values.dtype for name, values in block.items()} != dtypes:
+            raise ValueError(f"columns are {_kinds(block)}, but should be as before, {_kinds(blocks[0])}")
+    return {name: np.concatenate([block[name] for block in blocks]) for name in dtypes}
 
 
 def _common_length(columns: Columns) -> int:

@@ -1,4 +1,4 @@
-"""The exact k nearest neighbours of many points among many, by blocks of inner products, on a CPU or a GPU."""
+"""Exact k-nearest-neighbour search by blocks of inner products, on a CPU or a GPU."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from robustprune.scores.extrapolation.neighbour_settings import Distance
+    from robustprune.scores.extrapolated import Distance
 
 DEFINITION = {"extrapolation.neighbours": 1}
 
-BLOCK_ROWS = 8192  # points compared with targets at once
-GROUP = 64  # inner products of which at first only the largest is looked at
+BLOCK_ROWS = 8192  # points compared with the targets at once
+GROUP = 64  # inner products that are first compared by their largest alone
 ROW_BITS = 32  # of a key
 LOWEST = torch.iinfo(torch.int64).min
 
@@ -27,33 +27,24 @@ Embeddings = npt.NDArray[np.floating[Any] | np.uint8]  # (N, D)
 
 @dataclass(frozen=True)
 class Points:
-    """Some rows of an array of embeddings.
+    """Some rows of an array of embeddings."""
 
-    Attributes:
-        embeddings: (N, D) float32, float16 or uint8, perhaps memory-mapped.
-        rows: (M,) int64, ascending; fewer than 2^32.
-    """
-
-    embeddings: Embeddings
-    rows: npt.NDArray[np.int64]
+    embeddings: Embeddings  # (N, D) float32, float16 or uint8, may be memory-mapped
+    rows: npt.NDArray[np.int64]  # (M,), ascending; fewer than 2^32
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def take(self, start: int, stop: int, device: torch.device) -> Tensor:
-        """(P, D) float32: the points from ``start`` to ``stop`` - 1, or the last one."""
+        """Return the points from ``start`` to ``stop`` - 1, (P, D) float32."""
         return torch.from_numpy(self.embeddings[self.rows[start:stop]]).to(device).to(torch.float32)
 
 
 class Space:
-    """A space in which nearness is measured.
+    """The space in which distances are measured.
 
-    Cosine compares directions. Euclidean compares offsets from the mean of the sources, which changes no distance and
+    Cosine compares directions. Euclidean compares offsets from the mean of ``source``, which changes no distance and
     keeps float32 from losing the small differences between vectors far from 0.
-
-    Args:
-        metric: cosine or euclidean.
-        source: the points whose mean is the origin.
     """
 
     def __init__(self, metric: Distance, source: Points) -> None:
@@ -61,20 +52,20 @@ class Space:
         self._origin = torch.from_numpy(_mean(source)) if metric == "euclidean" else torch.zeros(())
 
     def place(self, points: Tensor) -> Tensor:
-        """(N, D) float32 as it is compared: directions, where 0 stays 0, or offsets from the origin."""
+        """Return (N, D) float32 directions, where 0 stays 0, or offsets from the origin."""
         if self.metric == "cosine":
             lengths = torch.linalg.vector_norm(points, dim=1, keepdim=True)
             return points / torch.where(lengths > 0, lengths, 1)
         return points - self._origin.to(points.device)
 
     def nearness(self, targets: Tensor, sources: Tensor) -> Tensor:
-        """(M, N) float32, larger is nearer: of placed points, t.s for cosine, t.s - |s|^2 / 2 for Euclidean."""
+        """Return (M, N) float32, larger is nearer, of placed points: t.s for cosine, t.s - |s|^2 / 2 for Euclidean."""
         if self.metric == "cosine":
             return targets @ sources.T
         return torch.addmm(sources.square().sum(1) / -2, targets, sources.T)
 
     def distance(self, targets: Tensor, nearness: Tensor) -> Tensor:
-        """(M, K) float32: 1 - similarity, or sqrt(|t|^2 - 2 nearness), rounding below 0 cut off."""
+        """Return (M, K) float32: 1 - similarity, or sqrt(|t|^2 - 2 nearness); values below 0 by rounding become 0."""
         if self.metric == "cosine":
             return (1 - nearness).clamp(min=0)
         return (targets.square().sum(1, keepdim=True) - 2 * nearness).clamp(min=0).sqrt()
@@ -89,26 +80,21 @@ def _mean(points: Points) -> npt.NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The nearest sources of some targets, the nearest first.
-
-    Attributes:
-        distance: (M, K) float32.
-        row: (M, K) int64 rows of the sources' array.
-    """
+    """The nearest sources of M targets, nearest first: (M, K) float32 distances and (M, K) int64 rows of the array."""
 
     distance: npt.NDArray[np.float32]
     row: npt.NDArray[np.int64]
 
 
 def nearest(targets: Tensor, source: Points, space: Space, *, k: int) -> Neighbours:
-    """The ``k`` nearest sources of each target; of equally near ones, those of the lowest rows.
+    """Return the ``k`` nearest sources of each target; of equally near ones, those of the lowest rows.
 
     Nearness is a float32 inner product: points whose distances differ by its rounding may change places.
 
     Args:
         targets: (M, D) float32 on the device to compute on.
         source: at least ``k`` points.
-        space: in which to measure.
+        space: space in which distances are measured.
         k: number of neighbours.
     """
     assert 1 <= k <= len(source) < 2**ROW_BITS
@@ -118,11 +104,12 @@ def nearest(targets: Tensor, source: Points, space: Space, *, k: int) -> Neighbo
         block = space.place(source.take(start, stop, targets.device))
         best = _merge(best, space.nearness(placed, block), first=start)
     distance = space.distance(placed, _value(best))
-    return Neighbours(distance.cpu().numpy(), source.rows[_position(best).cpu().numpy()])
+    positions = 2**ROW_BITS - 1 - (best & (2**ROW_BITS - 1))
+    return Neighbours(distance.cpu().numpy(), source.rows[positions.cpu().numpy()])
 
 
 def _blocks(count: int, *, first: int) -> Iterator[tuple[int, int]]:
-    """Blocks that double: when the large ones come, few points are nearer than those found already."""
+    """Yield blocks of doubling size: in the large ones, few points are nearer than the best so far."""
     start, size = 0, min(BLOCK_ROWS, first + -first % GROUP)
     while start < count:
         yield start, min(start + size, count)
@@ -130,12 +117,14 @@ def _blocks(count: int, *, first: int) -> Iterator[tuple[int, int]]:
 
 
 def _merge(best: Tensor, nearness: Tensor, *, first: int) -> Tensor:
-    """The largest keys among (M, k) ``best``, descending, and those of (M, N) points at positions from ``first``.
+    """Return the largest of (M, k) ``best`` keys, descending, and those of (M, N) points at positions from ``first``.
 
-    Only what is nearer than the last of the best can be among them. An equally near one cannot: its row is higher.
+    Only points nearer than the last of the best can be among them. Equally near ones cannot: their rows are higher.
     """
     least = _value(best[:, -1])
-    groups = _whole_groups(nearness).view(len(nearness), -1, GROUP)
+    if lacking := -nearness.shape[1] % GROUP:  # F.pad copies even if nothing is lacking
+        nearness = F.pad(nearness, (0, lacking), value=-torch.inf)
+    groups = nearness.view(len(nearness), -1, GROUP)
     target, group = (groups.amax(2) > least[:, None]).nonzero(as_tuple=True)
     values = groups[target, group]
     pair, column = (values > least[target, None]).nonzero(as_tuple=True)
@@ -143,14 +132,8 @@ def _merge(best: Tensor, nearness: Tensor, *, first: int) -> Tensor:
     return torch.cat([best, _table(keys, target[pair], len(best))], dim=1).topk(best.shape[1], dim=1).values
 
 
-def _whole_groups(nearness: Tensor) -> Tensor:
-    """The same with columns of -inf to a multiple of GROUP."""
-    lacking = -nearness.shape[1] % GROUP
-    return F.pad(nearness, (0, lacking), value=-torch.inf) if lacking else nearness
-
-
 def _table(keys: Tensor, row: Tensor, count: int) -> Tensor:
-    """(``count``, widest) int64: each key in its row, which rise, and LOWEST where a row has fewer."""
+    """Return (``count``, widest) int64: each key in its row, given ascending, and LOWEST in the remaining places."""
     widths = torch.bincount(row, minlength=count)
     table = keys.new_full((count, int(widths.max())), LOWEST)
     table[row, torch.arange(len(row), device=row.device) - (widths.cumsum(0) - widths)[row]] = keys
@@ -158,23 +141,18 @@ def _table(keys: Tensor, row: Tensor, count: int) -> Tensor:
 
 
 def _keys(values: Tensor, positions: Tensor) -> Tensor:
-    """Int64 that sort as the float32 values do and, where these are equal, against the positions."""
+    """Return int64 keys that sort as the float32 values do and, for equal ones, by descending position."""
     bits = (values + 0.0).view(torch.int32)  # adding 0 makes -0 a 0
     keys: Tensor = (_ordered(bits).to(torch.int64) << ROW_BITS) | (2**ROW_BITS - 1 - positions)
     return keys
 
 
 def _value(keys: Tensor) -> Tensor:
-    """The float32 in the keys; -inf for LOWEST."""
+    """Return the float32 value of each key; -inf for LOWEST."""
     values = _ordered((keys >> ROW_BITS).to(torch.int32)).view(torch.float32)
     return values.masked_fill(keys == LOWEST, -torch.inf)
 
 
-def _position(keys: Tensor) -> Tensor:
-    positions: Tensor = 2**ROW_BITS - 1 - (keys & (2**ROW_BITS - 1))
-    return positions
-
-
 def _ordered(bits: Tensor) -> Tensor:
-    """A float's bits as an int32 that sorts as the float does, and back."""
+    """Convert a float's bits to an int32 that sorts as the float does, and back."""
     return bits ^ ((bits >> 31) & 0x7FFFFFFF)

@@ -1,4 +1,4 @@
-"""Networks that describe an image: what goes into their last linear layer."""
+"""Features of images: the inputs of the last linear layer of a network."""
 
 from __future__ import annotations
 
@@ -19,29 +19,26 @@ if TYPE_CHECKING:
 
 DEFINITION = {"embeddings.encoders": 1}
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of torchvision's own weights
-
-Encode = Callable[[Tensor], Tensor]
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of torchvision's published weights
 
 
 def features_of(model: nn.Module, images: Tensor, *, origin: str) -> Tensor:
-    """Return what the last linear layer of a model is given, (N, D) float32; as ``features_and_logits``."""
+    """Return the (N, D) float32 inputs of a model's last linear layer; as ``features_and_logits``."""
     return features_and_logits(model, images, origin=origin)[0]
 
 
 def features_and_logits(model: nn.Module, images: Tensor, *, origin: str) -> tuple[Tensor, Tensor]:
-    """Return what the last linear layer of a model is given, and what the model returns, in one pass.
+    """Return the inputs of a model's last linear layer and the model's outputs, in one pass.
 
     Args:
         model: in eval mode.
         images: (N, C, H, W) as the model takes them.
-        origin: what the model is called in messages.
+        origin: name of the model in messages.
 
     Returns:
         (N, D) and (N, K), both float32.
 
-    Raises:
-        UserError: when the model has no linear layer, or uses the last one not once on one row an image.
+    Raises UserError if the model has no linear layer, or does not call the last one once with one row per image.
     """
     seen: list[Tensor] = []
     _, layer = _last_linear(model, origin)
@@ -63,34 +60,31 @@ def _last_linear(model: nn.Module, origin: str) -> tuple[str, nn.Linear]:
     return layers[-1]
 
 
-def torchvision_encoder(spec: TorchvisionEncoder, device: torch.device) -> Encode:
-    """A torchvision classifier with weights of one's own, as a function of (N, 1 or 3, H, W) images in [0, 1].
+def torchvision_encoder(spec: TorchvisionEncoder, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """Return a torchvision classifier with weights from a file, as a function of (N, 1 or 3, H, W) images in [0, 1].
 
-    Images are brought to ``spec.resize`` pixels a side (bilinear with antialiasing), a single channel is tripled, and
-    the values are normalised as for ImageNet.
-
-    Raises:
-        UserError: for a model that torchvision does not know, or weights that changed, are a pickle of other things
-            than tensors, or do not fit.
+    Images are resized to ``spec.resize`` pixels a side (bilinear with antialiasing), a single channel is tripled, and
+    the values are normalised as for ImageNet. Raises UserError if torchvision does not know the model, or the weights
+    changed, do not fit or are no state dict.
     """
-    model = _torchvision_model(spec).to(device).eval().requires_grad_(False)
+    origin = f"torchvision's {spec.name}"
+    model = _torchvision_model(spec, origin).to(device).eval().requires_grad_(False)
     mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
 
     def encode(images: Tensor) -> Tensor:
         sized = F.interpolate(images, size=(spec.resize, spec.resize), mode="bilinear", antialias=True)
-        return features_of(model, (sized.expand(-1, 3, -1, -1) - mean) / std, origin=f"torchvision's {spec.name}")
+        return features_of(model, (sized.expand(-1, 3, -1, -1) - mean) / std, origin=origin)
 
     return encode
 
 
-def _torchvision_model(spec: TorchvisionEncoder) -> nn.Module:
-    """The model with as many classes as the weights have, which need not be ImageNet's."""
+def _torchvision_model(spec: TorchvisionEncoder, origin: str) -> nn.Module:
+    """Return the model with as many classes as the weights have."""
     known = torchvision.models.list_models(module=torchvision.models)
     if spec.name not in known:
         raise UserError(
             f"extrapolation.embedding.source: torchvision has no classifier {spec.name!r}; it has {', '.join(known)}"
         )
-    origin = f"torchvision's {spec.name}"
     path = Path(spec.location)
     state = _read_weights(path, spec.digest)
     last, _ = _last_linear(torchvision.models.get_model(spec.name, weights=None), origin)

@@ -1,4 +1,4 @@
-"""Embeddings on disk: one memory-mapped array, a row a sample of a pool, and a page that says what they are."""
+"""Embeddings on disk: a memory-mapped array with one row per sample of a pool, and its description."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ Embeddings = npt.NDArray[np.floating[Any]]  # (N, D)
 
 
 class EmbeddingInfo(BaseModel):
-    """embeddings.json: what the array beside it holds."""
+    """embeddings.json: the description of the array."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -29,27 +29,26 @@ class EmbeddingInfo(BaseModel):
     dtype: str
 
 
-def write_embeddings(directory: Path, blocks: Iterator[Embeddings], info: EmbeddingInfo) -> None:
-    """Write blocks of rows as one array, one block in memory at a time.
+def write_embeddings(directory: Path, blocks: Iterator[Embeddings], info: EmbeddingInfo) -> int:
+    """Write (B, D) blocks of rows as one array, one block in memory at a time, and ``info``.
 
-    Args:
-        directory: where the two files go.
-        blocks: (B, ``info.dimension``) arrays of ``info.dtype``, ``info.count`` rows together.
-        info: what they are.
+    Returns the number of rows that are all 0.
     """
     header = {"descr": np.dtype(info.dtype).str, "fortran_order": False, "shape": (info.count, info.dimension)}
+    zeros = 0
     with replacing(directory / ARRAY_FILE) as temporary, temporary.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         for block in blocks:
             file.write(np.ascontiguousarray(block, dtype=info.dtype).data)
+            zeros += int((~block.any(axis=1)).sum())
     write_text(directory / INFO_FILE, info.model_dump_json(indent=2) + "\n")
+    return zeros
 
 
 def open_embeddings(directory: Path, pool: Pool) -> Embeddings:
-    """The memory-mapped (N, D) embeddings of a pool, in the directory of a complete stage.
+    """Return the memory-mapped (N, D) embeddings of a pool from the directory of a complete stage.
 
-    Raises:
-        UserError: when a file is missing or malformed, or the embeddings are another pool's.
+    Raises UserError if a file is missing or malformed, or the embeddings are those of another pool.
     """
     try:
         info = EmbeddingInfo.model_validate_json((directory / INFO_FILE).read_text())
