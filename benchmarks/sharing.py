@@ -26,7 +26,7 @@ import numpy as np
 from robustprune.core.paths import STORE_NAME
 from robustprune.core.record import Record
 from robustprune.core.rows import Columns
-from robustprune.experiments.files import load_experiments
+from robustprune.experiments.papers import load_experiments
 from robustprune.planning.config import load_config
 from robustprune.planning.plan import Plan, make_plan
 from robustprune.scores.distribution import by_class, describe_scores

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from robustprune.core.paths import RECORD_FILE
-from robustprune.experiments.files import load_experiments
+from robustprune.experiments.papers import load_experiments
 from robustprune.planning.config import load_config
 from robustprune.planning.plan import Plan, make_plan
 

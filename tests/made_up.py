@@ -14,7 +14,7 @@ from robustprune.core.paths import CAPTION_FILE, FIGURE_DATA_FILE, FIGURE_FILE
 from robustprune.core.record import make_record
 from robustprune.core.stage import Stage
 from robustprune.evaluation.robustness import EvaluationStage
-from robustprune.experiments.tables.specs import RunSpec
+from robustprune.experiments.tables.row_specs import RunSpec
 from robustprune.planning.plan import Plan
 
 EPOCHS = 20

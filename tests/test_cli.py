@@ -13,7 +13,7 @@ from robustprune.cli.main import main
 from robustprune.core.execution import Execution
 from robustprune.core.job import run_stage
 from robustprune.core.record import make_record
-from robustprune.experiments.files import load_experiments
+from robustprune.experiments.papers import load_experiments
 from robustprune.planning.config import load_config
 from robustprune.planning.plan import make_plan
 from tiny import TINY, run_upstream, stage_of, tiny_plan

@@ -22,7 +22,7 @@ from robustprune.core.work import UnknownSizeError, Work
 from robustprune.evaluation.autoattack import STANDARD, withstands_one
 from robustprune.evaluation.pgd import withstands_pgd
 from robustprune.evaluation.settings import Pgd
-from robustprune.experiments.files import load_experiments
+from robustprune.experiments.papers import load_experiments
 from robustprune.experiments.row import Row
 from robustprune.networks.precision import memory_format
 from robustprune.planning.config import load_config
@@ -322,7 +322,7 @@ def test_calibrated_by_command_the_plan_knows_hours(
 def test_everything_at_paper_scale_and_a_hundred_seeds_are_planned_in_seconds_and_without_torch() -> None:
     code = (
         "import sys, time; from robustprune.planning.config import load_config; "
-        "from robustprune.experiments.files import load_experiments; "
+        "from robustprune.experiments.papers import load_experiments; "
         "from robustprune.planning.plan import make_plan; from robustprune.cli.plan_view import describe_plan; "
         "tables = load_experiments(); describe_plan(make_plan(load_config({'preset': 'cifar10'}), tables)); "
         "assert not {'torch', 'snakemake', 'zarr', 'pandas'} & set(sys.modules); "

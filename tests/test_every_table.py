@@ -17,7 +17,7 @@ from robustprune.core.execution import Execution
 from robustprune.core.job import run_stage
 from robustprune.core.paths import EXPERIMENTS
 from robustprune.core.yaml_files import merge
-from robustprune.experiments.files import load_experiments, load_figures
+from robustprune.experiments.papers import load_experiments, load_figures
 from robustprune.planning.config import load_config
 from robustprune.planning.plan import Plan, make_plan
 from tiny import TINY

@@ -12,11 +12,11 @@ from robustprune.core.paths import EXPERIMENTS
 from robustprune.core.settings import ThreatModel
 from robustprune.evaluation.robustness import EvaluationStage
 from robustprune.experiments.figures.phase_map import PhaseMap
-from robustprune.experiments.files import load_experiments, load_figures
+from robustprune.experiments.papers import load_experiments, load_figures
 from robustprune.experiments.row import Row
 from robustprune.experiments.tables.forms import Comparisons, Hyperparameters, Table
+from robustprune.experiments.tables.row_specs import Printed
 from robustprune.experiments.tables.rows import printed_beside
-from robustprune.experiments.tables.settings import Printed
 from robustprune.experiments.tables.table import TableStage
 from robustprune.images.sources import real_source
 from robustprune.planning.conditions import changed_by

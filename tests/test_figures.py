@@ -13,16 +13,15 @@ from robustprune.core.errors import UserError
 from robustprune.core.execution import Execution
 from robustprune.core.job import Job, run_stage
 from robustprune.core.registry import stage_classes
-from robustprune.experiments.figures.curve_claims import CurveClaim
-from robustprune.experiments.figures.curves import Curves, CurvesStage, PointSpec, SeriesSpec
+from robustprune.experiments.figures.curves import CurveClaim, Curves, CurvesStage, PointSpec, SeriesSpec
 from robustprune.experiments.figures.figure import FIGURE_FORMS
 from robustprune.experiments.figures.lines import Curve
 from robustprune.experiments.figures.validation_curves import ValidationCurvesStage, nearest_epoch, validation_curve
-from robustprune.experiments.files import load_experiments, load_figures
 from robustprune.experiments.intervals import Sample
+from robustprune.experiments.papers import load_experiments, load_figures
 from robustprune.experiments.row import Row
 from robustprune.experiments.runs import Run
-from robustprune.experiments.tables.specs import RunSpec
+from robustprune.experiments.tables.row_specs import RunSpec
 from robustprune.generation.generated_pool import GeneratedPoolStage
 from robustprune.planning.conditions import changed_by
 from robustprune.planning.config import load_config

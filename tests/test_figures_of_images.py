@@ -18,7 +18,7 @@ from robustprune.core.paths import CAPTION_FILE, FIGURE_DATA_FILE, FIGURE_FILE
 from robustprune.experiments.figures.figure import make_logarithmic, new_panels
 from robustprune.experiments.figures.loss_distance import SHOWN, LossDistance, LossDistanceStage, correlations
 from robustprune.experiments.figures.tsne_panels import TsnePanel, TsnePanelsStage, _draw, measures_of
-from robustprune.experiments.files import load_figures
+from robustprune.experiments.papers import load_figures
 from robustprune.experiments.studies.tsne import plane, standardised
 from robustprune.experiments.studies.tsne_classes import (
     LAYOUT_FILE,

@@ -20,7 +20,7 @@ from robustprune.experiments.figures.neighbour_errors import NeighbourErrorsStag
 from robustprune.experiments.figures.overlaps import ManifestPair, OverlapsStage
 from robustprune.experiments.figures.scatter import Scatter, ScatterStage
 from robustprune.experiments.figures.trajectories import TrajectoriesStage, TrajectorySeries, magnitudes
-from robustprune.experiments.files import load_figures
+from robustprune.experiments.papers import load_figures
 from robustprune.planning.config import load_config
 from robustprune.planning.plan import Plan, make_plan
 from robustprune.pruning.facts import Facts, Rows

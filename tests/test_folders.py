@@ -20,7 +20,7 @@ from robustprune.core.execution import Execution
 from robustprune.core.job import Job, run_stage
 from robustprune.core.record import read_record
 from robustprune.core.stage_file import write_spec
-from robustprune.experiments.files import load_experiments
+from robustprune.experiments.papers import load_experiments
 from robustprune.images.formats import webdataset
 from robustprune.images.formats.listing import image_files
 from robustprune.images.formats.registry import FORMATS

@@ -29,7 +29,7 @@ from robustprune.core.yaml_files import merge
 from robustprune.evaluation.outcome import balanced_subset, is_right
 from robustprune.experiments.row import Row
 from robustprune.experiments.tables.forms import AnyTable, Table
-from robustprune.experiments.tables.settings import Printed
+from robustprune.experiments.tables.row_specs import Printed
 from robustprune.experiments.tables.table import TableStage
 from robustprune.networks.architecture import ARCHITECTURES, Architecture, build_model, normalization_of
 from robustprune.networks.foreign import load_foreign

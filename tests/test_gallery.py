@@ -9,10 +9,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from robustprune.report.gallery.counting import BINS, Bins
-from robustprune.report.gallery.cuts import Cut, cuts
-from robustprune.report.gallery.picks import OF_A_BIN, OF_AN_END, first_of_each_class, of_bins, of_ends
-from robustprune.report.gallery.sprites import BLOCK, LARGEST_SIDE, draw_sprite
+from robustprune.report.gallery_bins import BINS, OF_A_BIN, OF_AN_END, Bins, first_of_each_class, of_bins, of_ends
+from robustprune.report.gallery_cuts import Cut, cuts
+from robustprune.report.gallery_stage import BLOCK, LARGEST_SIDE, draw_sprite
 
 Scores = np.ndarray[Any, np.dtype[np.float32]]
 FLOATS = st.floats(-1e6, 1e6, width=32) | st.sampled_from([np.inf, -np.inf, np.nan, 0.0])

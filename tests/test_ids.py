@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from robustprune.experiments.files import load_experiments, load_figures
+from robustprune.experiments.papers import load_experiments, load_figures
 from robustprune.planning.config import load_config
 from robustprune.planning.plan import make_plan
 

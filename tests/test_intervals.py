@@ -11,7 +11,7 @@ from scipy import stats
 
 from robustprune.experiments.claims import SIDE, Finding, judged, measured, verdicts_of
 from robustprune.experiments.intervals import Interval, Sample, interval_between, interval_of
-from robustprune.experiments.tables.settings import Check
+from robustprune.experiments.tables.row_specs import Check
 
 Outcomes = npt.NDArray[np.int8]
 

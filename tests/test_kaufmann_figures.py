@@ -10,7 +10,7 @@ from robustprune.core.execution import Execution
 from robustprune.core.job import run_stage
 from robustprune.core.paths import CAPTION_FILE, FIGURE_DATA_FILE, FIGURE_FILE
 from robustprune.core.yaml_files import merge
-from robustprune.experiments.files import load_figures
+from robustprune.experiments.papers import load_figures
 from robustprune.planning.config import load_config
 from robustprune.planning.plan import make_plan
 from tiny import TINY

@@ -20,7 +20,7 @@ from robustprune.core.execution import CHUNK_BATCHES, Execution
 from robustprune.core.files import digest
 from robustprune.core.job import Job, run_part, run_stage
 from robustprune.core.rows import collect, compute_rows
-from robustprune.experiments.files import load_experiments
+from robustprune.experiments.papers import load_experiments
 from robustprune.images.formats.digits import read
 from robustprune.images.sources import DigitsSource, FileSource, planned_rows
 from robustprune.planning.config import load_config

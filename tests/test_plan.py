@@ -14,7 +14,7 @@ from robustprune.core.errors import UserError
 from robustprune.core.stage_file import read_spec, write_spec
 from robustprune.experiments.figures.curves import CurvesStage
 from robustprune.experiments.figures.validation_curves import ValidationCurvesStage
-from robustprune.experiments.files import load_experiments, load_figures
+from robustprune.experiments.papers import load_experiments, load_figures
 from robustprune.experiments.row import Row
 from robustprune.experiments.tables.forms import Table
 from robustprune.experiments.tables.table import TableStage

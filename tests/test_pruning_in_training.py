@@ -23,7 +23,7 @@ from robustprune.core.paths import MID_TRAINING_FILE
 from robustprune.core.record import read_record
 from robustprune.core.sample_noise import per_sample
 from robustprune.core.yaml_files import merge
-from robustprune.experiments.files import load_experiments
+from robustprune.experiments.papers import load_experiments
 from robustprune.experiments.row import Row
 from robustprune.experiments.tables.forms import Table
 from robustprune.images.pool import Member

@@ -23,7 +23,7 @@ from robustprune.evaluation.quality.measuring import Seen, frechet_distance
 from robustprune.evaluation.quality.memorisation import RealNeighbours
 from robustprune.evaluation.quality.report import by_class, report_table, summary
 from robustprune.evaluation.quality.stage import QualityStage
-from robustprune.experiments.files import load_experiments
+from robustprune.experiments.papers import load_experiments
 from robustprune.images.pool import Pool, open_pool
 from robustprune.images.writing import write_pool
 from robustprune.networks.weights import load_model

@@ -25,7 +25,7 @@ from robustprune.core.record import read_record
 from robustprune.core.registry import stage_classes
 from robustprune.core.rows import Columns
 from robustprune.core.yaml_files import merge
-from robustprune.experiments.files import load_experiments, load_figures
+from robustprune.experiments.papers import load_experiments, load_figures
 from robustprune.experiments.row import Row
 from robustprune.experiments.tables.forms import Table
 from robustprune.images.pool import open_pool
@@ -33,11 +33,10 @@ from robustprune.planning.config import load_config
 from robustprune.planning.plan import Plan, make_plan
 from robustprune.pruning.prune import ManifestStage
 from robustprune.report.explorer import _sentence, is_margin
-from robustprune.report.gallery.cuts import Cut
-from robustprune.report.gallery.files import DROPPED, HELD_OUT, KEPT, Gallery, read_gallery
-from robustprune.report.gallery.stage import GalleryStage
-from robustprune.report.page import in_words
-from robustprune.report.stage import ReportStage
+from robustprune.report.gallery_content import DROPPED, HELD_OUT, KEPT, Gallery, read_gallery
+from robustprune.report.gallery_cuts import Cut
+from robustprune.report.gallery_stage import GalleryStage
+from robustprune.report.page import ReportStage, in_words
 from robustprune.scores.score import Meaning, ScoreStage
 from robustprune.scores.score_files import publish_score
 from robustprune.scores.store.reader import open_store

@@ -22,7 +22,7 @@ from robustprune.core.execution import Execution
 from robustprune.core.job import Job, run_stage
 from robustprune.core.paths import STORE_NAME, dynamics_name
 from robustprune.core.settings import ThreatModel
-from robustprune.experiments.files import load_experiments
+from robustprune.experiments.papers import load_experiments
 from robustprune.experiments.tables.forms import Table
 from robustprune.images.pool import open_pool
 from robustprune.networks.weights import load_model

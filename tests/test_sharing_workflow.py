@@ -17,7 +17,7 @@ from robustprune.core.execution import Execution
 from robustprune.core.files import digest
 from robustprune.core.job import run_stage
 from robustprune.core.yaml_files import merge
-from robustprune.experiments.files import load_experiments
+from robustprune.experiments.papers import load_experiments
 from robustprune.planning.config import load_config
 from robustprune.planning.plan import Plan, make_plan
 from robustprune.sharing.commands import publish

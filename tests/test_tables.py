@@ -16,15 +16,14 @@ from robustprune.core.errors import UserError
 from robustprune.core.job import Job
 from robustprune.core.paths import REFERENCE
 from robustprune.experiments.claim_settings import Claim
-from robustprune.experiments.files import load_experiments
 from robustprune.experiments.intervals import Cell, Sample
+from robustprune.experiments.papers import load_experiments
 from robustprune.experiments.tables import quantities as speed
 from robustprune.experiments.tables.forms import Comparisons, Extrapolations, Hyperparameters, Layouts, Table
 from robustprune.experiments.tables.printed import printed_row, read_printed
 from robustprune.experiments.tables.quantity import QUANTITIES, QuantityName
+from robustprune.experiments.tables.row_specs import Check, Printed, RowSpec, RunSpec
 from robustprune.experiments.tables.rows import Shown, judge
-from robustprune.experiments.tables.settings import Check, Printed
-from robustprune.experiments.tables.specs import RowSpec, RunSpec
 from robustprune.experiments.tables.table import TableStage
 from robustprune.planning.config import load_config
 from robustprune.planning.plan import Plan, make_plan, stages_of_target

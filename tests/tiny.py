@@ -13,7 +13,7 @@ from robustprune.core.execution import Execution
 from robustprune.core.job import run_stage
 from robustprune.core.stage import Stage
 from robustprune.core.yaml_files import merge
-from robustprune.experiments.files import load_experiments, load_figures
+from robustprune.experiments.papers import load_experiments, load_figures
 from robustprune.experiments.row import Row
 from robustprune.experiments.tables.forms import Table
 from robustprune.planning.config import load_config

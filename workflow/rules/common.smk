@@ -4,7 +4,7 @@ import re
 from robustprune.planning.config import load_config
 from robustprune.core.yaml_files import read_yaml, with_nulls
 from robustprune.core.errors import UserError
-from robustprune.experiments.files import load_experiments, load_figures
+from robustprune.experiments.papers import load_experiments, load_figures
 from robustprune.core.paths import part_marker
 from robustprune.core.locations import put_into_environment
 from robustprune.planning.plan import make_plan, stages_of_target

@@ -262,7 +262,7 @@ def _configured_plan(options: argparse.Namespace) -> "Plan":
 
 
 def _planned(config: "Config") -> "Plan":
-    from robustprune.experiments.files import load_experiments, load_figures
+    from robustprune.experiments.papers import load_experiments, load_figures
     from robustprune.planning.plan import make_plan
 
     return make_plan(config, load_experiments(), load_figures(), quality=True, page=True)

@@ -1,14 +1,15 @@
-"""A row of a table: a method in the paper's own terms."""
+"""A row of a table: a method in the paper's terms, and the conditions under which its models are trained."""
 
 from fractions import Fraction
 
 from pydantic import Field, ValidationError, model_validator
 
 from robustprune.attacks.margin_method import MarginMethodName
-from robustprune.core.settings import Exact, Line, Weights
+from robustprune.core.settings import Exact, Line, Norm, Settings, Weights
 from robustprune.core.wording import what_is_wrong
-from robustprune.experiments.conditions import Conditions
-from robustprune.experiments.tables.settings import Cells
+from robustprune.experiments.tables.row_specs import Cells
+from robustprune.images.settings import GENERATED_PATTERN, TrainedOn
+from robustprune.networks.architecture import Architecture, ArchitectureRole
 from robustprune.pruning.radius import RadiusRule, measured_for
 from robustprune.pruning.settings import ENDS, Among, DropBeyond, DropShare, Per, Strategy
 from robustprune.scores.metric import METRICS
@@ -17,12 +18,33 @@ from robustprune.training.mid_training import MidTraining
 from robustprune.training.online import OnlinePuma
 from robustprune.training.recipes.base import RecipeName
 
-PRUNING_KEYS = {"strategy", "score", "ratio", "among", "per"}
-"""What a row that drops nothing does not need."""
-MARGIN_KEYS = {"margin_model", "margin_checkpoint", "margins", "imported"}
-"""What such a row needs for its margins alone."""
-KEYS_OF_CHECKPOINT = {"method", "checkpoint", "norm", "printed"}
-"""What a row can have whose network was trained elsewhere."""
+PRUNING_KEYS = {"strategy", "score", "ratio", "among", "per"}  # not used by a row that drops nothing
+MARGIN_KEYS = {"margin_model", "margin_checkpoint", "margins", "imported"}  # used by such a row for its margins alone
+KEYS_OF_CHECKPOINT = {"method", "checkpoint", "norm", "printed"}  # all keys of a network that was trained elsewhere
+
+
+class Conditions(Settings):
+    """Changes of the configuration under which all stages of a row are planned."""
+
+    architecture: ArchitectureRole | Architecture | None = Field(
+        None, description="a network, or its part in a paper (architectures of the config); architecture where absent"
+    )
+    norm: Norm | None = Field(None, description="the norm of threat or other_threat; of threat where absent")
+    data: TrainedOn | None = Field(
+        None, description="what is trained on: all | real | synthetic | source | real_and_source; data.trained_on else"
+    )
+    synthetic: str | None = Field(
+        None,
+        pattern=f"^({GENERATED_PATTERN})$",
+        description="the generated images it learns from, e.g. subset:NAME; the config's synthetic.source where absent",
+    )
+    drawn: Exact = Field(
+        Fraction(1), gt=0, description="images drawn from the generator, in units of the config's synthetic.count"
+    )
+    epochs: Exact = Field(Fraction(1), gt=0, le=10, description="of a training, in units of the recipe's")
+    one_pass: bool = Field(
+        False, description="an epoch is one pass over what is kept (papers.md, N17), not the recipe's epoch_images"
+    )
 
 
 class Row(Conditions):
@@ -97,22 +119,18 @@ class Row(Conditions):
         return self
 
     @model_validator(mode="after")
-    def _imported_scores_are_used(self) -> "Row":
+    def _measured_scores_are_used(self) -> "Row":
         if self.imported is not None and not (self.uses_score or self.uses_margins):
             raise ValueError(f"imported = {self.imported!r} needs a strategy that goes by a score, or radius: margin")
         if self.imported is not None and (self.extrapolated or "score" in self.model_fields_set):
             raise ValueError(f"imported = {self.imported!r} takes the place of score and is not extrapolated")
-        return self
-
-    @model_validator(mode="after")
-    def _margins_are_used(self) -> "Row":
         if self.margins is not None and not (self.uses_margins or (self.uses_score and self.score == "margin")):
             raise ValueError(f"margins = {self.margins} needs a strategy that goes by the margin, or radius: margin")
         return self
 
     @property
     def conditions(self) -> Conditions:
-        """Its conditions alone, so that rows can be told to have the same."""
+        """Its conditions alone."""
         return Conditions(**{name: getattr(self, name) for name in Conditions.model_fields})
 
     @property
@@ -142,7 +160,7 @@ class Row(Conditions):
 
     @property
     def unused_keys(self) -> tuple[str, ...]:
-        """Keys that were given and say by what images are dropped, where none are, or chance decides."""
+        """Given keys that change nothing, as no images are dropped or chance decides."""
         if self.uses_score:
             return ()
         keys = self._without_pruning if self.strategy == "none" else self._without_pruning - {"among", "per"}
@@ -151,13 +169,13 @@ class Row(Conditions):
 
     @property
     def _without_pruning(self) -> set[str]:
-        """Keys that nothing goes by where no image is dropped."""
+        """Keys that change nothing where no image is dropped."""
         measured = self.uses_margins or self.uses_difficulty
         return PRUNING_KEYS | (set() if self.uses_margins else MARGIN_KEYS) | (set() if measured else {"extrapolated"})
 
     @property
     def thresholds(self) -> tuple[Exact, ...]:
-        """The threshold of each of the strategy's ends; empty where it does not go by any."""
+        """The threshold of each of the strategy's ends; empty where there is none."""
         if self.threshold is None:
             return ()
         return self.threshold if isinstance(self.threshold, tuple) else (self.threshold,)
@@ -174,15 +192,14 @@ class Row(Conditions):
         return None
 
     def shares_of(self, ratio: float) -> tuple[float, ...]:
-        """The ratio, in even parts for each of the strategy's ends."""
+        """Return the ratio in even parts, one for each of the strategy's ends."""
         ends = len(ENDS[self.strategy])
         return (ratio / ends,) * ends if ends else ()
 
     def at(self, key: str, value: float) -> "Row":
-        """This row with one key set, e.g. ratio or mid_training.keep; one that drops nothing is a row without pruning.
+        """Return this row with one key set, e.g. ratio or mid_training.keep; a row that drops nothing does not prune.
 
-        Raises:
-            ValueError: naming row, key and value, where such a row is not allowed.
+        Raises ValueError, naming row, key and value, where such a row is not allowed.
         """
         section, _, name = key.rpartition(".")
         given = self.model_dump(exclude_unset=True)
@@ -201,24 +218,21 @@ class Row(Conditions):
     @model_validator(mode="after")
     def _one_amount_that_fits(self) -> "Row":
         ends = ENDS[self.strategy]
-        given = {name: getattr(self, name) for name in ("ratio", "threshold", "same_size_as")}
-        given = {name: value for name, value in given.items() if value is not None}
+        given = [name for name in ("ratio", "threshold", "same_size_as") if getattr(self, name) is not None]
         if len(given) > 1 or (given and not ends):
             raise ValueError(f"strategy = {self.strategy} goes with at most {min(len(ends), 1)} of {', '.join(given)}")
         if self.threshold is not None and not self.uses_score:
             raise ValueError(f"threshold = {self.threshold} needs a strategy that goes by a score, not {self.strategy}")
         if self.threshold is not None and "middle" in ends:
             raise ValueError(f"strategy = {self.strategy} goes by distance from the mean, so it takes no threshold")
-        if self.amount is not None and len(_numbers(self.amount)) != len(ends):
+        amount = self.amount
+        numbers: tuple[object, ...] = amount.shares if isinstance(amount, DropShare) else self.thresholds
+        if amount is not None and len(numbers) != len(ends):
             raise ValueError(f"strategy = {self.strategy} drops from {len(ends)} ends and needs as many numbers")
-        if isinstance(self.amount, DropShare) and (min(self.amount.shares) < 0 or sum(self.amount.shares) >= 1):
+        if isinstance(amount, DropShare) and (min(amount.shares) < 0 or sum(amount.shares) >= 1):
             raise ValueError(f"ratio = {self.ratio} should be at least 0, and below 1 in all")
         if self.online is not None and (self.recipe == "standard" or self.radius != "constant"):
             raise ValueError("online takes the place of the radius, so it goes with radius: constant and an attack")
         if self.gap and not self.uses_margins:
             raise ValueError(f"gap = {self.gap} needs a radius that follows the margin, not {self.radius}")
         return self
-
-
-def _numbers(amount: DropShare | DropBeyond) -> tuple[object, ...]:
-    return amount.shares if isinstance(amount, DropShare) else amount.thresholds

@@ -16,7 +16,7 @@ from robustprune.evaluation.summary import Summary, read_outcomes, read_summarie
 if TYPE_CHECKING:
     from robustprune.core.job import Job
     from robustprune.experiments.tables.quantity import AccuracyName
-    from robustprune.experiments.tables.specs import RowSpec, RunSpec
+    from robustprune.experiments.tables.row_specs import RowSpec, RunSpec
 
 DEFINITION = {"evaluation.summary": 1}
 

@@ -5,7 +5,7 @@ from typing import Any
 from robustprune.core.errors import UserError
 from robustprune.core.settings import Norm
 from robustprune.core.yaml_files import merge
-from robustprune.experiments.conditions import Conditions
+from robustprune.experiments.row import Conditions
 from robustprune.images.settings import TrainedOn
 from robustprune.planning.config import Config, changed
 from robustprune.training.recipes.base import RECIPES

@@ -50,7 +50,7 @@ from robustprune.images.settings import (
 from robustprune.networks.architecture import Architecture, ArchitectureRoles, has_batchnorm, normalization_of
 from robustprune.networks.imported import CheckpointSettings
 from robustprune.pruning.settings import PruningSettings
-from robustprune.report.settings import ReportSettings
+from robustprune.report.page import ReportSettings
 from robustprune.scores.embedding import EmbeddingSettings
 from robustprune.scores.extrapolated import NeighbourSettings
 from robustprune.scores.imported_score import ImportedScores

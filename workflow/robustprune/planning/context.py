@@ -10,11 +10,10 @@ from dataclasses import dataclass, field, replace
 from robustprune.core.settings import Weights
 from robustprune.core.stage import Stage
 from robustprune.evaluation.attack import AttackName
-from robustprune.experiments.conditions import Conditions
-from robustprune.experiments.row import Row
+from robustprune.experiments.row import Conditions, Row
 from robustprune.experiments.tables.forms import Table
 from robustprune.experiments.tables.quantity import QuantityName
-from robustprune.experiments.tables.specs import RunSpec
+from robustprune.experiments.tables.row_specs import RunSpec
 from robustprune.images.sources import FileSource
 from robustprune.planning import methods, models, pools
 from robustprune.planning.conditions import changed_by

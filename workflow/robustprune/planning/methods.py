@@ -11,7 +11,7 @@ from robustprune.experiments.row import Row
 from robustprune.experiments.studies.tsne import TsneStage
 from robustprune.experiments.tables.forms import Table
 from robustprune.experiments.tables.quantity import QuantityName, refuse_unmeasured
-from robustprune.experiments.tables.specs import RunSpec
+from robustprune.experiments.tables.row_specs import RunSpec
 from robustprune.planning.classifiers import imported_model
 from robustprune.planning.models import trained_model, weights_of
 from robustprune.planning.pools import pools_of, real_pool

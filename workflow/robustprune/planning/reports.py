@@ -12,9 +12,9 @@ from robustprune.planning.classifiers import independent_classifier
 from robustprune.planning.pools import synthetic_pool
 from robustprune.planning.stages import Stages
 from robustprune.pruning.prune import ManifestStage
-from robustprune.report.gallery.stage import GalleryStage
+from robustprune.report.gallery_stage import GalleryStage
+from robustprune.report.page import ReportStage, ShownFile
 from robustprune.report.provenance import manifests_of
-from robustprune.report.stage import ReportStage, ShownFile
 
 if TYPE_CHECKING:
     from robustprune.planning.context import Context

@@ -10,8 +10,7 @@ from robustprune.core.errors import UserError
 from robustprune.core.files import digest
 from robustprune.core.paths import REFERENCE
 from robustprune.evaluation.robustness import EvaluationStage
-from robustprune.experiments.conditions import Conditions
-from robustprune.experiments.row import Row
+from robustprune.experiments.row import Conditions, Row
 from robustprune.experiments.tables.forms import (
     AnyTable,
     Comparisons,
@@ -23,8 +22,7 @@ from robustprune.experiments.tables.forms import (
 )
 from robustprune.experiments.tables.printed import printed_row, read_printed
 from robustprune.experiments.tables.quantity import QuantityName
-from robustprune.experiments.tables.settings import Cells
-from robustprune.experiments.tables.specs import RowSpec, RunSpec
+from robustprune.experiments.tables.row_specs import Cells, RowSpec, RunSpec
 from robustprune.experiments.tables.table import TableStage
 from robustprune.networks.architecture import Architecture
 from robustprune.planning.conditions import changed_by

@@ -1,4 +1,4 @@
-"""What a gallery says in words and numbers: who prunes by these scores, how much, and where it cuts."""
+"""A gallery in words and numbers: which methods prune by its scores, how much, and where they cut."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from robustprune.core.files import data_uri
 from robustprune.pruning.settings import ENDS, End
-from robustprune.report.gallery.files import Choice, Gallery, GallerySource, read_gallery, sprite_file
+from robustprune.report.gallery_content import Choice, Gallery, GallerySource, read_gallery, sprite_file
 from robustprune.report.provenance import MadeStage, manifests_of
 
 if TYPE_CHECKING:
@@ -18,18 +18,26 @@ if TYPE_CHECKING:
     from robustprune.core.stage import Stage
     from robustprune.experiments.tables.table import TableStage
     from robustprune.pruning.prune import ManifestStage
-    from robustprune.report.gallery.cuts import Cut
-    from robustprune.report.gallery.stage import GalleryStage
+    from robustprune.report.gallery_cuts import Cut
+    from robustprune.report.gallery_stage import GalleryStage
     from robustprune.scores.score import Meaning
 
 DEFINITION = {"report.explorer": 3}
 
-MARGIN = "margin"
 DIGITS = 3  # of scores on the page
+
+Ends = Mapping[str, tuple[str, str]]
+"""Title and explanation of each end of the scores, by its name in a gallery."""
+ENDS_OF_MARGINS: Ends = {
+    "highest": ("Highest margins", "the easiest images: what PUMA drops first, after infinite margins"),
+    "lowest": ("Lowest positive margins", "right, but next to being wrong"),
+    "negative": ("Negative margins", "taken for another class: hard images, or wrong labels"),
+    "endless": ("Infinite margins", "censored: no boundary was found"),
+}
 
 
 class Dropped(NamedTuple):
-    """Number of dropped images among some."""
+    """How many of some images are dropped."""
 
     dropped: int
     images: int
@@ -44,13 +52,11 @@ class Pruned(NamedTuple):
     """A manifest in words.
 
     Attributes:
-        names: the methods whose models learn from what it keeps.
+        names: the methods whose models learn from the kept images.
         phrase: which images it drops.
-        all: of all that could be dropped, those with a score.
-        sources: of each source.
+        all: of the images that could be dropped, those with a score.
         held_out: images for validation.
-        classes: of each class, by its name.
-        cuts: where it cuts, a sentence each.
+        cuts: a sentence for each place where it cuts.
     """
 
     names: str
@@ -63,21 +69,13 @@ class Pruned(NamedTuple):
 
     @property
     def most(self) -> str:
-        """The class that most is dropped of."""
+        """The class with the largest share of dropped images."""
         return max(self.classes, key=lambda name: self.classes[name].percent)
 
     @property
     def least(self) -> str:
-        """The class that least is dropped of."""
+        """The class with the smallest share of dropped images."""
         return min(self.classes, key=lambda name: self.classes[name].percent)
-
-
-class Ending(NamedTuple):
-    """One of the ends of the scores, where images are shown; ``end`` is its name in a gallery."""
-
-    end: str
-    title: str
-    why: str
 
 
 class Explorer(NamedTuple):
@@ -85,10 +83,8 @@ class Explorer(NamedTuple):
 
     Attributes:
         number: among the galleries.
-        title: what the scores are.
-        meaning: the same at length.
+        title: the name of the scores.
         sources: a name for each source.
-        pruned: what each manifest does.
         data: for the page's script, as JSON.
         sprites: the file of each source, as a data URI.
     """
@@ -103,64 +99,51 @@ class Explorer(NamedTuple):
 
 
 def explorers(job: Job, stages: Mapping[str, MadeStage], galleries: Iterable[str]) -> list[Explorer]:
-    """Return what each gallery shows.
-
-    Args:
-        job: the running stage.
-        stages: all stages behind the report, by id.
-        galleries: their ids.
-    """
-    names = _names(stages)
-    found = []
-    for number, gallery in enumerate(galleries):
-        spec = stages[gallery].spec
-        spec = cast("GalleryStage", spec)
-        found.append(_explorer(number, job.upstream("galleries", gallery), spec, stages, names))
-    return found
-
-
-def _names(stages: Mapping[str, MadeStage]) -> dict[str, str]:
-    """For each manifest the methods that learn from what it keeps, each once."""
+    """Return each gallery as the page shows it; ``stages`` are all stages behind the report, by id."""
     specs = {stage_id: stage.spec for stage_id, stage in stages.items()}
+    names = _names(specs)
+    return [
+        _explorer(number, job.upstream("galleries", gallery), cast("GalleryStage", specs[gallery]), specs, names)
+        for number, gallery in enumerate(galleries)
+    ]
+
+
+def _names(specs: Mapping[str, Stage]) -> dict[str, str]:
+    """Return for each manifest the methods that learn from the images it keeps, each once."""
     methods: dict[str, dict[str, None]] = {}
     for spec in specs.values():
         if spec.kind == "tables":
-            for manifest, own in manifests_of(cast("TableStage", spec), specs).items():
-                methods.setdefault(manifest, {}).update(dict.fromkeys(own))
-    return {manifest: ", ".join(own) for manifest, own in methods.items()}
+            for manifest, learning in manifests_of(cast("TableStage", spec), specs).items():
+                methods.setdefault(manifest, {}).update(dict.fromkeys(learning))
+    return {manifest: ", ".join(learning) for manifest, learning in methods.items()}
 
 
 def _explorer(
-    number: int, directory: Path, spec: GalleryStage, stages: Mapping[str, MadeStage], names: Mapping[str, str]
+    number: int, directory: Path, spec: GalleryStage, specs: Mapping[str, Stage], names: Mapping[str, str]
 ) -> Explorer:
     gallery = read_gallery(directory)
-    manifests = [stages[choice.manifest].spec for choice in gallery.choices]
-    specs = [cast("ManifestStage", one) for one in manifests if one.kind == "manifests"]
+    manifests = [cast("ManifestStage", specs[choice.manifest]) for choice in gallery.choices]
     labels = _labels(gallery.sources)
     pruned = [
-        _pruned(gallery, choice, one, names.get(choice.manifest, one.strategy))
-        for choice, one in zip(gallery.choices, specs, strict=True)
+        _pruned(gallery, choice, manifest, names.get(choice.manifest, manifest.strategy))
+        for choice, manifest in zip(gallery.choices, manifests, strict=True)
     ]
-    margin = is_margin(gallery.score, spec, {stage_id: stage.spec for stage_id, stage in stages.items()})
+    margin = is_margin(gallery.score, spec, specs)
+    ends = ENDS_OF_MARGINS if margin else _ends(gallery.score)
+    epsilons = [float(manifest.radius.epsilon) if margin else None for manifest in manifests]
     return Explorer(
         number=number,
         title=gallery.score.column.replace("_", " "),
         meaning=gallery.score,
         sources=labels,
         pruned=pruned,
-        data=_data(
-            gallery,
-            labels,
-            pruned,
-            ends=_ends_of_margins() if margin else _ends(gallery.score),
-            epsilons=[float(one.radius.epsilon) if margin else None for one in specs],
-        ),
+        data=_data(gallery, labels, pruned, ends=ends, epsilons=epsilons),
         sprites=[data_uri(directory / sprite_file(place), "image/webp") for place in range(len(gallery.sources))],
     )
 
 
 def _labels(sources: list[GallerySource]) -> list[str]:
-    """Real and generated, with a name where there are several of a kind."""
+    """Return ``real`` and ``generated``, with a name where there are several of a kind."""
     kinds = [source.kind for source in sources]
     return [source.kind if kinds.count(source.kind) == 1 else f"{source.kind} ({source.name})" for source in sources]
 
@@ -183,7 +166,7 @@ def _pruned(gallery: Gallery, choice: Choice, spec: ManifestStage, names: str) -
 
 
 def _phrase(spec: ManifestStage, meaning: Meaning) -> str:
-    """Which images a manifest drops."""
+    """Return the phrase that says which images a manifest drops."""
     ends = " and ".join(_end(end, meaning) for end in ENDS[spec.strategy])
     where = {"all": "", "class": ", of each class as large a share", "source": ", of each source as large a share"}
     among = {"all": "", "real": " among the real ones", "synthetic": " among the generated ones"}
@@ -216,24 +199,25 @@ def _sentence(cut: Cut, meaning: Meaning) -> str:
 def is_margin(meaning: Meaning, gallery: GalleryStage, specs: Mapping[str, Stage]) -> bool:
     """Return True if scores are distances in the norm of the attack: measured as such, or imported and used as radii.
 
-    Args:
-        meaning: of the scores.
-        gallery: that shows them.
-        specs: of its scores and manifests, by id.
+    ``specs`` has at least the gallery's scores and manifests, by id.
     """
     manifests = (specs[manifest] for manifest in gallery.manifests)
     if any(one.kind == "manifests" and cast("ManifestStage", one).margins == gallery.scores for one in manifests):
         return True
     imported = any(getattr(specs[score], "score", "") == "imported" for score in gallery.scores)
-    return meaning.column == MARGIN and not imported
+    return meaning.column == "margin" and not imported
 
 
 def _data(
-    gallery: Gallery, labels: list[str], pruned: list[Pruned], *, ends: list[Ending], epsilons: list[float | None]
+    gallery: Gallery, labels: list[str], pruned: list[Pruned], *, ends: Ends, epsilons: list[float | None]
 ) -> dict[str, Any]:
     return {
         "score": gallery.score.column.replace("_", " "),
-        "ends": [one._asdict() for one in ends if any(source.ends[one.end] for source in gallery.sources)],
+        "ends": [
+            {"end": end, "title": title, "why": why}
+            for end, (title, why) in ends.items()
+            if any(source.ends[end] for source in gallery.sources)
+        ],
         "edges": [float(f"{edge:.6g}") for edge in gallery.edges],
         "lowest": gallery.lowest,
         "highest": gallery.highest,
@@ -244,7 +228,7 @@ def _data(
                 "counts": source.counts,
                 "shown": [[one.row, one.label, one.bin, one.score, one.prediction] for one in source.shown],
                 "ends": source.ends,
-                "grid": {"columns": source.grid.columns, "pitch": source.grid.pitch, "size": source.grid.size},
+                "grid": source.grid._asdict(),
             }
             for label, source in zip(labels, gallery.sources, strict=True)
         ],
@@ -262,26 +246,15 @@ def _data(
     }
 
 
-def _ends_of_margins() -> list[Ending]:
-    """Return what the ends of margins are; which of them there are is another matter."""
-    return [
-        Ending("highest", "Highest margins", "the easiest images: what PUMA drops first, after infinite margins"),
-        Ending("lowest", "Lowest positive margins", "right, but next to being wrong"),
-        Ending("negative", "Negative margins", "taken for another class: hard images, or wrong labels"),
-        Ending("endless", "Infinite margins", "censored: no boundary was found"),
-    ]
-
-
-def _ends(meaning: Meaning) -> list[Ending]:
-    """The same of any other scores."""
+def _ends(meaning: Meaning) -> Ends:
     column = meaning.column.replace("_", " ")
     high, low = ("easiest", "most difficult") if meaning.easy == "high" else ("most difficult", "easiest")
-    return [
-        Ending("highest", f"Highest {column}", f"the {high} images"),
-        Ending("lowest", f"Lowest {column}", f"the {low} images, negative ones apart"),
-        Ending("negative", f"Negative {column}", "below 0"),
-        Ending("endless", f"Infinite {column}", "the score has no finite value"),
-    ]
+    return {
+        "highest": (f"Highest {column}", f"the {high} images"),
+        "lowest": (f"Lowest {column}", f"the {low} images, negative ones apart"),
+        "negative": (f"Negative {column}", "below 0"),
+        "endless": (f"Infinite {column}", "the score has no finite value"),
+    }
 
 
 def _place(group: str, gallery: Gallery) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How results were made: the stages behind them, what each kind does, what they took, and with which versions."""
+"""How results were made: the stages behind them, their costs by kind, and the versions that they used."""
 
 from __future__ import annotations
 
@@ -22,10 +22,9 @@ class MadeStage(NamedTuple):
     """A stage behind the results.
 
     Attributes:
-        spec: what it makes.
         reads: (kind, id) of the stages that it was made from.
-        record: how it was made; None where its results have been deleted since.
-        pulled: whether another team made it.
+        record: None where its results have been deleted since.
+        pulled: True if another team made it.
     """
 
     spec: Stage
@@ -35,17 +34,13 @@ class MadeStage(NamedTuple):
 
 
 class KindSummary(NamedTuple):
-    """All stages of a kind; seconds and memory of those whose record is there.
+    """All stages of a kind; seconds and memory of those that have a record.
 
     Attributes:
-        kind: the kind.
-        sentence: what such a stage is.
         reads: how many stages of each other kind they read.
         stages: in the order of their ids.
-        seconds: of the attempts that finished, together.
-        longest: the longest of them.
-        peak_memory_mb: the largest.
-        peak_gpu_memory_mb: the largest.
+        seconds: the sum over the attempts that finished.
+        longest: seconds of the longest of them.
         devices: how many ran on each.
     """
 
@@ -60,13 +55,13 @@ class KindSummary(NamedTuple):
     devices: dict[str, int]
 
     @property
-    def told(self) -> int:
+    def recorded(self) -> int:
         """Number of stages with a record."""
         return sum(stage.record is not None for stage in self.stages)
 
 
 def stages_behind(job: Job, upstream: Iterable[tuple[str, str]]) -> dict[str, MadeStage]:
-    """The given stages and all that they were made from, by id. Raises UserError for a damaged spec or record."""
+    """Return the given stages and all behind them, by id. Raises UserError for a damaged spec or record."""
     found: dict[str, MadeStage] = {}
     waiting = list(upstream)
     while waiting:
@@ -86,14 +81,14 @@ def _read(job: Job, kind: str, stage_id: str) -> MadeStage:
 
 
 def by_kind(stages: dict[str, MadeStage]) -> list[KindSummary]:
-    """The stages by kind, in the order in which the first of each was made."""
+    """Return the stages by kind, in the order in which the first of each was made."""
     kinds = list(dict.fromkeys(stages[stage_id].spec.kind for stage_id in _in_order(stages)))
     by_kinds = {kind: [stages[one] for one in sorted(stages) if stages[one].spec.kind == kind] for kind in kinds}
     return [_summed(kind, members, kinds) for kind, members in by_kinds.items()]
 
 
 def _in_order(stages: dict[str, MadeStage]) -> list[str]:
-    """The ids, each after those of what it reads."""
+    """Return the ids, each after those of the stages it reads."""
     order: dict[str, None] = {}
 
     def visit(stage_id: str) -> None:
@@ -124,7 +119,7 @@ def _summed(kind: str, stages: list[MadeStage], kinds: list[str]) -> KindSummary
 
 
 def versions(stages: dict[str, MadeStage]) -> dict[str, dict[str, int]]:
-    """For each package with how many stages each version was used, the most used first."""
+    """Return how many stages used each version of each package, the most used first."""
     found: dict[str, Counter[str]] = {}
     for stage in stages.values():
         if stage.record is not None:
@@ -135,19 +130,14 @@ def versions(stages: dict[str, MadeStage]) -> dict[str, dict[str, int]]:
 
 
 def manifests_of(table: TableStage, stages: Mapping[str, Stage]) -> dict[str, list[str]]:
-    """The manifests that the models of a table's rows learn from, and the methods of these rows.
+    """Return the manifests of the models in a table's rows, and the methods of these rows.
 
-    Args:
-        table: the table.
-        stages: at least the models of its rows, by id.
+    ``stages`` has at least the models of its rows, by id.
     """
-    found: dict[str, list[str]] = {}
+    methods: dict[str, list[str]] = {}
     for row in table.rows:
-        for manifest in dict.fromkeys(_manifest(stages[run.model]) for run in row.runs if run.model is not None):
+        models = [stages[run.model] for run in row.runs if run.model is not None]
+        for manifest in dict.fromkeys(getattr(model, "manifest", None) for model in models):
             if manifest is not None:
-                found.setdefault(manifest, []).append(row.method)
-    return found
-
-
-def _manifest(model: Stage) -> str | None:
-    return getattr(model, "manifest", None)
+                methods.setdefault(manifest, []).append(row.method)
+    return methods

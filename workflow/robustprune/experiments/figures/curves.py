@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from robustprune.core.declarations import Declarations
 from robustprune.core.job import Job
 from robustprune.core.settings import Settings, Weights
 from robustprune.evaluation.settings import AttackNames
-from robustprune.experiments.figures.curve_claims import CurveClaim
+from robustprune.experiments.claim_settings import Claim, Relation
 from robustprune.experiments.figures.figure import (
     FigureEntry,
     FigureStage,
@@ -24,7 +25,7 @@ from robustprune.experiments.figures.figure import (
 from robustprune.experiments.row import Row
 from robustprune.experiments.tables.forms import Table
 from robustprune.experiments.tables.quantity import QuantityName, accuracies, refuse_unmeasured
-from robustprune.experiments.tables.specs import RowSpec, RunSpec
+from robustprune.experiments.tables.row_specs import RowSpec, RunSpec
 
 if TYPE_CHECKING:
     from robustprune.experiments.figures.lines import Cells
@@ -41,6 +42,51 @@ OVER_RUNS: tuple[str, ...] = (
 """The quantities of a method that are numbers."""
 
 
+class Feature(NamedTuple):
+    """A number that sums up a curve: its name in a caption, its decimals (None for the quantity's), and its function.
+
+    The function takes {place: value} of one seed, ascending, and returns None where the curve has no such feature.
+    """
+
+    words: str
+    decimals: int | None
+    of: Callable[[dict[float, float]], float | None]
+
+
+FEATURES: Declarations[Feature] = Declarations("curve_feature", "robustprune.experiments.figures")
+
+
+def _known_feature(name: str) -> str:
+    return name if name == "value" else FEATURES.known(name)
+
+
+class CurveCheck(Relation):
+    """One inequality between two curves, or between a curve and a number."""
+
+    quantity: str = Field(description="what is compared; a panel of the figure")
+    row: str = Field(description="method of the curve")
+    feature: Annotated[str, AfterValidator(_known_feature)] = Field(
+        "value",
+        description="value: at the place ``at``; mean: of all places; peak: the place of the largest value; "
+        "linearity: squared correlation of value and place, 1 for a straight line",
+    )
+    at: float | Literal["every"] | None = Field(
+        None, description="place on the axis, or every place; along a training, the share of its epochs"
+    )
+    other_at: float | None = Field(None, description="place on the other curve, where it differs")
+
+    @model_validator(mode="after")
+    def _places_are_used(self) -> CurveCheck:
+        if self.feature != "value" and self.at is not None:
+            raise ValueError(f"at = {self.at} goes with feature = value, not with {self.feature}")
+        if self.other_at is not None and (self.at == "every" or not isinstance(self.other, str)):
+            raise ValueError(f"other_at = {self.other_at} goes with a place, at, and another method")
+        return self
+
+
+CurveClaim = Claim[CurveCheck]
+
+
 class FigureOfRuns(FigureEntry):
     """The keys of figures whose curves are of methods that are trained once for each seed, as in a table."""
 
@@ -52,11 +98,6 @@ class FigureOfRuns(FigureEntry):
     series: tuple[Row, ...] = Field(min_length=1, description="methods, a curve each")
 
     @property
-    def panels(self) -> tuple[str, ...]:
-        """The quantities that are shown, a panel each."""
-        return tuple(getattr(self, "quantities", ()))
-
-    @property
     def curves(self) -> tuple[str, ...]:
         """The methods that have a value at each place of the axis."""
         return tuple(row.method for row in self.series)
@@ -66,25 +107,27 @@ class FigureOfRuns(FigureEntry):
         """The methods that have one value, whatever the place."""
         return ()
 
+    @property
+    def rows_of_table(self) -> tuple[Row, ...]:
+        """All rows of the figure."""
+        return self.series
+
     @cached_property
     def table(self) -> Table:
-        """The table that has all rows of the figure."""
-        return self.table_of(self.series)
-
-    def table_of(self, rows: tuple[Row, ...]) -> Table:
-        """Return a table of some rows, as which they are planned. Raises ValueError where they do not make one."""
+        """The table as which the rows are planned. Raises ValueError where they do not make one."""
+        rows = self.rows_of_table
         target = self.target.removesuffix(".svg") + ".csv"
         return Table(title=self.title, target=target, weights=self.weights, attacks=self.attacks, rows=rows)
 
     @model_validator(mode="after")
     def _claims_are_of_the_figure(self) -> FigureOfRuns:
+        panels, known = getattr(self, "quantities", ()), (*self.curves, *self.levels)
         for check in (check for claim in self.claims for check in claim.checks):
-            if check.quantity not in self.panels:
-                raise ValueError(f"claims: there is no panel of {check.quantity}; there are {', '.join(self.panels)}")
-            for method in (check.row, *([check.other] if isinstance(check.other, str) else [])):
-                if method not in (*self.curves, *self.levels):
-                    known = ", ".join((*self.curves, *self.levels))
-                    raise ValueError(f"claims: there is no {method!r}; there are {known}")
+            if check.quantity not in panels:
+                raise ValueError(f"claims: there is no panel of {check.quantity}; there are {', '.join(panels)}")
+            for method in (check.row, check.other):
+                if isinstance(method, str) and method not in known:
+                    raise ValueError(f"claims: there is no {method!r}; there are {', '.join(known)}")
             if check.row in self.levels:
                 raise ValueError(f"claims: {check.row!r} is the same everywhere, so put it after above, below or near")
             if check.feature == "value" and check.at is None:
@@ -99,7 +142,7 @@ class FigureOfRuns(FigureEntry):
 
 
 class PointSpec(Settings):
-    """A method with its key set to a value: its runs, one a seed."""
+    """The runs of a method with its key set to a value, one a seed."""
 
     place: float
     runs: tuple[RunSpec, ...]
@@ -136,15 +179,12 @@ class Curves(FigureOfRuns):
         """The row of each curve at each of the values. Raises ValueError where that is not allowed."""
         return {row.method: {value: row.at(self.over, value) for value in self.values} for row in self.series}
 
-    @cached_property
-    def table(self) -> Table:
-        """The table that has all rows of the figure."""
-        points = [row for points in self.rows.values() for row in points.values()]
-        return self.table_of((*points, *self.beside))
+    @property
+    def rows_of_table(self) -> tuple[Row, ...]:
+        return (*(row for points in self.rows.values() for row in points.values()), *self.beside)
 
     @property
     def levels(self) -> tuple[str, ...]:
-        """The methods that have one value, whatever the place."""
         return tuple(row.method for row in self.beside)
 
     def _check_place(self, place: float) -> None:
@@ -166,18 +206,11 @@ class Curves(FigureOfRuns):
         return self
 
     def plan(self, name: str, context: Context) -> str:
-        """Plan the figure's stage and return its id. Raises UserError for what the configuration does not allow."""
         context.check_measured(self.quantities, self.attacks)
-        curves = [
-            SeriesSpec(
-                method=method,
-                points=tuple(
-                    PointSpec(place=value, runs=context.runs(row, self.table))
-                    for value, row in self.rows[method].items()
-                ),
-            )
-            for method in self.curves
-        ]
+        curves = []
+        for method, rows in self.rows.items():
+            points = (PointSpec(place=value, runs=context.runs(row, self.table)) for value, row in rows.items())
+            curves.append(SeriesSpec(method=method, points=tuple(points)))
         levels = [SeriesSpec(method=row.method, level=context.runs(row, self.table)) for row in self.beside]
         return context.add(
             CurvesStage(
@@ -205,11 +238,7 @@ class CurvesStage(FigureStage):
     claims: tuple[CurveClaim, ...]
 
     def run(self, job: Job) -> dict[str, Any]:
-        """Publish the figure: a panel a quantity, a curve a method, level lines of methods without the value.
-
-        Returns:
-            title, number of points, and for each claim its checks in words and its verdict.
-        """
+        """Publish the figure: a panel a quantity, a curve a method, level lines of methods without the value."""
         from robustprune.experiments.claims import sentences
         from robustprune.experiments.figures.lines import Curve, draw_curves, judge_curves, lines_of, runs_in_words
         from robustprune.experiments.runs import Run

@@ -11,13 +11,7 @@ from pydantic import Field
 from robustprune.core.errors import UserError
 from robustprune.core.job import Job
 from robustprune.core.settings import Radius
-from robustprune.experiments.figures.figure import (
-    FigureStage,
-    SeriesStyle,
-    figure_form,
-    legend_below,
-    new_panels,
-)
+from robustprune.experiments.figures.figure import FigureStage, SeriesStyle, figure_form, legend_below, new_panels
 from robustprune.experiments.figures.measures import (
     Compared,
     FigureOfScores,
@@ -87,14 +81,7 @@ class DistributionsStage(FigureStage):
     claims: tuple[MeasureClaim, ...]
 
     def run(self, job: Job) -> dict[str, Any]:
-        """Publish the figure: shares of the images by score, a line a series.
-
-        Returns:
-            title, the measures of each series, and for each claim its checks in words and its verdict.
-
-        Raises:
-            UserError: when a store of scores is damaged, or has no finite one.
-        """
+        """Publish the figure: shares of the images by score, a line a series. Raises UserError for unusable scores."""
         seeds = [self._measured(_read(job, series)) for series in (self.series, *self.again)]
         scores, measured = _read(job, self.series), seeds[0]
         data = _bins(scores)
@@ -127,24 +114,14 @@ def _bins(scores: Mapping[str, Scores]) -> pd.DataFrame:
 
     finite = np.concatenate([values[np.isfinite(values)] for values in scores.values()])
     low, high = np.quantile(finite, SHOWN).tolist()
-    rows = []
+    tables = []
     for method, all_scores in scores.items():
         inside = all_scores[np.isfinite(all_scores) & (all_scores <= high)]
         counted = histogram(lambda values=inside: [values], low, high)  # type: ignore[misc]
-        counts = np.array(counted.counts)
-        edges = np.array(counted.edges)
-        rows.append(
-            pd.DataFrame(
-                {
-                    "series": method,
-                    "low": edges[:-1],
-                    "high": edges[1:],
-                    "images": counts,
-                    "share": counts / len(all_scores),
-                }
-            )
-        )
-    return pd.concat(rows, ignore_index=True)
+        edges, counts = np.array(counted.edges), np.array(counted.counts)
+        table = {"series": method, "low": edges[:-1], "high": edges[1:], "images": counts}
+        tables.append(pd.DataFrame({**table, "share": counts / len(all_scores)}))
+    return pd.concat(tables, ignore_index=True)
 
 
 def _draw(spec: DistributionsStage, scores: Mapping[str, Scores], data: pd.DataFrame) -> Figure:
@@ -154,7 +131,9 @@ def _draw(spec: DistributionsStage, scores: Mapping[str, Scores], data: pd.DataF
         bins, style = data[data["series"] == method], SeriesStyle.numbered(number)
         edges = np.append(bins["low"], bins["high"].iloc[-1])
         label = f"{method} (n = {len(values):,})"
-        axes.stairs(100 * bins["share"], edges, color=style.color, linestyle=style.line, linewidth=1.5, label=label)
+        axes.stairs(
+            100 * bins["share"], edges, color=style.color, linestyle=style.linestyle, linewidth=1.5, label=label
+        )
         axes.stairs(100 * bins["share"], edges, color=style.color, fill=True, alpha=0.12)
     if spec.epsilon is not None:
         axes.axvline(float(spec.epsilon), color="black", linewidth=0.8)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
 
 import numpy as np
 
@@ -48,14 +49,6 @@ ENDS: dict[End, str] = {"high_loss": "high loss dropped", "low_loss": "low loss 
 ACCURACIES = {"clean": "no attack", "strong": "ε = 2η"}
 
 
-class Simulated(NamedTuple):
-    """A point of the simulation: its value and the ends of the 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
 @figure_form("feature_model")
 class FeatureModelAccuracy(FigureEntry):
     """Accuracies of the model of robust and fragile features (Kaufmann et al. v2, Appendix C)."""
@@ -63,7 +56,6 @@ class FeatureModelAccuracy(FigureEntry):
     form: Literal["feature_model"]
 
     def plan(self, name: str, context: Context) -> str:
-        """Plan the study and the figure's stage, and return its id."""
         study = context.add(context.config.feature_model.study())
         return context.add(FeatureModelAccuracyStage(name=name, title=self.title, study=study))
 
@@ -90,19 +82,9 @@ def compare(counts: pd.DataFrame, model: FeatureModelSettings) -> pd.DataFrame:
     for place, trials in counts.groupby(["quantity", "series", "x"], sort=False):
         quantity, series, x = cast(tuple[str, str, float], place)
         measured = _measure(trials, trained=quantity in ACCURACIES)
-        rows.append(
-            {
-                "quantity": quantity,
-                "series": series,
-                "x": x,
-                "formula": formula(quantity, series, x, model),
-                "simulated": measured.value,
-                "low": measured.low,
-                "high": measured.high,
-                "trials": len(trials),
-                "points": int(trials["points"].sum()),
-            }
-        )
+        point = {"quantity": quantity, "series": series, "x": x, "formula": formula(quantity, series, x, model)}
+        counted = {"trials": len(trials), "points": int(trials["points"].sum())}
+        rows.append({**point, **measured, **counted})
     return pd.DataFrame(rows)
 
 
@@ -125,7 +107,7 @@ def _learnt(end: End, share: float, model: FeatureModelSettings) -> Floats:
     return trained_classifier(agreement_left(share, end, model), model.training_attack * model.mean, model)
 
 
-def _measure(trials: pd.DataFrame, *, trained: bool) -> Simulated:
+def _measure(trials: pd.DataFrame, *, trained: bool) -> dict[str, float]:
     """Return a share of all points with Wilson's interval, or the mean of trained classifiers with Student's."""
     from scipy import stats
 
@@ -134,10 +116,10 @@ def _measure(trials: pd.DataFrame, *, trained: bool) -> Simulated:
     if trained:
         summary = Summary.of((trials["hits"] / trials["points"]).tolist())
         width = summary.ci95 or 0.0
-        return Simulated(summary.mean, summary.mean - width, summary.mean + width)
+        return {"simulated": summary.mean, "low": summary.mean - width, "high": summary.mean + width}
     share = stats.binomtest(int(trials["hits"].sum()), int(trials["points"].sum()))
     interval = share.proportion_ci(LEVEL, method="wilson")
-    return Simulated(share.statistic, interval.low, interval.high)
+    return {"simulated": share.statistic, "low": interval.low, "high": interval.high}
 
 
 def _draw(data: pd.DataFrame, model: FeatureModelSettings) -> Figure:
@@ -154,10 +136,8 @@ def _draw(data: pd.DataFrame, model: FeatureModelSettings) -> Figure:
     for number, (end, name) in enumerate(ENDS.items()):
         _draw_series(composition, data, "composition", end, number, model, name)
     composition.set(xlabel="share pruned", ylabel="robust points among the rest", title="c. What pruning leaves")
-    pairs = [(quantity, end) for quantity in ACCURACIES for end in ENDS]
-    for number, (quantity, end) in enumerate(pairs):
-        name = f"{ENDS[end]}, {ACCURACIES[quantity]}"
-        _draw_series(trained, data, quantity, end, number, model, name)
+    for number, (quantity, end) in enumerate(itertools.product(ACCURACIES, ENDS)):
+        _draw_series(trained, data, quantity, end, number, model, f"{ENDS[end]}, {ACCURACIES[quantity]}")
     title = f"d. Trained at ε = {model.training_attack:g}η on the rest"
     trained.set(xlabel="share pruned", ylabel="accuracy", title=title, ylim=(-0.03, 1.03))
     for axes in (attacked, mixed, composition, trained):
@@ -173,17 +153,12 @@ def _draw_series(
     points = data[(data["quantity"] == quantity) & (data["series"] == series)]
     style = SeriesStyle.numbered(number)
     grid = np.linspace(points["x"].min(), points["x"].max(), STEPS)
-    axes.plot(grid, [formula(quantity, series, float(x), model) for x in grid], color=style.color, linestyle=style.line)
-    axes.errorbar(
-        points["x"],
-        points["simulated"],
-        [points["simulated"] - points["low"], points["high"] - points["simulated"]],
-        color=style.color,
-        marker=style.marker,
-        linestyle="none",
-        capsize=2,
-        label=name,
+    axes.plot(
+        grid, [formula(quantity, series, float(x), model) for x in grid], color=style.color, linestyle=style.linestyle
     )
+    reach = [points["simulated"] - points["low"], points["high"] - points["simulated"]]
+    dots = style._replace(linestyle="none")._asdict()
+    axes.errorbar(points["x"], points["simulated"], reach, **dots, capsize=2, label=name)
 
 
 def _sentences(data: pd.DataFrame, model: FeatureModelSettings) -> Iterator[str]:
@@ -205,9 +180,9 @@ def _sentences(data: pd.DataFrame, model: FeatureModelSettings) -> Iterator[str]
     )
 
 
-def _at(data: pd.DataFrame, quantity: str, series: str, x: float, column: str = "simulated") -> float:
-    chosen = data[(data["quantity"] == quantity) & (data["series"] == series) & (data["x"] == x)]
-    return float(chosen[column].iloc[0])
+def _at(data: pd.DataFrame, quantity: str, series: str, x: float) -> float:
+    chosen = (data["quantity"] == quantity) & (data["series"] == series) & (data["x"] == x)
+    return float(data.loc[chosen, "simulated"].iloc[0])
 
 
 def _of_classifiers(data: pd.DataFrame) -> str:

@@ -9,7 +9,7 @@ Line, marker and colour of each series differ, so that figures can be read in gr
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
 
@@ -39,13 +39,12 @@ LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1)), (0, (3, 1)), (0, (1, 1)), (0, 
 
 
 class FigureEntry(Settings, ABC):
-    """The keys that figures of all forms have."""
+    """The keys of a figure of any form in a file of experiments."""
 
     form: str
     title: Line
     target: str = Field(
-        pattern=r"^[\w-]+(/[\w-]+)*\.svg$",
-        description="file under results/ that shows it; data and caption lie beside",
+        pattern=r"^[\w-]+(/[\w-]+)*\.svg$", description="file under results/ that shows it; data and caption lie beside"
     )
 
     @abstractmethod
@@ -86,12 +85,7 @@ class FigureStage(Stage):
 
 
 class Panel(NamedTuple):
-    """The heading and precision of a quantity in a figure.
-
-    Attributes:
-        label: its name and unit.
-        decimals: digits after the decimal point that are shown.
-    """
+    """A quantity in a figure: its label with the unit, and how many decimals are shown."""
 
     label: str
     decimals: int
@@ -105,7 +99,7 @@ def open_study(job: Job, study: str) -> tuple[Any, Any]:
 
 
 def in_words(words: Mapping[str, object]) -> AfterValidator:
-    """Return the mark of a field that takes the keys of ``words``, which says how a figure words each of them."""
+    """Return the validator of a field that takes the keys of ``words``."""
 
     def known(key: str) -> str:
         if key not in words:
@@ -115,11 +109,10 @@ def in_words(words: Mapping[str, object]) -> AfterValidator:
     return AfterValidator(known)
 
 
-def refuse_duplicates(names: Iterable[str], what: str) -> None:
+def refuse_duplicates(names: Sequence[str], what: str) -> None:
     """Raise ValueError where two of ``what`` have the same name."""
-    listed = list(names)
-    if len(set(listed)) < len(listed):
-        raise ValueError(f"two {what} have the same name: {', '.join(listed)}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"two {what} have the same name: {', '.join(names)}")
 
 
 def publish_figure(job: Job, figure: Figure, data: pd.DataFrame, caption: list[str]) -> None:
@@ -133,21 +126,20 @@ def publish_figure(job: Job, figure: Figure, data: pd.DataFrame, caption: list[s
 
 
 class SeriesStyle(NamedTuple):
-    """The style of a series, the same in every panel."""
+    """The style of a series, the same in every panel; ``_asdict`` has matplotlib's keywords."""
 
     color: str
     marker: str
-    line: Any
+    linestyle: Any
 
     @classmethod
     def numbered(cls, number: int) -> SeriesStyle:
-        """The style of the series of that number, counted from 0."""
+        """Return the style of the series of that number, counted from 0."""
         return cls(COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)], LINES[number % len(LINES)])
 
 
 @cache
 def _set_style() -> None:
-    """Set the style of all figures, once."""
     import matplotlib
 
     matplotlib.rcParams.update(

@@ -1,7 +1,7 @@
 """Curves of quantities: their features, their claims, their data and their drawing."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from robustprune.experiments.claims import Everywhere, Finding, Judged, judged, measured
-from robustprune.experiments.figures.curve_claims import FEATURES, CurveCheck, CurveClaim, Feature
+from robustprune.experiments.figures.curves import FEATURES, CurveCheck, CurveClaim, Feature
 from robustprune.experiments.figures.figure import (
     Panel,
     SeriesStyle,
@@ -31,18 +31,13 @@ Cells = Mapping[str, Cell]
 
 @dataclass(frozen=True)
 class Curve:
-    """The measured values of a method.
-
-    Attributes:
-        points: its cells at each place of the axis, ascending; none where they are the same everywhere.
-        level: its cells where they are.
-    """
+    """The measured values of a method: at each place of the axis, ascending, or one level for all places."""
 
     points: Mapping[float, Cells]
     level: Cells | None = None
 
     def at(self, place: float) -> Cells:
-        """Return its cells at a place of the axis; none where it has no such place."""
+        """Return the cells at a place of the axis; none where the curve has no such place."""
         return self.points.get(place, {}) if self.level is None else self.level
 
     def feature(self, quantity: str, feature: str) -> Cell:
@@ -61,12 +56,15 @@ class Curve:
         return Sample(defined) if defined else None
 
 
+FeatureFunction = Callable[[dict[float, float]], float | None]
+
+
 def curve_feature(
     name: str, *, words: str, decimals: int | None = None
-) -> Callable[[Callable[[dict[float, float]], float | None]], Callable[[dict[float, float]], float | None]]:
+) -> Callable[[FeatureFunction], FeatureFunction]:
     """Declare a feature of curves: a decorator of the function that computes it from {place: value} of one seed."""
 
-    def declare(of: Callable[[dict[float, float]], float | None]) -> Callable[[dict[float, float]], float | None]:
+    def declare(of: FeatureFunction) -> FeatureFunction:
         FEATURES.declare(name, Feature(words, decimals, of))
         return of
 
@@ -101,17 +99,11 @@ def lines_of(curves: Mapping[str, Curve], quantities: Sequence[str], *, over: st
         [
             {"series": name, over: place, "quantity": quantity, **_statistics(cells[quantity])}
             for name, curve in curves.items()
-            for place, cells in _placed(curve)
+            for place, cells in (*curve.points.items(), *([] if curve.level is None else [(None, curve.level)]))
             for quantity in quantities
             if cells.get(quantity) is not None
         ]
     )
-
-
-def _placed(curve: Curve) -> Iterator[tuple[float | None, Cells]]:
-    yield from curve.points.items()
-    if curve.level is not None:
-        yield None, curve.level
 
 
 def _statistics(cell: Cell) -> dict[str, float | int | None]:
@@ -121,14 +113,9 @@ def _statistics(cell: Cell) -> dict[str, float | int | None]:
 
 
 def draw_curves(data: pd.DataFrame, panels: Mapping[str, Panel], *, over: str, axis: str, heading: str) -> Figure:
-    """Draw a panel a quantity; points have 95 % intervals, level lines have bands.
+    """Draw data from ``lines_of``, a panel a quantity; points have 95 % intervals, level lines have bands.
 
-    Args:
-        data: from ``lines_of``.
-        panels: by quantity.
-        over: the column of the places.
-        axis: label of the axis of the places.
-        heading: title above all panels.
+    ``over`` is the column of the places, ``axis`` the label of their axis.
     """
     figure, axes = new_panels(1, len(panels), width=3.9, height=3.0)
     step = APART * (data[over].max() - data[over].min()) if data[over].nunique() < MANY_PLACES else 0.0
@@ -152,16 +139,10 @@ def draw_curves(data: pd.DataFrame, panels: Mapping[str, Panel], *, over: str, a
 def _draw_curve(axes: Axes, series: pd.DataFrame, style: SeriesStyle, name: str) -> None:
     half = series["ci95"].fillna(0)
     if len(series) < MANY_PLACES:
-        axes.errorbar(
-            series["place"], series["mean"], half, color=style.color, marker=style.marker, linestyle=style.line,
-            capsize=2, elinewidth=0.8, label=name,
-        )  # fmt: skip
+        axes.errorbar(series["place"], series["mean"], half, **style._asdict(), capsize=2, elinewidth=0.8, label=name)
         return
     marked = range(0, len(series), len(series) // 8)
-    axes.plot(
-        series["place"], series["mean"], color=style.color, linestyle=style.line, marker=style.marker, markevery=marked,
-        label=name,
-    )  # fmt: skip
+    axes.plot(series["place"], series["mean"], **style._asdict(), markevery=marked, label=name)
     low, high = series["mean"] - half, series["mean"] + half
     axes.fill_between(series["place"], low, high, color=style.color, alpha=0.15, linewidth=0)
 
@@ -170,7 +151,7 @@ def _draw_level(axes: Axes, series: pd.DataFrame, style: SeriesStyle, name: str)
     if series.empty:
         return
     mean, half = float(series["mean"].iloc[0]), float(series["ci95"].fillna(0).iloc[0])
-    axes.axhline(mean, color=style.color, linestyle=style.line, label=name)
+    axes.axhline(mean, color=style.color, linestyle=style.linestyle, label=name)
     axes.axhspan(mean - half, mean + half, color=style.color, alpha=0.12, linewidth=0)
 
 
@@ -195,15 +176,7 @@ def judge_curves(
     place: Place = lambda _, place: place,
     where: str = "at",
 ) -> list[Judged]:
-    """Judge each claim of some curves.
-
-    Args:
-        claims: the paper's claims.
-        curves: by method.
-        panels: by quantity.
-        place: returns the place of a curve that a claim names by a number.
-        where: the words before a place in a sentence.
-    """
+    """Judge the claims on curves (by method), whose quantities have panels; ``where`` stands before places in words."""
     return [
         judged(claim.claim, [_judge(check, curves, panels, place, where) for check in claim.checks]) for claim in claims
     ]

@@ -63,7 +63,6 @@ class LossDistance(FigureEntry):
         return self
 
     def plan(self, name: str, context: Context) -> str:
-        """Plan the figure's stage and return its id. Raises UserError for what the configuration does not allow."""
         midway, seeds = self.loss.mid_training, context.config.seeds
         assert midway is not None
         loss, distance = (context.trained(row, None, seeds) for row in (self.loss, self.distance))
@@ -94,16 +93,10 @@ class LossDistanceStage(FigureStage):
     runs: tuple[tuple[int, ModelId, ModelId], ...] = Field(min_length=1)
 
     def run(self, job: Job) -> dict[str, Any]:
-        """Publish the figure: both scores of images drawn at random, on the paper's axes and on logarithmic ones.
-
-        Raises:
-            UserError: when the two trainings of a seed were not the same up to the pruning.
-        """
+        """Publish the figure: both scores of images drawn at random, on the paper's axes and on logarithmic ones."""
         import pandas as pd
 
-        runs = {
-            seed: read_both(job, loss, distance, after_epoch=self.after_epoch) for seed, loss, distance in self.runs
-        }
+        runs = {seed: read_both(job, *models, after_epoch=self.after_epoch) for seed, *models in self.runs}
         by_seed = pd.DataFrame([{"seed": seed, **correlations(scores)} for seed, scores in runs.items()])
         shown = _shown(next(iter(runs.values())), self)
         figure = _draw(shown, self, float(by_seed["pearson"].iloc[0]))
@@ -211,10 +204,8 @@ def _draw_points(axes: Axes, shown: pd.DataFrame) -> None:
     drops = shown["dropped_by_loss"].astype(int) + shown["dropped_by_distance"]
     for number, (drop, name) in enumerate({0: "kept by both", 1: "dropped by one", 2: "dropped by both"}.items()):
         style, chosen = SeriesStyle.numbered(number), shown[drops == drop]
-        axes.scatter(
-            chosen["loss"], chosen["inverse_distance"], s=4, marker=style.marker, color=style.color, linewidths=0,
-            label=name, rasterized=True,
-        )  # fmt: skip
+        drawn: dict[str, Any] = {"marker": style.marker, "color": style.color, "label": name}
+        axes.scatter(chosen["loss"], chosen["inverse_distance"], s=4, linewidths=0, rasterized=True, **drawn)
     axes.set(xlabel="loss, nats")
 
 
@@ -235,12 +226,12 @@ def _of_correlations(by_seed: pd.DataFrame, spec: LossDistanceStage) -> Iterator
         f"r depends on the few images next to the boundary, whose 1 / d has no bound. Without the {NEAREST:.0%} that "
         f"are nearest it is {_mean(by_seed['pearson_but_nearest'])}, that of the logarithms "
         f"{_mean(by_seed['pearson_of_logarithms'])}, that of ranks (Spearman) {_mean(by_seed['spearman'])}. Of the "
-        f"images that distance would drop, loss would drop {_mean(100 * by_seed['shared'], decimals=0)} %; "
+        f"images that distance would drop, loss would drop {_mean(100 * by_seed['shared'], 0)} %; "
         f"by chance it were {100 * spec.dropped:.0f} %."
     )
 
 
-def _mean(values: pd.Series[float], *, decimals: int = 2) -> str:
+def _mean(values: pd.Series[float], decimals: int = 2) -> str:
     from robustprune.experiments.statistics import Summary
 
     return Summary.of(values.tolist()).told(decimals)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from robustprune.experiments.claims import Finding, Judged
+    from robustprune.experiments.claims import Finding
     from robustprune.experiments.row import Row
     from robustprune.planning.context import Context
 
@@ -41,12 +41,9 @@ SEVERAL_TRAININGS = "Shown are the scores of the first seed; claims are judged o
 
 
 class Measure(NamedTuple):
-    """A number that sums up scores.
+    """A number that sums up scores: its name in captions, how many decimals are shown, and its function.
 
-    Attributes:
-        words: its name in a caption.
-        decimals: digits after the decimal point that are shown.
-        of: function of what a figure measures; None where the measure is not defined.
+    The function takes what a figure measures, e.g. ``Compared``, and returns None where it is not defined.
     """
 
     words: str
@@ -58,7 +55,7 @@ MEASURES: Declarations[Measure] = Declarations("measure", "robustprune.experimen
 
 
 def measure(name: str, *, words: str, decimals: int = 3) -> Callable[[Function], Function]:
-    """Declare a measure: a decorator of its function, with its name in captions and the decimals that are shown."""
+    """Declare a measure: a decorator of its function."""
 
     def declare(function: Function) -> Function:
         MEASURES.declare(name, Measure(words, decimals, function))
@@ -89,9 +86,9 @@ class Compared:
         return self.scores[np.isfinite(self.scores)]
 
     @property
-    def is_reference(self) -> bool:
-        """True for the first series, which is compared with itself."""
-        return self.scores is self.reference
+    def quantiles(self) -> list[float]:
+        """The quantiles 0.01, 0.5 and 0.99 of the finite scores."""
+        return [float(value) for value in np.quantile(self.finite, [0.01, 0.5, 0.99]).tolist()]
 
     @property
     def exact(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -107,7 +104,7 @@ class Compared:
 @measure("median", words="median", decimals=5)
 def median(compared: Compared) -> float:
     """Return the median of the finite scores."""
-    return _quantiles(compared)[1]
+    return compared.quantiles[1]
 
 
 @measure("censored", words="share not finite")
@@ -126,14 +123,14 @@ def low_share(compared: Compared) -> float | None:
 @measure("tail", words="tail ratio, (99 % - 50 %) / (50 % - 1 %)")
 def tail_ratio(compared: Compared) -> float | None:
     """Return the length of the upper tail over that of the lower one; None where that has no length."""
-    low, middle, high = _quantiles(compared)
+    low, middle, high = compared.quantiles
     return (high - middle) / (middle - low) if middle > low else None
 
 
 @measure("distance", words="largest difference of cumulative shares to the first's")
 def largest_distance(compared: Compared) -> float | None:
     """Return the statistic of Kolmogorov and Smirnov, infinite scores included; None for the first series."""
-    if compared.is_reference:
+    if compared.scores is compared.reference:
         return None
     both = (compared.scores, compared.reference)
     places = np.unique(np.concatenate(both))
@@ -146,7 +143,7 @@ def rank_correlation(compared: Compared) -> float | None:
     """Return Spearman's correlation; None for other images, for the first series, or where one is constant."""
     from scipy import stats
 
-    if compared.is_reference or not compared.same_images or not compared.both_vary:
+    if compared.scores is compared.reference or not compared.same_images or not compared.both_vary:
         return None
     return float(stats.spearmanr(compared.reference, compared.scores).statistic)
 
@@ -189,10 +186,6 @@ def correlation(compared: Compared) -> float | None:
     return float(stats.linregress(*compared.exact).rvalue) if compared.both_vary else None
 
 
-def _quantiles(compared: Compared) -> list[float]:
-    return [float(value) for value in np.quantile(compared.finite, [0.01, 0.5, 0.99]).tolist()]
-
-
 class MeasureCheck(Relation):
     """One inequality between two series of scores, or between one and a number."""
 
@@ -219,8 +212,8 @@ class FigureOfScores(FigureEntry):
     def _claims_are_of_the_figure(self) -> FigureOfScores:
         refuse_duplicates(self.measured, "series")
         for check in (check for claim in self.claims for check in claim.checks):
-            for name in (check.row, *([check.other] if isinstance(check.other, str) else [])):
-                if name not in self.measured:
+            for name in (check.row, check.other):
+                if isinstance(name, str) and name not in self.measured:
                     raise ValueError(f"claims: there is no {name!r}; there are {', '.join(self.measured)}")
             if check.measure not in self.measures:
                 raise ValueError(f"claims: {check.measure} is not measured here, but {', '.join(self.measures)}")
@@ -254,15 +247,7 @@ def scored_pools(context: Context, series: ScoreSeries) -> tuple[str, ...]:
 
 
 def read_scores(job: Job, scores: Sequence[str]) -> Scores:
-    """Return the scores of some pools, one after the other.
-
-    Args:
-        job: the running stage.
-        scores: ids of the pools' score stages.
-
-    Raises:
-        UserError: when a store is damaged.
-    """
+    """Return the concatenated scores of some stages. Raises UserError when a store is damaged."""
     from robustprune.scores.score import Meaning
     from robustprune.scores.store.reader import open_store
 
@@ -276,16 +261,14 @@ def refuse_unlike(first: npt.NDArray[Any], second: npt.NDArray[Any], *, names: S
         raise UserError(f"{' and '.join(names)} are of {len(first)} and of {len(second)} images, so not of the same")
 
 
-def defined(measures: Sequence[str], *of: Any) -> dict[str, float]:
-    """Return those of the measures that are defined of ``of``, the arguments of their functions."""
-    values = {name: MEASURES[name].of(*of) for name in measures}
-    return {name: value for name, value in values.items() if value is not None}
+def defined(measures: Sequence[str], of: Any) -> dict[str, float]:
+    """Return the measures of ``of``, the argument of their functions, without those that are not defined."""
+    return {name: value for name in measures if (value := MEASURES[name].of(of)) is not None}
 
 
 def measures_in_words(measured: Measured) -> str:
     """Return all measures of a series as a list for a sentence."""
-    named = ((MEASURES[name], value) for name, value in measured.items())
-    return ", ".join(f"{shown.words} {value:.{shown.decimals}f}" for shown, value in named)
+    return ", ".join(f"{MEASURES[name].words} {value:.{MEASURES[name].decimals}f}" for name, value in measured.items())
 
 
 def publish_measured(
@@ -296,34 +279,21 @@ def publish_measured(
     shown: Sequence[str],
     seeds: Sequence[Mapping[str, Measured]],
 ) -> dict[str, Any]:
-    """Publish a figure of scores with its measures and claims, and return the facts for its record.
+    """Publish a figure of scores; ``shown`` are the sentences of its caption on what was measured.
 
-    Args:
-        job: the running stage.
-        stage: a figure's stage with claims on measures.
-        figure: the drawing.
-        data: the table of what is drawn.
-        shown: sentences of the caption that tell the measures.
-        seeds: the measures of each series, by each seed's training; the first seed's are shown.
+    ``seeds`` are the measures of each series, by each seed's training; the first seed's are shown.
 
     Returns:
-        title, the measures of each series by the first seed's training and by each, and for each claim its checks in
-        words and its verdict.
+        title, the measures by the first seed's training and by each, and for each claim its checks in words and its
+        verdict.
     """
-    from robustprune.experiments.claims import sentences
+    from robustprune.experiments.claims import judged, sentences
 
-    judged = judge_measures(stage.claims, seeds)
+    claims = [judged(one.claim, [_measured(check, seeds) for check in one.checks]) for one in stage.claims]
     trainings = ONE_TRAINING if len(seeds) == 1 else SEVERAL_TRAININGS.format(len(seeds))
-    publish_figure(job, figure, data, [stage.title, *shown, trainings, *sentences(judged)])
+    publish_figure(job, figure, data, [stage.title, *shown, trainings, *sentences(claims)])
     every = {"of_each_seed": list(seeds)} if len(seeds) > 1 else {}
-    return {"title": stage.title, "measured": seeds[0], **every, "claims": [asdict(claim) for claim in judged]}
-
-
-def judge_measures(claims: Sequence[MeasureClaim], seeds: Sequence[Mapping[str, Measured]]) -> list[Judged]:
-    """Judge each claim of the measures of some series, by each seed's training."""
-    from robustprune.experiments.claims import judged
-
-    return [judged(claim.claim, [_measured(check, seeds) for check in claim.checks]) for claim in claims]
+    return {"title": stage.title, "measured": seeds[0], **every, "claims": [asdict(claim) for claim in claims]}
 
 
 def _measured(check: MeasureCheck, seeds: Sequence[Mapping[str, Measured]]) -> Finding:

@@ -38,7 +38,6 @@ DEFINITION = {"figures.neighbours": 3}
 
 LABEL_APART = 1.15  # least ratio of neighbouring numbers at the axis
 SOURCE_WORDS: dict[Sources, str] = {"real": "real", "synthetic": "generated", "all": "real and generated"}
-"""The images that neighbours are looked for among."""
 
 
 @figure_form("neighbours")
@@ -54,7 +53,6 @@ class NeighbourErrors(FigureOfScores):
 
     @property
     def measured(self) -> tuple[str, ...]:
-        """A name for each method and choice of sources."""
         return tuple(f"{row.method}, {SOURCE_WORDS[source]}" for row in self.series for source in self.sources)
 
     @model_validator(mode="after")
@@ -169,7 +167,5 @@ def _draw_panel(axes: Axes, tried: pd.DataFrame) -> None:
         sources, metric, weighting = key
         style, ordered = SeriesStyle.numbered(number + 1), curve.sort_values("k")
         label = f"{sources}, {metric}" + ("" if weighting == "mean" else ", by distance")
-        axes.plot(
-            ordered["k"], ordered["mae"], color=style.color, marker=style.marker, linestyle=style.line, label=label
-        )
+        axes.plot(ordered["k"], ordered["mae"], **style._asdict(), label=label)
     axes.axhline(float(tried["constant_mae"].iloc[0]), color="black", linewidth=1, label="the mean score of the source")

@@ -11,12 +11,7 @@ from pydantic import Field, model_validator
 from robustprune.core.job import Job
 from robustprune.core.settings import Line, Settings
 from robustprune.core.stage import ManifestId
-from robustprune.experiments.figures.figure import (
-    FigureStage,
-    figure_form,
-    legend_below,
-    new_panels,
-)
+from robustprune.experiments.figures.figure import FigureStage, figure_form, legend_below, new_panels
 from robustprune.experiments.figures.measures import (
     FigureOfScores,
     MeasureClaim,
@@ -43,9 +38,7 @@ PARTS = {
     "second_alone": ("by {second} alone", "#E69F00", "..."),
     "neither": ("by neither", "white", ""),
 }
-"""Label and filling of each part of the images, in the palette of ``figure``."""
-
-BOX = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
+"""Label, colour and hatch of each part of the images."""
 
 
 @measure("same_decision", words="share of the images with the same decision")
@@ -96,7 +89,6 @@ class Overlaps(FigureOfScores):
 
     @property
     def measured(self) -> tuple[str, ...]:
-        """The names of the pairs."""
         return tuple(pair.method for pair in self.pairs)
 
     def plan(self, name: str, context: Context) -> str:
@@ -136,14 +128,7 @@ class OverlapsStage(FigureStage):
     claims: tuple[MeasureClaim, ...]
 
     def run(self, job: Job) -> dict[str, Any]:
-        """Publish the figure: a bar for each pair of manifests, cut by who drops the images.
-
-        Returns:
-            title, the measures of each pair, and for each claim its checks in words and its verdict.
-
-        Raises:
-            UserError: when a manifest is not readable, or two choose from other images.
-        """
+        """Publish the figure: a bar a pair, cut by who drops the images. Raises UserError for unusable manifests."""
         import pandas as pd
 
         from robustprune.pruning.overlap import overlap_of
@@ -183,14 +168,14 @@ def _row(pair: ManifestPair, overlap: Overlap) -> dict[str, Any]:
 def _draw(data: pd.DataFrame) -> Figure:
     figure, panels = new_panels(1, 1, width=6.4, height=0.7 + 0.6 * len(data))
     axes = panels[0][0]
-    left = np.zeros(len(data))
+    left, box = np.zeros(len(data)), {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
     same_names = len(data[["first", "second"]].drop_duplicates()) == 1
     first, second = data[["first", "second"]].iloc[0] if same_names else ("the first", "the second")
     for part, (label, color, hatch) in PARTS.items():
         share = 100 * (data[part] / data["images"]).to_numpy()
         named = label.format(first=first, second=second)
         bars = axes.barh(data["pair"], share, left=left, color=color, edgecolor="black", hatch=hatch, label=named)
-        axes.bar_label(bars, [f"{value:.0f} %" for value in share], label_type="center", bbox=BOX)
+        axes.bar_label(bars, [f"{value:.0f} %" for value in share], label_type="center", bbox=box)
         left += share
     axes.invert_yaxis()
     axes.grid(visible=False)

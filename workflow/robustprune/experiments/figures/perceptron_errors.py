@@ -54,7 +54,6 @@ class PerceptronErrors(FigureEntry):
     )
 
     def plan(self, name: str, context: Context) -> str:
-        """Plan the studies and the figure's stage, and return its id."""
         settings = context.config.perceptron
 
         def study(epsilon: float, inputs: str, *, filtered: bool = False) -> str:
@@ -112,12 +111,11 @@ def _points(study: Study) -> pd.DataFrame:
 
     rows = []
     for (strategy, ratio, load), trials in study.errors.groupby(["strategy", "ratio", "load"], sort=False):
+        point = {"inputs": study.spec.inputs, "strategy": strategy, "ratio": ratio, "load": load}
         for measure in MEASURES:
             summary = Summary.of(trials[measure].tolist())
-            point = {"strategy": strategy, "ratio": ratio, "load": load, "measure": measure}
-            statistics = {"mean": summary.mean, "ci95": summary.ci95, "n": summary.n}
-            mislabelled = float(trials["mislabelled"].mean())
-            rows.append({"inputs": study.spec.inputs, **point, **statistics, "mislabelled": mislabelled})
+            statistics = {"measure": measure, "mean": summary.mean, "ci95": summary.ci95, "n": summary.n}
+            rows.append({**point, **statistics, "mislabelled": float(trials["mislabelled"].mean())})
     return pd.DataFrame(rows)
 
 
@@ -140,23 +138,13 @@ def _draw(studies: list[Study], data: pd.DataFrame) -> Figure:
 def _draw_panel(axes: Axes, study: Study, data: pd.DataFrame, strategy: str) -> None:
     from robustprune.experiments.studies.perceptron_claims import select
 
-    curves = [curve for curve in study.spec.grid.curves if curve.strategy in ("none", strategy)]
+    of_inputs = data[data["inputs"] == study.spec.inputs]
     ratios = sorted({curve.ratio for curve in study.spec.grid.curves})
-    for curve in curves:
-        chosen = data[data["inputs"] == study.spec.inputs]
-        points = select(chosen, curve)
+    for curve in (curve for curve in study.spec.grid.curves if curve.strategy in ("none", strategy)):
+        points = select(of_inputs, curve)
         style = SeriesStyle.numbered(ratios.index(curve.ratio))
         name = "no pruning" if curve.strategy == "none" else f"{curve.ratio:.0%} pruned"
-        axes.errorbar(
-            points["load"],
-            points["mean"],
-            points["ci95"],
-            color=style.color,
-            marker=style.marker,
-            linestyle=style.line,
-            capsize=2,
-            label=name,
-        )
+        axes.errorbar(points["load"], points["mean"], points["ci95"], **style._asdict(), capsize=2, label=name)
     axes.set(xscale="log", yscale="log")
 
 
@@ -171,21 +159,25 @@ def _sentences(study: Study) -> Iterator[str]:
     easy = [curve for curve in pruned if curve.curve.strategy == "prune_easy"]
     power_laws = [curve for curve in (none, *pruned) if curve not in easy]
     held = all(curve.late and abs(curve.late.mean + 1) <= NEAR for curve in power_laws)
-    exponents = (_exponents(curve, spec.grid.trials) for curve in (*power_laws, *easy))
+    trials = spec.grid.trials
+    exponents = (
+        f"{name_of(curve.curve)} {_exponent(curve.early, trials)} and {_exponent(curve.late, trials)}"
+        for curve in (*power_laws, *easy)
+    )
     yield (
-        f"With {INPUTS[spec.inputs]}, K = {spec.features}, {spec.grid.trials} trials; {_convergence(study.errors)}. "
+        f"With {INPUTS[spec.inputs]}, K = {spec.features}, {trials} trials; {_convergence(study.errors)}. "
         f"Exponents over α {first:g} to "
         f"{middle:g} and over {middle:g} to {last:g}: {'; '.join(exponents)}. Over the larger α those of no pruning "
         f"and PD {'are all' if held else 'are not all'} within {NEAR:g} of -1."
     )
     yield (
         f"Error of PE at α {last:g}, in units of that without pruning: "
-        + "; ".join(f"{_name(curve)} {_relative(curve)}{_collapsed(curve)}" for curve in easy)
+        + "; ".join(f"{name_of(curve.curve)} {_relative(curve)}" for curve in easy)
         + f". Least error of PE over these ratios, by α: {_envelope(study)}."
     )
     yield (
         "Against no pruning, by the 95 % interval of the difference (Welch): "
-        + "; ".join(f"{_name(curve)} {_where(curve)}" for curve in pruned)
+        + "; ".join(f"{name_of(curve.curve)} {_where(curve)}" for curve in pruned)
         + "."
     )
 
@@ -210,7 +202,7 @@ def _comparison(study: Study, other: Study) -> str:
     from robustprune.experiments.studies.perceptron_claims import change
 
     by = "removing samples of smaller margin" if study.spec.filtered else "the attack"
-    curves = [curve for curve in study.spec.grid.curves if curve.strategy != "prune_easy"]
+    curves = (curve for curve in study.spec.grid.curves if curve.strategy != "prune_easy")
     changes = (f"{name_of(curve)} {_changes(change(study.errors, other.errors, curve))}" for curve in curves)
     return f"Change of the angle error by {by}, {INPUTS[study.spec.inputs]}, by α: {'; '.join(changes)}."
 
@@ -233,20 +225,13 @@ def _envelope(study: Study) -> str:
 
 
 def name_of(curve: PerceptronCurve) -> str:
-    """Return the name of a curve for people."""
-    names = {"none": "no pruning", "prune_easy": "PE", "prune_difficult": "PD"}
-    return names[curve.strategy] + ("" if curve.strategy == "none" else f" {curve.ratio:.0%}")
+    """Return the name of a curve in a caption, e.g. PE 80%."""
+    if curve.strategy == "none":
+        return "no pruning"
+    return f"{'PE' if curve.strategy == 'prune_easy' else 'PD'} {curve.ratio:.0%}"
 
 
-def _name(curve: ErrorCurve) -> str:
-    return name_of(curve.curve)
-
-
-def _exponents(curve: ErrorCurve, trials: int) -> str:
-    return f"{_name(curve)} {_of(curve.early, trials)} and {_of(curve.late, trials)}"
-
-
-def _of(exponent: Summary | None, trials: int) -> str:
+def _exponent(exponent: Summary | None, trials: int) -> str:
     if exponent is None:
         return "none (an error is left in fewer than two trials)"
     fewer = f" (the {exponent.n} trials with an error left)" if exponent.n < trials else ""
@@ -254,10 +239,7 @@ def _of(exponent: Summary | None, trials: int) -> str:
 
 
 def _relative(curve: ErrorCurve) -> str:
-    return f"{curve.relative:.2f}" if math.isfinite(curve.relative) else f"{curve.last:.2g} against 0"
-
-
-def _collapsed(curve: ErrorCurve) -> str:
     from robustprune.experiments.studies.perceptron_claims import CHANCE
 
-    return " (no better than chance)" if curve.last > CHANCE else ""
+    error = f"{curve.relative:.2f}" if math.isfinite(curve.relative) else f"{curve.last:.2g} against 0"
+    return f"{error} (no better than chance)" if curve.last > CHANCE else error

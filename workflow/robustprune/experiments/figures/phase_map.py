@@ -50,7 +50,6 @@ class PhaseMap(FigureEntry):
     form: Literal["phase_map"]
 
     def plan(self, name: str, context: Context) -> str:
-        """Plan a study for each attack and the figure's stage, and return its id."""
         settings = context.config.perceptron
         studies = tuple(
             context.add(settings.study(settings.phases, epsilon, "unit_norm")) for epsilon in settings.phase_epsilons
@@ -91,15 +90,12 @@ def _cells(study: PerceptronStage, errors: pd.DataFrame) -> pd.DataFrame:
 
     from robustprune.experiments.studies.perceptron_claims import CHANCE, summaries
 
-    means = {(curve.strategy, curve.ratio): summaries(errors, curve) for curve in study.grid.curves}
+    means = {(str(curve.strategy), curve.ratio): summaries(errors, curve) for curve in study.grid.curves}
     rows = []
     for load in study.grid.loads:
         for ratio in study.grid.easy_ratios:
-            here = {
-                "none": means["none", 0.0][load],
-                "prune_easy": means["prune_easy", ratio][load],
-                "prune_difficult": means["prune_difficult", ratio][load],
-            }
+            strategies = {"none": 0.0, "prune_easy": ratio, "prune_difficult": ratio}
+            here = {strategy: means[strategy, pruned][load] for strategy, pruned in strategies.items()}
             share = mislabelled_share(study.epsilon, ratio, scale=study.scale)
             place = {"load": load, "epsilon": study.epsilon, "ratio": ratio, "mislabelled": share}
             heights = {name: error.mean for name, error in here.items()}
@@ -133,18 +129,12 @@ def _draw_map(axes: Axes, cells: pd.DataFrame, studies: list[PerceptronStage]) -
     """Draw outcomes as markers, and the line at which half of the samples that PE keeps are mislabelled."""
     scale = studies[0].scale
     for number, (outcome, name) in enumerate(OUTCOMES.items()):
-        chosen = cells[cells["collapsed"]] if outcome == "collapsed" else cells[cells["best"] == outcome]
-        style = SeriesStyle.numbered(number + 1)
         hollow = outcome == "collapsed"
-        axes.scatter(
-            chosen["epsilon"] / scale,
-            chosen["ratio"],
-            s=90 if hollow else 28,
-            marker=style.marker,
-            facecolors="none" if hollow else style.color,
-            edgecolors="black" if hollow else style.color,
-            label=name,
-        )
+        chosen = cells[cells["collapsed"]] if hollow else cells[cells["best"] == outcome]
+        style = SeriesStyle.numbered(number + 1)
+        size, face, edge = (90, "none", "black") if hollow else (28, style.color, style.color)
+        colors: dict[str, Any] = {"facecolors": face, "edgecolors": edge}
+        axes.scatter(chosen["epsilon"] / scale, chosen["ratio"], s=size, marker=style.marker, **colors, label=name)
     epsilons = np.linspace(0, float(cells["epsilon"].max()), 400)
     half = [1 - 2 * mislabelled_share(epsilon, 0.0, scale=scale) for epsilon in epsilons]
     axes.plot(epsilons / scale, half, color="black", linewidth=1, label="half of what PE keeps is mislabelled")
@@ -157,15 +147,8 @@ def _draw_map(axes: Axes, cells: pd.DataFrame, studies: list[PerceptronStage]) -
 
 def _draw_collapse(axes: Axes, data: pd.DataFrame, loads: tuple[float, ...]) -> None:
     for number, load in enumerate(loads):
-        style, cells = SeriesStyle.numbered(number), data[data["load"] == load]
-        axes.plot(
-            cells["mislabelled"],
-            cells["prune_easy"],
-            linestyle="none",
-            marker=style.marker,
-            color=style.color,
-            label=f"α = {load:g}",
-        )
+        cells, dots = data[data["load"] == load], SeriesStyle.numbered(number)._replace(linestyle="none")._asdict()
+        axes.plot(cells["mislabelled"], cells["prune_easy"], **dots, label=f"α = {load:g}")
     axes.axvline(0.5, color="black", linewidth=1)
     axes.set(xlabel="mislabelled share of what PE keeps", ylabel="angle error of PE, arccos(R) / π", ylim=(-0.02, 0.56))
     axes.legend(loc="center left")

@@ -9,13 +9,7 @@ from pydantic import Field
 
 from robustprune.core.errors import UserError
 from robustprune.core.job import Job
-from robustprune.experiments.figures.figure import (
-    COLORS,
-    FigureStage,
-    figure_form,
-    legend_below,
-    new_panels,
-)
+from robustprune.experiments.figures.figure import COLORS, FigureStage, figure_form, legend_below, new_panels
 from robustprune.experiments.figures.measures import (
     Compared,
     FigureOfScores,
@@ -57,7 +51,6 @@ class Scatter(FigureOfScores):
 
     @property
     def measured(self) -> tuple[str, ...]:
-        """The second method."""
         return (self.second.method,)
 
     def plan(self, name: str, context: Context) -> str:
@@ -118,17 +111,11 @@ def _cells(first: Scores, second: Scores) -> pd.DataFrame:
     """Return a row a cell that is not empty: its edges, and its number of images."""
     import pandas as pd
 
-    counts, *edges = np.histogram2d(first, second, bins=BINS)
+    counts, first_edges, second_edges = np.histogram2d(first, second, bins=BINS)
     rows, columns = np.nonzero(counts)
-    return pd.DataFrame(
-        {
-            "first_low": edges[0][rows],
-            "first_high": edges[0][rows + 1],
-            "second_low": edges[1][columns],
-            "second_high": edges[1][columns + 1],
-            "images": counts[rows, columns].astype(int),
-        }
-    )
+    firsts = {"first_low": first_edges[rows], "first_high": first_edges[rows + 1]}
+    seconds = {"second_low": second_edges[columns], "second_high": second_edges[columns + 1]}
+    return pd.DataFrame({**firsts, **seconds, "images": counts[rows, columns].astype(int)})
 
 
 def _draw(spec: ScatterStage, first: Scores, second: Scores) -> Figure:
@@ -137,13 +124,8 @@ def _draw(spec: ScatterStage, first: Scores, second: Scores) -> Figure:
     figure, panels = new_panels(1, 1, width=4.4, height=3.6)
     axes = panels[0][0]
     counts, *edges = np.histogram2d(first, second, bins=BINS)
-    image = axes.pcolormesh(
-        *edges,
-        np.ma.masked_equal(counts.T, 0),
-        norm=LogNorm(LIGHTEST, max(2, counts.max())),
-        cmap="Greys",
-        rasterized=True,
-    )
+    shades = LogNorm(LIGHTEST, max(2, counts.max()))
+    image = axes.pcolormesh(*edges, np.ma.masked_equal(counts.T, 0), norm=shades, cmap="Greys", rasterized=True)
     bar = figure.colorbar(image, ax=axes, label="images in a cell")
     ticks = np.unique(np.geomspace(1, counts.max(), 4).round()).astype(int)
     bar.ax.set_ylim(1, None)

@@ -60,7 +60,6 @@ class ToyBoundaries(FigureEntry):
     panels: tuple[Dropped, ...] = Field(min_length=1, description="the points that are dropped, a panel each")
 
     def plan(self, name: str, context: Context) -> str:
-        """Plan the study and the figure's stage, and return its id."""
         study = context.add(context.config.clouds.study())
         return context.add(
             ToyBoundariesStage(name=name, title=self.title, claim=self.claim, panels=self.panels, study=study)
@@ -87,7 +86,7 @@ class ToyBoundariesStage(FigureStage):
 
 def _draw(points: pd.DataFrame, field: pd.DataFrame, panels: tuple[str, ...], settings: ToySettings) -> Figure:
     figure, axes = new_panels(1, len(panels), width=3.4, height=3.3)
-    for panel, (letter, dropped) in zip(axes[0], zip("abcde", panels, strict=False), strict=True):
+    for panel, letter, dropped in zip(axes[0], "abcde"[: len(panels)], panels, strict=True):
         _draw_points(panel, points, dropped)
         _draw_boundary(panel, field, dropped)
         panel.set(title=f"{letter}. {NAMES[dropped]}", xlabel="first coordinate", aspect="equal")
@@ -106,9 +105,8 @@ def _draw_points(axes: Axes, points: pd.DataFrame, dropped: str) -> None:
     for label in (0, 1):
         style, cloud = SeriesStyle.numbered(1 + label), points[points["label"] == label]
         kept = cloud[cloud[dropped]]
-        axes.scatter(
-            kept["x"], kept["y"], s=9, marker=style.marker, color=style.color, label=f"class {label}", linewidths=0
-        )
+        drawn: dict[str, Any] = {"marker": style.marker, "color": style.color, "label": f"class {label}"}
+        axes.scatter(kept["x"], kept["y"], s=9, linewidths=0, **drawn)
     gone = points[~points[dropped]]
     axes.scatter(gone["x"], gone["y"], s=12, marker="x", color="0.6", linewidths=0.7, label="dropped")
 
@@ -133,9 +131,8 @@ def _sentences(measures: pd.DataFrame, panels: tuple[str, ...], settings: ToySet
         rows = measures[measures["dropped"] == drop]
         means = "; ".join(f"{name} {_percent(rows[measure])}" for measure, name in MEASURES.items())
         yield f"Measured, {NAMES[drop]}, mean and 95 % interval over the trials: {means}."
-    control = "random"
-    for drop in (drop for drop in panels if drop not in ("none", control)):
-        changes = "; ".join(f"{name} {_change(measures, drop, control, measure)}" for measure, name in MEASURES.items())
+    for drop in (drop for drop in panels if drop not in ("none", "random")):
+        changes = "; ".join(f"{name} {_change(measures, drop, measure)}" for measure, name in MEASURES.items())
         yield f"Against as many random points dropped, {NAMES[drop]}: {changes}."
 
 
@@ -145,9 +142,9 @@ def _percent(values: Any) -> str:
     return f"{Summary.of((100 * np.asarray(values)).tolist()).told(1)} %"
 
 
-def _change(measures: pd.DataFrame, drop: str, control: str, measure: str) -> str:
-    """Return the difference from the control in percentage points, trial by trial."""
+def _change(measures: pd.DataFrame, drop: str, measure: str) -> str:
+    """Return the difference from dropping at random in percentage points, trial by trial."""
     from robustprune.experiments.statistics import Summary
 
-    first, second = (100 * measures.loc[measures["dropped"] == name, measure].to_numpy() for name in (drop, control))
+    first, second = (100 * measures.loc[measures["dropped"] == name, measure].to_numpy() for name in (drop, "random"))
     return Summary.of((first - second).tolist()).told(1, sign="+")

@@ -20,12 +20,7 @@ from robustprune.core.job import Job
 from robustprune.core.paths import dynamics_name
 from robustprune.core.settings import Settings
 from robustprune.core.stage import ModelId, ScoreId, StageId
-from robustprune.experiments.figures.figure import (
-    FigureStage,
-    SeriesStyle,
-    figure_form,
-    new_panels,
-)
+from robustprune.experiments.figures.figure import FigureStage, SeriesStyle, figure_form, new_panels
 from robustprune.experiments.figures.measures import (
     FigureOfScores,
     MeasureClaim,
@@ -69,7 +64,7 @@ class Movements:
         certainty: (T, N) probability of the label.
         uncertainty: (N,).
         slow: (N,) mean magnitude of the slow movements.
-        fast: (N,) mean magnitude of the fast movements.
+        fast: (N,) of the fast movements.
         highest_slow: number of the fastest of the slow frequencies.
     """
 
@@ -168,11 +163,7 @@ class TrajectoriesStage(FigureStage):
     def run(self, job: Job) -> dict[str, Any]:
         """Publish the figure: a column a series, above predictions of some images, below uncertainty and movement.
 
-        Returns:
-            title, the correlations of each series, and for each claim its checks in words and its verdict.
-
-        Raises:
-            UserError: when a store is damaged, or too few epochs were recorded to tell fast from slow.
+        Raises UserError when a store is damaged, or too few epochs were recorded to tell fast from slow.
         """
         import pandas as pd
 
@@ -182,9 +173,8 @@ class TrajectoriesStage(FigureStage):
             {series.method: defined(Trajectories.measures, _movements(job, series)) for series in of_seed}
             for of_seed in self.again
         ]
-        tables = ((method, table) for method, movements in moved.items() for table in _tables(movements))
-        data = pd.concat([table.assign(series=method) for method, table in tables])
-        data.insert(0, "series", data.pop("series"))
+        tables = {method: pd.concat(_tables(movements)) for method, movements in moved.items()}
+        data = pd.concat(tables, names=["series"]).reset_index("series")
         shown = [
             f"{method}: n = {movements.certainty.shape[1]:,} images, {len(movements.after)} epochs recorded, slow are "
             f"frequencies up to {movements.highest_slow}, of {len(movements.after) // 2}. "
@@ -209,8 +199,7 @@ def _movements(job: Job, series: TrajectorySeries) -> Movements:
 def magnitudes(certainty: Values, *, window: int) -> tuple[Values, Values, int]:
     """Return mean magnitudes of the slow and the fast frequencies of (T, N) predictions, and the number of slow ones.
 
-    Raises:
-        UserError: when there is no fast frequency.
+    Raises UserError when there is no fast frequency.
     """
     epochs = len(certainty)
     highest = max(1, epochs // (SLOW_WINDOWS * window))
@@ -229,6 +218,7 @@ def _chosen(uncertainty: Values) -> dict[str, list[int]]:
 
 
 def _evenly(uncertainty: Values) -> npt.NDArray[np.int64]:
+    """Return images that lie evenly over the ranks."""
     order = np.argsort(uncertainty, kind="stable")
     return order[np.unique(np.linspace(0, len(order) - 1, min(SHOWN_IMAGES, len(order))).astype(np.int64))]
 
@@ -236,25 +226,14 @@ def _evenly(uncertainty: Values) -> npt.NDArray[np.int64]:
 def _tables(moved: Movements) -> list[pd.DataFrame]:
     import pandas as pd
 
-    predictions = [
-        pd.DataFrame(
-            {
-                "panel": "course",
-                "image": image,
-                "group": group,
-                "epoch": moved.after,
-                "certainty": moved.certainty[:, image],
-            }
-        )
-        for group, images in _chosen(moved.uncertainty).items()
-        for image in images
-    ]
-    images = _evenly(moved.uncertainty)
-    movements = {"uncertainty": moved.uncertainty[images], "slow": moved.slow[images], "fast": moved.fast[images]}
-    return [
-        *predictions,
-        pd.DataFrame({"panel": "movement", "image": images, **movements}),
-    ]
+    tables = []
+    for group, images in _chosen(moved.uncertainty).items():
+        for image in images:
+            certainty = {"epoch": moved.after, "certainty": moved.certainty[:, image]}
+            tables.append(pd.DataFrame({"panel": "course", "image": image, "group": group, **certainty}))
+    shown = _evenly(moved.uncertainty)
+    movements = {"uncertainty": moved.uncertainty[shown], "slow": moved.slow[shown], "fast": moved.fast[shown]}
+    return [*tables, pd.DataFrame({"panel": "movement", "image": shown, **movements})]
 
 
 def _draw(moved: Mapping[str, Movements], measured: Mapping[str, Measured]) -> Figure:
@@ -276,20 +255,17 @@ def _draw_predictions(axes: Axes, moved: Movements) -> None:
         style = SeriesStyle.numbered(number)
         for count, image in enumerate(images):
             label = f"{group} uncertainty" if count == 0 else None
-            axes.plot(moved.after, moved.certainty[:, image], color=style.color, linestyle=style.line, label=label)
+            axes.plot(moved.after, moved.certainty[:, image], color=style.color, linestyle=style.linestyle, label=label)
     axes.legend(loc="best")
 
 
 def _draw_movements(axes: Axes, moved: Movements, measured: Measured) -> None:
     images = _evenly(moved.uncertainty)
-    parts: tuple[tuple[str, Values, str], ...] = (
-        ("slow", moved.slow, "correlation_low"), ("fast", moved.fast, "correlation_high"),
-    )  # fmt: skip
-    for number, (name, values, key) in enumerate(parts):
-        style = SeriesStyle.numbered(number + 1)
-        r = f", R = {measured[key]:.2f}" if key in measured else ""
+    parts = {"slow": (moved.slow, "correlation_low"), "fast": (moved.fast, "correlation_high")}
+    for number, (name, (values, key)) in enumerate(parts.items()):
+        dots = SeriesStyle.numbered(number + 1)._replace(linestyle="none")._asdict()
+        label = f"{name}, R = {measured[key]:.2f}" if key in measured else name
         axes.plot(
-            moved.uncertainty[images], values[images], linestyle="none", marker=style.marker, markersize=2.5,
-            color=style.color, alpha=0.6, label=f"{name}{r}", rasterized=True,
-        )  # fmt: skip
+            moved.uncertainty[images], values[images], **dots, markersize=2.5, alpha=0.6, label=label, rasterized=True
+        )
     axes.legend(loc="upper left")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import numpy as np
 from pydantic import Field
@@ -16,6 +16,7 @@ from robustprune.experiments.figures.figure import (
     COLORS,
     FigureEntry,
     FigureStage,
+    Panel,
     figure_form,
     new_panels,
     publish_figure,
@@ -42,22 +43,10 @@ DEFINITION = {"figures.layouts": 5}
 MORE_COLORS = ("#999999", "#882255")  # beyond the palette, for ten classes; each also has its number in its middle
 
 
-class LayoutMeasure(NamedTuple):
-    """A measure of a t-SNE layout.
-
-    Attributes:
-        name: its name in a caption.
-        decimals: digits after the decimal point that are shown.
-    """
-
-    name: str
-    decimals: int
-
-
 MEASURES = {
-    "purity": LayoutMeasure("neighbours of the same class, %", 1),
-    "density": LayoutMeasure("density, images per unit area", 0),
-    "separation": LayoutMeasure("separation, squared distance to the nearest centroid", 2),
+    "purity": Panel("neighbours of the same class, %", 1),
+    "density": Panel("density, images per unit area", 0),
+    "separation": Panel("separation, squared distance to the nearest centroid", 2),
 }
 
 
@@ -70,13 +59,12 @@ class TsnePanels(FigureEntry):
     rows: tuple[LayoutRow, ...] = Field(min_length=1)
 
     def plan(self, name: str, context: Context) -> str:
-        """Plan the figure's stage and return its id. Raises UserError for what the configuration does not allow."""
-        panels = tuple(
-            TsnePanel(method=row.method, layouts=tuple(context.layout(row, seed) for seed in context.config.seeds))
-            for row in self.rows
-        )
+        config, panels = context.config, []
+        for row in self.rows:
+            layouts = tuple(context.layout(row, seed) for seed in config.seeds)
+            panels.append(TsnePanel(method=row.method, layouts=layouts))
         return context.add(
-            TsnePanelsStage(name=name, title=self.title, claim=self.claim, rows=panels, settings=context.config.layout)
+            TsnePanelsStage(name=name, title=self.title, claim=self.claim, rows=tuple(panels), settings=config.layout)
         )
 
 
@@ -103,9 +91,7 @@ class TsnePanelsStage(FigureStage):
             row.method: [pd.read_parquet(job.upstream("layouts", stage) / LAYOUT_FILE) for stage in row.layouts]
             for row in self.rows
         }
-        shown = pd.concat([seeds[0].assign(panel=method) for method, seeds in layouts.items()])[
-            ["panel", "index", "label", "x", "y"]
-        ]
+        shown = pd.concat({method: seeds[0] for method, seeds in layouts.items()}, names=["panel"]).reset_index("panel")
         caption = [self.title, *_sentences(layouts, self)]
         publish_figure(job, _draw(shown, self), shown.round({"x": 3, "y": 3}), caption)
         return {"title": self.title, "images": len(shown)}
@@ -161,7 +147,7 @@ def _sentences(layouts: dict[str, list[pd.DataFrame]], spec: TsnePanelsStage) ->
     for method, of_method in layouts.items():
         measured = pd.DataFrame([measures_of(layout, spec.settings.density_images) for layout in of_method])
         means = "; ".join(
-            f"{measure.name} {Summary.of(measured[name].tolist()).told(measure.decimals)}"
+            f"{measure.label} {Summary.of(measured[name].tolist()).told(measure.decimals)}"
             for name, measure in MEASURES.items()
             if measured[name].notna().all()
         )

@@ -16,8 +16,7 @@ from pydantic import Field, model_validator
 from robustprune.core.errors import UserError
 from robustprune.core.job import Job
 from robustprune.evaluation.settings import AttackNames
-from robustprune.experiments.figures.curve_claims import CurveClaim
-from robustprune.experiments.figures.curves import FigureOfRuns, SeriesSpec, shown_in_words
+from robustprune.experiments.figures.curves import CurveClaim, FigureOfRuns, SeriesSpec, shown_in_words
 from robustprune.experiments.figures.figure import (
     FigureStage,
     Panel,
@@ -26,11 +25,10 @@ from robustprune.experiments.figures.figure import (
     in_words,
     publish_figure,
 )
-from robustprune.experiments.tables.specs import RowSpec
+from robustprune.experiments.tables.row_specs import RowSpec
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from robustprune.experiments.figures.lines import Curve
@@ -45,10 +43,7 @@ CAPTION = (
 )
 
 
-VALIDATIONS = {
-    "validation_clean": Panel("clean accuracy, %", 2),
-    "validation_pgd": Panel("robustness under C&W, %", 2),
-}
+VALIDATIONS = {"validation_clean": Panel("clean accuracy, %", 2), "validation_pgd": Panel("robustness under C&W, %", 2)}
 ValidationName = Annotated[str, in_words(VALIDATIONS)]
 
 
@@ -97,11 +92,7 @@ class ValidationCurvesStage(FigureStage):
     claims: tuple[CurveClaim, ...]
 
     def run(self, job: Job) -> dict[str, Any]:
-        """Publish the figure: a panel per quantity, a curve per method over the epochs, and the test accuracy.
-
-        Returns:
-            title, number of points, and for each claim its checks in words and its verdict.
-        """
+        """Publish the figure: a panel per quantity, a curve per method over the epochs, and the test accuracy."""
         import pandas as pd
 
         from robustprune.experiments.claims import sentences
@@ -130,15 +121,11 @@ def validation_curve(runs: Sequence[Run], names: Sequence[str]) -> Curve:
 
     tables = {run.seed: run.history.set_index("epoch").reindex(columns=list(names)).dropna(how="all") for run in runs}
     epochs = sorted(set.intersection(*(set(table.index) for table in tables.values())))
-    return Curve(
-        {
-            float(epoch): {
-                name: Sample({seed: 100 * float(table.loc[epoch, name]) for seed, table in tables.items()})
-                for name in names
-            }
-            for epoch in epochs
-        }
-    )
+
+    def at(epoch: Any, name: str) -> Sample:
+        return Sample({seed: 100 * float(table.loc[epoch, name]) for seed, table in tables.items()})
+
+    return Curve({float(epoch): {name: at(epoch, name) for name in names} for epoch in epochs})
 
 
 def nearest_epoch(curve: Curve, share: float) -> float:
@@ -153,20 +140,16 @@ def _tested(job: Job, spec: ValidationCurvesStage) -> dict[str, Curve]:
     from robustprune.experiments.runs import RowRuns
     from robustprune.experiments.tables.quantities import accuracy, robustness_cw
 
-    tested = {"validation_clean": accuracy, "validation_pgd": robustness_cw}
-    rows = {
-        series.method: RowRuns(job, RowSpec(method="", runs=series.level), chance=0, compared=None)
-        for series in spec.series
-    }
-    return {
-        method: Curve({}, level={name: tested[name](row) for name in spec.quantities}) for method, row in rows.items()
-    }
+    tested, curves = {"validation_clean": accuracy, "validation_pgd": robustness_cw}, {}
+    for series in spec.series:
+        row = RowRuns(job, RowSpec(method="", runs=series.level), chance=0, compared=None)
+        curves[series.method] = Curve({}, level={name: tested[name](row) for name in spec.quantities})
+    return curves
 
 
 def _mark_tested(figure: Figure, tested: pd.DataFrame, names: Sequence[str]) -> None:
     """Draw a hollow marker for each method at the right end of its panel, a little apart from the others."""
-    panels: list[Axes] = figure.axes
-    for axes, quantity in zip(panels, names, strict=True):
+    for axes, quantity in zip(figure.axes, names, strict=True):
         end = axes.get_xlim()[1]
         step = (end - axes.get_xlim()[0]) * 0.02
         series = tested[tested["quantity"] == quantity] if len(tested) else tested

@@ -15,13 +15,7 @@ from robustprune.core.files import replacing
 from robustprune.core.job import Job
 from robustprune.core.settings import Settings
 from robustprune.core.stage import Stage
-from robustprune.experiments.studies.feature_formulas import (
-    STRONG,
-    End,
-    Floats,
-    fragile_classifier,
-    robust_classifier,
-)
+from robustprune.experiments.studies.feature_formulas import STRONG, End, Floats, fragile_classifier, robust_classifier
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,16 +82,12 @@ class FeaturePoints(NamedTuple):
     """Points of the model.
 
     Attributes:
-        robust: (N,) bool, whether a point is of D_robust.
+        robust: (N,) True for points of D_robust.
         features: (N, 1 + d) float64, y x; the robust feature first.
     """
 
     robust: npt.NDArray[np.bool_]
     features: Floats
-
-    def at(self, rows: npt.NDArray[np.int64]) -> FeaturePoints:
-        """Return some of the points."""
-        return FeaturePoints(self.robust[rows], self.features[rows])
 
 
 COUNTS_FILE = "counts.parquet"
@@ -113,11 +103,9 @@ class Count(NamedTuple):
         quantity: attacked (accuracy over ``x`` = epsilon / eta), mixed (of the robust classifier, over the share of
             D_robust), composition (share of D_robust among what is left, over the share pruned), clean or strong
             (accuracy of the classifier trained on what is left, without an attack and at 2 eta).
-        series: which classifier, or which end is pruned.
+        series: the classifier, or the end that is pruned.
         x: place on the axis.
-        trial: number of the trial.
-        hits: points that are right, or of D_robust.
-        points: all points.
+        hits: points that are right, or of D_robust, among all ``points``.
     """
 
     quantity: str
@@ -176,7 +164,8 @@ def prune(random: np.random.Generator, points: FeaturePoints, share: float, end:
     loss = (points.features[:, 0] - 1) ** 2
     shuffled = random.permutation(len(loss))
     ordered = shuffled[np.argsort(loss[shuffled] if end == "low_loss" else -loss[shuffled], kind="stable")]
-    return points.at(np.sort(ordered[round(share * len(loss)) :]))
+    left = np.sort(ordered[round(share * len(loss)) :])
+    return FeaturePoints(points.robust[left], points.features[left])
 
 
 def count_right(features: Floats, weights: Floats, epsilon: float) -> int:
@@ -192,8 +181,7 @@ def _random(model: FeatureModelSettings, *purpose: str | int) -> np.random.Gener
 
 def _attacked(model: FeatureModelSettings) -> Iterator[Count]:
     """Yield the accuracy of the paper's two classifiers, for each attack on newly drawn points."""
-    classifiers = {"robust": robust_classifier(model), "fragile": fragile_classifier(model)}
-    for series, weights in classifiers.items():
+    for series, weights in (("robust", robust_classifier(model)), ("fragile", fragile_classifier(model))):
         for attack in ATTACKS:
             points = draw_points(_random(model, "attacked", series, str(attack)), model.test_points, model)
             right = count_right(points.features, weights, attack * model.mean)
@@ -211,6 +199,8 @@ def _mixed(model: FeatureModelSettings) -> Iterator[Count]:
 
 def _pruned(model: FeatureModelSettings) -> Iterator[Count]:
     """Yield the composition of pruned training points, and the accuracy of a classifier that is trained on them."""
+    from robustprune.experiments.studies.student import train_student
+
     for trial in range(model.trials):
         points = draw_points(_random(model, "training", trial), model.training_points, model)
         test = draw_points(_random(model, "test", trial), model.test_points, model)
@@ -218,12 +208,7 @@ def _pruned(model: FeatureModelSettings) -> Iterator[Count]:
             for share in PRUNED_SHARES:
                 left = prune(_random(model, "pruning", trial), points, share, end)
                 yield Count("composition", end, share, trial, int(left.robust.sum()), len(left.robust))
-                yield from _trained(model, left, test, Count("", end, share, trial, 0, len(test.robust)))
-
-
-def _trained(model: FeatureModelSettings, left: FeaturePoints, test: FeaturePoints, place: Count) -> Iterator[Count]:
-    from robustprune.experiments.studies.student import train_student
-
-    weights = train_student(left.features, model.training_attack * model.mean).weights
-    for quantity, attack in (("clean", 0.0), ("strong", STRONG)):
-        yield place._replace(quantity=quantity, hits=count_right(test.features, weights, attack * model.mean))
+                weights = train_student(left.features, model.training_attack * model.mean).weights
+                for quantity, attack in (("clean", 0.0), ("strong", STRONG)):
+                    right = count_right(test.features, weights, attack * model.mean)
+                    yield Count(quantity, end, share, trial, right, len(test.robust))

@@ -84,10 +84,7 @@ class PerceptronSettings(Settings):
     seed: int = Field(0, ge=0, description="of all draws")
     curves: PerceptronGrid = Field(
         PerceptronGrid(
-            trials=20,
-            loads=(0.5, 1, 2, 4, 8, 20, 50),
-            easy_ratios=(0.5, 0.8, 0.95),
-            difficult_ratios=(0.5, 0.8),
+            trials=20, loads=(0.5, 1, 2, 4, 8, 20, 50), easy_ratios=(0.5, 0.8, 0.95), difficult_ratios=(0.5, 0.8)
         ),
         description="of PUMA's figures 1 to 4",
     )
@@ -183,15 +180,8 @@ class PerceptronStage(Stage):
 
         with threadpool_limits(limits=1, user_api="blas"):  # a student is too small to share
             blocks = compute_rows(job, len(wanted), train, what="training students", unit="students", batch_size=1)
-        errors = pd.DataFrame(
-            {
-                "strategy": [point.curve.strategy for point in wanted],
-                "ratio": [point.curve.ratio for point in wanted],
-                "load": [point.load for point in wanted],
-                "trial": [point.trial for point in wanted],
-                **collect(blocks),
-            }
-        )
+        places = [{**point.curve.model_dump(), "load": point.load, "trial": point.trial} for point in wanted]
+        errors = pd.DataFrame(places).assign(**collect(blocks))
         with replacing(job.partial / ERRORS_FILE) as temporary:
             errors.to_parquet(temporary, index=False)
         job.publish(ERRORS_FILE)
@@ -238,15 +228,9 @@ def _measure(spec: PerceptronStage, point: Point) -> dict[str, float | bool]:
 def draw_samples(
     random: np.random.Generator, count: int, curve: PerceptronCurve, *, features: int, scale: float, floor: float
 ) -> Floats:
-    """Draw ``count`` samples that are left after pruning.
+    """Draw ``count`` samples that are left after pruning, of features with standard deviation ``scale``.
 
-    Args:
-        random: generator of the draws.
-        count: samples that are kept.
-        curve: the pruning.
-        features: K.
-        scale: standard deviation of a feature.
-        floor: samples of a smaller margin are removed before the pruning.
+    Samples of a margin below ``floor`` are removed before the pruning.
 
     Returns:
         (count, features) float64, y x: the first column is the margin, in ascending order.

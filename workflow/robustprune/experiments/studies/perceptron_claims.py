@@ -30,7 +30,6 @@ class ErrorCurve(NamedTuple):
     """The error of a curve over alpha, in numbers.
 
     Attributes:
-        curve: its pruning.
         early: exponent over the lower half of the alpha, over the trials with an error at each; None below two trials.
         late: exponent over the upper half.
         last: mean angle error at the largest alpha.
@@ -82,13 +81,9 @@ def compare(first: Summary, second: Summary) -> Comparison:
 def error_curves(
     errors: pd.DataFrame, curves: Sequence[PerceptronCurve], loads: Sequence[float], fitted: Sequence[float]
 ) -> Iterator[ErrorCurve]:
-    """Yield the numbers of each curve of a study.
+    """Yield the numbers of each curve of a study; the first curve is that without pruning.
 
-    Args:
-        errors: of the study's students.
-        curves: the first one is that without pruning.
-        loads: all loads, ascending.
-        fitted: the loads over which exponents are fitted.
+    ``loads`` are ascending, ``fitted`` those of them over which exponents are fitted.
     """
     first, middle, last = halves(fitted)
     none = summaries(errors, curves[0])
@@ -119,6 +114,6 @@ def change(errors: pd.DataFrame, others: pd.DataFrame, curve: PerceptronCurve) -
     changes: dict[float, Summary | None] = {}
     for load, trials in both.groupby("load"):
         base = float(trials["angle_error_other"].mean())
-        percent = 100 * (trials["angle_error"] - trials["angle_error_other"]) / base if base > 0 else None
-        changes[float(str(load))] = None if percent is None else Summary.of(percent.tolist())
+        gaps = trials["angle_error"] - trials["angle_error_other"]
+        changes[float(str(load))] = Summary.of((100 * gaps / base).tolist()) if base > 0 else None
     return changes

@@ -59,9 +59,7 @@ class Student:
 def train_student(samples: Floats, epsilon: float) -> Student:
     """Train a student on the logistic loss under attack until it converges.
 
-    Args:
-        samples: (N, K) float64, y x of each sample.
-        epsilon: size of the attack in L-infinity, in units of the samples.
+    Samples are (N, K) float64, y x; ``epsilon`` is the size of the attack in L-infinity, in units of the samples.
     """
     weights, converged = least_loss(samples, epsilon)
     margins = attacked_margins(samples, weights, epsilon)
@@ -103,9 +101,6 @@ def widest_margin(samples: Floats, epsilon: float, *, nearest: npt.NDArray[np.in
         samples: (N, K) float64, y x of samples that some student fits under attack.
         epsilon: size of the attack.
         nearest: (N,) the samples' numbers, by their margins under a student that is near the solution.
-
-    Returns:
-        (K,) float64.
     """
     features = samples.shape[1]
     chosen = nearest[: 2 * features]

@@ -34,8 +34,19 @@ DEEPFOOL: dict[str, Any] = {
     "negative": "unsigned",
 }
 """Settings of DeepFool, as in training.mid_training."""
+GRID = 101  # places along each axis of FIELD_FILE
+PGD_STEPS, PGD_STEP = 20, 0.25  # of the evaluation
 
+POINTS_FILE = "points.parquet"
+"""A row a point of the first trial: x, y, label, loss, distance, and for each pruning True if it is kept."""
+FIELD_FILE = "field.parquet"
+"""A row a place of a grid over the unit square: x, y, and for each pruning the logit of class 1 minus that of class 0,
+of the first trial's last network."""
+MEASURES_FILE = "measures.parquet"
+"""A row a trial and pruning: accuracy, robustness (PGD), disagreement (with the best classifier), label_noise
+(share of the kept points that the best classifier has wrong)."""
 
+Floats = npt.NDArray[np.float64]
 ToyPruning = Literal["none", "random", "low_distance", "low_loss", "high_loss"]
 """The points that are dropped in the middle of the training, by the names of ``mid_training.strategy``."""
 
@@ -68,11 +79,9 @@ class ToySettings(Settings):
 
 
 class PointScores(NamedTuple):
-    """Scores of each point by the half-trained network, as those of images in ``training.mid_training``.
+    """Scores (N,) of the points by the half-trained network, as those of images in ``training.mid_training``.
 
-    Attributes:
-        loss: (N,) float32, cross-entropy after a step of RS-FGSM.
-        distance: (N,) float32, by DeepFool in L2, of the clean point.
+    The loss is the cross-entropy after a step of RS-FGSM; the distance is DeepFool's in L2, of the clean point.
     """
 
     loss: npt.NDArray[np.float32]
@@ -80,14 +89,7 @@ class PointScores(NamedTuple):
 
 
 class ToyTraining:
-    """A network in training.
-
-    Args:
-        settings: of the toy model.
-        trial: number of the trial, for its seeds.
-        points: (N, 1, 1, 2) float32.
-        labels: (N,) int64.
-    """
+    """A network in training on (N, 1, 1, 2) float32 points and (N,) int64 labels; seeds depend on the trial."""
 
     def __init__(self, settings: ToySettings, trial: int, points: Tensor, labels: Tensor) -> None:
         import torch
@@ -115,12 +117,7 @@ class ToyTraining:
 
     def _attacked(self, purpose: str) -> Tensor:
         """Return the points after a step of RS-FGSM from a start that is drawn for this purpose and step."""
-        import torch
-
-        from robustprune.core.randomness import generator
-
-        draw = generator(self.settings.seed, purpose, self.trial, self.step)
-        start = (2 * torch.rand(self.points.shape, generator=draw) - 1) * self.settings.epsilon
+        start = _random_start(self.points, self.settings, purpose, self.trial, self.step)
         return attack(self.network, self.points, self.labels, self.settings, start=start, steps=1, step=LONG_STEP)
 
     def without(self, dropped: ToyPruning, measured: PointScores) -> tuple[ToyTraining, npt.NDArray[np.bool_]]:
@@ -132,24 +129,6 @@ class ToyTraining:
         chosen = torch.from_numpy(kept)
         rest.points, rest.labels = self.points[chosen], self.labels[chosen]
         return rest, kept
-
-
-Floats = npt.NDArray[np.float64]
-
-POINTS_FILE = "points.parquet"
-"""A row a point of the first trial: x, y, label, loss, distance, and for each pruning True if it is kept."""
-
-FIELD_FILE = "field.parquet"
-"""A row a place of a grid over the unit square: x, y, and for each pruning the logit of class 1 minus that of class 0,
-of the first trial's last network."""
-
-MEASURES_FILE = "measures.parquet"
-"""A row a trial and pruning: accuracy, robustness (PGD), disagreement (with the best classifier), label_noise
-(share of the kept points that the best classifier has wrong)."""
-
-GRID = 101  # places along each axis
-
-PGD_STEPS, PGD_STEP = 20, 0.25  # of the evaluation
 
 
 class ToyStage(Stage):
@@ -169,12 +148,12 @@ class ToyStage(Stage):
         """Publish the three files, and return the number of trained networks."""
         import pandas as pd
 
-        settings, prunings = self.settings, get_args(ToyPruning)
-        measures = []
-        total = settings.trials * len(prunings)
+        settings, measures = self.settings, []
+        total = settings.trials * len(get_args(ToyPruning))
+        x, y = np.meshgrid(*[np.linspace(0, 1, GRID, dtype=np.float32)] * 2)
         with job.progress("training in a plane", total=total, unit="networks") as progress:
             for trial in range(settings.trials):
-                points, field = pd.DataFrame(), _grid()
+                points, field = pd.DataFrame(), pd.DataFrame({"x": x.ravel(), "y": y.ravel()})
                 for row in _trained(settings, trial, points, field):
                     measures.append(row)
                     progress.advance(1)
@@ -189,10 +168,8 @@ class ToyStage(Stage):
         """Return the tables that the stage has made: points, field and measures."""
         import pandas as pd
 
-        points, field, measures = (
-            pd.read_parquet(directory / name) for name in (POINTS_FILE, FIELD_FILE, MEASURES_FILE)
-        )
-        return points, field, measures
+        points, field = pd.read_parquet(directory / POINTS_FILE), pd.read_parquet(directory / FIELD_FILE)
+        return points, field, pd.read_parquet(directory / MEASURES_FILE)
 
 
 def new_network(settings: ToySettings, trial: int) -> nn.Sequential:
@@ -204,25 +181,12 @@ def new_network(settings: ToySettings, trial: int) -> nn.Sequential:
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(settings.seed, "network", trial))
-        return nn.Sequential(
-            nn.Flatten(),
-            nn.Linear(2, settings.width),
-            nn.ReLU(),
-            nn.Linear(settings.width, settings.width),
-            nn.ReLU(),
-            nn.Linear(settings.width, 2),
-        )
+        first, second = nn.Linear(2, settings.width), nn.Linear(settings.width, settings.width)
+        return nn.Sequential(nn.Flatten(), first, nn.ReLU(), second, nn.ReLU(), nn.Linear(settings.width, 2))
 
 
 def attack(
-    network: nn.Module,
-    points: Tensor,
-    labels: Tensor,
-    settings: ToySettings,
-    *,
-    start: Tensor,
-    steps: int,
-    step: float,
+    network: nn.Module, points: Tensor, labels: Tensor, settings: ToySettings, *, start: Tensor, steps: int, step: float
 ) -> Tensor:
     """Return the points after PGD on the cross-entropy in L-infinity; ``step`` is in units of epsilon."""
     import torch
@@ -242,6 +206,16 @@ def attack(
         norm=norm_named("Linf"),
         start=start,
     )
+
+
+def _random_start(points: Tensor, settings: ToySettings, *purpose: str | int) -> Tensor:
+    """Draw perturbations in the ball of the attack, the same ones for a purpose."""
+    import torch
+
+    from robustprune.core.randomness import generator
+
+    draw = generator(settings.seed, *purpose)
+    return (2 * torch.rand(points.shape, generator=draw) - 1) * settings.epsilon
 
 
 def measure(network: nn.Module, points: Tensor, attacked: Tensor, labels: Tensor) -> PointScores:
@@ -271,15 +245,10 @@ def kept_of(
     if dropped == "none":
         return np.ones(count, bool)
     candidates = Candidates(pools=("clouds",), first=(0,), counts=(count,), labels=labels.numpy().astype(np.int16))
-    score, easy = (measured.distance, "high") if dropped == "low_distance" else (measured.loss, "low")
-    stay = choose(
-        candidates.scored(score, easy),  # type: ignore[arg-type]
-        strategy=dropped,
-        drop=DropShare(shares=(1 - settings.keep,)),
-        per="all",
-        seed=derive_seed(settings.seed, "dropped", trial),
-    )
-    return np.isin(np.arange(count), stay)
+    by_distance = dropped == "low_distance"
+    scored = candidates.scored(measured.distance, "high") if by_distance else candidates.scored(measured.loss, "low")
+    drop, seed = DropShare(shares=(1 - settings.keep,)), derive_seed(settings.seed, "dropped", trial)
+    return np.isin(np.arange(count), choose(scored, strategy=dropped, drop=drop, per="all", seed=seed))
 
 
 def draw_clouds(random: np.random.Generator, count: int, settings: ToySettings) -> tuple[Tensor, Tensor]:
@@ -319,16 +288,10 @@ def _write(job: Job, name: str, table: pd.DataFrame) -> None:
         table.to_parquet(temporary, index=False)
 
 
-def _grid() -> pd.DataFrame:
-    import pandas as pd
-
-    axis = np.linspace(0, 1, GRID, dtype=np.float32)
-    x, y = np.meshgrid(axis, axis)
-    return pd.DataFrame({"x": x.ravel(), "y": y.ravel()})
-
-
 def _trained(settings: ToySettings, trial: int, table: pd.DataFrame, field: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """Train once for each pruning; fill in ``table`` and ``field``, and yield the measures."""
+    import torch
+
     from robustprune.core.randomness import derive_seed
 
     random = np.random.default_rng(derive_seed(settings.seed, "clouds", trial))
@@ -340,26 +303,15 @@ def _trained(settings: ToySettings, trial: int, table: pd.DataFrame, field: pd.D
     table[["x", "y"]] = points.reshape(-1, 2).numpy()
     table["label"], table["loss"], table["distance"] = labels.numpy(), measured.loss, measured.distance
     noisy = (best_prediction(points) != labels).numpy()
+    places = torch.tensor(field[["x", "y"]].to_numpy(np.float32)).reshape(-1, 1, 1, 2)
     for dropped in get_args(ToyPruning):
         rest, table[dropped] = training.without(dropped, measured)
         rest.run(settings.steps_after)
-        field[dropped] = _gap(rest.network, field)
-        noise = float(noisy[table[dropped]].mean())
-        yield {
-            "trial": trial,
-            "dropped": dropped,
-            **_evaluate(rest.network, *test, settings, trial),
-            "label_noise": noise,
-        }
-
-
-def _gap(network: nn.Module, field: pd.DataFrame) -> Any:
-    import torch
-
-    places = torch.tensor(field[["x", "y"]].to_numpy(np.float32)).reshape(-1, 1, 1, 2)
-    with torch.no_grad():
-        logits = network(places)
-    return (logits[:, 1] - logits[:, 0]).numpy()
+        with torch.no_grad():
+            logits = rest.network(places)
+        field[dropped] = (logits[:, 1] - logits[:, 0]).numpy()
+        measures = _evaluate(rest.network, *test, settings, trial)
+        yield {"trial": trial, "dropped": dropped, **measures, "label_noise": float(noisy[table[dropped]].mean())}
 
 
 def _evaluate(
@@ -367,10 +319,7 @@ def _evaluate(
 ) -> dict[str, float]:
     import torch
 
-    from robustprune.core.randomness import derive_seed
-
-    draw = torch.Generator().manual_seed(derive_seed(settings.seed, "evaluation", trial))
-    start = (2 * torch.rand(points.shape, generator=draw) - 1) * settings.epsilon
+    start = _random_start(points, settings, "evaluation", trial)
     attacked = attack(network, points, labels, settings, start=start, steps=PGD_STEPS, step=PGD_STEP)
     with torch.no_grad():
         prediction, under_attack = network(points).argmax(1), network(attacked).argmax(1)

@@ -42,15 +42,12 @@ class TsneStage(Stage):
         return f"layout-{slug_of(self.model or self.pool)}"
 
     def run(self, job: Job) -> dict[str, Any]:
-        """Write layout.parquet: index int64, label int16, x and y float32 of each image.
+        """Write layout.parquet; return the measures of the classes with an area.
 
-        Returns:
-            images, density (images per area of their class's convex hull, on equally many of each class) and
-            separation (squared distance of a centroid to the nearest other), both over the ``classes`` that have an
-            area, axes having standard deviation 1.
-
-        Raises:
-            UserError: where fewer than two classes have an area, or there are too few images for the perplexity.
+        Returns images; density (images per area of their class's convex hull, on equally many of each class) and
+        separation (squared distance of a centroid to the nearest other) over the ``classes`` with an area, axes having
+        standard deviation 1. Raises UserError where fewer than two classes have an area, or there are too few images
+        for the perplexity.
         """
         import pandas as pd
 
@@ -63,26 +60,19 @@ class TsneStage(Stage):
         labels = pool.labels[rows]
         _refuse_too_few(self, labels)
         points = plane(pool.images[rows], self.settings, self.seed)
-        classes = classes_with_area(points, labels)
         with replacing(job.partial / LAYOUT_FILE) as temporary:
             table = {"index": rows.astype(np.int64), "label": labels, "x": points[:, 0], "y": points[:, 1]}
             pd.DataFrame(table).to_parquet(temporary, index=False)
         job.publish(LAYOUT_FILE)
-        return {
-            "images": len(rows),
-            "classes": len(classes),
-            "density": density(classes, self.settings.density_images),
-            "separation": separation(classes),
-        }
+        classes = classes_with_area(points, labels)
+        measures = {"density": density(classes, self.settings.density_images), "separation": separation(classes)}
+        return {"images": len(rows), "classes": len(classes), **measures}
 
 
 def plane(images: npt.NDArray[np.uint8], settings: TsneSettings, seed: int) -> Points:
-    """Return the place of each image, with mean 0 and standard deviation 1 along both axes.
+    """Return the place of each (N, C, H, W) image, with mean 0 and standard deviation 1 along both axes.
 
-    Args:
-        images: (N, C, H, W), N above the perplexity.
-        settings: components and perplexity.
-        seed: of both methods.
+    N is above the perplexity.
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE

@@ -42,12 +42,7 @@ class TsneSettings(Settings):
 
 
 def classes_with_area(points: Points, labels: npt.NDArray[np.integer[Any]]) -> list[Points]:
-    """Return the points of each class, by label, without its tail; a class with too few images has no area.
-
-    Args:
-        points: (N, 2).
-        labels: (N,) class of each.
-    """
+    """Return the points of each class, by label, without its tail; classes of too few images have no area."""
     classes, counts = np.unique(labels, return_counts=True)
     return [without_tail(points[labels == label]) for label in classes[counts >= FEWEST]]
 
@@ -96,11 +91,7 @@ def purity(points: Points, labels: npt.NDArray[np.integer[Any]]) -> float:
     """Return the share of an image's nearest other images that are of its class, the mean over images.
 
     1 where no two classes mix. It is not in the paper, and measures how clearly classes are delineated. It depends
-    little on the number of images, and not on the unit of length.
-
-    Args:
-        points: (N, 2), N >= 2.
-        labels: (N,) class of each.
+    little on the number of images, which is at least 2, and not on the unit of length.
     """
     from scipy.spatial import cKDTree
 

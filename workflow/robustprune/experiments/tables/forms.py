@@ -1,4 +1,4 @@
-"""The forms that tables have: rows of one sort, and columns, the quantities that are told of each."""
+"""The forms of tables in a file of experiments: their rows, and the quantities in their columns."""
 
 from typing import Annotated, Any, Literal, cast, get_args
 
@@ -16,14 +16,9 @@ from robustprune.experiments.tables.quantity import (
     only_of,
     refuse_unmeasured,
 )
-from robustprune.experiments.tables.settings import Cells, Check, Printed
+from robustprune.experiments.tables.row_specs import Cells, Check, Printed
 from robustprune.networks.architecture import Architecture, ArchitectureRole
 from robustprune.training.recipes.base import RecipeName
-
-
-def target_pattern(suffix: str) -> str:
-    """Return the pattern of a file in ``results`` or in a folder there."""
-    return rf"^[\w-]+(/[\w-]+)*\.{suffix}$"
 
 
 def _columns(form: Form) -> Any:
@@ -35,7 +30,7 @@ class Heading(Settings):
 
     title: Line
     target: str = Field(
-        pattern=target_pattern("csv"), description="file under results/ that shows the configured preset's table"
+        pattern=r"^[\w-]+(/[\w-]+)*\.csv$", description="file under results/ that shows the configured preset's table"
     )
     printed: Printed | None = Field(None, description="the paper's own numbers; none where it prints none")
     claims: tuple[Claim[Check], ...] = ()
@@ -48,15 +43,10 @@ class Heading(Settings):
         return tuple(row.method for row in rows)
 
     @model_validator(mode="after")
-    def _methods_are_distinct(self) -> "Heading":
-        twice = {method for method in self.methods if self.methods.count(method) > 1}
-        if twice:
-            raise ValueError(f"two rows have the method {min(twice)!r}")
-        return self
-
-    @model_validator(mode="after")
-    def _printed_rows_are_in_a_file(self) -> "Heading":
+    def _rows_are_distinct_and_in_a_file(self) -> "Heading":
         rows: tuple[Any, ...] = getattr(self, "rows", ())
+        if twice := {method for method in self.methods if self.methods.count(method) > 1}:
+            raise ValueError(f"two rows have the method {min(twice)!r}")
         if self.printed is None and (named := [row.method for row in rows if row.printed is not None]):
             raise ValueError(f"{named[0]!r} names a printed row, and the table no file of printed numbers")
         return self
@@ -73,9 +63,8 @@ class Heading(Settings):
     @model_validator(mode="after")
     def _claims_name_what_there_is(self) -> "Heading":
         for check in (check for claim in self.claims for check in claim.checks):
-            rows = [check.row, *([check.other] if isinstance(check.other, str) else [])]
-            for method in rows:
-                if method not in self.methods:
+            for method in (check.row, check.other):
+                if isinstance(method, str) and method not in self.methods:
                     raise ValueError(f"claims: there is no row {method!r}; there are {', '.join(self.methods)}")
             if check.quantity not in self.quantities:
                 raise ValueError(f"claims: there is no column {check.quantity}; there are {', '.join(self.quantities)}")
@@ -98,11 +87,11 @@ class Table(Heading):
     rows: tuple[Row, ...] = Field(min_length=1)
 
     def row(self, method: str) -> Row:
-        """The row of a method."""
+        """Return the row of a method."""
         return next(row for row in self.rows if row.method == method)
 
     def compared_with(self, row: Row) -> str:
-        """The method that a row is compared with."""
+        """Return the method that a row is compared with."""
         if isinstance(self.baseline, dict):
             return self.baseline[cast(Norm, row.norm)]
         return self.baseline or self.rows[0].method
@@ -126,7 +115,7 @@ class Table(Heading):
         return self
 
     @model_validator(mode="after")
-    def _what_rows_go_by_is_used(self) -> "Table":
+    def _keys_of_rows_are_used(self) -> "Table":
         for row in self.rows:
             if unused := row.unused_keys:
                 raise ValueError(
@@ -178,14 +167,7 @@ class Comparisons(Heading):
 
 
 HyperparameterName = Literal[
-    "architecture",
-    "optimizer",
-    "momentum",
-    "weight_decay",
-    "epochs",
-    "learning_rate",
-    "epsilon",
-    "attack_step",
+    "architecture", "optimizer", "momentum", "weight_decay", "epochs", "learning_rate", "epsilon", "attack_step"
 ]
 
 
@@ -217,7 +199,7 @@ def _is_of_a_layout(row: Row) -> Row:
 
 
 LayoutRow = Annotated[Row, AfterValidator(_is_of_a_layout)]
-"""A row of which a plane of images is shown."""
+"""A row whose images are shown by t-SNE."""
 
 
 class Layouts(Heading):

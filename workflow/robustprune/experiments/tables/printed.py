@@ -1,4 +1,4 @@
-"""The numbers that the papers print, from ``workflow/reference``. Quick to import, since every plan looks them up."""
+"""The papers' printed numbers, from ``workflow/reference``. Quick to import, since every plan looks them up."""
 
 from __future__ import annotations
 
@@ -12,21 +12,17 @@ from robustprune.core.errors import UserError
 from robustprune.core.paths import REFERENCE
 
 if TYPE_CHECKING:
-    from robustprune.experiments.tables.settings import Cells, Printed
+    from robustprune.experiments.tables.row_specs import Cells, Printed
 
 DEFINITION = {"tables.printed": 1}
 
 SPREADS = ("std", "ci95")
-"""What a printed number may have beside it: a standard deviation, or half of a 95 % interval."""
+"""The spreads of printed numbers: a standard deviation, or half of a 95 % interval."""
 
 
 @cache
 def read_printed(path: Path) -> tuple[Mapping[str, str], ...]:
-    """The rows of a file of printed numbers, every cell as it was written; one that a paper does not print is empty.
-
-    Raises:
-        UserError: where there is no such file.
-    """
+    """Return the rows of a file of printed numbers, all cells as text. Raises UserError for a missing file."""
     try:
         with path.open(newline="") as file:
             return tuple(csv.DictReader(file, restval=""))
@@ -35,14 +31,9 @@ def read_printed(path: Path) -> tuple[Mapping[str, str], ...]:
 
 
 def printed_row(printed: Printed, cells: Cells) -> Mapping[str, str]:
-    """The one row that has these cells, with a column for each quantity that is to stand beside ours.
+    """Return the one row of a file that has these cells: the text in its first column, or in each of some columns.
 
-    Args:
-        printed: the file in ``workflow/reference``, and its columns.
-        cells: the text in its first column, or in each of some columns.
-
-    Raises:
-        UserError: where there is no such file, column or row, or there are several such rows.
+    Raises UserError where there is no such file, column or row, or there are several such rows.
     """
     rows = read_printed(REFERENCE / printed.file)
     if not rows:
@@ -52,8 +43,8 @@ def printed_row(printed: Printed, cells: Cells) -> Mapping[str, str]:
     for column in (*wanted, *printed.beside.values()):
         if column not in columns:
             raise UserError(f"{printed.file} has no column {column!r}; it has {', '.join(columns)}")
-    found = [row for row in rows if all(row[column] == text for column, text in wanted.items())]
-    if len(found) != 1:
+    matching = [row for row in rows if all(row[column] == text for column, text in wanted.items())]
+    if len(matching) != 1:
         known = "; ".join(dict.fromkeys(" ".join(row[column] for column in wanted) for row in rows))
-        raise UserError(f"{printed.file} has {len(found)} rows with {dict(wanted)}; it has {known}")
-    return found[0]
+        raise UserError(f"{printed.file} has {len(matching)} rows with {dict(wanted)}; it has {known}")
+    return matching[0]

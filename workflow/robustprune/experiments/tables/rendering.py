@@ -1,4 +1,4 @@
-"""A table for people: Markdown and LaTeX, ours, the printed number and the difference side by side."""
+"""A table as Markdown and LaTeX: our number, the printed one and the difference side by side."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from robustprune.core.settings import Settings
 from robustprune.experiments.claims import RULE, Judged
 from robustprune.experiments.intervals import Cell, Sample
 from robustprune.experiments.tables.quantity import QUANTITIES
-from robustprune.experiments.tables.rows import Beside, TableRow, difference
+from robustprune.experiments.tables.rows import TableRow, difference
 
 if TYPE_CHECKING:
     from robustprune.experiments.tables.quantity import QuantityName
@@ -31,13 +31,7 @@ OURS = {"ci95": "ci95_seeds"}
 
 
 class ShownCell(Settings):
-    """A cell as text.
-
-    Attributes:
-        ours: what was measured.
-        printed: what the paper prints.
-        difference: ours minus printed.
-    """
+    """A cell as text: our number, the printed one, and ours minus printed."""
 
     ours: str
     printed: str = ""
@@ -45,14 +39,13 @@ class ShownCell(Settings):
 
 
 class ShownTable(Settings):
-    """A table for pages that lay it out themselves: text, and what became of the paper's claims.
+    """A table as text, for pages that lay it out themselves.
 
     Attributes:
         headings: of the quantities.
-        beside: for each quantity, whether the paper prints it.
+        beside: for each quantity, True if the paper prints it.
         rows: the cells of each method.
         legend: a sentence a line.
-        claims: of each claim its sentence, what was found, and the verdict.
         rule: by which claims are judged.
     """
 
@@ -66,7 +59,7 @@ class ShownTable(Settings):
 
 
 def shown_table(spec: TableStage, rows: Sequence[TableRow], judged: Sequence[Judged]) -> ShownTable:
-    """A table as text, from which every page of it is made."""
+    """Return a table as text, from which every page of it is made."""
     spreads = {name: _spread(name, rows) for name in rows[0].cells}
     beside = () if spec.printed is None else spec.printed.beside
     return ShownTable(
@@ -80,12 +73,20 @@ def shown_table(spec: TableStage, rows: Sequence[TableRow], judged: Sequence[Jud
 
 
 def table_for_people(shown: ShownTable) -> pd.DataFrame:
-    """For each quantity a column of ours and, where the paper prints it, two more."""
-    return pd.DataFrame([_line(shown, method) for method in shown.rows])
+    """Return the table with a column of ours for each quantity and, where the paper prints it, two more."""
+    lines = []
+    for method, cells in shown.rows.items():
+        line = {"method": method}
+        for heading, beside, cell in zip(shown.headings, shown.beside, cells, strict=True):
+            line[heading] = cell.ours
+            if beside:
+                line |= {f"{heading}: printed": cell.printed, f"{heading}: difference": cell.difference}
+        lines.append(line)
+    return pd.DataFrame(lines)
 
 
 def markdown(shown: ShownTable) -> str:
-    """The page beside the CSV: title, table, what the numbers are, and what became of the paper's claims."""
+    """Return the page next to the CSV: title, table, legend, and the verdicts on the paper's claims."""
     parts = [f"# {shown.title}", _piped(table_for_people(shown)), "\n".join(shown.legend)]
     if shown.claims:
         parts += ["## What the paper claims", _piped(_claims(shown.claims)), shown.rule]
@@ -93,7 +94,7 @@ def markdown(shown: ShownTable) -> str:
 
 
 def latex(shown: ShownTable) -> str:
-    """The same as ``tabular`` environments, for a paper with the package booktabs."""
+    """Return the same as ``tabular`` environments, for a paper with the package booktabs."""
     parts = [f"% {shown.title}", _tabular(table_for_people(shown))]
     parts += [f"% {line}" for line in shown.legend]
     if shown.claims:
@@ -102,52 +103,33 @@ def latex(shown: ShownTable) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _line(shown: ShownTable, method: str) -> dict[str, str]:
-    line = {"method": method}
-    for heading, beside, cell in zip(shown.headings, shown.beside, shown.rows[method], strict=True):
-        line[heading] = cell.ours
-        if beside:
-            line |= {f"{heading}: printed": cell.printed, f"{heading}: difference": cell.difference}
-    return line
-
-
 def _cell(row: TableRow, name: QuantityName, spread: str) -> ShownCell:
     cell, beside, decimals = row.cells[name], row.beside.get(name), QUANTITIES[name].decimals
     ours = in_words(cell, decimals, spread)
     if beside is None or beside.value is None:
         return ShownCell(ours=ours)
-    gap = _signed(difference(cell, beside, decimals), decimals)
-    return ShownCell(ours=ours, printed=_printed(cell, beside, decimals), difference=gap)
-
-
-def _printed(cell: Cell, beside: Beside, decimals: int) -> str:
-    text = beside.text if isinstance(cell, str) or isinstance(beside.value, str) else f"{beside.value:.{decimals}f}"
-    return text + "".join(f" +- {width:.{decimals}f}" for width in beside.spreads.values())
-
-
-def _signed(value: float | str | None, decimals: int) -> str:
-    return "" if value is None else value if isinstance(value, str) else f"{value:+.{decimals}f}"
+    is_text = isinstance(cell, str) or isinstance(beside.value, str)
+    printed = beside.text if is_text else f"{beside.value:.{decimals}f}"
+    printed += "".join(f" +- {width:.{decimals}f}" for width in beside.spreads.values())
+    gap = difference(cell, beside, decimals)
+    signed = gap or "" if gap is None or isinstance(gap, str) else f"{gap:+.{decimals}f}"
+    return ShownCell(ours=ours, printed=printed, difference=signed)
 
 
 def in_words(cell: Cell, decimals: int, spread: str = "std") -> str:
-    """A cell as text; a mean never without its number of runs."""
-    if isinstance(cell, Sample):
-        return _mean(cell, decimals, spread)
+    """Return a cell as text; a mean never without its number of runs."""
     if cell is None or isinstance(cell, str):
         return cell or ""
-    return f"{cell:,.{decimals}f}"
-
-
-def _mean(sample: Sample, decimals: int, spread: str) -> str:
-    summary = sample.summary
-    width = sample.spread(spread)
+    if not isinstance(cell, Sample):
+        return f"{cell:,.{decimals}f}"
+    summary, width = cell.summary, cell.spread(spread)
     plus_minus = "" if width is None else f" +- {width:.{decimals}f}"
     median = f", median {summary.median:.{decimals}f}" if summary.n >= MEDIAN_FROM else ""
     return f"{summary.mean:.{decimals}f}{plus_minus} (n = {summary.n}{median})"
 
 
 def _spread(name: QuantityName, rows: Sequence[TableRow]) -> str:
-    """The spread that the paper prints beside a quantity, so that like stands beside like."""
+    """Return the spread that the paper prints with a quantity, so that ours can be compared with it."""
     printed = [spread for row in rows if name in row.beside for spread in row.beside[name].spreads]
     return OURS.get(printed[0], printed[0]) if printed else QUANTITIES[name].spread
 
@@ -181,7 +163,7 @@ def _claims(judged: Sequence[Judged]) -> pd.DataFrame:
 
 
 def _tabular(table: pd.DataFrame, column_format: str | None = None) -> str:
-    """For LaTeX, by the package that writes Markdown: pandas' own way, by a Styler, takes longer than all the rest."""
+    """Return LaTeX, by the package that writes Markdown: pandas' Styler takes longer than all the rest."""
     text: str = table.to_markdown(index=False, disable_numparse=True, tablefmt="latex_booktabs")
     plain = "l" * len(table.columns)
     return text.replace("|", r"\textbar{}").replace(f"{{{plain}}}", f"{{{column_format or plain}}}", 1)

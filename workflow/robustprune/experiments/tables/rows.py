@@ -11,11 +11,11 @@ from robustprune.experiments.claims import Finding, Judged, judged, measured
 from robustprune.experiments.intervals import Cell, Sample, number_of
 from robustprune.experiments.tables.printed import SPREADS, printed_row
 from robustprune.experiments.tables.quantity import QUANTITIES, QuantityName
-from robustprune.experiments.tables.settings import Cells, Check, Printed
+from robustprune.experiments.tables.row_specs import Cells, Check, Printed
 
 if TYPE_CHECKING:
     from robustprune.experiments.runs import RowRuns
-    from robustprune.experiments.tables.specs import RowSpec
+    from robustprune.experiments.tables.row_specs import RowSpec
     from robustprune.experiments.tables.table import TableStage
 
 DEFINITION = {"tables.rows": 4}

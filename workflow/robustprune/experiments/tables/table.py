@@ -13,8 +13,7 @@ from robustprune.core.job import Job
 from robustprune.core.stage import Stage
 from robustprune.experiments.claim_settings import Claim
 from robustprune.experiments.tables.quantity import AccuracyName, Form, QuantityName
-from robustprune.experiments.tables.settings import Check, Printed
-from robustprune.experiments.tables.specs import RowSpec
+from robustprune.experiments.tables.row_specs import Check, Printed, RowSpec
 
 if TYPE_CHECKING:
     from robustprune.experiments.tables.rows import Shown

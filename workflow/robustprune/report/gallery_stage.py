@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,29 +19,30 @@ from robustprune.core.paths import STORE_NAME
 from robustprune.core.record import read_record
 from robustprune.core.stage import ManifestId, PoolId, ScoreId, Stage, slug_of
 from robustprune.core.stage_file import read_spec
-from robustprune.report.gallery.counting import Bins, Numbers, Scores
-from robustprune.report.gallery.cuts import cuts
+from robustprune.report.gallery_bins import Bins, Numbers, Scores, of_bins, of_ends
+from robustprune.report.gallery_cuts import cuts
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from robustprune.images.drawing import Rows
     from robustprune.images.pool import Pool
     from robustprune.pruning.prune import ManifestStage
-    from robustprune.report.gallery.files import Choice, GallerySource, ShownImage
-    from robustprune.scores.score import Meaning
+    from robustprune.report.gallery_content import Choice, GallerySource, Grid, ShownImage
+
+DEFINITION = {"gallery.sprites": 1}
+
+LARGEST_SIDE = 48  # pixels of an image in the file; larger ones are scaled down
+BLOCK = 16  # pixels that WebP's lossy form codes at once, so images there begin at multiples of it
+LOSSLESS_BELOW = 32  # pixels; smaller images are a few hundred bytes all the same
+QUALITY = 82  # of the lossy form, 0 ... 100
 
 
 @dataclass(frozen=True)
 class Part:
-    """Rows of a scored pool that have one origin.
+    """Rows of a scored pool that have one origin, with their (n,) scores, bins and, where known, predicted classes.
 
-    Attributes:
-        pool_id: of the scored pool.
-        pool: the same, open.
-        name: of the pool, or of the part of it that these rows are.
-        rows: which.
-        scores: (n,) of these rows.
-        bins: (n,) of these rows.
-        predictions: (n,) classes that the model takes them for, where they are known.
+    ``name`` is that of the pool, or of the part of it that these rows are.
     """
 
     pool_id: str
@@ -59,15 +61,11 @@ class Part:
     @cached_property
     def ends(self) -> dict[str, Rows]:
         """The rows at each end of the scores, counted from the part's first."""
-        from robustprune.report.gallery.picks import of_ends
-
         return of_ends(self.scores, self.labels)
 
     @cached_property
     def shown(self) -> Rows:
         """All rows that are shown, ascending, counted from the part's first."""
-        from robustprune.report.gallery.picks import of_bins
-
         return np.unique(np.concatenate([*of_bins(self.bins, self.labels), *self.ends.values()]))
 
 
@@ -91,15 +89,12 @@ class GalleryStage(Stage):
     def run(self, job: Job) -> dict[str, Any]:
         """Write gallery.json, and for each source a file with the images that are shown.
 
-        Returns:
-            the numbers of images, of images shown, of sources and of manifests.
-
         Raises:
             UserError: when a store or manifest is damaged or belongs to another pool, or the scores do not mean the
             same.
         """
         from robustprune.images.pool import open_pool
-        from robustprune.report.gallery.files import GALLERY_FILE, Gallery, sprite_file
+        from robustprune.report.gallery_content import GALLERY_FILE, Gallery, sprite_file
         from robustprune.scores.score_files import read_score
 
         pools = {pool: open_pool(job.upstream("pools", pool)) for pool in self.pools}
@@ -107,6 +102,8 @@ class GalleryStage(Stage):
             read_score(job.upstream("scores", score), pool_digest=pool.info.digest)
             for score, pool in zip(self.scores, pools.values(), strict=True)
         ]
+        if len({(meaning.column, meaning.easy) for _, meaning in read}) > 1:
+            raise UserError(f"{' and '.join(self.scores)} do not mean the same, so they cannot be shown together")
         scores = np.concatenate([values for values, _ in read])
         bins, finite = Bins.over(scores), scores[np.isfinite(scores)]
         parts = [
@@ -115,7 +112,7 @@ class GalleryStage(Stage):
             for part in _parts(pool, pools[pool], values, bins, _predictions(job, score))
         ]
         gallery = Gallery(
-            score=_one_meaning(self, [meaning for _, meaning in read]),
+            score=read[0][1],
             edges=bins.edges,
             lowest=float(finite.min()) if len(finite) else None,
             highest=float(finite.max()) if len(finite) else None,
@@ -129,15 +126,11 @@ class GalleryStage(Stage):
         return {"images": len(scores), "shown": shown, "sources": len(parts), "manifests": len(self.manifests)}
 
 
-def _one_meaning(spec: GalleryStage, meanings: list[Meaning]) -> Meaning:
-    if len({(meaning.column, meaning.easy) for meaning in meanings}) > 1:
-        raise UserError(f"{' and '.join(spec.scores)} do not mean the same, so they cannot be shown together")
-    return meanings[0]
-
-
 def _predictions(job: Job, score: str) -> npt.NDArray[np.int16] | None:
     """(N,) what the scoring model takes each image for; None where the store does not tell."""
     from robustprune.scores.store.reader import open_store
+
+    """Return the (N,) classes that the scoring model predicts; None where the store has none."""
 
     store = open_store(job.upstream("scores", score) / STORE_NAME)
     return store.read("prediction") if "prediction" in store.dtypes else None
@@ -146,7 +139,7 @@ def _predictions(job: Job, score: str) -> npt.NDArray[np.int16] | None:
 def _parts(
     pool_id: str, pool: Pool, scores: Scores, bins: Bins, predictions: npt.NDArray[np.int16] | None
 ) -> Iterator[Part]:
-    """A part for each of the pools that a pool joins, or one for all of it."""
+    """Yield a part for each of the pools that a pool joins, or one for all of it."""
     joined = pool.info.members if len(pool.info.members) > 1 else ()
     lengths = [(member.pool, member.count) for member in joined] or [(pool_id, len(pool))]
     numbers, start = bins.of(scores), 0
@@ -158,16 +151,15 @@ def _parts(
 
 
 def _source(job: Job, number: int, part: Part, bins: Bins) -> GallerySource:
-    """Return what there is to tell of a part; writes its images."""
-    from robustprune.report.gallery.files import GallerySource, sprite_file
-    from robustprune.report.gallery.sprites import QUALITY, draw_sprite
+    """Write the images of a part, and return its description."""
+    from robustprune.report.gallery_content import GallerySource, sprite_file
 
-    pictures = part.pool.images[part.rows.start + part.shown]
-    sheet, grid, lossless = draw_sprite(pictures)
+    sheet, grid, lossless = draw_sprite(part.pool.images[part.rows.start + part.shown])
     with replacing(job.partial / sprite_file(number)) as temporary:
         sheet.save(temporary, "WEBP", lossless=lossless, quality=QUALITY, method=4)
+    split = getattr(read_spec(job.upstream("pools", part.pool_id)), "split", None)  # only real images have one
     return GallerySource(
-        kind=_kind(job, part.pool_id),
+        kind="real" if split in ("train", "test") else "generated",
         pool=part.pool_id,
         name=part.name,
         origin=part.pool.info.source,
@@ -180,8 +172,34 @@ def _source(job: Job, number: int, part: Part, bins: Bins) -> GallerySource:
     )
 
 
+def draw_sprite(images: npt.NDArray[np.uint8]) -> tuple[Image.Image, Grid, bool]:
+    """Draw (n, C, H, W) images with 1 or 3 channels in one, line by line.
+
+    Returns:
+        the RGB or grey image, where each is, and whether it should be stored without loss.
+    """
+    from PIL import Image
+
+    from robustprune.report.gallery_content import Grid
+
+    count, channels, height, width = images.shape
+    scale = min(1.0, LARGEST_SIDE / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    lossless = max(size) < LOSSLESS_BELOW
+    pitch = size if lossless else (BLOCK * math.ceil(size[0] / BLOCK), BLOCK * math.ceil(size[1] / BLOCK))
+    columns = max(1, math.ceil(math.sqrt(count)))
+    lines = max(1, math.ceil(count / columns))
+    sheet = Image.new("L" if channels == 1 else "RGB", (columns * pitch[0], lines * pitch[1]))
+    for number, image in enumerate(images):
+        picture = Image.fromarray(image[0] if channels == 1 else image.transpose(1, 2, 0))
+        if scale < 1:
+            picture = picture.resize(size, Image.Resampling.LANCZOS)
+        sheet.paste(picture, (number % columns * pitch[0], number // columns * pitch[1]))
+    return sheet, Grid(columns, pitch, size), lossless
+
+
 def _shown(part: Part, row: int) -> ShownImage:
-    from robustprune.report.gallery.files import ShownImage
+    from robustprune.report.gallery_content import ShownImage
 
     score = float(part.scores[row])
     return ShownImage(
@@ -193,15 +211,11 @@ def _shown(part: Part, row: int) -> ShownImage:
     )
 
 
-def _kind(job: Job, pool_id: str) -> Literal["real", "generated"]:
-    """Parts, unions and selections are of generated images."""
-    split = getattr(read_spec(job.upstream("pools", pool_id)), "split", None)
-    return "real" if split in ("train", "test") else "generated"
-
-
 def _class_names(job: Job, pool_id: str, classes: int) -> list[str]:
     """The names of the classes where the pool's source has some, else their numbers."""
     from robustprune.images.class_files import read_class_names
+
+    """Return the names of the classes where the pool's source has some, else their numbers."""
 
     directory = job.upstream("pools", pool_id)
     spec = read_spec(directory)
@@ -213,7 +227,7 @@ def _class_names(job: Job, pool_id: str, classes: int) -> list[str]:
 
 def _choice(job: Job, manifest: str, pools: dict[str, Pool], scores: Scores, parts: list[Part], bins: Bins) -> Choice:
     from robustprune.pruning.manifest import read_manifest
-    from robustprune.report.gallery.files import DROPPED, HELD_OUT, KEPT, Choice
+    from robustprune.report.gallery_content import DROPPED, HELD_OUT, KEPT, Choice
 
     directory = job.upstream("manifests", manifest)
     spec = cast("ManifestStage", read_spec(directory))
@@ -234,18 +248,18 @@ def _choice(job: Job, manifest: str, pools: dict[str, Pool], scores: Scores, par
         among=spec.among,
         names=tuple(pools),
     )
-    own = [fates[part.pool_id][part.rows] for part in parts]
+    by_part = [fates[part.pool_id][part.rows] for part in parts]
 
     def counts(wanted: int) -> list[list[list[int]]]:
         return [
             bins.counts(np.where(fate == wanted, part.bins, -1), part.labels, part.pool.info.classes)
-            for part, fate in zip(parts, own, strict=True)
+            for part, fate in zip(parts, by_part, strict=True)
         ]
 
     return Choice(
         manifest=manifest,
         dropped=counts(DROPPED),
         held_out=counts(HELD_OUT),
-        shown=[fate[part.shown].tolist() for part, fate in zip(parts, own, strict=True)],
+        shown=[fate[part.shown].tolist() for part, fate in zip(parts, by_part, strict=True)],
         cuts=found,
     )

@@ -1,4 +1,4 @@
-"""Reads the tables and figures of each paper."""
+"""The files of experiments: the tables and figures of each paper."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,10 +19,7 @@ from robustprune.experiments.tables.forms import AnyTable
 from robustprune.experiments.tables.quantity import Form
 
 TABLE_FORMS = get_args(Form)
-KINDS = ("float", "int", "str")
-"""What pydantic puts into the place of an error, and readers of the file do not see."""
-
-
+KINDS = ("float", "int", "str")  # parts of pydantic's locations that are no keys of the file
 Entry = TypeVar("Entry")
 
 
@@ -33,7 +30,7 @@ def _checked_name(name: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_checked_name)]
-"""Of a paper, table or figure: part of a stage's id."""
+"""Name of a paper, table or figure: part of a stage's id."""
 
 
 class Experiments(Settings):
@@ -45,12 +42,12 @@ class Experiments(Settings):
 
 
 def load_experiments(folder: Path = EXPERIMENTS) -> dict[str, AnyTable]:
-    """Every table of every paper, by ``<paper>.<table>``. Raises UserError naming the file and key."""
+    """Return every table of every paper, by ``<paper>.<table>``. Raises UserError naming the file and key."""
     return _named((f"{one.paper}.{name}", table) for one in _read(folder) for name, table in one.tables.items())
 
 
 def load_figures(folder: Path = EXPERIMENTS) -> dict[str, AnyFigure]:
-    """Every figure of every paper, by ``<paper>.<figure>``. Raises UserError naming the file and key."""
+    """Return every figure of every paper, by ``<paper>.<figure>``. Raises UserError naming the file and key."""
     return _named((f"{one.paper}.{name}", figure) for one in _read(folder) for name, figure in one.figures.items())
 
 
@@ -73,7 +70,7 @@ def _read(folder: Path) -> Iterator[Experiments]:
 
 
 def _sentence(error: ValidationError, content: Mapping[str, Any]) -> str:
-    """Return what is wrong with one key, with all that it could be instead."""
+    """Return the problem of one key, with all that it could be instead."""
     problems = error.errors()
     keys = [_key(problem["loc"]) for problem in problems]
     deepest = (
@@ -83,13 +80,12 @@ def _sentence(error: ValidationError, content: Mapping[str, Any]) -> str:
     key, given = _key(problem["loc"]), problem["input"]
     section = isinstance(given, dict) or (isinstance(given, list) and problem["type"] == "extra_forbidden")
     value = "" if section else f" = {given if isinstance(given, Fraction) else repr(given)}"
-    alike = (one for one in problems if _key(one["loc"]) == key)
-    words = dict.fromkeys(_words(one, content) for one in alike)
+    words = dict.fromkeys(_words(one, content) for one in problems if _key(one["loc"]) == key)
     return f"{key}{value}{' ' if problem['type'] == 'missing' else ': '}{'; or '.join(words)}"
 
 
 def _words(problem: ErrorDetails, content: Mapping[str, Any]) -> str:
-    """Return what is wrong with a key; within a figure, by the keys of its form."""
+    """Return the problem of a key; within a figure, by the keys of its form."""
     section, *location = problem["loc"]
     if section != "figures" or len(location) < 2:
         return what_is_wrong(problem, Experiments)

@@ -1,15 +1,14 @@
-"""gallery.json: how scores are spread over bins, what manifests drop of each, and which images are shown."""
+"""A gallery's files: gallery.json, and for each source one image that holds all of its images that are shown."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import ValidationError
 
 from robustprune.core.errors import UserError
 from robustprune.core.settings import Settings
 from robustprune.core.stage import StageId
-from robustprune.report.gallery.cuts import Cut
-from robustprune.report.gallery.sprites import Grid
+from robustprune.report.gallery_cuts import Cut
 from robustprune.scores.score import Meaning
 
 GALLERY_FILE = "gallery.json"
@@ -18,20 +17,20 @@ KEPT, DROPPED, HELD_OUT = 0, 1, 2
 
 
 def sprite_file(number: int) -> str:
-    """The file with the images of the source of that number."""
+    """Return the name of the file with the images of the source of that number."""
     return f"images-{number}.webp"
 
 
-class ShownImage(Settings):
-    """An image that is shown.
+class Grid(NamedTuple):
+    """Places of images in a file: how many in a line, the width and height of a place, and those of an image in it."""
 
-    Attributes:
-        row: in its pool.
-        label: its class.
-        bin: of its score.
-        score: None where it is infinite.
-        prediction: the class that the model takes it for, where the store says it.
-    """
+    columns: int
+    pitch: tuple[int, int]
+    size: tuple[int, int]
+
+
+class ShownImage(Settings):
+    """An image that is shown; ``row`` is that in its pool, an infinite score is None."""
 
     row: int
     label: int
@@ -44,16 +43,13 @@ class GallerySource(Settings):
     """Images of one origin: those of a pool, or of a pool that it is made of.
 
     Attributes:
-        kind: whether they are real or generated.
         pool: id of the scored pool.
         name: the pool's, or its part's, without the hash.
         origin: where they come from, in words.
-        images: how many.
         not_scored: how many have no score.
         counts: images of each class in each bin.
-        shown: the images that are shown, in the order they have in the file.
-        ends: by end (highest, lowest, negative, endless) which of them lie there, from the outermost.
-        grid: where they are in the file.
+        shown: in the order they have in the file.
+        ends: by end (highest, lowest, negative, endless) which of ``shown`` lie there, from the outermost.
     """
 
     kind: Literal["real", "generated"]
@@ -74,8 +70,7 @@ class Choice(Settings):
     Attributes:
         dropped: for each source, images of each class in each bin that it drops.
         held_out: the same of those for validation, which it could not keep.
-        shown: for each source, what it does with each image that is shown.
-        cuts: where it cuts.
+        shown: for each source, KEPT, DROPPED or HELD_OUT for each image that is shown.
     """
 
     manifest: StageId
@@ -89,11 +84,8 @@ class Gallery(Settings):
     """All that a page shows of some pools' scores.
 
     Attributes:
-        score: what the scores say.
         edges: of the finite bins; bin 0 is minus infinity, the last one plus infinity.
         lowest: the lowest finite score, which may lie before the first edge.
-        highest: the highest.
-        classes: their names.
     """
 
     score: Meaning
@@ -106,7 +98,7 @@ class Gallery(Settings):
 
 
 def read_gallery(directory: Path) -> Gallery:
-    """The gallery in a stage's directory. Raises UserError where there is none."""
+    """Return the gallery in a stage's directory. Raises UserError where there is none."""
     path = directory / GALLERY_FILE
     try:
         return Gallery.model_validate_json(path.read_text())

@@ -1,4 +1,4 @@
-"""Where a manifest cuts: the score beyond which everything is dropped."""
+"""Where a manifest cuts: the score beyond which all images are dropped."""
 
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -19,9 +19,8 @@ class Cut(Settings):
 
     Attributes:
         group: ``all``, a class's number, or a pool's id.
-        side: above or below which score.
         at: the score nearest to the kept ones that is dropped; None where no finite one is.
-        partly: whether images of that very score are kept, too.
+        partly: True if some images of that very score are kept.
     """
 
     group: str
@@ -44,13 +43,13 @@ def cuts(
     """Return where each group's dropped images begin; nothing where they lie among the kept ones.
 
     Args:
-        scores: (N,) of all pools, one after the other.
-        dropped: (N,) whether a manifest drops an image.
-        candidates: (N,) whether it could have.
-        labels: (N,) classes.
-        pools: where each pool is.
+        scores: (N,) of all pools, one after the other, like the other arrays.
+        dropped: the images that a manifest drops.
+        candidates: those that it could have dropped.
+        labels: classes.
+        pools: the slice of each pool; the real images are those of the first.
         per: among which images a share was taken.
-        among: which images could be dropped; the real ones are those of the first pool.
+        among: which images could be dropped.
         names: the pools' ids.
     """
     allowed = candidates.copy()
@@ -58,11 +57,11 @@ def cuts(
         allowed[pools[0].stop :] = False
     elif among == "synthetic":
         allowed[pools[0]] = False
-    found: list[Cut] = []
-    for name, members in _groups(labels, pools, per, names):
-        own = allowed[members]
-        found += _sides(name, scores[members][own], dropped[members][own])
-    return found
+    return [
+        cut
+        for name, members in _groups(labels, pools, per, names)
+        for cut in _sides(name, scores[members][allowed[members]], dropped[members][allowed[members]])
+    ]
 
 
 def _groups(
@@ -80,7 +79,6 @@ def _groups(
 
 
 def _sides(group: str, scores: npt.NDArray[np.float32], dropped: Mask) -> Iterator[Cut]:
-    """Return the two sides of one group."""
     if dropped.all() or not dropped.any():
         return
     kept, gone = scores[~dropped], scores[dropped]
