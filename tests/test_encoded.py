@@ -83,7 +83,7 @@ def job(make_job: Make, small_files: None) -> Job:
 
 
 def pixels_of(images: list[EncodedImage]) -> npt.NDArray[np.uint8]:
-    """Decoded by Pillow's own means."""
+    """Decoded by Pillow alone."""
     return np.stack([np.asarray(Image.open(io.BytesIO(image.encoded))).transpose(2, 0, 1) for image in images])
 
 

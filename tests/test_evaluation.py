@@ -552,7 +552,7 @@ def test_autoattacks_log_has_each_kind_of_warning_once(caplog: pytest.LogCapture
 
 
 def test_the_public_models_clean_accuracy(fgsm_model: nn.Module, mnist_test: tuple[Tensor, Tensor]) -> None:
-    """98.50 % by the authors' own script."""
+    """98.50 % by the script of the authors."""
     images, labels = mnist_test
     right = [is_right(fgsm_model, images[row : row + 1000], labels[row : row + 1000]) for row in range(0, 10_000, 1000)]
     assert int(torch.cat(right).sum()) == 9850

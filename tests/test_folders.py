@@ -373,8 +373,7 @@ def test_encoded_and_decoded_pools_are_equal(form: str, make_job: Make) -> None:
     pixels, pictures = (open_pool(job.directory) for job in jobs)
     assert np.array_equal(pictures.images[:], pixels.images[:])
     assert np.array_equal(pictures.labels, pixels.labels)
-    digests = [read_digests(job.directory) for job in jobs]
-    assert np.array_equal(digests[0], digests[1])
+    assert np.array_equal(read_digests(jobs[0].directory), read_digests(jobs[1].directory))
     assert pictures.info.storage == "encoded"
     assert pictures.info.source == pixels.info.source
     assert encoded_facts["duplicates"]["images"] == 1

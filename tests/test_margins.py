@@ -113,7 +113,7 @@ def test_other_margins_of_misclassified_images_are_from_the_predicted_class(
 
 
 def test_the_way_back_to_a_class_is_about_as_short_as_a_linear_program_finds() -> None:
-    """With five classes the own class is a polytope; DeepFool ends inside it, so it cannot beat the program."""
+    """With five classes the label's class is a polytope; DeepFool ends inside it, so it cannot beat the program."""
     weights, images, labels = problem(5)
     towards = (labels + 2) % 5
     result = signed_margins(linear_model(weights), images, towards, DeepFoolSettings(), "Linf")
@@ -550,22 +550,22 @@ def test_few_candidates_are_those_of_the_largest_logits(candidates: int) -> None
 
 def _fixed_deepfool(model: nn.Module, image: Tensor, candidates: int | None, *, box: bool = True) -> tuple[float, int]:
     """Section 3 of Kaufmann et al., second version, for one image in L2; the class is not chosen again."""
-    own = int(model(image).argmax(1))
+    label = int(model(image).argmax(1))
     way, point, target = torch.zeros_like(image), image, -1
     for step in range(1, 51):
         point = point.detach().requires_grad_()
         logits = model(point)[0]
         gradients = [torch.autograd.grad(logit, point, retain_graph=True)[0] for logit in logits]
         logits = logits.detach()
-        leads = [(float(logits[own] - logits[k]), gradients[own] - gradients[k]) for k in range(len(logits))]
+        leads = [(float(logits[label] - logits[k]), gradients[label] - gradients[k]) for k in range(len(logits))]
         if target < 0:
-            others = [k for k in logits.argsort(descending=True).tolist() if k != own][:candidates]
+            others = [k for k in logits.argsort(descending=True).tolist() if k != label][:candidates]
             target = min(others, key=lambda k: leads[k][0] / float(leads[k][1].norm()))
         lead, slope = leads[target]
         way = way - (lead / float(slope.norm()) + STEP_FLOOR) * slope / slope.norm()
         point = image + 1.02 * way
         point = point.clamp(0, 1) if box else point
-        if model(point).argmax(1) != own:
+        if model(point).argmax(1) != label:
             return float((point - image).norm()), step
     return float("inf"), 50
 

@@ -1,6 +1,7 @@
 """Pruning while a model is trained: in the middle, and batch by batch with margins taken along the attack."""
 
 import re
+import shutil
 import tracemalloc
 from dataclasses import replace
 from fractions import Fraction
@@ -60,15 +61,6 @@ def training(folder: Path, recipe: AnyRecipe, **how: Any) -> Training:
     return noise.training(folder / "run", recipe, kept_of(write_noise(folder / "pool")), **how)
 
 
-def resumed(trained: Training, folder: Path, recipe: AnyRecipe, **how: Any) -> Training:
-    """Another training, begun with what a killed one left in ``partial/``."""
-    other = training(folder, recipe, **how)
-    for path in trained.job.partial.iterdir():
-        (other.job.partial / path.name).write_bytes(path.read_bytes())
-    other._resume()
-    return other
-
-
 def stop_at(trained: Training, step: int) -> Training:
     while trained.step < step:
         trained.one_step()
@@ -80,11 +72,14 @@ def choice_of(trained: Training) -> pd.DataFrame:
 
 
 def assert_resumes(folder: Path, recipe: AnyRecipe, stop_after: int, **how: Any) -> None:
-    """A training that is saved after some steps ends in the bits of one that is not."""
+    """A training that goes on from what a killed one left in ``partial/`` ends in the bits of one without a break."""
     expected = finish(training(folder / "unbroken", recipe, **how))
     first = stop_at(training(folder / "first", recipe, **how), stop_after)
     first.save()
-    found = finish(resumed(first, folder / "second", recipe, **how))
+    second = training(folder / "second", recipe, **how)
+    shutil.copytree(first.job.partial, second.job.partial, dirs_exist_ok=True)
+    second._resume()
+    found = finish(second)
     assert all(torch.equal(value, found[name]) for name, value in expected.items())
 
 
