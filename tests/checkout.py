@@ -1,4 +1,4 @@
-"""A checkout of its own to run the workflow in, as a user would after cloning."""
+"""A checkout to run the workflow in, as a user would after cloning."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ PARTS = ("Snakefile", "config.yaml", "profiles", "slurm", "workflow")
 
 
 class Checkout:
-    """A copy of the workflow in a folder of its own, with the tiny configuration.
+    """A copy of the workflow in a folder, with the tiny configuration.
 
     Args:
         folder: an empty one.
@@ -39,7 +39,6 @@ class Checkout:
         self.configure({})
 
     def _keep(self, paper: str, table: str) -> None:
-        """Leave one table and nothing else."""
         kept = self.file(f"workflow/experiments/{paper}.yaml")
         for path in kept.parent.glob("*.yaml"):
             if path != kept:
@@ -54,7 +53,6 @@ class Checkout:
         (self.folder / "config.yaml").write_text(yaml.safe_dump(merge(TINY, overrides)))
 
     def command(self, *arguments: str) -> list[str]:
-        """The snakemake command, as from the root of the checkout."""
         return [sys.executable, "-m", "snakemake", *arguments]
 
     def snakemake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -71,12 +69,25 @@ class Checkout:
         assert not check or done.returncode == 0, done.stdout
         return done
 
+    def fails(self, *arguments: str) -> str:
+        """What snakemake printed when it failed, as it must."""
+        done = self.snakemake(*arguments, check=False)
+        assert done.returncode != 0
+        return done.stdout
+
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start snakemake as the leader of a process group."""
+        null = subprocess.DEVNULL
+        command = self.command(*arguments)
+        return subprocess.Popen(
+            command, cwd=self.folder, env=self.environment, stdout=null, stderr=null, start_new_session=True
+        )
+
     def jobs(self, *arguments: str) -> Counter[str]:
         """How many jobs of each rule a run of these arguments would do."""
         return rules_in(self.snakemake("-n", *arguments).stdout)
 
     def file(self, path: str) -> Path:
-        """A file of the checkout."""
         return self.folder / path
 
 

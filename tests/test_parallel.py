@@ -1,6 +1,5 @@
 """Several processes train one model: the same numbers as one process, killed, stopped and started again."""
 
-import hashlib
 import json
 import os
 import re
@@ -18,6 +17,7 @@ import torch
 from processes import command, newest_save, wait_until
 from robustprune.core.errors import Interrupted, UserError
 from robustprune.core.execution import Execution
+from robustprune.core.files import digest
 from robustprune.core.followers import PATIENCE, _store, team_of
 from robustprune.core.job import Job, run_stage
 from robustprune.core.steps import CHECKPOINT_FILE
@@ -109,7 +109,7 @@ def gone(leader: int) -> bool:
 
 
 def content(stage: Path) -> dict[str, str]:
-    return {name: hashlib.sha256((stage / name).read_bytes()).hexdigest() for name in OUTPUTS}
+    return {name: digest(stage / name) for name in OUTPUTS}
 
 
 @pytest.mark.slow
@@ -131,10 +131,8 @@ def test_two_processes_reproduce_the_loss_curve_and_go_on_to_the_same_bits(tmp_p
     weights, reference_weights = (load_weights(copy / "weights.safetensors") for copy in (unbroken, alone))
     assert not all(torch.equal(value, weights[name]) for name, value in reference_weights.items())
     facts = [json.loads((copy / "record.json").read_text())["facts"] for copy in (alone, unbroken)]
-    assert [(found["processes"], found["batchnorm"], found["real_in_batch"]) for found in facts] == [
-        (1, None, 64),
-        (2, None, 64),
-    ]
+    assert [one["processes"] for one in facts] == [1, 2]
+    assert {(one["batchnorm"], one["real_in_batch"]) for one in facts} == {(None, 64)}
 
     process = start(stage)
     process.kill()
@@ -167,16 +165,13 @@ def test_shares_and_processes_that_do_not_fit_are_refused(tmp_path: Path) -> Non
     plan = tiny_plan(tmp_path / "results", shares, recipe_table("pgd_at"))
     stage_id = stage_of(plan, "models", "pgdat")
     run_upstream(plan, stage_id)
-    execution = Execution(device="cpu", processes=2)
     with pytest.raises(UserError, match=r"execution.processes = 2, but training.pgd_at.batchnorm_shares = 3"):
-        run_stage(plan.directory(stage_id), execution)
+        run_stage(plan.directory(stage_id), Execution(device="cpu", processes=2))
 
 
 def test_a_batch_with_fewer_images_than_processes_is_refused(tmp_path: Path) -> None:
     write_pools(tmp_path)
-    with pytest.raises(
-        UserError, match=r"has 5 images, but should have 6 or more, one for each of 6 processes; .*= 11"
-    ):
+    with pytest.raises(UserError, match=r"has 5 images, .* 6 or more, .*= 11"):
         train(tmp_path, "midway", Team(0, 6))
 
 
@@ -196,16 +191,16 @@ def test_followers_wait_for_the_leader_as_long_as_it_records_or_scores() -> None
         assert store.timeout == PATIENCE  # type: ignore[attr-defined]
 
 
-def test_torchrun_is_told_what_to_say_instead(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torchrun_is_refused(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     with pytest.raises(UserError, match="robustprune run --processes N"), team_of(make_job("models", "x"), follow):
         pass
 
 
-def test_each_process_has_a_gpu_of_its_own(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_process_needs_a_gpu(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
     job = make_job("models", "x", processes=2)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    for device, says in [("cuda", "this machine has 1 GPUs"), ("cuda:0", "each has a GPU of its own, so use cuda")]:
+    for device, says in [("cuda", "this machine has 1 GPUs"), ("cuda:0", "use cuda")]:
         job.device = torch.device(device)
         with pytest.raises(UserError, match=says), team_of(job, follow):
             pass

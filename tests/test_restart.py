@@ -1,6 +1,5 @@
 """Killed anywhere, it goes on: real processes, real kill -9, and the same bytes as an unbroken run."""
 
-import hashlib
 import logging
 import os
 import re
@@ -18,6 +17,7 @@ import torch
 from processes import command, kill_after_save, newest_save, remembers_signals, wait_until
 from robustprune.core.errors import Interrupted, UserError
 from robustprune.core.execution import Execution
+from robustprune.core.files import digest
 from robustprune.core.job import run_stage
 from robustprune.core.steps import load_state, save_state
 from robustprune.experiments.row import Row
@@ -40,6 +40,7 @@ class Long:
     kills: int = 2
 
 
+OUTCOME = ("outcome.parquet", "summary.json")
 WEIGHTS = ("weights.safetensors", "raw.safetensors", "best.safetensors", "history.parquet")
 
 
@@ -65,16 +66,19 @@ STAGES = [
     recipe("rs_fgsm"),
     within("online", "pgd_at", online=OnlinePuma(threshold=1)),
     Long("scores", "generated", ("scores.zarr",)),
-    Long(
-        "evaluations",
-        "autoattack-trades",
-        ("outcome.parquet", "summary.json"),
-        {"evaluation": {"autoattack_images": 40}},
-    ),
+    Long("evaluations", "autoattack-trades", OUTCOME, {"evaluation": {"autoattack_images": 40}}),
 ]
 
 
 BATCHES = ("--batch-size", "16")  # so that a stage's rows are several
+
+
+def ready(folder: Path, kind: str, word: str, overrides: dict[str, Any] | None = None, tables: Any = None) -> Path:
+    """The directory of a stage, not begun, all of whose upstream is there."""
+    plan = tiny_plan(folder / "results", overrides, tables)
+    stage = stage_of(plan, kind, word)
+    run_upstream(plan, stage)
+    return plan.directory(stage)
 
 
 def run_unbroken(stage: Path, folder: Path) -> Path:
@@ -87,23 +91,13 @@ def run_unbroken(stage: Path, folder: Path) -> Path:
 
 
 def content(stage: Path, outputs: tuple[str, ...]) -> dict[str, str]:
-    files = [
-        file
-        for name in outputs
-        for file in sorted((stage / name).rglob("*") if (stage / name).is_dir() else [stage / name])
-    ]
-    return {
-        str(file.relative_to(stage)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()
-    }
+    return {name: digest(stage / name) for name in outputs}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", STAGES, ids=lambda case: f"{case.kind}-{case.word}")
 def test_killed_and_started_again_it_ends_in_the_same_bytes(case: Long, tmp_path: Path) -> None:
-    plan = tiny_plan(tmp_path / "results", case.overrides, case.tables)
-    stage_id = stage_of(plan, case.kind, case.word)
-    run_upstream(plan, stage_id)
-    stage = plan.directory(stage_id)
+    stage = ready(tmp_path, case.kind, case.word, case.overrides, case.tables)
     unbroken = run_unbroken(stage, tmp_path)
 
     for _ in range(case.kills):
@@ -112,7 +106,6 @@ def test_killed_and_started_again_it_ends_in_the_same_bytes(case: Long, tmp_path
 
     assert "going on from" in again.stderr
     assert content(stage, case.outputs) == content(unbroken, case.outputs)
-    assert len(content(stage, case.outputs)) >= len(case.outputs)
     assert not (stage / "partial").exists()
 
 
@@ -122,9 +115,7 @@ def test_killed_while_it_scores_its_images_a_training_goes_on_with_the_rest_of_t
 ) -> None:
     how = MidTraining(keep=0.6, strategy="low_distance", score="deepfool")
     case = within("midway", "rs_fgsm", "mid_training.parquet", mid_training=how)
-    plan = tiny_plan(tmp_path / "results", case.overrides, case.tables)
-    stage = plan.directory(stage_of(plan, case.kind, case.word))
-    run_upstream(plan, stage.name)
+    stage = ready(tmp_path, case.kind, case.word, case.overrides, case.tables)
     unbroken = run_unbroken(stage, tmp_path)
 
     kill_after_save(stage, *BATCHES, files="midway-*/rows-*.npz")
@@ -138,10 +129,7 @@ def test_killed_while_it_scores_its_images_a_training_goes_on_with_the_rest_of_t
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT], ids=lambda number: number.name)
 def test_a_signal_makes_it_save_and_end_as_try_again(number: signal.Signals, tmp_path: Path) -> None:
-    plan = tiny_plan(tmp_path / "results", {"training": {"trades": {"epochs": 20, "validate_every": 0}}})
-    stage_id = stage_of(plan, "models", "trades")
-    run_upstream(plan, stage_id)
-    stage = plan.directory(stage_id)
+    stage = ready(tmp_path, "models", "trades", {"training": {"trades": {"epochs": 20, "validate_every": 0}}})
     process = subprocess.Popen(command(stage, seconds=1e9), stderr=subprocess.PIPE, text=True)
     wait_until(lambda: remembers_signals(process.pid), process)
     assert newest_save(stage) == (0, "")
@@ -153,10 +141,13 @@ def test_a_signal_makes_it_save_and_end_as_try_again(number: signal.Signals, tmp
     assert re.search(r"going on from [1-9][\d,]* of 300 steps", again.stderr)
 
 
-def test_a_record_that_only_snakemake_took_away_is_put_back(tmp_path: Path) -> None:
-    plan = tiny_plan(tmp_path / "results")
-    stage = plan.directory(stage_of(plan, "pools", "test"))
+def test_a_complete_stage_is_left_alone_and_a_record_that_only_snakemake_took_away_is_put_back(tmp_path: Path) -> None:
+    stage = ready(tmp_path, "pools", "test")
     subprocess.run(command(stage), check=True, capture_output=True)
+    before = {path: path.stat().st_mtime_ns for path in stage.iterdir() if path.name != ".lock"}
+    again = subprocess.run(command(stage), check=True, capture_output=True, text=True)
+    assert "is complete" in again.stderr
+    assert {path: path.stat().st_mtime_ns for path in stage.iterdir() if path.name != ".lock"} == before
     written = (stage / "images.npy").stat().st_mtime_ns
     record = (stage / "record.json").read_text()
     (stage / "record.json").unlink()  # as for a job that outlived Snakemake
@@ -174,26 +165,13 @@ def test_a_damaged_checkpoint_is_named_and_what_to_delete(damage: Callable[[byte
     checkpoint = tmp_path / "checkpoint.pt"
     save_state(checkpoint, {"step": 3, "state": {"weight": torch.arange(9)}})
     checkpoint.write_bytes(damage(checkpoint.read_bytes()))
-    with pytest.raises(UserError, match=rf"^{checkpoint} is damaged \(\w+Error\); delete {tmp_path}, and the same"):
+    with pytest.raises(UserError, match=rf"^{checkpoint} is damaged \(\w+Error\); delete {tmp_path}"):
         load_state(checkpoint)
-
-
-def test_a_complete_stage_is_left_alone(tmp_path: Path) -> None:
-    plan = tiny_plan(tmp_path / "results")
-    stage = plan.directory(stage_of(plan, "pools", "test"))
-    subprocess.run(command(stage), check=True, capture_output=True)
-    before = {path: path.stat().st_mtime_ns for path in stage.iterdir() if path.name != ".lock"}
-    again = subprocess.run(command(stage), check=True, capture_output=True, text=True)
-    assert "is complete" in again.stderr
-    assert {path: path.stat().st_mtime_ns for path in stage.iterdir() if path.name != ".lock"} == before
 
 
 @pytest.mark.parametrize(("kind", "word", "saves"), [("pools", "train", False), ("models", "trades", True)])
 def test_a_full_disk_is_one_sentence_and_loses_nothing(kind: str, word: str, saves: bool, tmp_path: Path) -> None:
-    plan = tiny_plan(tmp_path / "results")
-    stage_id = stage_of(plan, kind, word)
-    run_upstream(plan, stage_id)
-    stage = plan.directory(stage_id)
+    stage = ready(tmp_path, kind, word)
     if saves:
         kill_after_save(stage)
     limited = ["bash", "-c", 'ulimit -f 20; trap "" XFSZ; exec "$@"', "--", *command(stage)]

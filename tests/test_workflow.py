@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import time
 import zipfile
 from collections import Counter
@@ -65,21 +64,17 @@ def test_the_table_has_our_numbers_beside_the_printed_ones(finished: Checkout) -
 
 
 def test_what_withstands_autoattack_withstands_the_few_steps_of_cw(finished: Checkout) -> None:
-    outcomes = {
-        attack: [
-            pd.read_parquet(path)
-            for path in sorted(finished.folder.glob(f"results/digits/evaluations/{attack}-*/*.parquet"))
-        ]
-        for attack in ("autoattack", "cw")
-    }
-    assert len(outcomes["autoattack"]) == len(outcomes["cw"]) == 2
-    for stronger, weaker in zip(*outcomes.values(), strict=True):
+    evaluations = finished.file("results/digits/evaluations")
+    strong, weak = (sorted(evaluations.glob(f"{attack}-*/*.parquet")) for attack in ("autoattack", "cw"))
+    assert len(strong) == len(weak) == 2
+    for paths in zip(strong, weak, strict=True):
+        stronger, weaker = map(pd.read_parquet, paths)
         both = stronger.merge(weaker, on="index")
         assert len(both) == len(stronger) == 10
         assert not (both["autoattack"] & ~both["cw"]).any()
 
 
-def test_people_find_pictures_next_to_pools_and_scores(finished: Checkout) -> None:
+def test_pictures_lie_next_to_pools_and_scores(finished: Checkout) -> None:
     assert len(list(finished.folder.glob("results/digits/pools/*/contact_sheet.png"))) == 3
     assert len(list(finished.folder.glob("results/digits/scores/*/scores.png"))) == 2
 
@@ -120,10 +115,6 @@ def test_snakemakes_own_report_has_the_table_with_its_caption(finished: Checkout
     assert "a target of its own" in text  # of what stands above all of it
 
 
-def test_a_second_run_has_nothing_to_do(finished: Checkout) -> None:
-    assert "Nothing to be done" in finished.snakemake(TABLE).stdout
-
-
 AFTER_PRUNING = Counter({"manifest": 1, "model": 1, "evaluation": 2, "table": 1, "target": 1})
 
 
@@ -141,21 +132,14 @@ def test_a_new_step_limit_of_deepfool_scores_anew_and_what_follows(remade: Check
     assert rules_run(remade) == AFTER_PRUNING + Counter({"score": 2})
 
 
-def test_threads_batch_size_and_device_rerun_nothing(checkout: Checkout) -> None:
-    checkout.configure(
-        {
-            "execution": {"batch_size": 7, "device": "cpu", "checkpoint_seconds": 5},
-            "resources": {"models": {"threads": 2, "mem_mb": 900}, "evaluations": {"threads": 2}},
-        }
-    )
-    assert "Nothing to be done" in checkout.snakemake(TABLE).stdout
-    assert "Nothing to be done" in checkout.snakemake("-n", "--executor", "slurm", "--jobs", "1", TABLE).stdout
-
-
-def test_times_of_files_rerun_nothing(checkout: Checkout) -> None:
+def test_threads_batch_size_device_and_times_of_files_rerun_nothing(checkout: Checkout) -> None:
+    resources = {"models": {"threads": 2, "mem_mb": 900}, "evaluations": {"threads": 2}}
+    execution = {"batch_size": 7, "device": "cpu", "checkpoint_seconds": 5}
+    checkout.configure({"execution": execution, "resources": resources})
     for path in checkout.folder.glob("results/digits/pools/*/*"):
         path.touch()
     assert "Nothing to be done" in checkout.snakemake(TABLE).stdout
+    assert "Nothing to be done" in checkout.snakemake("-n", "--executor", "slurm", "--jobs", "1", TABLE).stdout
 
 
 def test_a_deleted_stage_is_made_again_alone(checkout: Checkout) -> None:
@@ -167,10 +151,12 @@ def test_a_deleted_stage_is_made_again_alone(checkout: Checkout) -> None:
     assert all(path.read_text() == text for path, text in before.items())
 
 
+IN_PARTS: dict[str, Any] = {"execution": {"part_rows": 128, "batch_size": 8}}
+
+
 def test_a_large_pool_is_scored_in_parts_and_their_size_reruns_nothing(checkout: Checkout) -> None:
-    overrides: dict[str, Any] = {"execution": {"part_rows": 128, "batch_size": 8}}
-    checkout.configure(overrides)
-    plan = make_plan(load_config(merge(TINY, overrides)), TABLE_1)
+    checkout.configure(IN_PARTS)
+    plan = make_plan(load_config(merge(TINY, IN_PARTS)), TABLE_1)
     score = stage_of(plan, "scores", "generated")
     stage, target = checkout.file(str(plan.directory(score))), str(plan.record(score))
     whole = open_store(stage / "scores.zarr").read("margin")
@@ -187,9 +173,8 @@ def test_a_large_pool_is_scored_in_parts_and_their_size_reruns_nothing(checkout:
 
 
 def test_a_jobs_own_snakemake_asks_for_no_part_that_nobody_was_asked_for(remade: Checkout) -> None:
-    overrides: dict[str, Any] = {"execution": {"part_rows": 128, "batch_size": 8}}
-    remade.configure(overrides)
-    plan = make_plan(load_config(merge(TINY, overrides)), TABLE_1)
+    remade.configure(IN_PARTS)
+    plan = make_plan(load_config(merge(TINY, IN_PARTS)), TABLE_1)
     target = str(plan.record(stage_of(plan, "scores", "generated")))
     remade.file(target).unlink()
     assert remade.jobs(target) == Counter({"part": 3, "score": 1})
@@ -214,9 +199,8 @@ def test_imagenet_in_a_hundred_classes_passes_a_dry_run(tmp_path: Path) -> None:
 
 def test_the_table_of_scores_is_planned_where_the_recordings_allow_it(tmp_path: Path) -> None:
     checkout = Checkout(tmp_path)
-    done = checkout.snakemake("-n", "results/scores.csv", check=False)
-    assert done.returncode != 0
-    assert "results/scores.csv cannot be made: score uncertainty is unavailable" in done.stdout
+    said = checkout.fails("-n", "results/scores.csv")
+    assert "results/scores.csv cannot be made: score uncertainty is unavailable" in said
     assert checkout.jobs(TABLE)["table"] == 1  # what one table lacks is no matter to another
 
     checkout.file("config.yaml").write_text(yaml.safe_dump(SCORED))
@@ -228,24 +212,19 @@ def test_the_table_of_scores_is_planned_where_the_recordings_allow_it(tmp_path: 
 
 def test_a_mistake_in_the_config_stops_before_anything_runs(checkout: Checkout) -> None:
     checkout.configure({"prunning": {"ratio": 0.3}})
-    done = checkout.snakemake(TABLE, check=False)
-    assert done.returncode != 0
-    assert "did you mean 'pruning'" in done.stdout
-    assert "Traceback" not in done.stdout
+    said = checkout.fails(TABLE)
+    assert "did you mean 'pruning'" in said
+    assert "Traceback" not in said
 
 
 def test_an_unknown_table_is_refused(checkout: Checkout) -> None:
-    done = checkout.snakemake("results/table9.csv", check=False)
-    assert done.returncode != 0
-    assert "results/table9.csv is neither" in done.stdout
+    assert "results/table9.csv is neither" in checkout.fails("results/table9.csv")
 
 
 def test_a_key_that_is_written_twice_is_refused(checkout: Checkout) -> None:
     with checkout.file("config.yaml").open("a") as file:
         file.write("training: {trades: {epochs: 1}}\n")
-    done = checkout.snakemake("-n", TABLE, check=False)
-    assert done.returncode != 0
-    assert "config.yaml is not valid YAML: the key training is written twice" in done.stdout
+    assert "config.yaml is not valid YAML: the key training is written twice" in checkout.fails("-n", TABLE)
 
 
 def test_a_checkout_runs_its_own_code_whichever_is_installed(tmp_path: Path) -> None:
@@ -253,28 +232,19 @@ def test_a_checkout_runs_its_own_code_whichever_is_installed(tmp_path: Path) -> 
     with checkout.file("workflow/robustprune/cli/main.py").open("a") as file:
         file.write('\nraise SystemExit("this checkout")\n')
     pool = re.findall(r"results/digits/pools/\S+/record.json", checkout.snakemake("-n", TABLE).stdout)[0]
-    done = checkout.snakemake(pool, check=False)
-    assert done.returncode != 0
-    assert "this checkout" in done.stdout
+    assert "this checkout" in checkout.fails(pool)
 
 
 def test_killed_with_snakemake_it_goes_on_after_unlock(checkout: Checkout) -> None:
     short = {"trades": {"epochs": 12, "validate_every": 0}}
     checkout.configure({"training": short, "execution": {"checkpoint_seconds": 0}})
     records = re.findall(r"results/digits/models/trades-\S+/record.json", checkout.snakemake("-n", TABLE).stdout)
-    process = subprocess.Popen(
-        checkout.command(records[0]),
-        cwd=checkout.folder,
-        env=checkout.environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    process = checkout.start(records[0])
     checkpoint = wait_for(checkout.folder, "results/digits/models/*/partial/checkpoint.pt")
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not (checkpoint.parents[1] / "record.json").exists()
-    assert "Directory cannot be locked" in checkout.snakemake(records[0], check=False).stdout
+    assert "Directory cannot be locked" in checkout.fails(records[0])
     checkout.snakemake("--unlock")
     checkout.configure({"training": short, "execution": {"checkpoint_seconds": 1e9}})
     checkout.snakemake(records[0])
@@ -288,14 +258,7 @@ def test_where_a_job_outlives_snakemake_the_next_run_makes_what_was_asked_for(ch
         re.findall(rf"results/digits/{kind}-\S+/record.json", planned)[0]
         for kind in ("models/trades", "evaluations/cw-trades")
     )
-    process = subprocess.Popen(
-        checkout.command(evaluation),
-        cwd=checkout.folder,
-        env=checkout.environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    process = checkout.start(evaluation)
     wait_for(checkout.folder, str(Path(model).with_name(".lock")))
     process.kill()  # Snakemake alone; its job goes on
     process.wait()
@@ -317,52 +280,37 @@ def wait_for(folder: Path, pattern: str) -> Path:
 
 
 def rules_run(checkout: Checkout, target: str = TABLE) -> Counter[str]:
-    """How many jobs of each rule a run really did."""
     return rules_in(checkout.snakemake(target).stdout)
 
 
 def put_some_of_mnist(raw: Path, folder: Path) -> None:
-    """The first images of MNIST and their labels in the four files that MNIST is of."""
     for split, count in (("train", 1400), ("t10k", 500)):
         for read, kind in ((read_images, "images-idx3-ubyte"), (read_labels, "labels-idx1-ubyte")):
             values = np.asarray(read(raw / f"{split}-{kind}.gz")[:count], np.uint8).squeeze()
             (folder / f"{split}-{kind}").write_bytes(idx_bytes(values))
 
 
+SMALL_MNIST = """
+preset: mnist
+seeds: [0]
+data: {source: "idx:raw"}
+synthetic:
+  count: 100
+  generator:
+    {base_channels: 8, channel_multipliers: [1], attention_resolutions: [], blocks: 1, steps: 5, batch_size: 16}
+  sampler: {steps: 4}
+training:
+  trades: {epochs: 2, epoch_images: 2560, batch_size: 128, attack_steps: 2, validation_images: 400, validate_every: 0}
+margins: {method: boundary_search, boundary_search: {step_size: 0.1, max_steps: 5}}
+evaluation: {images: 50, cw: {steps: 15}, attacks: [cw]}
+"""
+
+
 def test_mnist_runs_on_idx_files(shared: Path, tmp_path: Path) -> None:
     checkout = Checkout(tmp_path, only="puma.table1")
     (tmp_path / "raw").mkdir()
     put_some_of_mnist(shared / "data" / "mnist" / "MNIST" / "raw", tmp_path / "raw")
-    reduced = {
-        "preset": "mnist",
-        "seeds": [0],
-        "data": {"source": "idx:raw"},
-        "synthetic": {
-            "count": 100,
-            "generator": {
-                "base_channels": 8,
-                "channel_multipliers": [1],
-                "attention_resolutions": [],
-                "blocks": 1,
-                "steps": 5,
-                "batch_size": 16,
-            },
-            "sampler": {"steps": 4},
-        },
-        "training": {
-            "trades": {
-                "epochs": 2,
-                "epoch_images": 2560,
-                "batch_size": 128,
-                "attack_steps": 2,
-                "validation_images": 400,
-                "validate_every": 0,
-            }
-        },
-        "margins": {"method": "boundary_search", "boundary_search": {"step_size": 0.1, "max_steps": 5}},
-        "evaluation": {"images": 50, "cw": {"steps": 15}, "attacks": ["cw"]},
-    }
-    checkout.file("config.yaml").write_text(yaml.safe_dump(reduced))
+    checkout.file("config.yaml").write_text(SMALL_MNIST)
     checkout.snakemake(TABLE)
     table = pd.read_csv(checkout.file(TABLE))
     assert table["images_kept"].tolist() == [1100, 880]
@@ -373,8 +321,7 @@ def test_mnist_runs_on_idx_files(shared: Path, tmp_path: Path) -> None:
 def test_a_missing_data_file_says_where_to_get_it_and_which_key_points_to_it(tmp_path: Path) -> None:
     checkout = Checkout(tmp_path, only="puma.table1")
     checkout.file("config.yaml").write_text("preset: mnist\ndata: {source: 'idx:nowhere'}\n")
-    done = checkout.snakemake(TABLE, check=False)
-    assert done.returncode != 0
-    assert "data.source = idx:nowhere" in done.stdout
-    assert "http" in done.stdout
-    assert "Traceback" not in done.stdout
+    said = checkout.fails(TABLE)
+    assert "data.source = idx:nowhere" in said
+    assert "http" in said
+    assert "Traceback" not in said
