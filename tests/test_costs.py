@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from robustprune.cli.main import main
-from robustprune.cli.plan_view import describe_plan
+from robustprune.cli.plan_view import NO_RATES, describe_plan, in_units
 from robustprune.core.errors import UserError
 from robustprune.core.settings import ThreatModel
 from robustprune.core.work import UnknownSizeError, Work
@@ -25,11 +25,10 @@ from robustprune.evaluation.settings import Pgd
 from robustprune.experiments.papers import load_experiments
 from robustprune.experiments.row import Row
 from robustprune.networks.precision import memory_format
+from robustprune.planning.calibration import calibrate, networks
 from robustprune.planning.config import load_config
-from robustprune.planning.costs.calibration import calibrate, networks
-from robustprune.planning.costs.report import NO_RATES, in_units
-from robustprune.planning.costs.throughput import THROUGHPUT_FILE, Rates, add_rates, read_throughput
 from robustprune.planning.plan import Plan, make_plan
+from robustprune.planning.throughput import THROUGHPUT_FILE, Rates, add_rates, read_throughput
 from robustprune.scores.embedding import EmbeddingStage, TorchvisionEncoder
 from robustprune.training.model import ModelStage
 from robustprune.training.online import OnlinePuma

@@ -18,10 +18,9 @@ from processes import command, newest_save, wait_until
 from robustprune.core.errors import Interrupted, UserError
 from robustprune.core.execution import Execution
 from robustprune.core.files import digest
-from robustprune.core.followers import PATIENCE, _store, team_of
 from robustprune.core.job import Job, run_stage
 from robustprune.core.steps import CHECKPOINT_FILE
-from robustprune.core.team import Team
+from robustprune.core.team import PATIENCE, Team, _store, team_of
 from robustprune.networks.weights import load_weights
 from robustprune.training.mid_training import MidTraining
 from tiny import recipe_table, run_upstream, stage_of, tiny_plan

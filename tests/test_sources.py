@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from robustprune.core import digests
-from robustprune.core.digests import file_digest
+from robustprune.core import files
 from robustprune.core.errors import UserError
-from robustprune.core.files import digest
+from robustprune.core.files import digest, file_digest
 from robustprune.core.paths import WORKFLOW
 from robustprune.images import sources
 from robustprune.images.formats.finding import numbered_files
@@ -33,7 +32,7 @@ from robustprune.images.sources import (
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Give each test its own working folder, and so its own digest cache on disk and in memory."""
     monkeypatch.chdir(tmp_path)
-    digests._cached_file_digest.cache_clear()
+    files._cached_file_digest.cache_clear()
 
 
 def put(path: str, content: bytes = b"content") -> Path:
@@ -201,8 +200,8 @@ def test_a_digest_depends_on_the_order_of_files() -> None:
 def test_digests_are_cached_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     file = put("large.npz")
     expected = file_digest(file)
-    assert list(json.loads(digests.DIGEST_CACHE.read_text()).values()) == [expected] == [digest(file)]
-    digests._cached_file_digest.cache_clear()
+    assert list(json.loads(files.DIGEST_CACHE.read_text()).values()) == [expected] == [digest(file)]
+    files._cached_file_digest.cache_clear()
     monkeypatch.setattr(sources, "digest", lambda path: pytest.fail("the file was read again"))
     assert file_digest(file) == expected
 
@@ -219,9 +218,9 @@ def test_a_replaced_file_has_another_digest(content: bytes) -> None:
 @pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff\xfe"], ids=["cut_short", "list", "not_text"])
 def test_a_damaged_digest_cache_is_replaced(content: bytes) -> None:
     file = put("large.npz")
-    put(str(digests.DIGEST_CACHE), content)
+    put(str(files.DIGEST_CACHE), content)
     assert file_digest(file) == digest(file)
-    assert list(json.loads(digests.DIGEST_CACHE.read_text()).values()) == [digest(file)]
+    assert list(json.loads(files.DIGEST_CACHE.read_text()).values()) == [digest(file)]
 
 
 @pytest.mark.parametrize(

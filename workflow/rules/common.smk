@@ -5,6 +5,8 @@ from robustprune.planning.config import load_config
 from robustprune.core.yaml_files import read_yaml, with_nulls
 from robustprune.core.errors import UserError
 from robustprune.experiments.papers import load_experiments, load_figures
+from robustprune.core.yaml_files import with_nulls
+from robustprune.experiments.files import load_experiments, load_figures
 from robustprune.core.paths import part_marker
 from robustprune.core.locations import put_into_environment
 from robustprune.planning.plan import make_plan, stages_of_target
@@ -16,12 +18,9 @@ try:
     # Snakemake takes the last of two keys of one name, without a word.
     for path in workflow.configfiles:
         read_yaml(Path(path))
+    CONFIG = load_config(with_nulls(config))
     PLAN = make_plan(
-        load_config(with_nulls(config)),
-        load_experiments(),
-        load_figures(),
-        quality=True,
-        page=True,
+        CONFIG, load_experiments(), load_figures(), quality=True, page=True
     )
     # A job's own Snakemake, perhaps on a node that reaches nothing outside, asks no shared store.
     PLAN = with_pulls(PLAN, look_up=workflow.is_main_process)
@@ -30,12 +29,10 @@ except UserError as error:
 
 RESULTS = PLAN.results
 KINDS = kinds()  # of stages
-# A global, not a param: these change no number, so changing them must rerun nothing.
-RUN = (
-    f"{shlex.quote(sys.executable)} -m robustprune run {PLAN.config.execution.flags()}"
-)
-PULL = f"{shlex.quote(sys.executable)} -m robustprune store pull"
-put_into_environment(PLAN.config.shared_stores)
+# Globals, not params: these change no number, so changing them must rerun nothing.
+ROBUSTPRUNE = f"{shlex.quote(sys.executable)} -m robustprune"
+RUN = f"{ROBUSTPRUNE} run {CONFIG.execution.flags()}"
+put_into_environment(CONFIG.shared_stores)
 
 
 # `cores: all` is meant for jobs on this machine; it must not cut the threads of those that run on others.
@@ -54,7 +51,7 @@ wildcard_constraints:
 
 
 def upstream(wildcards):
-    """The records of the stages this one reads. Ancient: ids, not times, say what is up to date."""
+    """The records of the stages that one reads. Ancient: ids, not times, say what is up to date."""
     try:
         return [ancient(str(record)) for record in PLAN.upstream_records(wildcards.id)]
     except UserError as error:
@@ -68,28 +65,18 @@ def parts(wildcards):
     """
     directory = PLAN.directory(wildcards.id)
     markers = [part_marker(directory, rows) for rows in PLAN.parts(wildcards.id)]
-    asked_for = [
-        marker for marker in markers if workflow.is_main_process or marker.exists()
-    ]
-    return [ancient(str(marker)) for marker in asked_for]
+    asked_for = workflow.is_main_process
+    return [ancient(str(one)) for one in markers if asked_for or one.exists()]
 
 
-def threads(wildcards):
-    return PLAN.resources(wildcards.id).threads
+def resource(name):
+    """How much of a resource a stage's job asks for."""
+    return lambda wildcards: getattr(PLAN.resources(wildcards.id), name)
 
 
-def gpu(wildcards):
-    return PLAN.resources(wildcards.id).gpu
-
-
-def memory(wildcards, attempt):
-    """Megabytes, more on each attempt."""
-    return PLAN.resources(wildcards.id).mem_mb * attempt
-
-
-def runtime(wildcards, attempt):
-    """Minutes, more on each attempt."""
-    return PLAN.resources(wildcards.id).runtime * attempt
+def growing(name):
+    """The same, and more on each attempt."""
+    return lambda wildcards, attempt: resource(name)(wildcards) * attempt
 
 
 def behind(target):
@@ -107,27 +94,13 @@ def table_of_target(wildcards):
     return [directory / f"table.{ending}" for ending in ("csv", "md", "tex")]
 
 
-def quality_table():
-    return behind("results/quality.csv") / "table.csv"
-
-
 # The names of figures, so that the data beside a figure are not taken for a table; where there is none, what never is.
-FIGURES = (
-    "|".join(
-        re.escape(target.removeprefix("results/").removesuffix(".svg"))
-        for target in [*PLAN.targets, *PLAN.problems]
-        if target.endswith(".svg")
-    )
-    or r"(?!)"
-)
+FILES = [target.removeprefix("results/") for target in [*PLAN.targets, *PLAN.problems]]
+FIGURES = [re.escape(file[:-4]) for file in FILES if file.endswith(".svg")]
+FIGURE = "|".join(FIGURES) or "(?!)"
 
 
 def figure_of_target(wildcards):
     """The configured preset's figure behind a file people ask for."""
     directory = behind(f"results/{wildcards.figure}.svg")
     return [directory / file for file in ("figure.svg", "figure.csv", "caption.md")]
-
-
-def report_of_target(wildcards):
-    """The configured preset's report."""
-    return behind("results/report.html") / "report.html"

@@ -14,11 +14,11 @@ for KIND in KINDS:
         log:
             RESULTS / KIND.name / "{id}" / "job.log",
         localrule: KIND.local
-        threads: threads
+        threads: resource("threads")
         resources:
-            mem_mb=memory,
-            runtime=runtime,
-            gpu=gpu,
+            mem_mb=growing("mem_mb"),
+            runtime=growing("runtime"),
+            gpu=resource("gpu"),
             nodes=1,  # several GPUs are those of one machine
         message:
             KIND.rule.replace("_", " ") + " {wildcards.id}"
@@ -36,11 +36,11 @@ rule part:
         RESULTS / "{kind}" / "{id}" / "parts" / "{start}-{stop}.log",
     wildcard_constraints:
         kind="|".join(kind.name for kind in KINDS),
-    threads: threads
+    threads: resource("threads")
     resources:
-        mem_mb=memory,
-        runtime=runtime,
-        gpu=gpu,
+        mem_mb=growing("mem_mb"),
+        runtime=growing("runtime"),
+        gpu=resource("gpu"),
     message:
         "images {wildcards.start} to {wildcards.stop} of {wildcards.id}"
     shell:
@@ -65,4 +65,4 @@ rule pull:
     message:
         "pull {wildcards.id}"
     shell:
-        "{PULL} {RESULTS}/scores/{wildcards.id}/spec.json --log {log}"
+        "{ROBUSTPRUNE} store pull {RESULTS}/scores/{wildcards.id}/spec.json --log {log}"

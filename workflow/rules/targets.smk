@@ -1,5 +1,5 @@
 # The files that people ask for are copies of what the configured preset's stages made. Their parameters name the copied
-# stage, so that another table or figure is another copy.
+# stage, so that another table or figure is another copy; Snakemake ignores changes of a param made of the input.
 ruleorder: quality_target > target
 
 
@@ -21,7 +21,7 @@ rule target:
         ),
         latex="results/{target}.tex",
     wildcard_constraints:
-        target=rf"(?!{RESULTS.name}/|(?:{FIGURES})\.).+",  # neither a stage's own table nor a figure's data
+        target=rf"(?!{RESULTS.name}/|(?:{FIGURE})\.).+",  # neither a stage's own table nor a figure's data
     localrule: True
     params:
         table=lambda wildcards: str(table_of_target(wildcards)[0]),
@@ -47,7 +47,7 @@ rule figure_target:
             labels={"figure": "{figure}", "form": "caption"},
         ),
     wildcard_constraints:
-        figure=FIGURES,
+        figure=FIGURE,
     localrule: True
     params:
         figure=lambda wildcards: str(figure_of_target(wildcards)[0]),
@@ -57,23 +57,23 @@ rule figure_target:
 
 rule quality_target:
     input:
-        lambda wildcards: str(quality_table().with_name("record.json")),
+        lambda _: behind("results/quality.csv") / "record.json",
     output:
         "results/quality.csv",
     localrule: True
     params:
-        table=lambda wildcards: str(quality_table()),
+        table=lambda _: str(behind("results/quality.csv") / "table.csv"),
     shell:
         "{COPY} {params.table} {output}"
 
 
 rule report_target:
     input:
-        report_of_target,
+        lambda _: behind("results/report.html") / "report.html",
     output:
         report("results/report.html", caption="../report/page.rst", category="Report"),
     localrule: True
     params:
-        report=lambda wildcards: str(report_of_target(wildcards)),
+        report=lambda _: str(behind("results/report.html") / "report.html"),
     shell:
         "{COPY} {input} {output}"

@@ -28,10 +28,9 @@ NO_PERMISSION = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line.
+    """Run the command line and return its exit code.
 
-    Returns:
-        The exit code: 0; 2 for something the user can put right; 75 when interrupted, try again; 1 for all else.
+    It is 0; 2 for something the user can put right; 75 when interrupted, try again; 1 for all else.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -80,25 +79,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_run(commands: "Commands") -> None:
-    defaults = Execution()
     run = commands.add_parser("run", help="do one stage, from where an earlier attempt stopped")
     run.add_argument("spec", type=Path, help="a stage's spec.json, or its directory")
-    run.add_argument("--device", default=defaults.device, help="auto, cpu, cuda or cuda:<index> (default: %(default)s)")
-    run.add_argument("--threads", type=int, default=1, help="CPU threads (default: %(default)s)")
-    run.add_argument(
-        "--batch-size", type=int, default=defaults.batch_size, help="images at once (default: %(default)s)"
-    )
-    run.add_argument(
-        "--checkpoint-seconds", type=float, default=defaults.checkpoint_seconds, help="seconds between two checkpoints"
-    )
-    run.add_argument(
-        "--processes", type=int, default=defaults.processes, help="processes that train one network together"
-    )
-    run.add_argument(
-        "--compile",
-        default=defaults.compile,
-        help="of the network in training: none, kernels or cuda_graphs (default: %(default)s)",
-    )
+    _add_execution(run, "device", "batch_size", "checkpoint_seconds", "processes", "compile")
     run.add_argument(
         "--rows", type=_rows, metavar="START:STOP", help="compute these rows only, as one of several jobs of the stage"
     )
@@ -128,19 +111,15 @@ def _add_calibrate(commands: "Commands") -> None:
         "calibrate", help="measure how fast this machine is with the configured networks, for 'robustprune plan'"
     )
     _add_config(calibrate)
-    calibrate.add_argument("--device", default=Execution().device, help="as for run (default: %(default)s)")
-    calibrate.add_argument("--threads", type=int, default=1, help="CPU threads (default: %(default)s)")
+    _add_execution(calibrate, "device")
     calibrate.add_argument(
-        "--seconds",
-        type=float,
-        default=2.0,
-        help="for each batch size and way through a network (default: %(default)s)",
+        "--seconds", type=float, default=2.0, help="for each batch size and kind of pass (default: %(default)s)"
     )
     calibrate.set_defaults(command=_calibrate)
 
 
 def _add_show(commands: "Commands") -> None:
-    show = commands.add_parser("show", help="tell what a stage directory or a table holds, or compare two")
+    show = commands.add_parser("show", help="show a stage directory or a table, or compare two")
     show.add_argument(
         "path", type=Path, help="a stage's directory, or a table's CSV file; with OTHER, a manifest or pool"
     )
@@ -160,12 +139,12 @@ def _add_store_actions(actions: "Commands") -> None:
     publish.set_defaults(command=_publish)
 
     pull = actions.add_parser("pull", help="bring a shared score here, checked")
-    pull.add_argument("what", metavar="STAGE", help="an id as 'list' tells it, or the spec.json of a planned stage")
+    pull.add_argument("what", metavar="STAGE", help="an id that 'list' prints, or the spec.json of a planned stage")
     pull.add_argument("--to", type=Path, metavar="FOLDER", help="where to put it; not for a planned stage")
     pull.add_argument("--log", type=Path, help="also write the log to this file")
     pull.set_defaults(command=_pull)
 
-    listing = actions.add_parser("list", help="tell which scores are shared")
+    listing = actions.add_parser("list", help="list the shared scores")
     listing.add_argument("places", nargs="*", metavar="PLACE", help="(default: shared_stores of the config)")
     listing.set_defaults(command=_list)
     for action in (publish, pull, listing):
@@ -173,6 +152,17 @@ def _add_store_actions(actions: "Commands") -> None:
     pull.add_argument(
         "--from", dest="places", action="append", metavar="PLACE", help="(default: shared_stores of the config)"
     )
+
+
+def _add_execution(parser: argparse.ArgumentParser, *names: str) -> None:
+    """Add options for settings of ``Execution``, and for the CPU threads."""
+    for name in names:
+        field = Execution.model_fields[name]
+        help_text = f"{field.description} (default: %(default)s)"
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", type=type(field.default), default=field.default, help=help_text
+        )
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: %(default)s)")
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
@@ -240,8 +230,8 @@ def _claims(options: argparse.Namespace) -> None:
 
 def _calibrate(options: argparse.Namespace) -> None:
     from robustprune.core.device import describe, prepare_device
-    from robustprune.planning.costs.calibration import calibrate
-    from robustprune.planning.costs.throughput import add_rates
+    from robustprune.planning.calibration import calibrate
+    from robustprune.planning.throughput import add_rates
 
     if options.threads < 1 or not options.seconds >= 0:
         raise UserError(
@@ -256,9 +246,7 @@ def _calibrate(options: argparse.Namespace) -> None:
 
 
 def _configured_plan(options: argparse.Namespace) -> "Plan":
-    from robustprune.planning.config import read_config_file
-
-    return _planned(read_config_file(options.configfile, _overrides(options.config)))
+    return _planned(_config(options))
 
 
 def _planned(config: "Config") -> "Plan":
@@ -301,8 +289,8 @@ def _publish(options: argparse.Namespace) -> None:
 def _pull(options: argparse.Namespace) -> None:
     from robustprune.sharing.commands import pull, pull_planned
 
-    told = shared_from_environment()  # in a job, which may have been told that there are none
-    places = options.places or (_config(options).shared_stores if told is None else told)
+    of_job = shared_from_environment()  # in a job of Snakemake; it may be that there are none
+    places = options.places or (_config(options).shared_stores if of_job is None else of_job)
     if options.to is None:
         pull_planned(Path(options.what), places)
     else:

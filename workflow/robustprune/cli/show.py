@@ -18,16 +18,16 @@ TEXT_BINS = 20  # lines of a histogram
 
 
 def describe_path(path: Path) -> str:
-    """A table's CSV as text, or a stage directory's spec, record and outputs. Raises UserError when it is neither."""
+    """Return a table's CSV as text, or a stage directory's spec, record and outputs. Raises UserError for neither."""
     if path.suffix == ".csv":
-        return describe_table(path)
+        return _table(path)
     if not path.is_dir():
         raise UserError(f"{path} is neither a stage's directory nor a table's .csv file")
-    return describe_stage(path)
+    return _stage(path)
 
 
-def describe_table(path: Path) -> str:
-    """The table turned on its side, a column a method, so that it fits a terminal."""
+def _table(path: Path) -> str:
+    """Return the table transposed, a column a method, so that it fits a terminal."""
     try:
         table = pd.read_csv(path, keep_default_na=False, na_values=[""])  # "None" and "n/a" are names
     except (OSError, EmptyDataError, ParserError, UnicodeDecodeError) as error:
@@ -35,8 +35,7 @@ def describe_table(path: Path) -> str:
     return table.set_index(table.columns[0]).astype(object).T.fillna("").to_string()
 
 
-def describe_stage(directory: Path) -> str:
-    """The stage's settings, whether it is complete, what it found and what it wrote."""
+def _stage(directory: Path) -> str:
     spec = read_spec(directory, made=True)
     lines = [directory.absolute().name, f"  kind  {spec.kind}"]
     lines += [f"  reads {kind}/{upstream}" for kind, upstream in spec.upstream]
@@ -77,7 +76,7 @@ def _output_lines(directory: Path) -> list[str]:
     for path in sorted(directory.glob("*.parquet")):
         lines += _last_rows(path)
     for path in sorted(directory.glob("*.csv")):
-        lines += [path.name, describe_table(path)]
+        lines += [path.name, _table(path)]
     return lines
 
 

@@ -12,16 +12,9 @@ from robustprune.scores.store.reader import Store, open_store
 
 
 def verify_path(path: Path) -> str:
-    """Check one store, or every store of a stage, against what was written and whom it was written for.
+    """Check a store (``*.zarr``), or all in a stage's directory, against what was written and for whom.
 
-    Args:
-        path: a store's folder, such as ``scores.zarr`` or ``dynamics-....zarr``, or the directory of a stage.
-
-    Returns:
-        a line for each store.
-
-    Raises:
-        UserError: with a line for each thing that is wrong.
+    Returns a line for each store. Raises UserError with a line for each thing that is wrong.
     """
     stage = path if (path / SPEC_FILE).is_file() else path.parent
     folders = sorted(path.glob("*.zarr")) if stage == path else [path]
@@ -46,13 +39,15 @@ def _problems(folder: Path, stage: Path | None) -> list[str]:
     found = store.problems()
     if stage is not None:
         found += _foreign(store, stage)
-        if not found and not _as_recorded(folder, stage):
-            found.append(f"its digest is not the one in {stage / RECORD_FILE}")
+        if not found and (stage / RECORD_FILE).is_file():
+            recorded = read_record(stage).digests.get(folder.name)
+            if recorded not in (None, digest(folder)):
+                found.append(f"its digest is not the one in {stage / RECORD_FILE}")
     return found
 
 
 def _foreign(store: Store, stage: Path) -> list[str]:
-    """Return True if the store is about a pool that its stage does not read; pools that are not there cannot tell."""
+    """Return a problem if the store is about a pool that its stage does not read, as far as the pools are there."""
     own = store.attributes.get("pool_digest")
     pools = [
         stage.parents[1] / kind / name / POOL_FILE
@@ -63,12 +58,6 @@ def _foreign(store: Store, stage: Path) -> list[str]:
     if own is None or not digests or len(digests) < len(pools) or own in digests:
         return []
     return [f"is about the pool with digest {own}, but its stage reads {', '.join(digests)}"]
-
-
-def _as_recorded(folder: Path, stage: Path) -> bool:
-    if not (stage / RECORD_FILE).is_file():
-        return True
-    return read_record(stage).digests.get(folder.name) in (None, digest(folder))
 
 
 def _line(store: Store) -> str:

@@ -23,12 +23,9 @@ T = TypeVar("T")
 
 
 class Declarations(Generic[T]):
-    """All choices of one sort, by name.
+    """All choices of one sort, by name: those that ``@<decorator>`` declares in the modules of a package.
 
-    Args:
-        decorator: the decorator's name, e.g. ``metric``; its first argument is the choice's name, the others are
-            literals.
-        folder: the package whose modules are searched, e.g. ``robustprune.scores``.
+    The decorator's first argument is the choice's name; the others are literals.
     """
 
     def __init__(self, decorator: str, folder: str) -> None:
@@ -82,11 +79,7 @@ class Declarations(Generic[T]):
 
 
 class Named:
-    """Mark of a field that holds a choice's name: ``Annotated[str, Named(METRICS)]``. Other names are refused.
-
-    Args:
-        sorts: the name is one of any of these.
-    """
+    """Mark of a field that holds the name of a choice of some sorts: ``Annotated[str, Named(METRICS)]``."""
 
     def __init__(self, *sorts: Declarations[Any]) -> None:
         self.sorts = sorts
@@ -113,7 +106,7 @@ class Named:
 class OneOf:
     """Mark of a field that holds the settings of a choice: ``Annotated[Recipe, OneOf(RECIPES, "recipe")]``.
 
-    The choices are classes below the field's own; ``tag`` is the key that tells them apart.
+    The choices are classes below the field's own; ``tag`` is the key that names the choice.
     """
 
     declarations: Declarations[Any]

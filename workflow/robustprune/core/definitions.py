@@ -20,11 +20,7 @@ _TYPE_CHECKING = re.compile(r"^if TYPE_CHECKING:.*\n(?:(?:[ ]+.*)?\n)*", re.MULT
 
 
 def definitions_of(modules: Iterable[str]) -> dict[str, int]:
-    """Return the version of each definition in ``modules`` and in all modules that these import, by name.
-
-    Args:
-        modules: full names, e.g. ``robustprune.scores.margin``.
-    """
+    """Return the version of each definition in ``modules``, full names, and in all that these import, by name."""
     versions: dict[str, int] = {}
     for module in sorted(set().union(*(_closure(module) for module in modules))):
         for name, version in stated_in(module).items():

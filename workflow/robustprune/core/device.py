@@ -24,14 +24,9 @@ def keep_freed_memory() -> None:
 
 
 def prepare_device(name: str, *, threads: int) -> torch.device:
-    """Choose the device and make its arithmetic repeatable.
+    """Choose the device and make its arithmetic repeatable. Raises UserError for a GPU that is not there.
 
-    Args:
-        name: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``cuda:<index>``.
-        threads: CPU threads for torch.
-
-    Raises:
-        UserError: when a GPU is asked for and there is none.
+    The name is ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``cuda:<index>``.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is repeatable only with a fixed workspace
     torch.set_num_threads(threads)

@@ -2,7 +2,7 @@
 
 
 class UserError(Exception):
-    """Something a user can put right, told in one sentence: what, the value, and what is allowed."""
+    """Something a user can put right, in one sentence: what is wrong, the value, and what is allowed."""
 
     exit_code = 2
 

@@ -17,7 +17,11 @@ Compile = Literal["none", "kernels", "cuda_graphs"]
 class Execution(Settings):
     """Settings of the machine. Changing them reruns nothing."""
 
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto takes a GPU where there is one")
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        description="auto (a GPU where there is one) | cpu | cuda | cuda:<index>",
+    )
     batch_size: int = Field(512, gt=0, description="images at once in generating, scoring and evaluating")
     checkpoint_seconds: float = Field(
         60.0, ge=0, description="longest work lost when a job is killed, seconds, or one batch"
@@ -45,11 +49,10 @@ class Execution(Settings):
         return CHUNK_BATCHES * self.batch_size
 
     def rows_of_a_part(self, kind: str, together: int | None) -> int:
-        """Rows of a job that shares a stage with others, brought up so that parts compute what one job would.
+        """Return the rows of a job that shares a stage of a kind with others.
 
-        Args:
-            kind: the stage's kind.
-            together: rows that the stage computes at once; None for a chunk.
+        It is a multiple of the rows that are computed ``together``, by default a chunk, so that parts compute what one
+        job would.
         """
         rows, unit = self.evaluation_part_rows if kind == "evaluations" else self.part_rows, together or self.chunk_rows
         return -(-rows // unit) * unit

@@ -1,18 +1,23 @@
-"""Atomic writes and digests of files."""
+"""Atomic writes, and digests of files, cached on disk to keep planning fast."""
 
 import base64
 import hashlib
+import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from threading import Event
+from typing import Literal
 
 from blake3 import blake3
 
 READ_AT_ONCE = 2**20  # bytes
+DIGEST_CACHE = Path("results/.known_digests.json")
+DigestKind = Literal["blake3", "sha256"]
 
 
 @contextmanager
@@ -79,6 +84,43 @@ def sha256(path: Path) -> str:
     """Return the SHA-256 of a file in hex, which publishers of checkpoints state."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_lines(lines: Iterable[str]) -> str:
+    """Return the SHA-256 of lines of text."""
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
+
+
+def file_digest(path: Path, kind: DigestKind = "blake3") -> str:
+    """Return the digest of a file in hex, cached by path, size, times and inode to keep planning fast."""
+    return _cached_file_digest(str(path.absolute()), file_state(path), kind)
+
+
+def file_state(path: Path) -> str:
+    """Return a text that changes if a file is written or replaced, even with the same size and modification time."""
+    status = path.stat()
+    return f"{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}|{status.st_ino}"
+
+
+@cache
+def _cached_file_digest(path: str, state: str, kind: DigestKind) -> str:
+    compute = digest if kind == "blake3" else sha256
+    return cached_digest(f"{path}|{state}|{kind}", lambda: compute(Path(path)))
+
+
+def cached_digest(key: str, compute: Callable[[], str]) -> str:
+    """Return a digest from the cache on disk; compute and store it if it is not there."""
+    try:
+        known = json.loads(DIGEST_CACHE.read_text())
+    except (FileNotFoundError, ValueError):  # absent or damaged
+        known = {}
+    if not isinstance(known, dict):
+        known = {}
+    if key not in known:
+        known[key] = compute()
+        with suppress(OSError):  # the cache is optional: the folder may be read-only
+            write_text(DIGEST_CACHE, json.dumps(known))
+    return str(known[key])
 
 
 def data_uri(path: Path, media_type: str) -> str:

@@ -17,8 +17,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 class Checkpoints:
     """Decides when a long loop saves its state, and ends it when a signal has come; a ``with`` around the loop.
 
-    Args:
-        interval: seconds between two saves; 0 saves after every step.
+    There are ``interval`` seconds between two saves; 0 saves after every step.
     """
 
     def __init__(self, interval: float) -> None:

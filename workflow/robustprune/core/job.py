@@ -9,7 +9,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -32,31 +32,20 @@ logger = logging.getLogger(__name__)
 
 
 class Job:
-    """Directories, device and settings of a running stage.
-
-    Attributes:
-        directory: the stage's own directory, where finished outputs go.
-        partial: for checkpoints and half-finished outputs; removed when the stage is complete.
-        execution: batch size and the like; nothing in it may change a number.
-        checkpoints: call its ``tick`` after every step of a long loop.
-    """
+    """Directories, device and settings of a running stage."""
 
     def __init__(self, directory: Path, execution: Execution, *, threads: int, live: bool) -> None:
-        self.directory = directory
-        self.partial = directory / PARTIAL
-        self.execution = execution
-        self.checkpoints = Checkpoints(execution.checkpoint_seconds)
+        self.directory = directory  # where finished outputs go
+        self.partial = directory / PARTIAL  # for unfinished outputs and checkpoints; removed when all is complete
+        self.execution = execution  # nothing in it may change a number
+        self.checkpoints = Checkpoints(execution.checkpoint_seconds)  # call ``tick`` after each step of a long loop
         self.outputs: list[Path] = []
         self.digests: dict[str, str] = {}
         self._threads, self._live = threads, live
 
     @cached_property
     def device(self) -> "torch.device":
-        """Device to compute on; torch is imported and prepared when this is first asked for.
-
-        Raises:
-            UserError: when a GPU is asked for and there is none.
-        """
+        """Device to compute on; torch is imported and prepared on first use. Raises UserError for a missing GPU."""
         from robustprune.core.device import describe, prepare_device
 
         device = prepare_device(self.execution.device, threads=self._threads)
@@ -65,7 +54,7 @@ class Job:
 
     @property
     def device_used(self) -> str:
-        """For the record; plainly ``cpu`` where no room asked for a device."""
+        """The device's name for the record; ``cpu`` where nothing asked for a device."""
         if "device" not in self.__dict__:
             return "cpu"
         from robustprune.core.device import describe
@@ -114,14 +103,14 @@ Pull = Callable[[Job, Any], dict[str, Any]]
 def run_stage(
     spec_path: Path, execution: Execution, *, threads: int = 1, live: bool = False, pull: Pull | None = None
 ) -> None:
-    """Do the stage that ``spec_path`` describes, from where an earlier attempt stopped; nothing when it is complete.
+    """Do the stage of a spec.json, or in a directory, from where an earlier attempt stopped; nothing if it is complete.
 
     Args:
         spec_path: a stage's spec.json, or its directory.
         execution: how it is run.
         threads: CPU threads.
-        live: whether progress is a bar.
-        pull: what brings a score from elsewhere, in place of its room that would compute it; only its pool is read.
+        live: True for a progress bar, False for log lines.
+        pull: brings a score from elsewhere instead of computing it; only its pool is read.
 
     Raises:
         UserError: for anything a user can put right, before the costly part.
@@ -168,7 +157,10 @@ def _open_job(
         raise UserError(f"{spec.id} is of kind {spec.kind}, but only scores are shared")
     directory = (spec_path if spec_path.is_dir() else spec_path.parent).absolute()
     job = Job(directory, execution, threads=threads, live=live)
-    _require_upstream(job, (spec.upstream_of_pull or ()) if pulled else spec.upstream)
+    for kind, stage_id in (spec.upstream_of_pull or ()) if pulled else spec.upstream:
+        upstream = job.upstream(kind, stage_id)
+        if (record := read_record(upstream)).id != stage_id:
+            raise UserError(f"{upstream} holds the record of {record.id}, another stage")
     return job, spec
 
 
@@ -195,13 +187,6 @@ def _do(job: Job, spec: Stage, pull: Pull | None) -> None:
     record.write(job.directory)
     shutil.rmtree(job.partial, ignore_errors=True)  # NFS may hold on to a file; the record stands already
     logger.info("%s done in %.1f s", spec.id, record.seconds)
-
-
-def _require_upstream(job: Job, upstream: Iterable[tuple[str, str]]) -> None:
-    for kind, stage_id in upstream:
-        record = read_record(job.upstream(kind, stage_id))
-        if record.id != stage_id:
-            raise UserError(f"{job.upstream(kind, stage_id)} holds the record of {record.id}, another stage")
 
 
 @contextmanager

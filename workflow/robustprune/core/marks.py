@@ -16,15 +16,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Ref:
-    """Mark of a field that holds stage ids: ``pool: Annotated[StageId, Ref("pools")]``.
-
-    Attributes:
-        kind: the kind of the stage referred to.
-        kind_in: the sibling field that holds the kind instead, where it differs from one value to the next.
-    """
+    """Mark of a field that holds stage ids: ``pool: Annotated[StageId, Ref("pools")]``."""
 
     kind: str = ""
-    kind_in: str = ""
+    kind_in: str = ""  # instead: the sibling field that holds the kind, where that differs from value to value
 
 
 def references_of(model: BaseModel) -> Iterator[tuple[str, str]]:

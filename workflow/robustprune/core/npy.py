@@ -10,16 +10,10 @@ PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # of bzip2 or LZMA a few 
 
 
 class Header(NamedTuple):
-    """Header of an npy file.
-
-    Attributes:
-        shape: its sizes.
-        fortran_order: whether the first index changes fastest.
-        dtype: of its numbers.
-    """
+    """Header of an npy file."""
 
     shape: tuple[int, ...]
-    fortran_order: bool
+    fortran_order: bool  # True if the first index changes fastest
     dtype: np.dtype[Any]
 
 
@@ -33,11 +27,7 @@ def open_array(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
 
 
 def read_header(file: IO[bytes]) -> Header:
-    """Read a header of version 1 or 2; the numbers begin where the file is then.
-
-    Raises:
-        ValueError: for a header that is none, is damaged or has a size below 0.
-    """
+    """Read a header of version 1 or 2, up to where the numbers begin. Raises ValueError for a damaged one."""
     try:
         header = Header(*_read(file))
     except Exception as error:  # numpy reads a header as Python, which can fail in any way

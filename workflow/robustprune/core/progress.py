@@ -15,14 +15,9 @@ LINE_SECONDS = 10.0
 
 
 class Progress:
-    """Counts units of work; a ``with`` around the loop.
+    """Counts units of work, of which an earlier attempt may have ``done`` some; a ``with`` around the loop.
 
-    Args:
-        what: what is being done, e.g. ``training``.
-        total: units in all.
-        unit: plural name of a unit, e.g. ``steps``.
-        done: units that an earlier attempt has done.
-        live: draw a bar; otherwise a log line about every ten seconds.
+    It draws a bar if ``live``, and otherwise logs a line about every ten seconds. ``unit`` is a plural.
     """
 
     def __init__(self, what: str, *, total: int, unit: str, done: int = 0, live: bool = False) -> None:

@@ -15,19 +15,13 @@ DEFINITION = {"randomness": 1}
 def generator(seed: int, *purpose: str | int, device: torch.device | str = "cpu") -> torch.Generator:
     """A generator on ``device`` for one purpose, e.g. ``generator(seed, "batch", step)``.
 
-    PyTorch seeds a generator on the CPU by 32 of the bits, so some two of a hundred thousand draw alike.
+    PyTorch seeds a generator on the CPU by 32 of the bits, so among a hundred thousand some two draw the same.
     """
     return torch.Generator(device).manual_seed(derive_seed(seed, *purpose))
 
 
 class BatchNoise:
-    """Draws for a whole batch, of which this process takes its rows: the same numbers however many share the batch.
-
-    Args:
-        source: the generator; draws are made on its device.
-        batch_size: images in the whole batch.
-        rows: those that are wanted; all by default.
-    """
+    """Draws for a whole batch, of which this process takes its rows: the same numbers however many share the batch."""
 
     def __init__(self, source: torch.Generator, batch_size: int, rows: slice = slice(None)) -> None:
         self._source, self._batch_size, self._rows = source, batch_size, rows

@@ -25,28 +25,22 @@ def stage_classes() -> tuple[type[Stage], ...]:
 
 
 class Kind(NamedTuple):
-    """A kind of stages, as the rules see it.
+    """A kind of stages, as the rules see it."""
 
-    Attributes:
-        name: the kind, which is also the name of its folder.
-        rule: name of the rule, as people see it in logs.
-        files: outputs, besides the record, that people may ask for.
-        local: True if its stages take seconds and run where Snakemake runs.
-    """
-
-    name: str
-    rule: str
-    files: tuple[str, ...]
-    local: bool
+    name: str  # also of its folder
+    rule: str  # name of its rule, as people see it in logs
+    files: tuple[str, ...]  # outputs, besides the record, that people may ask for
+    local: bool  # True if its stages take seconds and run where Snakemake runs
 
 
 def kinds() -> list[Kind]:
     """Return every kind of stage, by name."""
-    found = {
-        stage.kind_name(): Kind(stage.kind_name(), stage.rule or _singular(stage.kind_name()), stage.files, stage.local)
-        for stage in stage_classes()
-    }
-    return [found[name] for name in sorted(found)]
+    found = {}
+    for stage in stage_classes():
+        name = stage.kind_name()
+        singular = f"{name[:-3]}y" if name.endswith("ies") else name.removesuffix("s")
+        found[name] = Kind(name, stage.rule or singular, stage.files, stage.local)
+    return sorted(found.values())
 
 
 @cache
@@ -60,16 +54,10 @@ def resource_keys() -> dict[str, bool]:
     return dict(sorted(keys.items()))
 
 
-def _singular(kind: str) -> str:
-    return f"{kind[:-3]}y" if kind.endswith("ies") else kind.removesuffix("s")
-
-
 def stage_from(content: Mapping[str, Any]) -> Stage:
     """Return the stage that a mapping describes, as in ``spec.json``.
 
-    Raises:
-        LookupError: where it is of no class of stage.
-        pydantic.ValidationError: where it is of one, with a value that is not allowed.
+    Raises LookupError where no class of stage fits, and pydantic.ValidationError for a value that is not allowed.
     """
     candidates = [stage for stage in stage_classes() if _fits(stage, content)]
     if len(candidates) != 1:
@@ -79,14 +67,12 @@ def stage_from(content: Mapping[str, Any]) -> Stage:
 
 
 def _fits(stage: type[Stage], content: Mapping[str, Any]) -> bool:
-    """Return True if what tells the classes apart is, in ``content``, as this class has it."""
+    """Return True if the fields that distinguish the classes have this class's values in ``content``."""
     for name in _telling_fields() & stage.model_fields.keys():
-        annotation = stage.model_fields[name].annotation
-        if get_origin(annotation) is Literal and content.get(name) not in get_args(annotation):
+        field, value = stage.model_fields[name], content.get(name)
+        if get_origin(field.annotation) is Literal and value not in get_args(field.annotation):
             return False
-        if any(
-            isinstance(mark, Named) and str(content.get(name)) not in mark for mark in stage.model_fields[name].metadata
-        ):
+        if any(isinstance(mark, Named) and str(value) not in mark for mark in field.metadata):
             return False
     return True
 

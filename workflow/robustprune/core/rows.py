@@ -7,10 +7,9 @@ would, and so does a job that is given some of the rows only: all end in the sam
 
 import re
 import zipfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -75,9 +74,10 @@ def compute_rows(
     return _read(folder, rows)
 
 
-def collect(blocks: Iterator[Columns]) -> Columns:
-    """All rows of all blocks."""
-    return _concatenate(list(blocks))
+def collect(blocks: Iterable[Columns]) -> Columns:
+    """Return all rows of all blocks."""
+    parts = list(blocks)
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def ranges(start: int, stop: int, length: int) -> Iterator[tuple[int, int]]:
@@ -88,8 +88,7 @@ def ranges(start: int, stop: int, length: int) -> Iterator[tuple[int, int]]:
         start = end
 
 
-@dataclass(frozen=True, order=True)
-class _Block:
+class _Block(NamedTuple):
     start: int
     stop: int
     path: Path
@@ -107,10 +106,9 @@ class _Pending:
         self.bytes += sum(values.nbytes for values in columns.values())
 
     def save(self) -> None:
-        """Put them into one block file."""
         if not self._batches:
             return
-        columns = _concatenate(self._batches)
+        columns = collect(self._batches)
         stop = self.start + len(next(iter(columns.values())))
         _write_block(self.folder / f"rows-{self.start:012d}-{stop:012d}.npz", columns)
         self._batches.clear()
@@ -128,7 +126,7 @@ def _checked(rows: range, count: int, batch_size: int) -> range:
 
 
 def _blocks(folder: Path) -> list[_Block]:
-    """The blocks there are, by first row."""
+    """Return the blocks there are, by first row."""
     matches = ((path, re.fullmatch(r"rows-(\d+)-(\d+)", path.stem)) for path in folder.glob("rows-*.npz"))
     return sorted(_Block(int(match[1]), int(match[2]), path) for path, match in matches if match)
 
@@ -154,10 +152,6 @@ def _read(folder: Path, rows: range) -> Iterator[Columns]:
         first, last = start - block.start, min(block.stop, rows.stop) - block.start
         yield {name: values[first:last] for name, values in _read_block(block.path).items()}
         start = block.stop
-
-
-def _concatenate(parts: list[Columns]) -> Columns:
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _write_block(path: Path, columns: Columns) -> None:

@@ -10,10 +10,10 @@ DEFINITION = {"sample_noise": 1}
 
 
 def per_sample(draw: str, shape: tuple[int, ...], ids: Tensor, seed: int, purpose: str) -> Tensor:
-    """One independent draw for each sample id, the same in whatever batch the sample is.
+    """Return an independent draw for each sample id, (N, *shape) float32 on the CPU, the same in any batch.
 
-    The purpose is the key of a Philox generator and the id a part of its counter, so no two samples draw alike: of two
-    latents that did, a generator would make the same image twice.
+    The purpose is the key of a Philox generator and the id a part of its counter, so no two samples draw the same: from
+    equal latents, a generator would make the same image twice.
 
     Args:
         draw: ``uniform`` on [-1, 1) or standard ``normal``.
@@ -21,9 +21,6 @@ def per_sample(draw: str, shape: tuple[int, ...], ids: Tensor, seed: int, purpos
         ids: (N,) int64 ids of the samples, at least 0.
         seed: the stage's seed.
         purpose: what the draw is for.
-
-    Returns:
-        (N, *shape) float32 on the CPU.
     """
     if draw not in ("uniform", "normal"):
         raise ValueError(f"draw = {draw!r} should be 'uniform' or 'normal'")

@@ -42,11 +42,7 @@ Exact = Annotated[Fraction, BeforeValidator(_parse_fraction), PlainSerializer(st
 """A number kept exactly as it was written: ``8/255`` stays ``8/255``, 0.1 is 1/10."""
 
 
-def _in_one_line(text: str) -> str:
-    return " ".join(text.split())
-
-
-Line = Annotated[str, Field(min_length=1), AfterValidator(_in_one_line)]
+Line = Annotated[str, Field(min_length=1), AfterValidator(lambda text: " ".join(text.split()))]
 """Text for people, which stands in a cell or a comment: its whitespace is single spaces."""
 
 Radius = Annotated[Exact, Field(ge=0, description="a distance between images with pixels in [0, 1]")]

@@ -51,9 +51,7 @@ def is_stage_id(text: str) -> bool:
 def hash_of(settings: Mapping[str, Any], definitions: Mapping[str, int]) -> str:
     """Return the last part of an id: the first 10 hex digits of the SHA-256 of settings and definitions as sorted JSON.
 
-    Args:
-        settings: settings of the stage as JSON; locations in them are left out.
-        definitions: the version of each definition that decides its numbers.
+    The settings are the stage's as JSON; locations in them are left out.
     """
     content = {"spec": _without_locations(settings), "definitions": definitions}
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -67,17 +65,11 @@ def slug_of(stage_id: str) -> str:
 
 @dataclass(frozen=True)
 class SharedRows:
-    """Rows that a stage computes one by one, so that several jobs can share them.
+    """Rows that a stage computes one by one, so that several jobs can share them."""
 
-    Attributes:
-        pool: the pool whose rows they are; None where there is none yet.
-        most: the largest number of rows; None for all of the pool.
-        together: rows that are computed at once, where that decides numbers; None where it does not.
-    """
-
-    pool: str | None = None
-    most: int | None = None
-    together: int | None = None
+    pool: str | None = None  # the pool whose rows they are; None where there is none yet
+    most: int | None = None  # the largest number of rows; None for all of the pool
+    together: int | None = None  # rows that are computed at once, where that decides numbers
 
 
 class Stage(Settings, ABC):
@@ -99,7 +91,7 @@ class Stage(Settings, ABC):
     @property
     @abstractmethod
     def slug(self) -> str:
-        """A few words for people; the hash behind it tells stages apart."""
+        """A few words for people, which precede the hash in the id."""
 
     @abstractmethod
     def run(self, job: "Job") -> dict[str, Any]:
@@ -142,29 +134,21 @@ class Stage(Settings, ABC):
     def works(self, plan: "Plan") -> tuple[Work, ...]:
         """Return what the stage costs, by network and arithmetic; nothing for one that only reads and writes.
 
-        Raises:
-            UnknownSizeError: where the size of a pool is not known yet.
+        Raises UnknownSizeError where the size of a pool is not known yet.
         """
         return ()
 
     def bytes_left(self, plan: "Plan", parameters: Mapping[str, int]) -> int:
         """Return how many bytes the stage leaves on the disk, before compression; 0 for text, logs and pictures.
 
-        Args:
-            plan: the plan that the stage is part of.
-            parameters: number of weights of each network that was calibrated, by its name.
-
-        Raises:
-            UnknownSizeError: where the size of a pool, of a network or of an embedding's vectors is not known yet.
+        ``parameters`` is the number of weights of each calibrated network. Raises UnknownSizeError where the size of a
+        pool, of a network or of an embedding's vectors is not known yet.
         """
         return 0
 
     @property
     def shared_rows(self) -> SharedRows | None:
-        """The rows that several jobs can share; None where the stage is one job.
-
-        Such a stage has a method ``row_pass(job) -> core.rows.RowPass``.
-        """
+        """The rows that several jobs can share with ``row_pass``; None where the stage is one job."""
         return None
 
 

@@ -21,15 +21,10 @@ def write_spec(path: Path, spec: Stage) -> None:
 
 
 def read_spec(path: Path, *, made: bool = False) -> Stage:
-    """The spec in ``path``.
+    """Return the spec in a file, or in a stage's directory.
 
-    Args:
-        path: of the file, or of the stage's directory.
-        made: whether to look at what was made alone, which may have been by other definitions than the installed ones.
-
-    Raises:
-        UserError: when the file is missing, malformed, or not of that id: under the installed definitions, or where
-            ``made``, under those that it states.
+    Raises UserError when it is missing, malformed, or not of its id under the installed definitions; where only what
+    was ``made`` is looked at, under the definitions that the file states.
     """
     if path.is_dir():
         path = path / SPEC_FILE

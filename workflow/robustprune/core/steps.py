@@ -29,8 +29,7 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
 def load_state(path: Path) -> dict[str, Any] | None:
     """Return what ``save_state`` wrote, on the CPU; None where there is nothing. Nothing in the file is executed.
 
-    Raises:
-        UserError: when the file is damaged; what else is in its folder was made on the way to it, so that goes, too.
+    Raises UserError when the file is damaged: what else is in its folder was made on the way to it, so that goes, too.
     """
     if not path.is_file():
         return None
@@ -51,21 +50,14 @@ class ResumableSteps(ABC):
 
     Random draws must need only the step's number (see ``randomness``); all else that a step changes belongs to the
     state.
-
-    Attributes:
-        job: the running stage; its checkpoints and ``partial/`` are used.
-        step: steps done.
-        seconds: time they took, over all attempts.
-        apart: time of what was done beside the steps, by name; not in ``seconds``.
     """
 
-    what: str
-    """What is done, for the progress report."""
+    what: str  # is done, for the progress report
 
     def __init__(self, job: Job, total: int) -> None:
         self.job, self.total = job, total
-        self.step, self.seconds = 0, 0.0
-        self.apart: dict[str, float] = {}
+        self.step, self.seconds = 0, 0.0  # steps done, and the time they took, over all attempts
+        self.apart: dict[str, float] = {}  # time of what was done beside the steps, by name; not in ``seconds``
         self._began = time.monotonic()  # moved so that ``seconds`` have passed since
 
     @abstractmethod
@@ -83,10 +75,7 @@ class ResumableSteps(ABC):
     def run(self, until: int | None = None) -> None:
         """Go on until so many steps are done, by default all, from the last checkpoint where there is one.
 
-        The state is saved at the end, so that what follows belongs to it.
-
-        Raises:
-            Interrupted: after a signal, with the state saved.
+        The state is saved at the end, and before Interrupted is raised after a signal.
         """
         if self.step == 0:
             self._resume()

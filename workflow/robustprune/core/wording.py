@@ -19,12 +19,7 @@ IN_WORDS = {
 
 
 def what_is_wrong(problem: ErrorDetails, model: type[BaseModel]) -> str:
-    """The end of a sentence that begins with the key.
-
-    Args:
-        problem: one of those that pydantic found.
-        model: of the whole file.
-    """
+    """Return the end of a sentence on a problem in a file of that model; it begins with the key."""
     context = {name: str(value).replace("'", "") for name, value in problem.get("ctx", {}).items()}
     match problem["type"]:
         case "extra_forbidden":
@@ -39,12 +34,10 @@ def what_is_wrong(problem: ErrorDetails, model: type[BaseModel]) -> str:
 
 
 def keys_at(model: type[BaseModel], location: Iterable[str | int]) -> list[str]:
-    """The keys of a section, of all that it can be where that is not known.
+    """Return the keys of a section of the model, of all that it can be where that is not known.
 
-    Args:
-        model: of the whole file.
-        location: of the section in it, as pydantic tells it: beside keys and numbers it names which of several forms
-            a section has, and which of several types a value.
+    The location is pydantic's: beside keys and numbers it names which of several forms a section has, and which of
+    several types a value.
     """
     here: list[Any] = [model]
     for part in location:

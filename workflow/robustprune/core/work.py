@@ -29,19 +29,12 @@ def bytes_of_image(image_shape: tuple[int, int, int]) -> int:
 
 @dataclass(frozen=True)
 class Work:
-    """Images through a network.
+    """Images through a network."""
 
-    Attributes:
-        network: its name; empty where nothing goes through any.
-        forwards: images through the network alone.
-        gradients: images through it and back to the pixels, which is what attacks and margins cost.
-        updates: images through it and back to the weights, which is what learning costs.
-    """
-
-    network: str = ""
-    forwards: int = 0
-    gradients: int = 0
-    updates: int = 0
+    network: str = ""  # empty where nothing goes through any
+    forwards: int = 0  # images through the network alone
+    gradients: int = 0  # images through it and back to the pixels, as attacks and margins need
+    updates: int = 0  # images through it and back to the weights, as learning needs
 
     @property
     def passes(self) -> int:

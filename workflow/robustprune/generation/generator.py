@@ -67,7 +67,7 @@ class GeneratorStage(Stage):
             UserError: when the pool does not fit the self, the network does not fit the images, or the loss is not
             finite. Interrupted: after a signal, with a checkpoint saved.
         """
-        from robustprune.core.followers import team_of
+        from robustprune.core.team import team_of
         from robustprune.generation.training import GeneratorTraining
         from robustprune.images.pool import open_pool
         from robustprune.networks.weights import WEIGHTS_FILE, save_weights

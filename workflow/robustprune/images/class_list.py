@@ -10,9 +10,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from robustprune.core.digests import cached_digest, file_digest, file_state, hash_lines
 from robustprune.core.errors import UserError
-from robustprune.core.files import digest, write_text
+from robustprune.core.files import cached_digest, digest, file_digest, file_state, hash_lines, write_text
 from robustprune.core.job import Job
 from robustprune.core.settings import DIGEST_PATTERN, Settings
 from robustprune.core.stage import Stage

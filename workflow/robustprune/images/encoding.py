@@ -12,9 +12,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from robustprune.core.digests import hash_lines
 from robustprune.core.errors import UserError
-from robustprune.core.files import digest, replacing
+from robustprune.core.files import digest, hash_lines, replacing
 from robustprune.core.job import Job
 from robustprune.core.stage import ImageShape
 from robustprune.images import encoded, pool

@@ -13,9 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from robustprune.core.digests import hash_lines
 from robustprune.core.errors import UserError
-from robustprune.core.files import digest, write_text
+from robustprune.core.files import digest, hash_lines, write_text
 from robustprune.core.paths import POOL_FILE
 from robustprune.core.settings import Exact, Settings
 from robustprune.core.stage import ImageShape, Stage

@@ -8,9 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from robustprune.core.declarations import Named
-from robustprune.core.digests import cached_digest, file_digest, file_state, hash_lines
 from robustprune.core.errors import UserError
-from robustprune.core.files import digest
+from robustprune.core.files import cached_digest, digest, file_digest, file_state, hash_lines
 from robustprune.core.settings import DIGEST_PATTERN, Settings
 from robustprune.images.formats.finding import numbered_files
 from robustprune.images.formats.listing import class_names, image_files

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 import numpy.typing as npt
 
-from robustprune.core.digests import hash_lines
-from robustprune.core.files import digest
+from robustprune.core.files import digest, hash_lines
 from robustprune.core.job import Job
 from robustprune.core.settings import Exact, Settings
 from robustprune.core.stage import PoolId

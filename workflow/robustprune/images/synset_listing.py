@@ -9,8 +9,8 @@ from pathlib import Path
 
 from pydantic import Field
 
-from robustprune.core.digests import hash_lines
 from robustprune.core.errors import UserError
+from robustprune.core.files import hash_lines
 from robustprune.core.settings import DIGEST_PATTERN, Settings
 from robustprune.images.formats.listing import require_allowed_size, require_image_file, require_utf8
 from robustprune.images.tars import members, opened_tar

@@ -12,9 +12,8 @@ import numpy.typing as npt
 from pydantic import Field, ValidationError
 
 from robustprune.core.device import keep_freed_memory
-from robustprune.core.digests import hash_lines
 from robustprune.core.errors import UserError
-from robustprune.core.files import write_text
+from robustprune.core.files import hash_lines, write_text
 from robustprune.core.job import Job
 from robustprune.core.settings import Settings
 from robustprune.core.stage import ImageShape

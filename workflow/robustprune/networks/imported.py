@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from robustprune.core.digests import file_digest
 from robustprune.core.errors import UserError
-from robustprune.core.files import sha256
+from robustprune.core.files import file_digest, sha256
 from robustprune.core.job import Job
 from robustprune.core.settings import DIGEST_PATTERN, Settings
 from robustprune.core.work import weights_bytes

@@ -166,7 +166,7 @@ class ExtrapolationSettings(Settings):
 
 
 class DynamicsSection(Settings):
-    """The scores that come from a training's course, and from its loss in the end."""
+    """Scores from what trainings record, and from a model's loss after training."""
 
     recording: RecordingSettings = RecordingSettings()
     every_epoch_up_to: int = Field(
@@ -340,6 +340,15 @@ class Config(Settings):
             raise ValueError("data.source = digits has data.classes: 10 and data.image_shape: [1, 8, 8]")
         return self
 
+    @property
+    def image_sets(self) -> dict[str, SelectionSettings | SubsetSettings | UnionSettings]:
+        """The subsets, unions and selections, by the source that names each."""
+        return {
+            **{f"subset:{name}": subset for name, subset in self.subsets.items()},
+            **{f"union:{name}": union for name, union in self.unions.items()},
+            **{f"selection:{name}": selection for name, selection in self.selections.items()},
+        }
+
     def _generator_fits(self) -> None:
         generator, shape = self.synthetic.generator, self.data.image_shape
         if self.synthetic.source == "generate" and any(side % generator.divisor for side in shape[1:]):
@@ -356,11 +365,7 @@ class Config(Settings):
 
     def _sets_are_known(self) -> None:
         """Every subset, union and selection that is named exists, none is made of itself, and all shares are used."""
-        sets: dict[str, SelectionSettings | SubsetSettings | UnionSettings] = {
-            **{f"subset:{name}": subset for name, subset in self.subsets.items()},
-            **{f"union:{name}": union for name, union in self.unions.items()},
-            **{f"selection:{name}": selection for name, selection in self.selections.items()},
-        }
+        sets = self.image_sets
         used: dict[str, tuple[str, ...]] = {
             "synthetic.source": (self.synthetic.source,),
             "extrapolation.source": (self.extrapolation.source,),
@@ -444,10 +449,9 @@ def preset_names() -> list[str]:
 
 
 def load_config(overrides: Mapping[str, Any], *, origin: str = "config.yaml") -> Config:
-    """The preset that ``overrides`` names, with the other keys put over it.
+    """Return the preset that ``overrides`` names, with the other keys put over it.
 
-    Raises:
-        UserError: naming each bad key, its value and what is allowed.
+    Raises UserError naming each bad key, its value and what is allowed.
     """
     preset = overrides.get("preset", "digits")
     path = PRESETS / f"{preset}.yaml"
@@ -460,7 +464,7 @@ def load_config(overrides: Mapping[str, Any], *, origin: str = "config.yaml") ->
 
 
 def changed(config: Config, overrides: Mapping[str, Any], *, origin: str) -> Config:
-    """``config`` with the keys of ``overrides`` put over it, checked as what a user writes is. Raises UserError."""
+    """Return ``config`` with the keys of ``overrides`` put over it, checked as a user's are. Raises UserError."""
     return _validated(merge(config.model_dump(), overrides), origin)
 
 

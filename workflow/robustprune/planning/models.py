@@ -3,11 +3,9 @@
 from typing import TYPE_CHECKING
 
 from robustprune.core.errors import UserError
-from robustprune.core.settings import Weights
 from robustprune.experiments.row import Row
 from robustprune.images.subpools import UnionPoolStage
-from robustprune.planning.pools import pools_of
-from robustprune.planning.stages import rows_of
+from robustprune.networks.imported import ImportedModelStage, checkpoint_file
 from robustprune.training.dynamics import RecordingSettings
 from robustprune.training.model import ModelStage
 from robustprune.training.recipes.base import AnyRecipe, MultiStepRecipe, problem_of_processes
@@ -27,10 +25,11 @@ def trained_model(
 ) -> str:
     """A model trained by a recipe, on what a manifest keeps of the pools it learns from, or of ``pools``."""
     config = context.config
-    real, *synthetic = pools or pools_of(context, recipe)
+    real, *synthetic = pools or context.pools_of(recipe)
     _check_validation(context, recipe, real)
     _check_reach(context, recipe)
-    _check_processes(context, recipe)
+    if (problem := problem_of_processes(recipe, config.execution.processes)) is not None:
+        raise UserError(problem)
     _check_shares(context, real)
     return context.add(
         ModelStage(
@@ -51,7 +50,7 @@ def trained_model(
 
 
 def _check_validation(context: "Context", recipe: AnyRecipe, real: str) -> None:
-    rows = rows_of(context.stages, real) if recipe.validation_images else None
+    rows = context.stages.rows_of(real) if recipe.validation_images else None
     if rows is not None and recipe.needed_images > rows:
         raise UserError(
             f"training.{recipe.recipe}.validation_images = {recipe.validation_images}, but {real} has {rows} images"
@@ -71,29 +70,51 @@ def _check_reach(context: "Context", recipe: AnyRecipe) -> None:
         )
 
 
-def _check_processes(context: "Context", recipe: AnyRecipe) -> None:
-    if (problem := problem_of_processes(recipe, context.config.execution.processes)) is not None:
-        raise UserError(problem)
-
-
 def _check_shares(context: "Context", first: str) -> None:
     """A training draws by shares only from the generated images that it has beside real ones."""
     pool = context.stages[first]
     if isinstance(pool, UnionPoolStage) and any(part.share is not None for part in pool.parts):
         raise UserError(
             f"data.trained_on = {context.config.data.trained_on}, but the shares of {first} hold only beside real "
-            "images; put null for each share in its union, and all its images are drawn alike"
+            "images; put null for each share in its union, and all its images are drawn equally often"
         )
 
 
-def weights_of(context: "Context", model: str, asked: Weights) -> Weights:
-    """The weights of a model that were asked for, where it has them; an imported one has but one set."""
-    spec = context.stages[model]
-    if not isinstance(spec, ModelStage):
-        return "last"
-    if asked == "best" and not spec.training.validates:
-        raise UserError(
-            f"weights = best, but training.{spec.training.recipe} has no validation; set its validation_images and "
-            "validate_every above 0"
+def imported_model(context: "Context", name: str) -> str:
+    """One of the configured checkpoints. Raises UserError for another name."""
+    config = context.config
+    if name not in config.checkpoints:
+        known = ", ".join(config.checkpoints) or "none"
+        raise UserError(f"a row names the checkpoint {name!r}, which is not one of the configured ones: {known}")
+    checkpoint = config.checkpoints[name]
+    return context.add(
+        ImportedModelStage(
+            architecture=checkpoint.architecture,
+            classes=config.data.classes,
+            image_shape=config.data.image_shape,
+            digest=checkpoint.sha256,
+            entry=checkpoint.entry,
+            normalization=checkpoint.normalization,
+            location=checkpoint_file(name, checkpoint),
         )
-    return asked
+    )
+
+
+def independent_classifier(context: "Context", checkpoint: str | None, *, seed: int) -> str:
+    """A checkpoint, or where None is named, a model trained by ``training.standard`` on the real images."""
+    if checkpoint is not None:
+        return imported_model(context, checkpoint)
+    config = context.config
+    return context.add(
+        ModelStage(
+            architecture=config.architecture,
+            classes=config.data.classes,
+            image_shape=config.data.image_shape,
+            real=context.train,
+            synthetic=None,
+            manifest=None,
+            threat=config.threat,
+            training=config.training.standard.model_copy(update={"synthetic_fraction": 0.0}),
+            seed=seed,
+        )
+    )

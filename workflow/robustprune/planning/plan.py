@@ -5,10 +5,11 @@ for everything: inputs, directories, resources, targets.
 """
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 from robustprune.core.errors import UserError
 from robustprune.core.paths import POOL_FILE, RECORD_FILE, SPEC_FILE, stage_directory
@@ -18,10 +19,10 @@ from robustprune.core.wording import suggestion
 from robustprune.core.work import UnknownSizeError
 from robustprune.experiments.figures.figure import AnyFigure
 from robustprune.experiments.tables.forms import AnyTable
+from robustprune.images.pool import PoolStage
 from robustprune.planning.config import Config, StageResources, preset_names
 from robustprune.planning.context import Context
 from robustprune.planning.reports import plan_quality, plan_report
-from robustprune.planning.stages import rows_of
 from robustprune.planning.tables import plan_table, with_claims_on
 
 QUALITY_TARGET, REPORT_TARGET = "quality.csv", "report.html"  # under results/
@@ -29,23 +30,14 @@ QUALITY_TARGET, REPORT_TARGET = "quality.csv", "report.html"  # under results/
 
 @dataclass(frozen=True)
 class Plan:
-    """Every stage by id, and the final files people ask for.
-
-    Attributes:
-        config: the configuration it was made from.
-        results: ``results/<preset>``.
-        stages: the spec of each stage, by its id.
-        targets: the stage behind each file that can be made.
-        problems: why each of the other files cannot be made with this configuration.
-        pulls: where each score that is pulled, and not made, lies or came from.
-    """
+    """Every stage by id, and the final files people ask for."""
 
     config: Config
-    results: Path
+    results: Path  # results/<preset>
     stages: Mapping[str, Stage]
-    targets: Mapping[str, str] = field(default_factory=dict)
-    problems: Mapping[str, str] = field(default_factory=dict)
-    pulls: Mapping[str, str] = field(default_factory=dict)
+    targets: Mapping[str, str] = field(default_factory=dict)  # the stage behind each file that can be made
+    problems: Mapping[str, str] = field(default_factory=dict)  # why each of the other files cannot be made
+    pulls: Mapping[str, str] = field(default_factory=dict)  # where each score that is pulled lies or came from
 
     def directory(self, stage_id: str) -> Path:
         """Return where a stage lies. Raises UserError for an id that is not planned."""
@@ -70,12 +62,11 @@ class Plan:
         if shared is None or count is None:
             return []
         length = self.config.execution.rows_of_a_part(self._spec(stage_id).kind, shared.together)
-        if count <= length:
-            return []
-        return [range(start, min(start + length, count)) for start in range(0, count, length)]
+        parts = [range(start, min(start + length, count)) for start in range(0, count, length)]
+        return parts if len(parts) > 1 else []
 
     def rows(self, stage_id: str) -> int | None:
-        """Return how many rows a stage computes one by one; None where only the job will tell, or where it has none."""
+        """Return how many rows a stage computes one by one; None where there are none, or only the job knows."""
         shared = self._spec(stage_id).shared_rows
         if shared is None:
             return None
@@ -109,8 +100,13 @@ class Plan:
 
     def images(self, pool_id: str) -> int | None:
         """Return how many images a pool will have, or has where it is made already; None where neither is known."""
-        planned = rows_of(self.stages, pool_id)
-        return _made_rows(self.directory(pool_id)) if planned is None else planned
+        planned = cast(PoolStage, self.stages[pool_id]).planned_count(self.stages)
+        if planned is not None:
+            return planned
+        try:
+            return int(json.loads((self.directory(pool_id) / POOL_FILE).read_text())["count"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     def count(self, pool_id: str) -> int:
         """Return how many images a pool has or will have. Raises UnknownSizeError."""
@@ -125,14 +121,6 @@ class Plan:
         return self.stages[stage_id]
 
 
-def _made_rows(pool: Path) -> int | None:
-    """Return how many images a pool has, if it is made already."""
-    try:
-        return int(json.loads((pool / POOL_FILE).read_text())["count"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
 def make_plan(
     config: Config,
     tables: Mapping[str, AnyTable],
@@ -142,14 +130,10 @@ def make_plan(
     quality: bool = False,
     page: bool = False,
 ) -> Plan:
-    """The stages of all tables and figures at the configured preset.
+    """Return the plan of all tables and figures, with ``quality`` of generated images, and with ``page`` of a report.
 
-    With ``quality`` there are those that judge generated images, too, and with ``page`` those of a page of all of it.
-
-    One whose rows the configuration does not allow is told of when it is asked for, so that it stops no other.
-
-    Raises:
-        UserError: when a data file is missing, two entries would write the same files, or nothing can be made.
+    What the configuration does not allow is kept among the plan's problems and stops no other. Raises UserError when a
+    data file is missing, two entries would write the same files, or nothing can be made.
     """
     context = Context(config)
     stages = context.stages
@@ -196,29 +180,19 @@ def _check_targets(entries: Mapping[str, AnyTable | AnyFigure], preset: str) -> 
 
 
 def stages_of_targets(plan: Plan, targets: Collection[str]) -> list[str]:
-    """Return the stages that some targets need, or all of the configuration where none is named, in order.
-
-    Raises:
-        UserError: as ``stages_of_target``.
-    """
+    """Return the stages that some targets need, or all targets where none is named, in order. Raises UserError."""
     asked = targets or list(plan.targets)
     return list(dict.fromkeys(stage for target in asked for stage in stages_of_target(plan, target)))
 
 
-def stages_of_target(plan: Plan, target: str) -> Iterator[str]:
-    """The stages a file or a stage id needs, in order.
-
-    Raises:
-        UserError: for an unknown target, or a file that the configuration does not allow.
-    """
+def stages_of_target(plan: Plan, target: str) -> list[str]:
+    """Return the stages a file or a stage id needs, in order. Raises UserError for a target that cannot be made."""
     if target in plan.problems:
         raise UserError(f"{target} cannot be made: {plan.problems[target]}")
-    if target in plan.targets:
-        yield from plan.needed_for([plan.targets[target]])
-    elif target in plan.stages:
-        yield from plan.needed_for([target])
-    else:
+    stage = plan.targets.get(target, target)
+    if stage not in plan.stages:
         raise UserError(
             f"{target} is neither a stage id of this configuration nor one of its files"
             f"{suggestion(target, list(plan.targets))}"
         )
+    return plan.needed_for([stage])

@@ -1,8 +1,7 @@
 """Plans pools, and the generators that some are drawn from."""
 
-from collections.abc import Mapping
 from itertools import combinations
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from robustprune.core.errors import UserError
 from robustprune.generation.generated_pool import GeneratedPoolStage
@@ -10,12 +9,11 @@ from robustprune.generation.generator import GeneratorStage
 from robustprune.images.class_list import ClassListStage, hierarchy_file, synset_folder
 from robustprune.images.ingested import IngestedPoolStage
 from robustprune.images.settings import PICTURE_FORMATS
-from robustprune.images.sources import FileSource, real_source, synthetic_source
+from robustprune.images.sources import real_source, synthetic_source
 from robustprune.images.subpools import UnionPart, UnionPoolStage
 from robustprune.images.subset import SubsetPoolStage
 from robustprune.images.synsets import SynsetPoolStage
-from robustprune.planning.classifiers import independent_classifier
-from robustprune.planning.stages import rows_of
+from robustprune.planning.models import independent_classifier
 from robustprune.scores.loss import LossScoreStage
 from robustprune.scores.selected_pool import SelectedPoolStage
 from robustprune.training.recipes.base import AnyRecipe
@@ -23,11 +21,9 @@ from robustprune.training.recipes.base import AnyRecipe
 if TYPE_CHECKING:
     from robustprune.planning.context import Context
 
-T = TypeVar("T")
-
 
 def pools_of(context: "Context", recipe: AnyRecipe) -> tuple[str, ...]:
-    """The pools a recipe learns from, the real one first, where it learns from real images."""
+    """Return the pools a recipe learns from, the real one first, where it learns from real images."""
     trained_on = context.config.data.trained_on
     if trained_on in ("synthetic", "source"):
         return (synthetic_pool(context) if trained_on == "synthetic" else extrapolation_source(context),)
@@ -44,23 +40,25 @@ def pools_of(context: "Context", recipe: AnyRecipe) -> tuple[str, ...]:
 
 
 def real_pool(context: "Context", split: str) -> str:
-    """The real images of a split."""
-    if split not in context.root.real:
-        context.root.real[split] = _planned_real(context, split)
-    return context.root.real[split]
+    """Return the pool of the real images of a split."""
+    known = context.root.real
+    if split not in known:
+        of_synsets = context.config.data.source.startswith("imagenet21k:")
+        known[split] = _pool_of_synsets(context, split) if of_synsets else _real_images(context, split)
+    return known[split]
 
 
-def _planned_real(context: "Context", split: str) -> str:
+def _fields_of_all(context: "Context") -> dict[str, Any]:
     data = context.config.data
-    form, _, place = data.source.partition(":")
-    if form == "imagenet21k":
-        return _of_synsets(context, split, place)
+    return {"dataset": data.name, "classes": data.classes, "image_shape": data.image_shape}
+
+
+def _real_images(context: "Context", split: str) -> str:
+    data = context.config.data
     return context.add(
         IngestedPoolStage(
-            dataset=data.name,
+            **_fields_of_all(context),
             split=split,
-            classes=data.classes,
-            image_shape=data.image_shape,
             source=real_source(data.source, name=data.name, split=split, mirrors=data.mirrors),
             test=real_pool(context, "test") if split == "train" else None,
             overlap=data.overlap,
@@ -69,8 +67,9 @@ def _planned_real(context: "Context", split: str) -> str:
     )
 
 
-def _of_synsets(context: "Context", split: str, place: str) -> str:
+def _pool_of_synsets(context: "Context", split: str) -> str:
     data = context.config.data
+    place = data.source.partition(":")[2]
     folder = synset_folder(place, setting=f"data.source = {data.source}")
     class_list = context.add(
         ClassListStage(
@@ -84,28 +83,24 @@ def _of_synsets(context: "Context", split: str, place: str) -> str:
         )
     )
     return context.add(
-        SynsetPoolStage.model_validate(
-            {
-                "dataset": data.name,
-                "split": split,
-                "class_list": class_list,
-                "classes": data.classes,
-                "image_shape": data.image_shape,
-                "source": folder,
-                "test": real_pool(context, "test") if split == "train" else None,
-                "overlap": data.overlap,
-            }
+        SynsetPoolStage(
+            **_fields_of_all(context),
+            split=split,
+            class_list=class_list,
+            source=folder,
+            test=real_pool(context, "test") if split == "train" else None,
+            overlap=data.overlap,
         )
     )
 
 
 def synthetic_pool(context: "Context") -> str:
-    """The generated images that trainings learn from."""
+    """Return the pool of generated images that trainings learn from."""
     return generated_pool(context, context.config.synthetic.source, setting="synthetic.source")
 
 
 def extrapolation_source(context: "Context") -> str:
-    """Generated images that are scored directly: other ones than those of the synthetic pool."""
+    """Return the pool of generated images that are scored directly; it is not the synthetic pool."""
     config = context.config
     source = config.extrapolation.source
     if source != "generate":
@@ -119,81 +114,64 @@ def extrapolation_source(context: "Context") -> str:
 
 
 def generated_pool(context: "Context", source: str, *, setting: str) -> str:
-    """The generated images that ``source``, the value of the key ``setting``, names.
-
-    Raises:
-        UserError: when there is no such file, subset, union or selection, or one is made of itself.
-    """
+    """Return the pool of generated images that ``source``, the value of ``setting``, names. Raises UserError."""
     form, _, name = source.partition(":")
     match form:
         case "generate":
             synthetic = context.config.synthetic
             return _drawn(context, synthetic.count, seed=synthetic.sampler.seed)
         case "subset":
-            return _subset(context, name, setting=setting)
+            return _subset(context, name)
         case "union":
-            return _union(context, name, setting=setting)
+            return _union(context, name)
         case "selection":
-            return _selection(context, name, setting=setting)
+            return _selection(context, name)
         case "none":
             raise UserError(f"{setting} = none, but images of it are asked for; name a source, or leave them out")
-    if source not in context.root.files:
-        context.root.files[source] = synthetic_source(source, setting=setting)
-    return _ready_made(context, context.root.files[source])
+    return _ready_made(context, source, setting=setting)
 
 
 def _is_drawn(context: "Context", source: str) -> bool:
     """Return True if a source rests on the generator."""
-    form, _, name = source.partition(":")
-    if form == "subset" and name in context.config.subsets:
-        return _is_drawn(context, context.config.subsets[name].of)
-    if form == "selection" and name in context.config.selections:
-        return _is_drawn(context, context.config.selections[name].of)
-    if form == "union" and name in context.config.unions:
-        return any(_is_drawn(context, part) for part in context.config.unions[name].of)
-    return form == "generate"
+    made_of = context.config.image_sets.get(source)
+    if made_of is None:
+        return source == "generate"
+    parts = [made_of.of] if isinstance(made_of.of, str) else made_of.of
+    return any(_is_drawn(context, part) for part in parts)
 
 
-def _subset(context: "Context", name: str, *, setting: str) -> str:
-    data, subset = context.config.data, _named(context.config.subsets, name, "subset", setting)
-    pool = generated_pool(context, subset.of, setting=f"subsets.{name}.of")
-    rows = rows_of(context.stages, pool)
+def _subset(context: "Context", name: str) -> str:
+    subset, key = context.config.subsets[name], f"subsets.{name}"
+    pool = generated_pool(context, subset.of, setting=f"{key}.of")
+    rows = context.stages.rows_of(pool)
     if rows is not None and subset.count > rows:
-        raise UserError(f"subsets.{name}.count = {subset.count}, but {subset.of} has {rows} images")
+        raise UserError(f"{key}.count = {subset.count}, but {subset.of} has {rows} images")
     return context.add(
         SubsetPoolStage(
-            dataset=data.name,
+            **_fields_of_all(context),
             pool=pool,
-            classes=data.classes,
-            image_shape=data.image_shape,
             count=subset.count,
             balanced=subset.balanced,
             apart_from=tuple(
-                generated_pool(context, source, setting=f"subsets.{name}.apart_from") for source in subset.apart_from
+                generated_pool(context, source, setting=f"{key}.apart_from") for source in subset.apart_from
             ),
             seed=subset.seed,
         )
     )
 
 
-def _union(context: "Context", name: str, *, setting: str) -> str:
-    data, union = context.config.data, _named(context.config.unions, name, "union", setting)
-    pools = {source: generated_pool(context, source, setting=f"unions.{name}.of") for source in union.of}
+def _union(context: "Context", name: str) -> str:
+    shares, key = context.config.unions[name].of, f"unions.{name}.of"
+    pools = {source: generated_pool(context, source, setting=key) for source in shares}
     for source, other in combinations(pools, 2):
         if pools[source] == pools[other]:
-            raise UserError(f"unions.{name}.of: {source} and {other} are the same images, which would count twice")
-    return context.add(
-        UnionPoolStage(
-            dataset=data.name,
-            parts=tuple(UnionPart(pool=pools[source], share=share) for source, share in union.of.items()),
-            classes=data.classes,
-            image_shape=data.image_shape,
-        )
-    )
+            raise UserError(f"{key}: {source} and {other} are the same images, which would count twice")
+    parts = tuple(UnionPart(pool=pools[source], share=share) for source, share in shares.items())
+    return context.add(UnionPoolStage(**_fields_of_all(context), parts=parts))
 
 
-def _selection(context: "Context", name: str, *, setting: str) -> str:
-    config, selection = context.config, _named(context.config.selections, name, "selection", setting)
+def _selection(context: "Context", name: str) -> str:
+    config, selection = context.config, context.config.selections[name]
     pool = generated_pool(context, selection.of, setting=f"selections.{name}.of")
     loss = LossScoreStage(
         score="loss",
@@ -204,59 +182,29 @@ def _selection(context: "Context", name: str, *, setting: str) -> str:
         seed=context.root.config.seeds[0],
     )
     return context.add(
-        SelectedPoolStage(
-            dataset=config.data.name,
-            pool=pool,
-            score=context.add(loss),
-            classes=config.data.classes,
-            image_shape=config.data.image_shape,
-            keep=selection.keep,
-        )
+        SelectedPoolStage(**_fields_of_all(context), pool=pool, score=context.add(loss), keep=selection.keep)
     )
 
 
-def _ready_made(context: "Context", source: FileSource) -> str:
-    data = context.config.data
+def _ready_made(context: "Context", source: str, *, setting: str) -> str:
+    data, known = context.config.data, context.root.files
+    if source not in known:
+        known[source] = synthetic_source(source, setting=setting)
     return context.add(
         IngestedPoolStage(
-            dataset=data.name,
+            **_fields_of_all(context),
             split="synthetic",
-            classes=data.classes,
-            image_shape=data.image_shape,
-            source=source,
+            source=known[source],
             train=context.train,
             test=real_pool(context, "test"),
             overlap=data.overlap,
-            storage=data.storage if source.format in PICTURE_FORMATS else "decoded",
+            storage=data.storage if known[source].format in PICTURE_FORMATS else "decoded",
         )
     )
 
 
 def _drawn(context: "Context", count: int, *, seed: int) -> str:
-    data, synthetic = context.config.data, context.config.synthetic
-    generator = context.add(
-        GeneratorStage(
-            dataset=data.name,
-            pool=context.train,
-            classes=data.classes,
-            image_shape=data.image_shape,
-            settings=synthetic.generator,
-        )
-    )
-    return context.add(
-        GeneratedPoolStage(
-            dataset=data.name,
-            generator=generator,
-            classes=data.classes,
-            image_shape=data.image_shape,
-            count=count,
-            sampler=synthetic.sampler.model_copy(update={"seed": seed}),
-        )
-    )
-
-
-def _named(sets: Mapping[str, T], name: str, form: str, setting: str) -> T:
-    if name not in sets:
-        known = ", ".join(sets) or "none"
-        raise UserError(f"{setting} = {form}:{name}, but {name} is not one of the configured {form}s: {known}")
-    return sets[name]
+    synthetic, fields = context.config.synthetic, _fields_of_all(context)
+    generator = GeneratorStage(**fields, pool=context.train, settings=synthetic.generator)
+    sampler = synthetic.sampler.model_copy(update={"seed": seed})
+    return context.add(GeneratedPoolStage(**fields, generator=context.add(generator), count=count, sampler=sampler))

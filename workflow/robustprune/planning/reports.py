@@ -1,4 +1,4 @@
-"""Plans the report: the tables and figures that it shows, and galleries of what their rows prune by."""
+"""Plans the report with its galleries of what rows prune by, and the table of how good generated images are."""
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
@@ -8,9 +8,9 @@ from robustprune.core.errors import UserError
 from robustprune.core.stage import Stage
 from robustprune.evaluation.quality.stage import QualityStage
 from robustprune.experiments.tables.table import TableStage
-from robustprune.planning.classifiers import independent_classifier
+from robustprune.planning.context import Stages
+from robustprune.planning.models import independent_classifier
 from robustprune.planning.pools import synthetic_pool
-from robustprune.planning.stages import Stages
 from robustprune.pruning.prune import ManifestStage
 from robustprune.report.gallery_stage import GalleryStage
 from robustprune.report.page import ReportStage, ShownFile
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from robustprune.planning.context import Context
 
 if TYPE_CHECKING:
-    from robustprune.planning.context import Context
+    from robustprune.planning.context import Context, Stages
 
 ScoredPools = tuple[tuple[str, ...], tuple[str, ...]]
 """Pools, and the score of each."""
 
 
 def plan_report(context: "Context", names: Mapping[str, str], targets: Mapping[str, str]) -> str:
-    """The stage of the report.
+    """Plan the report of tables and figures whose stages are planned; return its stage.
 
     Args:
         context: has the stages of all tables and figures.
-        names: of each table and figure, by target, the name under results/.
+        names: the name under results/ of each table and figure, by target.
         targets: the stage of each target that can be made.
 
     Raises:
@@ -67,7 +67,7 @@ def _matching(pattern: str, files: Mapping[str, str | None]) -> list[str]:
     return found
 
 
-def _galleries(stages: Stages, shown: list[Stage]) -> list[str]:
+def _galleries(stages: "Stages", shown: list[Stage]) -> list[str]:
     """A gallery of each score that rows prune by, with all that is pruned by it."""
     by_score: dict[ScoredPools, dict[str, None]] = {}
     for table in shown:
@@ -86,8 +86,7 @@ def _galleries(stages: Stages, shown: list[Stage]) -> list[str]:
 def plan_quality(context: "Context") -> str:
     """Return the stage that measures the generated images of ``synthetic.source``.
 
-    Raises:
-        UserError: where the images were selected by the classifier that is to judge them.
+    Raises UserError where the images were selected by the classifier that is to judge them.
     """
     config, pool = context.config, synthetic_pool(context)
     judge = independent_classifier(context, config.quality.classifier, seed=config.seeds[0] + 1)
@@ -103,7 +102,7 @@ def plan_quality(context: "Context") -> str:
     )
 
 
-def _behind(stage_id: str, stages: Stages) -> set[str]:
+def _behind(stage_id: str, stages: "Stages") -> set[str]:
     """Return all stages that a stage rests on."""
     upstream = {upstream for _, upstream in stages[stage_id].upstream}
     return upstream.union(*(_behind(one, stages) for one in upstream))

@@ -8,7 +8,6 @@ from robustprune.core.stage import Stage
 from robustprune.experiments.row import Row
 from robustprune.planning.models import trained_model
 from robustprune.planning.pools import extrapolation_source, pools_of
-from robustprune.planning.stages import rows_of
 from robustprune.scores.dynamics_score import DynamicsScoreStage
 from robustprune.scores.embedding import EmbeddingStage, FileEncoder, ModelEncoder, TorchvisionEncoder, encoder_source
 from robustprune.scores.extrapolated import ExtrapolatedScoreStage, ScoredPool
@@ -27,7 +26,7 @@ DirectScores = Callable[["Context", Row, tuple[str, ...]], tuple[str, ...]]
 
 
 def scores_of(context: "Context", direct: DirectScores, row: Row, pools: tuple[str, ...]) -> tuple[str, ...]:
-    """The stages that score each of ``pools``: all directly, or the synthetic one by extrapolation."""
+    """Return the stages that score each of ``pools``: all directly, or the synthetic one by extrapolation."""
     real = context.train
     *_, synthetic = pools
     if not row.extrapolated or synthetic == real:
@@ -54,8 +53,8 @@ def scores_of(context: "Context", direct: DirectScores, row: Row, pools: tuple[s
 
 
 def _check_neighbours(context: "Context", sources: tuple[str, ...]) -> None:
-    """That there are as many images as neighbours are asked for, as far as that is known before they are scored."""
-    neighbours, counts = context.config.extrapolation.neighbours, [rows_of(context.stages, pool) for pool in sources]
+    """Refuse more neighbours than there are images, as far as their number is known before they are scored."""
+    neighbours, counts = context.config.extrapolation.neighbours, [context.stages.rows_of(pool) for pool in sources]
     if None not in counts and (images := sum(filter(None, counts))) < max(neighbours.k):
         raise UserError(
             f"extrapolation.neighbours.k = {max(neighbours.k)}, but neighbours are looked for among {images} images"
@@ -63,7 +62,7 @@ def _check_neighbours(context: "Context", sources: tuple[str, ...]) -> None:
 
 
 def _refuse_copies(context: "Context", sources: tuple[str, ...], target: str) -> None:
-    """The stage compares the images; what is known before they are scored is refused before."""
+    """Refuse sources that are sure to share images with the target; the stage itself compares the images."""
     shared = [source for source in sources if context.stages.share_images(source, target)]
     if shared and not context.config.extrapolation.neighbours.allow_overlap:
         raise UserError(
@@ -73,7 +72,7 @@ def _refuse_copies(context: "Context", sources: tuple[str, ...], target: str) ->
 
 
 def direct_scores(context: "Context", row: Row, pools: tuple[str, ...]) -> tuple[str, ...]:
-    """The stages that score each of ``pools``."""
+    """Return the stages that score each of ``pools``."""
     if row.imported is not None:
         return _imported(context, row.imported, pools)
     if row.score in METRICS:
@@ -82,7 +81,7 @@ def direct_scores(context: "Context", row: Row, pools: tuple[str, ...]) -> tuple
 
 
 def margin_scores(context: "Context", row: Row, pools: tuple[str, ...]) -> tuple[str, ...]:
-    """The margins of each of ``pools``, whatever score the row prunes by."""
+    """Return the margins of each of ``pools``, whatever score the row prunes by."""
     if row.imported is not None and _imported_settings(context, row.imported).margins:
         return _imported(context, row.imported, pools)
     return SCORES["margin"](context, row, pools)
@@ -97,7 +96,7 @@ def _imported_settings(context: "Context", name: str) -> ImportedScores:
 
 
 def _imported(context: "Context", name: str, pools: tuple[str, ...]) -> tuple[str, ...]:
-    """Scores of the real images and, where there are any, of the generated ones, from a file each."""
+    """Return scores of the real images and, where there are any, of the generated ones, from a file each."""
     settings = _imported_settings(context, name)
     found = []
     for pool in pools:
@@ -114,7 +113,7 @@ def _refuse_second_pool(context: "Context", location: str, pool: str, setting: s
     for other in context.stages.values():
         if _file_of(other) != location or (first := dict(other.upstream)["pools"]) == pool:
             continue
-        if None in (counts := {rows_of(context.stages, first), rows_of(context.stages, pool)}) or len(counts) == 1:
+        if None in (counts := {context.stages.rows_of(first), context.stages.rows_of(pool)}) or len(counts) == 1:
             raise UserError(
                 f"{setting}: {location} is about the images of {first}, so it cannot be about those of {pool}, too"
             )
@@ -158,7 +157,7 @@ def _recorded(context: "Context", name: str, row: Row, pools: tuple[str, ...]) -
 
 def _recording(context: "Context", recipe: AnyRecipe, learnt: tuple[str, ...]) -> RecordingSettings:
     """Return what a training writes down: after every epoch where it learns from few images."""
-    dynamics, counts = context.config.dynamics, [rows_of(context.stages, pool) for pool in learnt]
+    dynamics, counts = context.config.dynamics, [context.stages.rows_of(pool) for pool in learnt]
     recording = dynamics.recording if recipe.attacks else dynamics.recording.without_attack()
     few = None not in counts and sum(filter(None, counts)) <= dynamics.every_epoch_up_to
     return recording.model_copy(update={"epochs": None}) if few else recording
@@ -176,7 +175,7 @@ def _recording_problem(
 
 
 def _held_out(context: "Context", score: str) -> int:
-    """Return how many first images of a pool were held out from the trainings whose course is its score."""
+    """Return how many first images of a pool were held out from the trainings that its score is made from."""
     spec = context.stages[score]
     if not isinstance(spec, DynamicsScoreStage):
         return 0

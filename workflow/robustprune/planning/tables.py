@@ -39,8 +39,25 @@ if TYPE_CHECKING:
     from robustprune.planning.context import Context
 
 
+Entry = TypeVar("Entry", bound=BaseModel)
+NETWORKS: dict[Architecture, str] = {
+    "fast_cnn": "CNN (16,32 filters, 100 FC units)",
+    "fast_preact_resnet18": "PreAct-ResNet18",
+}
+OPTIMIZERS = {"adam": "Adam", "sgd": "SGD", "nesterov": "SGD, Nesterov"}
+BEGINNING = Position(number=0, epoch=0, step=0, steps=100, epochs=100)
+PIXEL = 255
+
+
+def with_claims_on(data: str, entry: Entry) -> Entry:
+    """Return a table or figure without the claims that its paper makes of another data set than ``data``."""
+    claims: tuple[Any, ...] = getattr(entry, "claims", ())
+    made = tuple(claim for claim in claims if claim.data in (None, data))
+    return entry if made == claims else entry.model_copy(update={"claims": made})
+
+
 def plan_table(context: "Context", name: str, table: AnyTable) -> str:
-    """The stage of a table. Raises UserError for rows that the configuration does not allow."""
+    """Plan a table and return its stage. Raises UserError for rows that the configuration does not allow."""
     table, printed = with_claims_on(context.config.data.name, table), table.printed
     if printed is not None:
         read_printed(REFERENCE / printed.file)
@@ -121,8 +138,8 @@ def _of_methods(context: "Context", table: Table) -> Iterator[RowSpec]:
         baseline = table.compared_with(row)
         yield RowSpec(
             method=row.method,
-            runs=_runs(context, table, row.method),
-            against=_runs(context, table, baseline),
+            runs=context.runs(row, table),
+            against=context.runs(table.row(baseline), table),
             baseline=baseline,
             printed=_printed(context, table, row.printed) if _is_as_printed(context, row) else None,
         )
@@ -138,8 +155,8 @@ def _of_comparisons(context: "Context", table: Comparisons) -> Iterator[RowSpec]
     for row in table.rows:
         yield RowSpec(
             method=row.method,
-            runs=_runs(context, table.of, row.row),
-            against=_runs(context, table.of, row.against),
+            runs=context.runs(table.of.row(row.row), table.of),
+            against=context.runs(table.of.row(row.against), table.of),
             printed=_printed(context, table, row.printed),
         )
 
@@ -150,9 +167,47 @@ def _of_hyperparameters(context: "Context", table: Hyperparameters) -> Iterator[
     configs = {name: load_config({"preset": name}) if name in presets else context.config for name in table.quantities}
     for row in table.rows:
         told: dict[QuantityName, str] = {
-            name: hyperparameter(row.setting, table, config) for name, config in configs.items()
+            name: _hyperparameter(row.setting, table, config) for name, config in configs.items()
         }
         yield RowSpec(method=row.method, told=told, printed=_printed(context, table, row.printed))
+
+
+def _hyperparameter(name: HyperparameterName, table: Hyperparameters, config: Config) -> str:
+    """Return what a setting of the table's recipe is in a configuration. Raises UserError where the recipe has none."""
+    config = changed_by(Conditions(architecture=table.architecture), config, origin=table.target)
+    recipe, epsilon = config.training.named(table.recipe), config.threat.epsilon
+    match name:
+        case "architecture":
+            return NETWORKS.get(config.architecture, config.architecture)
+        case "optimizer":
+            return OPTIMIZERS[recipe.optimizer]
+        case "momentum":
+            return "n/a" if recipe.optimizer == "adam" else f"{cycle_point(recipe, BEGINNING).momentum:g}"
+        case "weight_decay":
+            return f"{recipe.weight_decay:g}"
+        case "epochs":
+            return str(recipe.epochs)
+        case "learning_rate":
+            return f"{recipe.learning_rate:g}"
+        case "epsilon":
+            return _radius(epsilon)
+        case "attack_step":
+            return _radius(_attack_step(recipe, epsilon, table))
+
+
+def _attack_step(recipe: AnyRecipe, epsilon: Fraction, table: Hyperparameters) -> Fraction:
+    if isinstance(recipe, RsFgsmRecipe):
+        return Fraction(str(recipe.step_scale)) * epsilon
+    if isinstance(recipe, MultiStepRecipe):
+        return recipe.step_size
+    raise UserError(f"{table.target}: recipe = {recipe.recipe} attacks nothing, so it has no attack step")
+
+
+def _radius(value: Fraction) -> str:
+    """As papers write radii: a short decimal fraction, or 255ths."""
+    if len(decimal := f"{float(value):g}") <= len("0.0625"):
+        return decimal
+    return f"{value * PIXEL}/{PIXEL}" if PIXEL % value.denominator == 0 else str(value)
 
 
 def _of_layouts(context: "Context", table: Layouts) -> Iterator[RowSpec]:
@@ -179,11 +234,6 @@ def _of_extrapolations(context: "Context", table: Extrapolations) -> Iterator[Ro
         )
 
 
-def _runs(context: "Context", table: Table, method: str) -> tuple[RunSpec, ...]:
-    row = table.row(method)
-    return context.runs(row, table)
-
-
 def _printed(context: "Context", table: AnyTable, cells: Cells | None) -> Cells | None:
     """Which printed row stands beside, on the data set of this configuration. Raises UserError if there is none."""
     if table.printed is None or cells is None:
@@ -200,60 +250,3 @@ def _on_data(cells: Cells, instead: Mapping[str, str | None]) -> Cells | None:
         return instead.get(cells, cells)
     found = {column: instead.get(text, text) for column, text in cells.items()}
     return None if None in found.values() else cast(dict[str, str], found)
-
-
-Entry = TypeVar("Entry", bound=BaseModel)
-
-
-def with_claims_on(data: str, entry: Entry) -> Entry:
-    """A table or figure without the claims that its paper makes of another data set than ``data``."""
-    claims: tuple[Any, ...] = getattr(entry, "claims", ())
-    made = tuple(claim for claim in claims if claim.data in (None, data))
-    return entry if made == claims else entry.model_copy(update={"claims": made})
-
-
-NETWORKS: dict[Architecture, str] = {
-    "fast_cnn": "CNN (16,32 filters, 100 FC units)",
-    "fast_preact_resnet18": "PreAct-ResNet18",
-}
-OPTIMIZERS = {"adam": "Adam", "sgd": "SGD", "nesterov": "SGD, Nesterov"}
-BEGINNING = Position(number=0, epoch=0, step=0, steps=100, epochs=100)
-PIXEL = 255
-
-
-def hyperparameter(name: HyperparameterName, table: Hyperparameters, config: Config) -> str:
-    """Return what a setting of the table's recipe is in a configuration. Raises UserError where the recipe has none."""
-    config = changed_by(Conditions(architecture=table.architecture), config, origin=table.target)
-    recipe, epsilon = config.training.named(table.recipe), config.threat.epsilon
-    match name:
-        case "architecture":
-            return NETWORKS.get(config.architecture, config.architecture)
-        case "optimizer":
-            return OPTIMIZERS[recipe.optimizer]
-        case "momentum":
-            return "n/a" if recipe.optimizer == "adam" else f"{cycle_point(recipe, BEGINNING).momentum:g}"
-        case "weight_decay":
-            return f"{recipe.weight_decay:g}"
-        case "epochs":
-            return str(recipe.epochs)
-        case "learning_rate":
-            return f"{recipe.learning_rate:g}"
-        case "epsilon":
-            return radius(epsilon)
-        case "attack_step":
-            return radius(_attack_step(recipe, epsilon, table))
-
-
-def _attack_step(recipe: AnyRecipe, epsilon: Fraction, table: Hyperparameters) -> Fraction:
-    if isinstance(recipe, RsFgsmRecipe):
-        return Fraction(str(recipe.step_scale)) * epsilon
-    if isinstance(recipe, MultiStepRecipe):
-        return recipe.step_size
-    raise UserError(f"{table.target}: recipe = {recipe.recipe} attacks nothing, so it has no attack step")
-
-
-def radius(value: Fraction) -> str:
-    """As papers write radii: a short decimal fraction, or 255ths."""
-    if len(decimal := f"{float(value):g}") <= len("0.0625"):
-        return decimal
-    return f"{value * PIXEL}/{PIXEL}" if PIXEL % value.denominator == 0 else str(value)

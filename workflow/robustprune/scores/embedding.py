@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from robustprune.core.digests import file_digest
 from robustprune.core.errors import UserError
-from robustprune.core.files import digest
+from robustprune.core.files import digest, file_digest
 from robustprune.core.job import Job
 from robustprune.core.npy import read_header
 from robustprune.core.rows import Columns, RowPass, compute_rows

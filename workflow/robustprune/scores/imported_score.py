@@ -10,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, field_validator
 
-from robustprune.core.digests import file_digest
 from robustprune.core.errors import UserError
-from robustprune.core.files import digest
+from robustprune.core.files import digest, file_digest
 from robustprune.core.job import Job
 from robustprune.core.npy import read_header
 from robustprune.core.rows import Columns

@@ -10,13 +10,14 @@ from pathlib import Path
 from robustprune.core.errors import UserError
 from robustprune.core.execution import Execution
 from robustprune.core.files import move_over, write_text
+from robustprune.core.job import run_stage
 from robustprune.core.paths import PARTIAL, PULLED_FILE, STORE_NAME
 from robustprune.core.progress import Progress
 from robustprune.core.stage import is_stage_id
 from robustprune.sharing.entry import CARD_FILE, card
 from robustprune.sharing.places import STORES, Place, open_place, open_writable_place
 from robustprune.sharing.publish import publish_stage
-from robustprune.sharing.pull import find_place, look_at, note_source, pull_store
+from robustprune.sharing.pull import find_place, look_at, note_source, pull_stage, pull_store
 
 
 def publish(stages: Sequence[Path], location: str, *, licence: str | None = None) -> list[str]:
@@ -25,29 +26,27 @@ def publish(stages: Sequence[Path], location: str, *, licence: str | None = None
     lines = []
     for stage in stages:
         directory = stage.parent if stage.is_file() else stage
-        with _progress(f"publishing {directory.name}", _size(directory)) as progress:
+        files = (directory / STORE_NAME).rglob("*")
+        size = sum(file.stat().st_size for file in files if file.is_file())
+        with _progress(f"publishing {directory.name}", size) as progress:
             lines.append(publish_stage(directory, place, licence=licence, advance=progress.advance))
     return lines
 
 
 def pull_planned(spec: Path, locations: Sequence[str]) -> None:
     """Do a planned score stage by pulling it. Raises UserError, as ``pull_stage``."""
-    from robustprune.core.job import run_stage  # imports torch
-    from robustprune.sharing.pull import pull_stage
-
     if is_stage_id(str(spec)):
         raise UserError(f"no folder to write to: give --to FOLDER, or a planned stage's spec.json in place of {spec}")
     run_stage(spec, Execution(device="cpu"), pull=partial(pull_stage, locations))
 
 
 def pull(stage_id: str, locations: Sequence[str], folder: Path) -> str:
-    """Bring a store and its card to ``folder/<id>``, where no plan is needed; returns a line that says so.
+    """Bring a store and its card to ``folder/<id>``, where no plan is needed; return a line that says so.
 
-    Raises:
-        UserError: when no place has it, or anything about it is wrong.
+    Raises UserError when no place has it, or anything about it is wrong.
     """
     if not is_stage_id(stage_id):
-        raise UserError(f"{stage_id} is no id; 'robustprune store list' tells those there are")
+        raise UserError(f"{stage_id} is not an id; 'robustprune store list' prints all ids")
     place = find_place(stage_id, locations)
     entry = look_at(place, stage_id)
     text = card(entry)
@@ -68,7 +67,7 @@ def list_places(locations: Sequence[str]) -> str:
     lines = []
     for place in map(open_place, locations):
         ids = sorted(place.published())
-        lines += [f"{place.name}: {len(ids)} stores", *(f"  {_told(place, stage_id)}" for stage_id in ids)]
+        lines += [f"{place.name}: {len(ids)} stores", *(f"  {_entry_line(place, stage_id)}" for stage_id in ids)]
     return "\n".join(lines)
 
 
@@ -78,11 +77,7 @@ def is_place(path: str) -> bool:
 
 
 def verify_place(location: str) -> str:
-    """Pull every store of a place and throw it away; returns a line for each.
-
-    Raises:
-        UserError: with a line for each thing that is wrong.
-    """
+    """Pull every store of a place and throw it away; return a line for each. Raises UserError with all problems."""
     place = open_place(location)
     lines, problems = [], []
     for stage_id in sorted(place.published()):
@@ -99,7 +94,7 @@ def verify_place(location: str) -> str:
     return "\n".join(lines) or f"{place.name}: no stores"
 
 
-def _told(place: Place, stage_id: str) -> str:
+def _entry_line(place: Place, stage_id: str) -> str:
     try:
         entry = look_at(place, stage_id)
     except UserError as error:
@@ -112,7 +107,3 @@ def _told(place: Place, stage_id: str) -> str:
 
 def _progress(what: str, size: int) -> Progress:
     return Progress(what, total=size, unit="bytes", live=sys.stderr.isatty())
-
-
-def _size(directory: Path) -> int:
-    return sum(file.stat().st_size for file in (directory / STORE_NAME).rglob("*") if file.is_file())

@@ -96,19 +96,13 @@ class Entry(Closed):
         return (self.model_dump_json(indent=1) + "\n").encode()
 
     def parsed_spec(self) -> ScoreStage:
-        """The stage that made it.
-
-        Raises:
-            UserError: when that is none, or one with another id under the entry's definitions.
-        """
+        """Return the stage that made it. Raises UserError for none, or another id under the entry's definitions."""
         try:
             spec = stage_from(self.spec)
         except LookupError as error:
             raise UserError(f"{self.id}: its spec is none: {plain_text(str(error))}") from None
         except ValidationError as error:
-            problem = error.errors()[0]
-            where = plain_text(".".join(str(part) for part in problem["loc"]))
-            raise UserError(f"{self.id}: its spec is none: {where}: {problem['msg']}") from None
+            raise UserError(f"{self.id}: its spec is none: {_first_problem(error)}") from None
         if not isinstance(spec, ScoreStage):
             raise UserError(f"{self.id}: its spec is of kind {spec.kind}, but only scores are shared")
         if (own := f"{spec.slug}-{hash_of(self.spec, self.definitions)}") != self.id:
@@ -117,22 +111,21 @@ class Entry(Closed):
 
 
 def read_entry(content: bytes, *, origin: str, stage_id: str) -> Entry:
-    """An entry as a place has it.
-
-    Raises:
-        UserError: naming the key that is wrong, or where it is the entry of another store.
-    """
+    """Return the entry that a place has. Raises UserError naming a wrong key, or for the entry of another store."""
     try:
         entry = Entry.model_validate(json.loads(content, parse_constant=_refuse))
     except ValidationError as error:
-        problem = error.errors()[0]
-        where = plain_text(".".join(str(part) for part in problem["loc"]))
-        raise UserError(f"{origin} is not the entry of a shared store: {where}: {problem['msg']}") from None
+        raise UserError(f"{origin} is not the entry of a shared store: {_first_problem(error)}") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{origin} is not the entry of a shared store ({type(error).__name__}: {error})") from None
     if entry.id != stage_id:
         raise UserError(f"{origin} is the entry of {entry.id}, another store")
     return entry
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    return f"{plain_text('.'.join(str(part) for part in problem['loc']))}: {problem['msg']}"
 
 
 def plain_text(text: str) -> str:
@@ -142,10 +135,12 @@ def plain_text(text: str) -> str:
 
 
 def card(entry: Entry) -> str:
-    """The entry as a page of Markdown."""
-    spec = entry.parsed_spec()
-    reads = [f"{kind}/{stage}" for kind, stage in spec.upstream]
-    bars = _bars(entry)
+    """Return the entry as a page of Markdown."""
+    from robustprune.scores.distribution import Histogram  # brings numpy, which a plan does without
+
+    reads = [f"{kind}/{stage}" for kind, stage in entry.parsed_spec().upstream]
+    bars = Histogram(entry.histogram.width, entry.histogram.first, tuple(entry.histogram.counts))
+    bars = bars.coarser(max(1, -(-len(bars.counts) // 20)))
     values = {
         "what": f"{entry.score.column} of {entry.rows:,} images; columns {', '.join(entry.columns)}",
         "unit": entry.score.unit,
@@ -164,7 +159,7 @@ def card(entry: Entry) -> str:
     }
     lines = [f"- {key}: {value}".replace("[", "\\[") for key, value in values.items()]  # no links
     settings = json.dumps(entry.spec, indent=1)
-    return CARD.substitute(id=entry.id, lines="\n".join(lines), bars="\n".join(bars), settings=settings)
+    return CARD.substitute(id=entry.id, lines="\n".join(lines), bars="\n".join(bars.lines()), settings=settings)
 
 
 CARD = string.Template("""# $id
@@ -189,14 +184,6 @@ To use it, name this place under `shared_stores` in config.yaml, or take it by i
 
     robustprune store pull $id --from PLACE --to FOLDER
 """)
-
-
-def _bars(entry: Entry) -> list[str]:
-    from robustprune.scores.distribution import Histogram  # brings numpy, which a plan does without
-
-    bars = entry.histogram
-    drawn = Histogram(bars.width, bars.first, tuple(bars.counts))
-    return drawn.coarser(max(1, -(-len(drawn.counts) // 20))).lines()
 
 
 def _refuse(constant: str) -> None:

@@ -11,16 +11,10 @@ from robustprune.sharing.places import open_place
 
 
 def with_pulls(plan: Plan, *, look_up: bool = True) -> Plan:
-    """The plan, with scores that a shared store has pulled in place of being made.
+    """Return the plan in which scores that a shared store has are pulled instead of computed.
 
-    A score that is there already is not looked up; one that was pulled stays so, whatever is shared now.
-
-    Args:
-        plan: as ``make_plan`` makes it.
-        look_up: whether shared stores are asked; else only what was pulled before is known.
-
-    Raises:
-        UserError: where a shared store cannot be reached, since to go on without it could cost days.
+    A score that is there already is not looked up; one that was pulled stays so, whatever is shared now. Unless
+    ``look_up``, no shared store is asked. Raises UserError where one cannot be reached: going on could cost days.
     """
     scores = [stage_id for stage_id, spec in plan.stages.items() if isinstance(spec, ScoreStage)]
     pulls = {stage_id: "an earlier run" for stage_id in scores if _was_pulled(plan.directory(stage_id))}

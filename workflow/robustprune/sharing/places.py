@@ -27,7 +27,7 @@ from robustprune.core.locations import LOOPBACK, location_problem, without_crede
 from robustprune.core.stage import is_stage_id
 
 if TYPE_CHECKING:  # planning without remote places does not need it
-    from obstore.store import ObjectStore
+    from obstore.store import HTTPStore, S3Store
 
 INDEX_FILE = "index.json"
 STORES = "stores"
@@ -37,21 +37,13 @@ RETRY: Any = {"max_retries": 3, "retry_timeout": timedelta(seconds=60)}
 
 
 class Place(ABC):
-    """A place where stores lie.
+    """A place where stores lie."""
 
-    Attributes:
-        name: for people; without credentials.
-    """
-
-    name: str
+    name: str  # for people, without credentials
 
     @abstractmethod
     def published(self, wanted: Collection[str] | None = None) -> set[str]:
-        """The ids of the stores that can be pulled, or which of the ``wanted`` ones can.
-
-        Raises:
-            UserError: where the place cannot be reached or is none.
-        """
+        """Return the ids of the stores that can be pulled, or which of the ``wanted`` ones can. Raises UserError."""
 
     @abstractmethod
     def read(self, path: str, limit: int) -> bytes:
@@ -66,24 +58,16 @@ class WritablePlace(Place):
     """A place that one can publish to."""
 
     @abstractmethod
-    def put(self, source: Path, path: str) -> None:
-        """Bring a file to a path, whole or not at all."""
+    def put(self, source: Path | bytes, path: str) -> None:
+        """Bring a file, or the bytes of one, to a path, whole or not at all, in place of what was there."""
 
     @abstractmethod
     def create(self, path: str, content: bytes) -> bool:
-        """Write a file whole where there is none; returns whether there was none."""
-
-    @abstractmethod
-    def replace(self, path: str, content: bytes) -> None:
-        """Write a small file whole, in place of what was there."""
+        """Write a file whole where there is none; return False where there is one."""
 
 
 def open_place(location: str) -> Place:
-    """The place that a setting names; nothing is asked of it yet.
-
-    Raises:
-        UserError: for a location that is none of the three kinds.
-    """
+    """Return the place that a setting names, before anything is asked of it. Raises UserError for an invalid one."""
     if (problem := location_problem(location)) is not None:
         raise UserError(f"{without_credentials(location)} {problem}")
     if "://" not in location:
@@ -112,7 +96,6 @@ class Folder(WritablePlace):
         self.name = str(root)
 
     def published(self, wanted: Collection[str] | None = None) -> set[str]:
-        """The ids that have an entry."""
         if not self.root.is_dir():
             raise UserError(f"shared store {self.name}: there is no such folder; make it, or take it off the list")
         try:
@@ -123,14 +106,12 @@ class Folder(WritablePlace):
             raise UserError(f"shared store {self.name} cannot be read: {error}") from None
 
     def read(self, path: str, limit: int) -> bytes:
-        """The content of a small file."""
         file = self._file(path)
         if file.stat().st_size > limit:
             raise UserError(f"{file} has {file.stat().st_size:,} bytes, but should have at most {limit:,}")
         return file.read_bytes()
 
     def fetch(self, path: str, target: Path, size: int) -> None:
-        """Copy what ``target`` lacks."""
         found = self._file(path).stat().st_size
         if found != size:
             raise UserError(f"{self.root / path} has {found:,} bytes, but should have {size:,}")
@@ -141,14 +122,14 @@ class Folder(WritablePlace):
             else:
                 shutil.copyfileobj(source, copy, 2**20)
 
-    def put(self, source: Path, path: str) -> None:
-        """Copy a file."""
-        target = self._parent(path)
-        with replacing(target) as temporary:
-            shutil.copyfile(source, temporary)
+    def put(self, source: Path | bytes, path: str) -> None:
+        with replacing(self._parent(path)) as temporary:
+            if isinstance(source, bytes):
+                temporary.write_bytes(source)
+            else:
+                shutil.copyfile(source, temporary)
 
     def create(self, path: str, content: bytes) -> bool:
-        """Write a file under a name of its own, then link it to the name it is to have, which only one can."""
         target = self._parent(path)
         temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
         try:
@@ -156,17 +137,12 @@ class Folder(WritablePlace):
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.link(temporary, target)
+            os.link(temporary, target)  # of several who create the same file, one can
         except FileExistsError:
             return False
         finally:
             temporary.unlink(missing_ok=True)
         return True
-
-    def replace(self, path: str, content: bytes) -> None:
-        """Write a small file."""
-        with replacing(self._parent(path)) as temporary:
-            temporary.write_bytes(content)
 
     def _parent(self, path: str) -> Path:
         target = self.root / path
@@ -187,34 +163,28 @@ class Folder(WritablePlace):
 class Remote(Place):
     """A place that ``obstore`` reaches. Nothing of a server's answers is believed but the bytes."""
 
-    objects: "ObjectStore"
+    objects: "S3Store | HTTPStore"
 
     def read(self, path: str, limit: int) -> bytes:
-        """The content of a small file."""
-        import obstore
-
         content = bytearray()
-        with self._told(path):
-            for piece in obstore.get(self.objects, path):
+        with self._plain_errors(path):
+            for piece in self.objects.get(path):
                 content += piece
                 if len(content) > limit:
                     raise UserError(f"{self.name}/{path} has more than {limit:,} bytes")
         return bytes(content)
 
     def fetch(self, path: str, target: Path, size: int) -> None:
-        """Ask for the bytes behind the last one there is, and append them as they come."""
-        import obstore
-
-        with target.open("ab") as file, self._told(path):
+        with target.open("ab") as file, self._plain_errors(path):
             start = file.tell()
-            for piece in obstore.get(self.objects, path, options={"range": {"offset": start}} if start else None):
+            for piece in self.objects.get(path, options={"range": {"offset": start}} if start else None):
                 if file.tell() + len(piece) > size:
                     raise UserError(f"{self.name}/{path} has more than the {size:,} bytes that it should have")
                 file.write(piece)
 
     @contextmanager
-    def _told(self, path: str) -> Iterator[None]:
-        """Failures in one sentence, without credentials."""
+    def _plain_errors(self, path: str) -> Iterator[None]:
+        """Raise the failures of a request as UserErrors of one sentence, without credentials."""
         from obstore.exceptions import BaseError, NotSupportedError
 
         try:
@@ -229,7 +199,8 @@ class Remote(Place):
                 "could go on; serve the folder by nginx, Apache or an S3 API instead"
             ) from None
         except BaseError as error:
-            raise UserError(f"{self.name}/{path}: {_first_line(error)}") from None
+            first_line = str(error).split("Debug source")[0].split("<", 1)[0].strip().splitlines()[0]
+            raise UserError(f"{self.name}/{path}: {without_credentials(first_line)[:300]}") from None
 
 
 class Bucket(Remote, WritablePlace):
@@ -247,46 +218,31 @@ class Bucket(Remote, WritablePlace):
         self.objects = S3Store(parts.netloc, prefix=prefix or None, client_options=client, retry_config=RETRY)
 
     def published(self, wanted: Collection[str] | None = None) -> set[str]:
-        """The ids that have an entry: a request for a thousand, whatever is wanted."""
-        import obstore
-
-        with self._told(STORES):
-            listed = obstore.list_with_delimiter(self.objects, STORES)["objects"]
+        with self._plain_errors(STORES):
+            listed = self.objects.list_with_delimiter(STORES)["objects"]  # a request for a thousand
         names = [Path(item["path"]) for item in listed]
         found = {name.stem for name in names if name.suffix == ".json" and is_stage_id(name.stem)}
         return found if wanted is None else found & set(wanted)
 
-    def put(self, source: Path, path: str) -> None:
-        """Upload a file."""
-        import obstore
-
-        with self._told(path):
-            obstore.put(self.objects, path, source)
+    def put(self, source: Path | bytes, path: str) -> None:
+        with self._plain_errors(path):
+            self.objects.put(path, source)
 
     def create(self, path: str, content: bytes) -> bool:
-        """Upload under the condition that there is nothing."""
-        import obstore
         from obstore.exceptions import AlreadyExistsError
 
-        with self._told(path):
+        with self._plain_errors(path):
             try:
-                obstore.put(self.objects, path, content, mode="create")
+                self.objects.put(path, content, mode="create")
             except AlreadyExistsError:
                 return False
         return True
-
-    def replace(self, path: str, content: bytes) -> None:
-        """Upload."""
-        import obstore
-
-        with self._told(path):
-            obstore.put(self.objects, path, content)
 
 
 class WebServer(Remote):
     """A folder that a web server shows. It is read; a user and a password may stand in the URL, a signature behind it.
 
-    A server has to answer range requests. One that does not, as Python's own, is told apart by the first request.
+    A server has to answer range requests. One that does not, such as Python's own, is refused at the first request.
     """
 
     def __init__(self, location: str) -> None:
@@ -303,11 +259,8 @@ class WebServer(Remote):
         self.objects = HTTPStore.from_url(url, client_options=client, retry_config=RETRY)
 
     def published(self, wanted: Collection[str] | None = None) -> set[str]:
-        """The ids in the place's index."""
-        import obstore
-
-        with self._told(INDEX_FILE):
-            obstore.get_range(self.objects, INDEX_FILE, start=0, end=1)
+        with self._plain_errors(INDEX_FILE):
+            self.objects.get_range(INDEX_FILE, start=0, end=1)
         found = read_index(self.read(INDEX_FILE, LARGEST_INDEX), origin=f"{self.name}/{INDEX_FILE}")
         return found if wanted is None else found & set(wanted)
 
@@ -333,11 +286,5 @@ def write_index(place: WritablePlace) -> None:
     written: set[str] | None = None
     while (ids := place.published()) != written:
         text = json.dumps({"schema_version": 1, "ids": sorted(ids)}, indent=1) + "\n"
-        place.replace(INDEX_FILE, text.encode())
+        place.put(text.encode(), INDEX_FILE)
         written = ids
-
-
-def _first_line(error: Exception) -> str:
-    """The gist of a server's or library's answer: its first line, cut, on one line, without credentials."""
-    line = str(error).split("Debug source")[0].split("<", 1)[0].strip().splitlines()[0]
-    return without_credentials(line)[:300]

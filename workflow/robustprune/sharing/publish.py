@@ -29,16 +29,13 @@ FILES_AT_ONCE = 4
 def publish_stage(
     directory: Path, place: WritablePlace, *, advance: Callable[[int], object], licence: str | None = None
 ) -> str:
-    """Publish the store of a complete score stage.
+    """Publish the store of a complete score stage; return a line that says what was done.
 
     Args:
-        directory: of the stage.
+        directory: directory of the stage.
         place: where to.
         licence: a line on what the numbers may be used for; by default what is known of the pool.
-        advance: is told of bytes as they are written.
-
-    Returns:
-        a line that says what was done.
+        advance: called with the number of bytes of each file that is written.
 
     Raises:
         UserError: when the stage is no complete score or is damaged, or another store has its id there.
@@ -51,7 +48,7 @@ def publish_stage(
     text = card(entry).encode()
     where = f"{place.name}/{STORES}/{spec.id}"
     if _is_there(place, entry):
-        _tell(place, entry.id, text)  # an earlier attempt may have been killed before it did
+        _announce(place, entry.id, text)  # an earlier attempt may have been killed before it did
         return f"{where} is there already"
     folder = data_path(entry)
     with ThreadPoolExecutor(FILES_AT_ONCE) as threads:
@@ -61,13 +58,13 @@ def publish_stage(
     place.put(store.path / GROUP_FILE, f"{folder}/{GROUP_FILE}")
     if not place.create(entry_path(spec.id), entry.dump()):
         _is_there(place, entry)  # somebody was faster; the same store, or an error
-    _tell(place, entry.id, text)
+    _announce(place, entry.id, text)
     return f"{where}: {store.rows:,} rows, {entry.size / 2**20:,.1f} MiB"
 
 
-def _tell(place: WritablePlace, stage_id: str, text: bytes) -> None:
+def _announce(place: WritablePlace, stage_id: str, text: bytes) -> None:
     """Put a visible store's card beside it, and its id into the index that readers of a web server go by."""
-    place.replace(f"{STORES}/{stage_id}/{CARD_FILE}", text)
+    place.put(text, f"{STORES}/{stage_id}/{CARD_FILE}")
     write_index(place)
 
 
@@ -120,15 +117,15 @@ def _describe(spec: ScoreStage, record: Record, store: Store, licence: str) -> E
         quantiles=facts["quantiles"],
         histogram=Bars(**facts["histogram"]),
         images_by_class={name: of_class["images"] for name, of_class in facts["by_class"].items()},
-        made=_made(record),
+        made=Made(
+            finished=record.finished,
+            seconds=record.seconds,
+            device=plain_text(record.device),
+            versions={name: plain_text(version) for name, version in record.versions.items()},
+        ),
         licence=plain_text(licence),
         published=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-
-
-def _made(record: Record) -> Made:
-    versions = {name: plain_text(version) for name, version in record.versions.items()}
-    return Made(finished=record.finished, seconds=record.seconds, device=plain_text(record.device), versions=versions)
 
 
 def _licence(directory: Path, spec: ScoreStage) -> str:

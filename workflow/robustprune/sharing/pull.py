@@ -59,19 +59,10 @@ def refuse_other(entry: Entry, place: Place, spec: ScoreStage, *, images: int, d
 
 
 def pull_store(place: Place, entry: Entry, folder: Path, *, advance: Callable[[int], object]) -> Path:
-    """Bring a store into a folder and check it.
+    """Bring the store of an entry into a new folder below ``folder``, check it, and return its path.
 
-    Args:
-        place: where it lies.
-        entry: what the place says of it.
-        folder: made here; what an earlier attempt has brought is checked and kept.
-        advance: is told of bytes as they arrive.
-
-    Returns:
-        the store's own folder, below ``folder``.
-
-    Raises:
-        UserError: when it cannot be reached, or anything about it is wrong.
+    What an earlier attempt has brought is checked and kept. ``advance`` is called with the number of bytes that arrive.
+    Raises UserError when the store cannot be reached, or anything about it is wrong.
     """
     path = folder / f"pull-{entry.group_digest[:16]}" / STORE_NAME
     path.mkdir(parents=True, exist_ok=True)
@@ -142,17 +133,10 @@ def _pull_file(place: Place, entry: Entry, store: Store, name: str) -> int:
     return size
 
 
-def note_source(entry: Entry, place: Place, path: Path) -> None:
-    """Write down what was pulled, and from where."""
-    content = {"from": place.name, "entry": entry.model_dump(mode="json")}
-    path.write_text(json.dumps(content, indent=1) + "\n")
-
-
 def pull_stage(locations: Sequence[str], job: Job, spec: ScoreStage) -> dict[str, Any]:
-    """Bring the store of a stage from the first place that has it, and describe it by what is found in it here.
+    """Do a planned score stage by pulling its store from the first place that has it; return facts of its content.
 
-    Raises:
-        UserError: when no place has it, it is about other images or made with other settings, or it is damaged.
+    Raises UserError when no place has it, it is about other images or made with other settings, or it is damaged.
     """
     place = find_place(spec.id, locations)
     entry = look_at(place, spec.id)
@@ -165,3 +149,9 @@ def pull_stage(locations: Sequence[str], job: Job, spec: ScoreStage) -> dict[str
     facts = publish_written(job, spec, Meaning(**entry.score.model_dump()), pool)
     job.publish(PULLED_FILE)
     return {"pulled_from": place.name, **facts}
+
+
+def note_source(entry: Entry, place: Place, path: Path) -> None:
+    """Write down what was pulled, and from where."""
+    content = {"from": place.name, "entry": entry.model_dump(mode="json")}
+    path.write_text(json.dumps(content, indent=1) + "\n")

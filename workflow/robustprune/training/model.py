@@ -143,7 +143,7 @@ class ModelStage(ClassifierStage):
             UserError: when pools or manifest do not fit, or the loss is not finite.
             Interrupted: after a signal, with a checkpoint saved.
         """
-        from robustprune.core.followers import team_of
+        from robustprune.core.team import team_of
         from robustprune.training.trainset import load_training_images
 
         kept = load_training_images(job, self)

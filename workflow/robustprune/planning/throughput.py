@@ -1,4 +1,4 @@
-"""The table of measured rates, ``results/.throughput.json``: by device and by network, as ``costs.work`` names it."""
+"""The table of measured rates, ``results/.throughput.json``: by device and by network, as ``core.work`` names it."""
 
 import json
 from pathlib import Path

@@ -19,8 +19,8 @@ from robustprune.generation.settings import AUGMENTATION_LABELS
 from robustprune.networks.architecture import build_model
 from robustprune.networks.imported import ImportedModelStage
 from robustprune.networks.precision import arithmetic, memory_format
-from robustprune.planning.costs.throughput import Rates
 from robustprune.planning.plan import Plan
+from robustprune.planning.throughput import Rates
 from robustprune.training.model import ModelStage
 
 NetworkSpec = ModelStage | ImportedModelStage | GeneratorStage
@@ -32,21 +32,16 @@ Pass = Callable[[Tensor], object]
 
 
 def calibrate(plan: Plan, device: torch.device, *, batch_size: int, seconds: float) -> dict[str, Rates]:
-    """Measure each network of a plan with fresh weights, in each arithmetic that something computes in.
+    """Return the rates of each network of a plan, with fresh weights, in each arithmetic that something computes in.
 
-    Args:
-        plan: its models and generators are measured, each network once.
-        device: where, with its switches set.
-        batch_size: the largest batch tried.
-        seconds: time for each batch size, and each way through the network.
-
-    Returns:
-        rates by network.
+    Batches of up to ``batch_size`` images are tried, each for ``seconds`` on each kind of pass. The device is prepared.
     """
     found, rates = networks(plan), {}
     for position, (name, (spec, precision)) in enumerate(found.items()):
         rates[name] = _measure(spec, precision, device, batch_size=batch_size, seconds=seconds)
-        logger.info("%d of %d, %s: %s", position + 1, len(found), name, _told(rates[name]))
+        ways = rates[name].model_dump(include={"forwards", "gradients", "updates"}, exclude_none=True)
+        speeds = ", ".join(f"{rate:.4g} {way}" for way, rate in ways.items())
+        logger.info("%d of %d, %s: %s a second", position + 1, len(found), name, speeds)
     return rates
 
 
@@ -67,11 +62,6 @@ def networks(plan: Plan) -> dict[str, tuple[NetworkSpec, Precision]]:
             case GeneratedPoolStage(generator=generator, sampler=sampler):
                 found.append((cast(GeneratorStage, plan.stages[generator]), sampler.precision))
     return {spec.network(precision): (spec, precision) for spec, precision in found}
-
-
-def _told(rates: Rates) -> str:
-    ways = {"forwards": rates.forwards, "gradients": rates.gradients, "updates": rates.updates}
-    return ", ".join(f"{rate:.4g} {name}" for name, rate in ways.items() if rate is not None) + " a second"
 
 
 def _measure(
@@ -111,7 +101,7 @@ def _measure(
 
 
 def _as_denoiser(network: UNet, *, augmented: bool) -> Callable[[Tensor], Tensor]:
-    """The network as a function of images alone; in training with its dropout and, if so, told of augmentations."""
+    """The network as a function of images alone; in training with dropout and, if augmented, augmentation labels."""
 
     def call(images: Tensor) -> Tensor:
         count = len(images)
