@@ -36,8 +36,7 @@ from robustprune.images.formats.idx import read_images, read_labels
 from robustprune.images.pool import Pool, PoolInfo
 from robustprune.networks.architecture import build_model
 from robustprune.planning.config import load_config
-from robustprune.training.augmentation import crop_flip
-from robustprune.training.fit import Training
+from robustprune.training.fit import Training, crop_flip
 from robustprune.training.losses import label_objective
 from robustprune.training.model import ModelStage
 from robustprune.training.recipes.base import AnyRecipe

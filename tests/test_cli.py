@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from robustprune.cli.decide import with_more
 from robustprune.cli.main import main
+from robustprune.cli.verdicts import with_more
 from robustprune.core.execution import Execution
 from robustprune.core.job import run_stage
 from robustprune.core.record import make_record

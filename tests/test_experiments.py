@@ -16,8 +16,8 @@ from robustprune.experiments.papers import load_experiments, load_figures
 from robustprune.experiments.row import Row
 from robustprune.experiments.tables.forms import Comparisons, Hyperparameters, Table
 from robustprune.experiments.tables.row_specs import Printed
-from robustprune.experiments.tables.rows import printed_beside
 from robustprune.experiments.tables.table import TableStage
+from robustprune.experiments.tables.table_rows import printed_beside
 from robustprune.images.sources import real_source
 from robustprune.planning.conditions import changed_by
 from robustprune.planning.config import Config, load_config

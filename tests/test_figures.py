@@ -13,7 +13,8 @@ from robustprune.core.errors import UserError
 from robustprune.core.execution import Execution
 from robustprune.core.job import Job, run_stage
 from robustprune.core.registry import stage_classes
-from robustprune.experiments.figures.curves import CurveClaim, Curves, CurvesStage, PointSpec, SeriesSpec
+from robustprune.experiments.figures.curve_claims import CurveClaim
+from robustprune.experiments.figures.curves import Curves, CurvesStage, PointSpec, SeriesSpec
 from robustprune.experiments.figures.figure import FIGURE_FORMS
 from robustprune.experiments.figures.lines import Curve
 from robustprune.experiments.figures.validation_curves import ValidationCurvesStage, nearest_epoch, validation_curve

@@ -22,8 +22,8 @@ from robustprune.core.record import read_record
 from robustprune.core.stage_file import write_spec
 from robustprune.experiments.papers import load_experiments
 from robustprune.images.formats import webdataset
+from robustprune.images.formats.data_format import FORMATS
 from robustprune.images.formats.listing import image_files
-from robustprune.images.formats.registry import FORMATS
 from robustprune.images.ingested import IngestedPoolStage
 from robustprune.images.pool import open_pool, read_digests
 from robustprune.images.sources import planned_rows, real_source, synthetic_source

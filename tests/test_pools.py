@@ -31,7 +31,7 @@ from robustprune.core.stage import ImageShape
 from robustprune.images import encoded as decoding
 from robustprune.images import ingested as stage
 from robustprune.images.formats import digits, mnist, parquet, stream
-from robustprune.images.formats.registry import FORMATS
+from robustprune.images.formats.data_format import FORMATS
 from robustprune.images.formats.stream import EncodedImage
 from robustprune.images.ingested import IngestedPoolStage
 from robustprune.images.pool import open_pool, pool_digest

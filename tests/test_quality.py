@@ -21,8 +21,8 @@ from robustprune.core.stage_file import read_spec
 from robustprune.core.yaml_files import merge
 from robustprune.evaluation.quality.measuring import Seen, frechet_distance
 from robustprune.evaluation.quality.memorisation import RealNeighbours
+from robustprune.evaluation.quality.quality_stage import QualityStage
 from robustprune.evaluation.quality.report import by_class, report_table, summary
-from robustprune.evaluation.quality.stage import QualityStage
 from robustprune.experiments.papers import load_experiments
 from robustprune.images.pool import Pool, open_pool
 from robustprune.images.writing import write_pool

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from robustprune.attacks.cross_entropy import attack_cross_entropy
 from robustprune.attacks.cross_entropy import losses as cross_entropies
-from robustprune.attacks.cross_entropy_settings import CrossEntropyAttack
 from robustprune.attacks.inputs import as_inputs
 from robustprune.attacks.norms import norm_named
 from robustprune.cli.show import describe_path
@@ -21,7 +20,7 @@ from robustprune.core.errors import UserError
 from robustprune.core.execution import Execution
 from robustprune.core.job import Job, run_stage
 from robustprune.core.paths import STORE_NAME, dynamics_name
-from robustprune.core.settings import ThreatModel
+from robustprune.core.settings import CrossEntropyAttack, ThreatModel
 from robustprune.experiments.papers import load_experiments
 from robustprune.experiments.tables.forms import Table
 from robustprune.images.pool import open_pool

@@ -23,8 +23,8 @@ from robustprune.experiments.tables.forms import Comparisons, Extrapolations, Hy
 from robustprune.experiments.tables.printed import printed_row, read_printed
 from robustprune.experiments.tables.quantity import QUANTITIES, QuantityName
 from robustprune.experiments.tables.row_specs import Check, Printed, RowSpec, RunSpec
-from robustprune.experiments.tables.rows import Shown, judge
 from robustprune.experiments.tables.table import TableStage
+from robustprune.experiments.tables.table_rows import Shown, judge
 from robustprune.planning.config import load_config
 from robustprune.planning.plan import Plan, make_plan, stages_of_target
 from robustprune.training.model import ModelStage

@@ -20,8 +20,8 @@ from robustprune.experiments.row import Row
 from robustprune.images.pool import Member, Pool, PoolInfo
 from robustprune.networks.batchnorm import frozen_statistics, set_statistics_momentum
 from robustprune.planning.config import load_config
-from robustprune.training.augmentation import crop_flip
 from robustprune.training.averaging import WeightAverage, averaging_decay
+from robustprune.training.fit import crop_flip
 from robustprune.training.losses import divergence_objective, trades_losses
 from robustprune.training.optimizers import build_optimizer, update
 from robustprune.training.recipes.base import AnyRecipe, Schedule

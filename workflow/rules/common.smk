@@ -5,8 +5,6 @@ from robustprune.planning.config import load_config
 from robustprune.core.yaml_files import read_yaml, with_nulls
 from robustprune.core.errors import UserError
 from robustprune.experiments.papers import load_experiments, load_figures
-from robustprune.core.yaml_files import with_nulls
-from robustprune.experiments.files import load_experiments, load_figures
 from robustprune.core.paths import part_marker
 from robustprune.core.locations import put_into_environment
 from robustprune.planning.plan import make_plan, stages_of_target
@@ -34,11 +32,9 @@ ROBUSTPRUNE = f"{shlex.quote(sys.executable)} -m robustprune"
 RUN = f"{ROBUSTPRUNE} run {CONFIG.execution.flags()}"
 put_into_environment(CONFIG.shared_stores)
 
-
 # `cores: all` is meant for jobs on this machine; it must not cut the threads of those that run on others.
 if workflow.nodes is not None:
     workflow.global_resources["_cores"] = sys.maxsize
-
 
 # Copies come whole, as whoever is killed in the middle leaves none.
 COPY = 'copy() { cp "$1" "$2.part" && mv "$2.part" "$2"; }; copy'

@@ -13,8 +13,7 @@ from robustprune.attacks.checks import refuse_broken
 from robustprune.attacks.pgd import pgd_from_own_starts
 
 if TYPE_CHECKING:
-    from robustprune.attacks.cross_entropy_settings import CrossEntropyAttack
-    from robustprune.core.settings import ThreatModel
+    from robustprune.core.settings import CrossEntropyAttack, ThreatModel
     from robustprune.networks.architecture import Classifier
 
 DEFINITION = {"attacks.cross_entropy": 1}

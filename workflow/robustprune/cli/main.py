@@ -212,7 +212,7 @@ def _plan(options: argparse.Namespace) -> None:
 
     plan = with_pulls(_configured_plan(options))
     if options.decide:
-        from robustprune.cli.decide import describe_decision
+        from robustprune.cli.verdicts import describe_decision
 
         print(describe_decision(plan, options.targets, lambda config: with_pulls(_planned(config))))
         return
@@ -223,7 +223,7 @@ def _plan(options: argparse.Namespace) -> None:
 
 
 def _claims(options: argparse.Namespace) -> None:
-    from robustprune.cli.claims import describe_claims
+    from robustprune.cli.verdicts import describe_claims
 
     print(describe_claims(_configured_plan(options)))
 

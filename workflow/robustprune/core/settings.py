@@ -75,3 +75,10 @@ class OtherThreat(ThreatModel):
     """The adversary of rows that name the other norm, and the step that fits it."""
 
     step_size: Radius = Field(gt=0, description="step of the training attacks at radius epsilon")
+
+
+class CrossEntropyAttack(Settings):
+    """PGD on the cross-entropy from one uniform start of each image's own; one long step is RS-FGSM."""
+
+    steps: int = Field(ge=1, description="steps of the attack")
+    step: float = Field(gt=0, description="length of a step, in units of epsilon")

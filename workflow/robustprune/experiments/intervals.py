@@ -95,7 +95,7 @@ def number_of(cell: Cell) -> float | None:
 
 
 @dataclass(frozen=True)
-class Part:
+class VariancePart:
     """The part of a mean's variance that is due to the seeds, or to the test images.
 
     Attributes:
@@ -108,14 +108,14 @@ class Part:
     degrees: float
     common: float = 0.0
 
-    def with_more(self, times: float, others: float) -> Part:
+    def with_more(self, times: float, others: float) -> VariancePart:
         """Return it for so many times as many draws, and so many times as many of the other kind."""
         common = min(self.common, self.variance) / (times * others)
         variance = max(self.variance - self.common, 0.0) / times + common
-        return Part(variance, (self.degrees + 1) * times - 1, common)
+        return VariancePart(variance, (self.degrees + 1) * times - 1, common)
 
 
-CERTAIN = Part(0.0, 1)
+CERTAIN = VariancePart(0.0, 1)
 
 
 @dataclass(frozen=True)
@@ -134,8 +134,8 @@ class Interval:
     middle: float
     runs: int = 1
     how: str = ""
-    seeds: Part | None = None
-    images: Part | None = None
+    seeds: VariancePart | None = None
+    images: VariancePart | None = None
 
     def half(self, level: float = LEVEL) -> float:
         """Return half the width at a confidence in (0, 1); infinite where the variance over seeds is not known."""
@@ -209,34 +209,34 @@ def _between_samples(cell: Sample, other: Sample) -> Interval:
     of_images = None
     if cell.outcomes is not None and other.outcomes is not None:
         of_images = _over_images(cell.outcomes.mean(0) - other.outcomes.mean(0), _noise(cell) + _noise(other))
-    of_seeds = welch_part(ours, theirs) if ours and theirs else None
+    of_seeds = welch_sum(ours, theirs) if ours and theirs else None
     if of_seeds is None and min(cell.n, other.n) > 1:  # one of them alone does not spread
         of_seeds = ours or theirs
     how = f"{'Welch, ' if of_seeds else ''}n = {cell.n} and {other.n}"
     return Interval(cell.summary.mean - other.summary.mean, min(cell.n, other.n), how, of_seeds, of_images)
 
 
-def welch_part(first: Part, second: Part) -> Part:
+def welch_sum(first: VariancePart, second: VariancePart) -> VariancePart:
     """Return the sum of two variances, with the degrees of freedom of Welch and Satterthwaite."""
     degrees = welch_degrees((first.variance, first.degrees), (second.variance, second.degrees))
-    return Part(first.variance + second.variance, degrees, first.common + second.common)
+    return VariancePart(first.variance + second.variance, degrees, first.common + second.common)
 
 
-def _over_seeds(sample: Sample) -> Part | None:
+def _over_seeds(sample: Sample) -> VariancePart | None:
     """Return the variance over seeds of the mean; None where it is not known."""
     if sample.exact:
         return CERTAIN
     if sample.n < 2:
         return None
     variance, noise = sample.summary.standard_error**2, _noise(sample)
-    return Part(max(variance, noise), sample.n - 1, noise) if variance or noise else None
+    return VariancePart(max(variance, noise), sample.n - 1, noise) if variance or noise else None
 
 
-def _over_images(means: npt.NDArray[np.float64], noise: float) -> Part:
+def _over_images(means: npt.NDArray[np.float64], noise: float) -> VariancePart:
     """Return the variance over test images of the mean of ``means``, (N,): each image's mean over seeds."""
     n = len(means)
     squares = float(((means - means.mean()) ** 2).sum()) + 1
-    return Part(STEP**2 * squares / (n * max(n - 1, 1)), max(n - 1, 1), noise)
+    return VariancePart(STEP**2 * squares / (n * max(n - 1, 1)), max(n - 1, 1), noise)
 
 
 def _noise(sample: Sample) -> float:

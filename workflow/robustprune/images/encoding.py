@@ -18,7 +18,7 @@ from robustprune.core.job import Job
 from robustprune.core.stage import ImageShape
 from robustprune.images import encoded, pool
 from robustprune.images.contact_sheet import publish_with_sheet
-from robustprune.images.formats.registry import storage
+from robustprune.images.formats.data_format import storage
 from robustprune.images.formats.stream import EncodedImage
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from robustprune.core.job import Job
 from robustprune.core.record import read_record
 from robustprune.core.stage import PoolId
 from robustprune.core.work import UnknownSizeError, bytes_of_image
+from robustprune.images.formats.data_format import FORMATS, STORAGES
 from robustprune.images.formats.listing import image_files
-from robustprune.images.formats.registry import FORMATS, STORAGES
 from robustprune.images.pool import PoolStage, Stages
 from robustprune.images.settings import PICTURE_FORMATS, Overlap, Storage
 from robustprune.images.sources import FileSource, RealSource, planned_files, planned_rows, require_unchanged

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from robustprune.core.settings import Exact, Settings
-from robustprune.images.formats.registry import FORMATS
+from robustprune.images.formats.data_format import FORMATS
 
 FILES = [name for name in FORMATS if name not in ("digits", "torchvision")]  # formats of a user's files
 GENERATED_FILES = [name for name in FILES if FORMATS.facts(name)["generated"]]

@@ -11,9 +11,9 @@ from robustprune.core.declarations import Named
 from robustprune.core.errors import UserError
 from robustprune.core.files import cached_digest, digest, file_digest, file_state, hash_lines
 from robustprune.core.settings import DIGEST_PATTERN, Settings
+from robustprune.images.formats.data_format import FORMATS, TORCHVISION_SETS
 from robustprune.images.formats.finding import numbered_files
 from robustprune.images.formats.listing import class_names, image_files
-from robustprune.images.formats.registry import FORMATS, TORCHVISION_SETS
 
 TORCHVISION_FOLDERS = {
     "MNIST": Path("MNIST", "raw"),

@@ -19,7 +19,7 @@ from robustprune.core.settings import Settings
 from robustprune.core.stage import ImageShape
 from robustprune.images import pool
 from robustprune.images.contact_sheet import publish_with_sheet
-from robustprune.images.formats.registry import storage
+from robustprune.images.formats.data_format import storage
 from robustprune.images.formats.stream import Blocks, ImageStream, in_blocks
 from robustprune.images.growing import GrowingArray
 

@@ -18,14 +18,13 @@ from pydantic import (
     model_validator,
 )
 
-from robustprune.attacks.cross_entropy_settings import CrossEntropyAttack
 from robustprune.attacks.margin_method import MARGIN_METHODS, MarginMethod, MarginMethodName
 from robustprune.core.errors import UserError
 from robustprune.core.execution import Execution
 from robustprune.core.locations import location_problem, without_credentials
 from robustprune.core.paths import CONFIG_FILE, PRESETS
 from robustprune.core.registry import resource_keys
-from robustprune.core.settings import OtherThreat, Settings, ThreatModel, Weights
+from robustprune.core.settings import CrossEntropyAttack, OtherThreat, Settings, ThreatModel, Weights
 from robustprune.core.wording import suggestion, what_is_wrong
 from robustprune.core.yaml_files import merge, read_yaml
 from robustprune.evaluation.settings import EvaluationSettings, QualitySettings

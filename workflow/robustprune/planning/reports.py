@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from robustprune.core.errors import UserError
 from robustprune.core.stage import Stage
-from robustprune.evaluation.quality.stage import QualityStage
+from robustprune.evaluation.quality.quality_stage import QualityStage
 from robustprune.experiments.tables.table import TableStage
 from robustprune.planning.context import Stages
 from robustprune.planning.models import independent_classifier

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
 
-from robustprune.attacks.cross_entropy_settings import CrossEntropyAttack
 from robustprune.core.files import digest
 from robustprune.core.job import Job
 from robustprune.core.rows import Columns, RowPass, compute_rows
-from robustprune.core.settings import ThreatModel, Weights
+from robustprune.core.settings import CrossEntropyAttack, ThreatModel, Weights
 from robustprune.core.stage import ModelId, SharedRows
 from robustprune.core.work import FLOAT_BYTES, Work
 from robustprune.networks.classifier import network_behind

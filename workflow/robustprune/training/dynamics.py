@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from robustprune.attacks.cross_entropy_settings import CrossEntropyAttack
 from robustprune.core.files import write_text
 from robustprune.core.paths import dynamics_name
 from robustprune.core.rows import Columns, compute_rows
-from robustprune.core.settings import Settings
+from robustprune.core.settings import CrossEntropyAttack, Settings
 from robustprune.scores.metric import Trajectory, evenly_spaced
 
 if TYPE_CHECKING:

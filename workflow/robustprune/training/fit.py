@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from robustprune.core.errors import Interrupted, UserError
 from robustprune.core.randomness import BatchNoise, derive_seed, generator
@@ -16,7 +17,6 @@ from robustprune.core.team import Team
 from robustprune.networks.architecture import build_model
 from robustprune.networks.batchnorm import fewest_images, set_statistics_momentum, take_statistics
 from robustprune.networks.precision import arithmetic, memory_format
-from robustprune.training.augmentation import crop_flip
 from robustprune.training.averaging import WeightAverage, averaging_decay
 from robustprune.training.batches import Batch, open_batches
 from robustprune.training.compilation import compiled
@@ -26,12 +26,15 @@ from robustprune.training.schedules import Clock, Position, cycle_point
 from robustprune.training.validation import Validation
 
 if TYPE_CHECKING:
+    from robustprune.core.randomness import BatchNoise
+
+if TYPE_CHECKING:
     from robustprune.core.job import Job
     from robustprune.training.losses import BatchLoss
     from robustprune.training.model import ModelStage
     from robustprune.training.trainset import KeptImages, Stratum
 
-DEFINITION = {"training.fit": 2}
+DEFINITION = {"training.augmentation": 1, "training.fit": 2}
 
 NEVER = torch.iinfo(torch.int64).max
 ALONE = Team()
@@ -295,3 +298,27 @@ class Tally:
     def clear(self) -> None:
         """Begin the next epoch."""
         self.sums.zero_()
+
+
+PADDING = 4  # pixels of zeros on each side before the crop
+
+
+def crop_flip(images: Tensor, noise: BatchNoise) -> Tensor:
+    """Crop each image at random after zero padding by 4 pixels, and mirror half of them.
+
+    Args:
+        images: (N, C, H, W) uint8 or float.
+        noise: the crops and flips, drawn on the device of the images.
+
+    Returns:
+        Tensor of the same shape and dtype.
+    """
+    count, channels, height, width = images.shape
+    down, right = noise.integers(2 * PADDING + 1), noise.integers(2 * PADDING + 1)
+    mirrored = noise.uniform() < 0
+    along = torch.arange(width, device=images.device)
+    rows = down[:, None] + torch.arange(height, device=images.device)
+    columns = right[:, None] + torch.where(mirrored[:, None], width - 1 - along, along)
+    padded = F.pad(images, (PADDING,) * 4)
+    index = (rows * padded.shape[3])[:, :, None] + columns[:, None, :]  # (N, H, W) into a flattened padded image
+    return padded.flatten(2).gather(2, index.view(count, 1, -1).expand(-1, channels, -1)).view_as(images)

@@ -15,12 +15,11 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
-from robustprune.attacks.cross_entropy_settings import CrossEntropyAttack
 from robustprune.attacks.deepfool_settings import Box, DeepFoolSettings, DeepFoolTarget
 from robustprune.core.files import replacing
 from robustprune.core.paths import MID_TRAINING_FILE
 from robustprune.core.rows import Columns, collect, compute_rows
-from robustprune.core.settings import Settings
+from robustprune.core.settings import CrossEntropyAttack, Settings
 from robustprune.core.work import Work
 from robustprune.training.recipes.rs_fgsm import RsFgsmRecipe
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from robustprune.core.declarations import Declarations
 from robustprune.core.job import Job
 from robustprune.core.settings import Settings, Weights
 from robustprune.evaluation.settings import AttackNames
-from robustprune.experiments.claim_settings import Claim, Relation
+from robustprune.experiments.figures.curve_claims import CurveClaim
 from robustprune.experiments.figures.figure import (
     FigureEntry,
     FigureStage,
@@ -40,51 +39,6 @@ OVER_RUNS: tuple[str, ...] = (
     "collapsed_runs",
 )
 """The quantities of a method that are numbers."""
-
-
-class Feature(NamedTuple):
-    """A number that sums up a curve: its name in a caption, its decimals (None for the quantity's), and its function.
-
-    The function takes {place: value} of one seed, ascending, and returns None where the curve has no such feature.
-    """
-
-    words: str
-    decimals: int | None
-    of: Callable[[dict[float, float]], float | None]
-
-
-FEATURES: Declarations[Feature] = Declarations("curve_feature", "robustprune.experiments.figures")
-
-
-def _known_feature(name: str) -> str:
-    return name if name == "value" else FEATURES.known(name)
-
-
-class CurveCheck(Relation):
-    """One inequality between two curves, or between a curve and a number."""
-
-    quantity: str = Field(description="what is compared; a panel of the figure")
-    row: str = Field(description="method of the curve")
-    feature: Annotated[str, AfterValidator(_known_feature)] = Field(
-        "value",
-        description="value: at the place ``at``; mean: of all places; peak: the place of the largest value; "
-        "linearity: squared correlation of value and place, 1 for a straight line",
-    )
-    at: float | Literal["every"] | None = Field(
-        None, description="place on the axis, or every place; along a training, the share of its epochs"
-    )
-    other_at: float | None = Field(None, description="place on the other curve, where it differs")
-
-    @model_validator(mode="after")
-    def _places_are_used(self) -> CurveCheck:
-        if self.feature != "value" and self.at is not None:
-            raise ValueError(f"at = {self.at} goes with feature = value, not with {self.feature}")
-        if self.other_at is not None and (self.at == "every" or not isinstance(self.other, str)):
-            raise ValueError(f"other_at = {self.other_at} goes with a place, at, and another method")
-        return self
-
-
-CurveClaim = Claim[CurveCheck]
 
 
 class FigureOfRuns(FigureEntry):

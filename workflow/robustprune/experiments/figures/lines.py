@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from robustprune.experiments.claims import Everywhere, Finding, Judged, judged, measured
-from robustprune.experiments.figures.curves import FEATURES, CurveCheck, CurveClaim, Feature
+from robustprune.experiments.figures.curve_claims import FEATURES, CurveCheck, CurveClaim, Feature
 from robustprune.experiments.figures.figure import (
     Panel,
     SeriesStyle,

@@ -16,7 +16,8 @@ from pydantic import Field, model_validator
 from robustprune.core.errors import UserError
 from robustprune.core.job import Job
 from robustprune.evaluation.settings import AttackNames
-from robustprune.experiments.figures.curves import CurveClaim, FigureOfRuns, SeriesSpec, shown_in_words
+from robustprune.experiments.figures.curve_claims import CurveClaim
+from robustprune.experiments.figures.curves import FigureOfRuns, SeriesSpec, shown_in_words
 from robustprune.experiments.figures.figure import (
     FigureStage,
     Panel,

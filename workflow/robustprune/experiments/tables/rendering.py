@@ -11,7 +11,7 @@ from robustprune.core.settings import Settings
 from robustprune.experiments.claims import RULE, Judged
 from robustprune.experiments.intervals import Cell, Sample
 from robustprune.experiments.tables.quantity import QUANTITIES
-from robustprune.experiments.tables.rows import TableRow, difference
+from robustprune.experiments.tables.table_rows import TableRow, difference
 
 if TYPE_CHECKING:
     from robustprune.experiments.tables.quantity import QuantityName

@@ -16,7 +16,7 @@ from robustprune.experiments.tables.quantity import AccuracyName, Form, Quantity
 from robustprune.experiments.tables.row_specs import Check, Printed, RowSpec
 
 if TYPE_CHECKING:
-    from robustprune.experiments.tables.rows import Shown
+    from robustprune.experiments.tables.table_rows import Shown
 
 
 TABLE_FILE, MARKDOWN_FILE, LATEX_FILE = "table.csv", "table.md", "table.tex"
@@ -61,7 +61,7 @@ class TableStage(Stage):
 
         from robustprune.experiments.runs import RowRuns
         from robustprune.experiments.tables.rendering import latex, markdown, shown_table
-        from robustprune.experiments.tables.rows import judge, line_of, row_of, without_empty_columns
+        from robustprune.experiments.tables.table_rows import judge, line_of, row_of, without_empty_columns
 
         chance = 100 / self.classes
         rows = without_empty_columns(

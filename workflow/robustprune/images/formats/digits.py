@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.datasets import load_digits
 
-from robustprune.images.formats.registry import DataFormat, data_format
+from robustprune.images.formats.data_format import DataFormat, data_format
 from robustprune.images.formats.stream import ImageStream, in_blocks
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from robustprune.core.errors import UserError
+from robustprune.images.formats.data_format import DataFormat, data_format
 from robustprune.images.formats.finding import idx_files
-from robustprune.images.formats.registry import DataFormat, data_format
 from robustprune.images.formats.stream import Block, ImageStream, rows_at_once
 from robustprune.images.sources import FileSource, planned_files
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from robustprune.core.errors import UserError
+from robustprune.images.formats.data_format import DataFormat, data_format
 from robustprune.images.formats.listing import class_names, image_files
-from robustprune.images.formats.registry import DataFormat, data_format
 from robustprune.images.formats.stream import EncodedImage, ImageStream, Pictures, decoding_stream
 from robustprune.images.sources import FileSource, planned_files
 

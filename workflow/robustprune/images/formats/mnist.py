@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from torchvision.datasets import FashionMNIST
 
+from robustprune.images.formats.data_format import torchvision_set
 from robustprune.images.formats.finding import idx_files
 from robustprune.images.formats.idx import stream_files
-from robustprune.images.formats.registry import torchvision_set
 from robustprune.images.formats.torchvision import require_md5
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ import numpy.typing as npt
 from robustprune.core.errors import UserError
 from robustprune.core.npy import open_array, read_header
 from robustprune.images.encoded import HARMLESS_BYTES, LARGEST_RATIO
+from robustprune.images.formats.data_format import DataFormat, data_format
 from robustprune.images.formats.finding import parts_of
-from robustprune.images.formats.registry import DataFormat, data_format
 from robustprune.images.formats.stream import Block, ImageStream, rows_at_once
 from robustprune.images.pool import check_form
 from robustprune.images.sources import FileSource, planned_files

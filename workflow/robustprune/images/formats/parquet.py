@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 
 from robustprune.core.errors import UserError
 from robustprune.images.encoded import HARMLESS_BYTES, LARGEST_RATIO
+from robustprune.images.formats.data_format import DataFormat, data_format
 from robustprune.images.formats.finding import parts_of
-from robustprune.images.formats.registry import DataFormat, data_format
 from robustprune.images.formats.stream import EncodedImage, ImageStream, Pictures, decoding_stream
 from robustprune.images.sources import FileSource, planned_files
 

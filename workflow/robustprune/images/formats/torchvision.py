@@ -17,8 +17,8 @@ import numpy as np
 from torchvision.datasets import CIFAR10, CIFAR100, MNIST, SVHN, FashionMNIST
 
 from robustprune.core.errors import UserError
+from robustprune.images.formats.data_format import TORCHVISION_SETS, DataFormat, data_format, torchvision_set
 from robustprune.images.formats.download import fetch
-from robustprune.images.formats.registry import TORCHVISION_SETS, DataFormat, data_format, torchvision_set
 from robustprune.images.formats.stream import ImageStream, in_blocks
 from robustprune.images.sources import TORCHVISION_FOLDERS, TorchvisionSource
 

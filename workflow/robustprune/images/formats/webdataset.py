@@ -14,9 +14,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
 from robustprune.core.errors import UserError
+from robustprune.images.formats.data_format import DataFormat, data_format
 from robustprune.images.formats.finding import parts_of
 from robustprune.images.formats.listing import SUFFIXES, require_allowed_size
-from robustprune.images.formats.registry import DataFormat, data_format
 from robustprune.images.formats.stream import EncodedImage, ImageStream, Pictures, decoding_stream
 from robustprune.images.sources import FileSource, planned_files
 from robustprune.images.tars import members, opened_tar
