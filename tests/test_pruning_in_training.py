@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -108,6 +109,20 @@ def test_after_its_epoch_a_training_goes_on_with_the_share_kept(midway: MidTrain
         assert set(rows) == set(expected)
     assert trained.history[-1]["learning_rate"] == 0  # the schedule went its whole way
     assert trained.model.training
+
+
+def test_distances_may_leave_the_pixel_range(tmp_path: Path) -> None:
+    """Kaufmann et al.'s text does not clip (papers.md, K4)."""
+    scores = {}
+    for box in (True, False):
+        midway = MidTraining(keep=0.6, strategy="high_distance", score="deepfool", box=box)
+        trained = training(tmp_path / str(box), RS_FGSM, mid_training=midway)
+        scores[box] = choice_of(stop_at(trained, trained.prune_at + 1))["score"]
+    assert np.isfinite(scores[False]).all()
+    assert (scores[False] != scores[True]).any()
+    assert "box" not in MidTraining(keep=0.6, strategy="high_distance", score="deepfool").model_dump()
+    with pytest.raises(ValidationError, match="box = false"):
+        MidTraining(keep=0.6, strategy="high_distance", box=False)
 
 
 def test_a_member_of_which_pruning_leaves_nothing_is_named(tmp_path: Path) -> None:
