@@ -119,7 +119,7 @@ def test_more_validation_images_than_there_are_is_refused_before_anything_runs(
 def test_more_validation_images_than_a_pool_turns_out_to_have_are_refused_by_the_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("robustprune.planning.models.rows_of", lambda *_: None)
+    monkeypatch.setattr("robustprune.planning.context.Stages.rows_of", lambda *_: None)
     with pytest.raises(UserError, match=r"trades.validation_images = 1298, .* 1297 images"):
         trained(tmp_path / "results", validation_images=1298, validation_held_out=False)
 
