@@ -168,7 +168,7 @@ def test_plan_decide_says_how_many_seeds_would_decide_and_what_they_cost(capsys:
     assert main(["plan", "results/table1.csv", "--decide"]) == 0
     one, two, three, *costs = capsys.readouterr().out.splitlines()
     assert "6 seeds would decide" in one
-    assert "not decide" in two
+    assert "no number of seeds" in two
     assert three.endswith("agrees")
     assert costs[0] == "with 6 seeds:"
     assert any(line.startswith("evaluations") and f"{6 * 4:>11}" in line for line in costs)
@@ -194,6 +194,15 @@ def test_plan_decide_wants_made_tables(
     (tmp_path / "config.yaml").write_text("preset: digits\n")
     assert main(["plan", *targets, "--decide"]) == 2
     assert "--decide" in caplog.messages[-1]
+
+
+def test_claims_wants_something_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_text("preset: digits\n")
+    assert main(["claims"]) == 2
+    assert "made" in caplog.messages[-1]
 
 
 def test_more_seeds_are_the_smallest_that_are_not_there() -> None:

@@ -105,8 +105,12 @@ def test_runs_that_do_not_spread_are_no_certainty() -> None:
     wrong = right.copy()
     wrong[:, :2] = 0
     assert verdict(accuracies(right), accuracies(wrong), above="b") == "cannot tell"
+    assert verdict(sample(5, 5), sample(3, 3.01, start=2), above="b") == "cannot tell"  # of other seeds, too
     exact = Sample({0: 2.0, 1: 2.0}, exact=True)
     assert verdict(exact, 1.5, above=1.5) == "agrees"
+    assert verdict(exact, 1.0, near=1.0, within=1.0) == "agrees"  # what is at the distance is within it
+    assert verdict(exact, 2.5, above=2.5, within=0.5) == "agrees"
+    assert verdict(exact, 2.0, above=2.0) == "cannot tell"
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 10])
@@ -188,7 +192,7 @@ def test_where_no_number_of_seeds_decides_more_images_may() -> None:
     assert f"{images:,} test images" in judged("c", [found]).found[0]
 
 
-def test_one_training_cannot_tell_and_wants_another() -> None:
+def test_one_training_cannot_tell() -> None:
     judgement = judged("c", [measured(check(above=50.0), ("a", "50"), sample(95), 50.0, decimals=1)])
-    assert (judgement.verdict, judgement.seeds) == ("cannot tell", 2)
+    assert (judgement.verdict, judgement.seeds) == ("cannot tell", None)  # perhaps a checkpoint: there is no second
     assert "one training" in judgement.found[0]

@@ -5,6 +5,7 @@ from typing import cast
 import pytest
 from pydantic import ValidationError
 
+from robustprune.core.errors import UserError
 from robustprune.experiments.row import Row
 from robustprune.experiments.tables.forms import Table
 from robustprune.experiments.tables.table import TableStage
@@ -66,9 +67,23 @@ def test_pools_do_not_depend_on_the_seed_of_scores() -> None:
     assert len({manifest.pools for manifest in manifests(plan).values()}) == 1
 
 
-def test_what_measures_nothing_cannot_measure_anew() -> None:
+@pytest.mark.parametrize(
+    "row",
+    [{"strategy": "random"}, {"strategy": "puma", "imported": "x"}, {"strategy": "puma", "margin_model": "theirs"}],
+    ids=str,
+)
+def test_what_has_no_seed_cannot_be_measured_anew(row: dict[str, str]) -> None:
     with pytest.raises(ValidationError, match="margin_model_per_seed"):
-        Row(method="random", strategy="random", margin_model_per_seed=True)
+        Row.model_validate({"method": "m", **row, "margin_model_per_seed": True})
+
+
+def test_a_row_that_measures_anew_has_no_one_size_to_follow() -> None:
+    rows = (
+        Row(method="PUMA", strategy="puma", margin_model_per_seed=True),
+        Row(method="control", strategy="random", same_size_as="PUMA"),
+    )
+    with pytest.raises(UserError, match="same_size_as = 'PUMA'"):
+        plan_of(*rows)
 
 
 def test_a_table_says_which_scores_are_of_a_part_of_the_epochs() -> None:

@@ -17,6 +17,7 @@ PAPERS = {
 }
 
 
+MOST_PLANNED = 300  # seeds; what more would cost is not planned
 VERDICTS = ("agrees", "disagrees", "cannot tell")
 
 
@@ -44,8 +45,13 @@ def made_claims(plan: Plan) -> Iterator[MadeClaim]:
 
 
 def describe_claims(plan: Plan) -> str:
-    """Return a Markdown table: paper, data set, table or figure, claim, what was measured, verdict; then the counts."""
+    """Return a Markdown table: paper, data set, table or figure, claim, what was measured, verdict; then the counts.
+
+    Raises UserError where nothing is made.
+    """
     made = list(made_claims(plan))
+    if not made:
+        raise UserError("no table or figure that judges a claim is made by this configuration yet")
     lines = ["| paper | data | where | claim | measured | verdict |", "|---|---|---|---|---|---|"]
     for paper, target, judged in made:
         where = target.removeprefix("results/").removesuffix(".csv").removesuffix(".svg")
@@ -74,7 +80,7 @@ def describe_decision(plan: Plan, targets: Sequence[str], planned: Callable[[Con
         for claim in _claims(plan, target):
             lines.append(f"{target}: {claim['claim']}: {claim['verdict']}{_in_words(claim, len(plan.config.seeds))}")
             wanted = max(wanted, claim.get("seeds") or 0)
-    if wanted == len(plan.config.seeds):
+    if wanted == len(plan.config.seeds) or wanted > MOST_PLANNED:
         return "\n".join(lines)
     more = planned(plan.config.model_copy(update={"seeds": with_more(plan.config.seeds, wanted)}))
     return "\n".join([*lines, f"with {wanted} seeds:", *costs_of(more, targets)])
@@ -100,5 +106,5 @@ def _in_words(claim: dict[str, Any], seeds: int) -> str:
     if claim["verdict"] != "cannot tell":
         return ""
     if (claim.get("seeds") or 0) <= seeds:
-        return "; more seeds alone would not decide it"
+        return "; no number of seeds is known to decide it"
     return f"; {claim['seeds']} seeds would decide it"

@@ -20,10 +20,11 @@ RULE = (
     "stated distance), and disagrees where it lies on the other side (beyond the distance); *above* and *below* with a "
     "distance allow so much on the other side. Otherwise it cannot tell. Intervals are over training seeds and, for "
     "accuracies, over test images as well; differences are taken seed by seed where two rows share two seeds or more, "
-    "else by Welch's degrees of freedom. One training has no interval and cannot tell, nor can runs that do not "
-    "spread. A claim agrees where all of its checks do. It disagrees where one of them does after Holm's correction "
-    "for their number, so that many checks do not make a claim fail by chance. More seeds, or test images: as many as "
-    "would decide if difference and spread stayed as they are."
+    "else, and where these differences are all the same, by Welch's degrees of freedom. One training has no interval "
+    "and cannot tell, nor can other numbers than accuracies that do not spread over runs. A claim agrees where all of "
+    "its checks do. It disagrees where one of them does after Holm's correction for their number, so that many checks "
+    "do not make a claim fail by chance. More seeds, or test images: as many as would decide, at even odds, if "
+    "difference and spread stayed as they are."
 )
 SIDE = (1 - LEVEL) / 2  # error rate of each side
 MOST = 1000  # times as many seeds or test images, beyond which no number is given
@@ -39,7 +40,7 @@ class Judged:
         claim: the paper's sentence.
         found: a sentence for each of its checks.
         verdict: agrees, disagrees, or cannot tell.
-        seeds: how many seeds would decide a verdict that cannot tell; None where none would.
+        seeds: how many seeds would decide a verdict that cannot tell; None where none would, or that is not known.
     """
 
     claim: str
@@ -78,18 +79,20 @@ class Finding:
         """Return p of "the difference is above ``bound``" and of "it is below ``-bound``"."""
         if self.interval is None:
             return 1.0, 1.0
-        return self.interval.p_above(bound), self.interval.negative().p_above(bound)
+        touching = self.check.within is not None  # a number at the distance is within it
+        return (
+            self.interval.p_above(bound, touching=touching and bound < 0),
+            self.interval.negative().p_above(bound, touching=touching and bound < 0),
+        )
 
     def decides(self, checks: int) -> bool:
         """Return True if it has a verdict as one of so many checks, each of which could be the one against."""
         return self.p_for <= SIDE or self.p_against <= SIDE / checks
 
     def seeds_to_decide(self, checks: int) -> int | None:
-        """Return how many seeds would decide it if difference and spread stay; 2 after one training, None if none."""
-        if self.interval is None:
+        """Return how many seeds would decide it if difference and spread stay; None if not known."""
+        if self.interval is None or self.interval.seeds is None:
             return None
-        if self.interval.seeds is None:
-            return 2 if self.interval.runs < 2 else None
         runs = self.interval.runs
         return _least(runs, lambda seeds: self._with_more(seeds / runs).decides(checks))
 

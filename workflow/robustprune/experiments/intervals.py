@@ -23,6 +23,7 @@ from robustprune.experiments.statistics import LEVEL, Summary, t_quantile, welch
 
 DEFINITION = {"tables.cells": 3, "tables.intervals": 1}
 
+SMALLEST_P = 1e-9  # that is told apart
 STEP = 100.0  # percentage points of one outcome, from right to wrong
 
 
@@ -149,12 +150,17 @@ class Interval:
         """Half the width at 95 %; None where it is not known."""
         return None if self.seeds is None else self.half()
 
-    def p_above(self, bound: float) -> float:
-        """Return p of the one-sided test that the true value is above ``bound``, from 1e-9 to 1."""
+    def p_above(self, bound: float, *, touching: bool = False) -> float:
+        """Return p of the one-sided test that the true value is above ``bound``, from SMALLEST_P to 1.
+
+        With ``touching``, a number without chance in it is above the bound that it equals.
+        """
         distance = self.middle - bound
+        if touching and distance == 0 and self.half() == 0:
+            return SMALLEST_P
         if distance <= 0 or self.seeds is None:
             return 1.0
-        low, high = 1e-9, 0.5
+        low, high = SMALLEST_P, 0.5
         while high - low > 1e-3 * high:
             p = math.sqrt(low * high)
             low, high = (low, p) if self.half(1 - 2 * p) < distance else (p, high)
@@ -210,8 +216,6 @@ def _between_samples(cell: Sample, other: Sample) -> Interval:
     if cell.outcomes is not None and other.outcomes is not None:
         of_images = _over_images(cell.outcomes.mean(0) - other.outcomes.mean(0), _noise(cell) + _noise(other))
     of_seeds = welch_sum(ours, theirs) if ours and theirs else None
-    if of_seeds is None and min(cell.n, other.n) > 1:  # one of them alone does not spread
-        of_seeds = ours or theirs
     how = f"{'Welch, ' if of_seeds else ''}n = {cell.n} and {other.n}"
     return Interval(cell.summary.mean - other.summary.mean, min(cell.n, other.n), how, of_seeds, of_images)
 

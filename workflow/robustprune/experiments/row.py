@@ -116,6 +116,9 @@ class Row(Conditions):
             raise ValueError(f"a row with a {named} has a strategy that goes by a margin or a loss, or radius: margin")
         if self.margin_model_per_seed and not (self.uses_score or self.uses_margins):
             raise ValueError("margin_model_per_seed needs a strategy that goes by a score, or radius: margin")
+        if self.margin_model_per_seed and (self.imported is not None or isinstance(self.margin_model, str)):
+            key = "imported" if self.imported is not None else "margin_model"
+            raise ValueError(f"margin_model_per_seed would change nothing: {key} = {getattr(self, key)} is of no seed")
         return self
 
     @model_validator(mode="after")

@@ -262,6 +262,8 @@ def _amount(context: Context, row: Row, table: Table | None) -> AnyAmount:
             f"{row.method}: same_size_as = {row.same_size_as!r}, but only rows of a table can follow another"
         )
     followed = table.row(row.same_size_as)
+    if followed.margin_model_per_seed:
+        raise UserError(f"{row.method}: same_size_as = {followed.method!r}, whose size differs from seed to seed")
     other = context.root.under(followed)
     pools = context.pools_of(context.config.training.named(row.recipe))
     others = other.pools_of(other.config.training.named(followed.recipe))
